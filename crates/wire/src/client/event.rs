@@ -1,0 +1,312 @@
+//! Frames to a client.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::change::{Message, Role};
+use crate::code::ErrorCode;
+use crate::command::{Ack, message_id};
+use crate::ids::{ConversationId, ConversationKind, Durability};
+
+/// The envelope around every frame. The edge prints it once per event, whoever gets it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Envelope<P> {
+    /// Of the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What the payload is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<String>,
+    /// The sender's own name for the message that this answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_msg_id: Option<String>,
+    /// The `id` of the client frame that this answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub re: Option<String>,
+    /// By `type`.
+    pub payload: P,
+}
+
+impl<P: Serialize> Envelope<P> {
+    /// With a type and a payload, nothing else.
+    #[must_use]
+    pub fn new(kind: &str, payload: P) -> Self {
+        Self { id: None, kind: kind.into(), conversation_id: None, client_msg_id: None, re: None, payload }
+    }
+
+    /// For the wire.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("plain data in memory always serializes")
+    }
+}
+
+/// `hello`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Of this connection.
+    pub session_id: String,
+    /// As the token says.
+    pub user_id: String,
+    /// As the token says.
+    pub tenant: String,
+    /// As the token says, or drawn by the edge.
+    pub device_id: String,
+    /// Name of the edge's region.
+    pub region: String,
+    /// Name of the edge.
+    pub edge: String,
+    /// Milliseconds since 1970.
+    pub server_time_ms: u64,
+    /// A client that is silent for twice as long is gone; so is a server.
+    pub heartbeat_ms: u64,
+    /// Ticket for `resume`.
+    pub resume: String,
+    /// What may be sent.
+    pub limits: HelloLimits,
+}
+
+/// See [`Hello::limits`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloLimits {
+    /// See [`crate::limits::FRAME_BYTES`].
+    pub frame_bytes: u64,
+    /// See [`crate::limits::BODY_BYTES`].
+    pub body_bytes: u64,
+}
+
+/// `message.ack`, and the answer of `POST /v1/messages`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AckPayload {
+    /// The same for every retry.
+    pub message_id: String,
+    /// Dense from 1.
+    pub seq: u64,
+    /// Never falls.
+    pub epoch: u64,
+    /// Milliseconds since 1970.
+    pub ts_ms: u64,
+    /// How durable it is.
+    pub durability: Durability,
+    /// An earlier send counted.
+    pub duplicate: bool,
+}
+
+impl AckPayload {
+    /// The answer to the send of a message with this id.
+    #[must_use]
+    pub fn new(ack: &Ack, message_id: String, durability: Durability) -> Self {
+        let Ack { seq, epoch, ts_ms, duplicate } = *ack;
+        Self { message_id, seq, epoch: epoch.0, ts_ms, durability, duplicate }
+    }
+}
+
+/// `message.new`, and a message of history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessagePayload {
+    /// The same for every retry.
+    pub message_id: String,
+    /// Dense number of the message.
+    pub seq: u64,
+    /// Dense number of the change.
+    pub ver: u64,
+    /// Never falls.
+    pub epoch: u64,
+    /// Who.
+    pub sender: String,
+    /// From where; empty when the sender's token named no device.
+    pub device_id: String,
+    /// Milliseconds since 1970.
+    pub ts_ms: u64,
+    /// What.
+    pub body: String,
+    /// In history only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_msg_id: Option<String>,
+    /// The seq it replies to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<u64>,
+    /// The seq that started its thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<u64>,
+    /// Who is meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<String>,
+    /// The sender's own JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<serde_json::Value>,
+    /// Appended again after the loss and return of a region.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recovered: bool,
+}
+
+impl MessagePayload {
+    /// From the log's form.
+    #[must_use]
+    pub fn new(conversation: &ConversationId, ver: u64, epoch: u64, ts_ms: u64, message: &Message) -> Self {
+        Self {
+            message_id: message_id(conversation, message).to_string(),
+            seq: message.seq,
+            ver,
+            epoch,
+            sender: message.sender.to_string(),
+            device_id: message.device.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ts_ms,
+            body: message.body.clone(),
+            client_msg_id: None,
+            reply_to: message.reply_to,
+            thread: message.thread,
+            mentions: message.mentions.iter().map(ToString::to_string).collect(),
+            meta: message.meta.as_deref().and_then(|meta| serde_json::from_str(meta).ok()),
+            recovered: message.recovered,
+        }
+    }
+}
+
+/// `GET /v1/groups/{id}`; with `ver`, the payload of `conversation.joined`, `.left` and `.updated`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupPayload {
+    /// Which.
+    pub conversation_id: ConversationId,
+    /// What kind.
+    pub kind: ConversationKind,
+    /// A group's name; null for a direct conversation.
+    pub name: Option<String>,
+    /// Residency zone, by name.
+    pub zone: String,
+    /// Where it lives, by name.
+    pub home_region: String,
+    /// Where it is served now, by name.
+    pub acting_region: String,
+    /// Of its messages.
+    pub durability: Durability,
+    /// Never falls.
+    pub epoch: u64,
+    /// Number of its last message.
+    pub head_seq: u64,
+    /// A page of its members.
+    pub members: Vec<MemberPayload>,
+    /// Ask with `?members_after=` this user for more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members_next: Option<String>,
+    /// In events: dense number of the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ver: Option<u64>,
+}
+
+/// See [`GroupPayload::members`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberPayload {
+    /// He.
+    pub user_id: String,
+    /// What he may do.
+    pub role: Role,
+    /// First seq that he may count as unread.
+    pub joined_seq: u64,
+}
+
+/// `behind`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BehindPayload {
+    /// First message not sent live.
+    pub from_seq: u64,
+    /// Last message not sent live.
+    pub to_seq: u64,
+}
+
+/// `sync.done`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncDonePayload {
+    /// Number of the last message of each conversation asked about.
+    pub heads: BTreeMap<ConversationId, u64>,
+}
+
+/// `goaway`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoawayPayload {
+    /// Not before.
+    pub reconnect_after_ms: u64,
+    /// URLs of other edges, best first.
+    pub alternatives: Vec<String>,
+    /// For people.
+    pub reason: String,
+}
+
+/// `error`, and (with `type`, `title` and `status`) `application/problem+json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorPayload {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+    /// When it may be worth trying again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// `pong`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PongPayload {
+    /// Milliseconds since 1970.
+    pub server_time_ms: u64,
+}
+
+/// A frame from a server, as a client reads it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Always first.
+    Hello(Hello),
+    /// `message.ack`
+    Ack(AckPayload),
+    /// `message.new`
+    Message(MessagePayload),
+    /// `conversation.joined`
+    Joined(GroupPayload),
+    /// `conversation.left`
+    Left(GroupPayload),
+    /// `conversation.updated`
+    Updated(GroupPayload),
+    /// `behind`
+    Behind(BehindPayload),
+    /// `sync.done`
+    SyncDone(SyncDonePayload),
+    /// `goaway`
+    Goaway(GoawayPayload),
+    /// `error`
+    Error(ErrorPayload),
+    /// `pong`
+    Pong(PongPayload),
+    /// A type that this version does not know. Clients skip it.
+    Unknown(String),
+}
+
+/// Reads a frame from a server: its envelope without the payload, and the payload by its type.
+///
+/// # Errors
+/// When it is not an envelope, or a known type with a payload that does not fit.
+pub fn parse(text: &str) -> Result<(Envelope<()>, Event), serde_json::Error> {
+    let raw: Envelope<Box<RawValue>> = serde_json::from_str(text)?;
+    let payload = raw.payload.get();
+    let event = match raw.kind.as_str() {
+        "hello" => Event::Hello(serde_json::from_str(payload)?),
+        "message.ack" => Event::Ack(serde_json::from_str(payload)?),
+        "message.new" => Event::Message(serde_json::from_str(payload)?),
+        "conversation.joined" => Event::Joined(serde_json::from_str(payload)?),
+        "conversation.left" => Event::Left(serde_json::from_str(payload)?),
+        "conversation.updated" => Event::Updated(serde_json::from_str(payload)?),
+        "behind" => Event::Behind(serde_json::from_str(payload)?),
+        "sync.done" => Event::SyncDone(serde_json::from_str(payload)?),
+        "goaway" => Event::Goaway(serde_json::from_str(payload)?),
+        "error" => Event::Error(serde_json::from_str(payload)?),
+        "pong" => Event::Pong(serde_json::from_str(payload)?),
+        other => Event::Unknown(other.to_owned()),
+    };
+    let Envelope { id, kind, conversation_id, client_msg_id, re, .. } = raw;
+    Ok((Envelope { id, kind, conversation_id, client_msg_id, re, payload: () }, event))
+}
