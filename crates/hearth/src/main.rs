@@ -1,0 +1,34 @@
+//! `hearth`, the one binary. Each command is a module: it parses its options, does one thing, and answers in lines that
+//! people or programs (`--json`) read.
+//!
+//! | module | command |
+//! |---|---|
+//! | [`up`] | the whole mesh on this machine |
+//! | [`token`] | an identity token of that mesh |
+//! | [`chat`] | a terminal client |
+//! | [`replay`] | real logs through the mesh, and the check of what came out |
+//! | [`region`] | `region` and `link`: rehearse the loss of either |
+//! | [`check`] | `topology check`: world files |
+//! | [`local`] | no command: how the others find the mesh that `up` runs |
+//! | [`out`] | no command: lines on stdout and stderr |
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cli;
+mod local;
+mod out;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            out::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
