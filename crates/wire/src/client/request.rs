@@ -290,7 +290,7 @@ mod tests {
 
     use super::*;
 
-    const CNV: &str = "cnv_eaaacaabaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const CNV: &str = "cnv_ceaacaacaabqaaicamcakbqhbaequcymbuha6";
 
     fn send(extra: &str) -> String {
         format!(r#"{{"id":"1","type":"message.send","conversation_id":"{CNV}","client_msg_id":"a","payload":{extra}}}"#)
