@@ -248,6 +248,14 @@ pub struct Delivery {
     pub view: Option<Box<View>>,
 }
 
+impl Delivery {
+    /// Its bytes inside a feed, made once for all streams that get it: see [`crate::mesh::feed_frame`].
+    #[must_use]
+    pub fn to_bytes(&self) -> bytes::Bytes {
+        postcard::to_stdvec(self).expect("plain data in memory always serializes").into()
+    }
+}
+
 /// Why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]

@@ -266,6 +266,22 @@ impl Frame {
     }
 }
 
+/// A [`Frame::Feed`] put together from deliveries that were encoded once ([`Delivery::to_bytes`]) and are shared by all
+/// streams that get them.
+#[must_use]
+pub fn feed_frame(encoded: &[Bytes]) -> Bytes {
+    let bytes = encoded.iter().map(Bytes::len).sum::<usize>();
+    let mut head = Vec::with_capacity(16 + bytes);
+    head.extend_from_slice(&17u16.to_be_bytes());
+    head.push(0);
+    // A postcard sequence is its length and then its elements, one after the other.
+    let mut frame = postcard::to_extend(&encoded.len(), head).expect("plain data in memory always serializes");
+    for delivery in encoded {
+        frame.extend_from_slice(delivery);
+    }
+    Bytes::from(frame)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -329,6 +345,15 @@ mod tests {
         for frame in frames() {
             assert_eq!(Frame::from_bytes(frame.to_bytes()).unwrap(), frame);
         }
+    }
+
+    #[test]
+    fn a_feed_of_encoded_deliveries_is_the_feed() {
+        let deliveries: Vec<Delivery> =
+            (0..200).map(|_| Delivery { change: change(Event::Message(message())), view: None }).collect();
+        let encoded: Vec<Bytes> = deliveries.iter().map(Delivery::to_bytes).collect();
+        assert_eq!(feed_frame(&encoded), Frame::Feed { deliveries }.to_bytes());
+        assert_eq!(feed_frame(&[]), Frame::Feed { deliveries: vec![] }.to_bytes());
     }
 
     #[test]
