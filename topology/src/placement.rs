@@ -1,0 +1,200 @@
+//! Who serves a shard: a pure function of the world and of who is alive, so that edges and cores agree without asking
+//! each other.
+//!
+//! Inside a region the shards are spread over its live cores by consistent hashing: when a core joins, shards move to it
+//! and between no others; when one leaves, only its own move. If the home region has no live core left, a shard of class
+//! `multi-region` goes to the first region of its successor order that has one; a shard of class `region` stays at home
+//! and waits, for its data may be nowhere else.
+//!
+//! The hash is SHA-256 over explicit bytes. `hashring`'s own hasher has fixed keys, but what `#[derive(Hash)]` feeds it
+//! depends on the machine's word size and byte order; placement must be the same in every process of every build.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use hashring::HashRing;
+use sha2::{Digest, Sha256};
+use wire::{Durability, NodeId, NodeRole, RegionId, ShardId};
+
+use crate::world::{World, Zone};
+
+/// Points of each core on its region's ring. More spread shards more evenly and cost time when the ring is built.
+const POINTS_PER_CORE: u16 = 64;
+
+/// The cores that are alive and not draining, as one node sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live(BTreeSet<NodeId>);
+
+impl Live {
+    /// Of these nodes, the cores.
+    pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        Self(nodes.into_iter().filter(|node| node.role == NodeRole::Core).collect())
+    }
+
+    /// From a membership view: pairs of a node and whether it is draining.
+    pub fn from_view<'a>(nodes: impl IntoIterator<Item = (&'a NodeId, bool)>) -> Self {
+        Self::new(nodes.into_iter().filter(|(_, draining)| !draining).map(|(node, _)| node.clone()))
+    }
+
+    /// Whether this core is one of them.
+    #[must_use]
+    pub fn contains(&self, node: &NodeId) -> bool {
+        self.0.contains(node)
+    }
+
+    /// All of them, by region and name.
+    pub fn cores(&self) -> impl Iterator<Item = &NodeId> {
+        self.0.iter()
+    }
+
+    /// Those of one region.
+    pub fn of_region(&self, region: RegionId) -> impl Iterator<Item = &NodeId> {
+        self.0.iter().filter(move |node| node.region == region)
+    }
+}
+
+/// Who may serve the shard, best first: all live cores of the home region in ring order, then, for `multi-region`, those
+/// of the other regions of its zone in successor order. Empty when nobody may, or the world has no such shard.
+#[must_use]
+pub fn candidates(world: &World, shard: &ShardId, live: &Live) -> Vec<NodeId> {
+    Rings::of(live).candidates(world, shard)
+}
+
+/// Who should serve the shard: the first candidate.
+#[must_use]
+pub fn owner(world: &World, shard: &ShardId, live: &Live) -> Option<NodeId> {
+    candidates(world, shard, live).into_iter().next()
+}
+
+/// Whether `me` may claim the shard: it is the first candidate and, if the home region is another, it sees live cores in
+/// a majority of the zone's regions (its own included). A region that is cut off from the rest sees no majority and
+/// keeps its hands still; were both sides of a cut to claim, the conditional write would still let only one win, but
+/// they would take the shard from each other again and again.
+#[must_use]
+pub fn may_claim(world: &World, shard: &ShardId, me: &NodeId, live: &Live) -> bool {
+    let Some(zone) = world.zone(shard.zone) else { return false };
+    owner(world, shard, live).as_ref() == Some(me)
+        && (me.region == shard.home || regions_with_live_cores(zone, live) >= zone.majority())
+}
+
+/// The regions of the shard's zone in the order in which they should serve it: home, its successors as the file lists
+/// them, the rest nearest first. Only home for class `region`.
+#[must_use]
+pub fn region_order(world: &World, shard: &ShardId) -> Vec<RegionId> {
+    let (Some(zone), Some(home)) = (world.zone(shard.zone), world.region(shard.home)) else { return Vec::new() };
+    if !world.has_shard(shard) {
+        return Vec::new();
+    }
+    let mut order = vec![home.id];
+    if shard.durability == Durability::MultiRegion {
+        let listed = home.successors.iter().copied().filter(|region| zone.regions.contains(region));
+        for region in listed.chain(world.nearest_first(home.id, &zone.regions)) {
+            if !order.contains(&region) {
+                order.push(region);
+            }
+        }
+    }
+    order
+}
+
+/// The owner of every shard for one view of who is alive; for those who ask once a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owners(HashMap<ShardId, NodeId>);
+
+impl Owners {
+    /// For all shards of the world.
+    #[must_use]
+    pub fn compute(world: &World, live: &Live) -> Self {
+        let rings = Rings::of(live);
+        let owner = |shard: ShardId| Some((shard, rings.candidates(world, &shard).into_iter().next()?));
+        Self(world.all_shards().into_iter().filter_map(owner).collect())
+    }
+
+    /// As [`owner`].
+    #[must_use]
+    pub fn of(&self, shard: &ShardId) -> Option<&NodeId> {
+        self.0.get(shard)
+    }
+}
+
+fn regions_with_live_cores(zone: &Zone, live: &Live) -> usize {
+    zone.regions.iter().filter(|region| live.of_region(**region).next().is_some()).count()
+}
+
+/// One ring a region.
+struct Rings(BTreeMap<RegionId, HashRing<Point, Stable>>);
+
+impl Rings {
+    fn of(live: &Live) -> Self {
+        let mut points: BTreeMap<RegionId, Vec<Point>> = BTreeMap::new();
+        for core in live.cores() {
+            let spread = (0..POINTS_PER_CORE).map(|n| Point { core: core.clone(), n });
+            points.entry(core.region).or_default().extend(spread);
+        }
+        let ring = |points| {
+            let mut ring = HashRing::with_hasher(Stable);
+            ring.batch_add(points);
+            ring
+        };
+        Self(points.into_iter().map(|(region, points)| (region, ring(points))).collect())
+    }
+
+    fn candidates(&self, world: &World, shard: &ShardId) -> Vec<NodeId> {
+        let mut found: Vec<NodeId> = Vec::new();
+        for region in region_order(world, shard) {
+            let Some(ring) = self.0.get(&region) else { continue };
+            for point in ring.get_with_replicas(&Key(shard), ring.len()).unwrap_or_default() {
+                if !found.contains(&point.core) {
+                    found.push(point.core);
+                }
+            }
+        }
+        found
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Point {
+    core: NodeId,
+    n: u16,
+}
+
+impl Hash for Point {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(format!("{}#{}", self.core, self.n).as_bytes());
+    }
+}
+
+struct Key<'a>(&'a ShardId);
+
+impl Hash for Key<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.0.to_string().as_bytes());
+    }
+}
+
+/// SHA-256, cut to 8 bytes.
+struct Stable;
+
+impl BuildHasher for Stable {
+    type Hasher = StableHasher;
+    fn build_hasher(&self) -> StableHasher {
+        StableHasher(Sha256::new())
+    }
+}
+
+struct StableHasher(Sha256);
+
+impl Hasher for StableHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
