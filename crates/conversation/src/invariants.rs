@@ -1,0 +1,1 @@
+//! What must hold over everything that clients saw.

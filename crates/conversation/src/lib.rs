@@ -1,0 +1,31 @@
+//! The rules, pure: no clock, no I/O, no async. `now` is passed in, and so is every random number.
+//!
+//! Drivers (`core-region`, `edge`, the simulator, the tests) own sockets, tasks and clocks and hold no rules; everything
+//! that must be right for a message to be kept once, in one order, stands here, where it can be tested alone and where the
+//! model checker (`tests/model.rs`) runs exactly the code that production runs.
+//!
+//! In the order of a message's life:
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`sequencer`] | one conversation: is the command allowed, is it a duplicate, which `seq` and `ver` does it get |
+//! | [`roles`] | who may add, remove, promote |
+//! | [`dedupe`] | what a `client_msg_id` already became |
+//! | [`log`] | what one slot of the shard log holds |
+//! | [`shard`] | who may write the log (lease, takeover), and when an append may be acknowledged (owner) |
+//! | [`projection`] | the rows that a committed frame means |
+//! | [`consumer`] | which rows of the log a feed consumer may take |
+//! | [`edge_cursor`] | which change an edge delivers next |
+//! | [`invariants`] | what must hold over everything that clients saw |
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod consumer;
+pub mod dedupe;
+pub mod edge_cursor;
+pub mod invariants;
+pub mod log;
+pub mod projection;
+pub mod roles;
+pub mod sequencer;
+pub mod shard;

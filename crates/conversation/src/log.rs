@@ -1,0 +1,131 @@
+//! What one slot of the shard log holds: a frame, which is one group commit.
+//!
+//! Its bytes start with a version and may end with fields of a later one, which are skipped. That they are whole is the
+//! store's promise (it checksums what it keeps); that they are a frame is checked here.
+
+use bytes::Bytes;
+use wire::change::Change;
+use wire::{Epoch, Position, Slot};
+
+const VERSION: u8 = 1;
+
+/// A row of the log as the store keeps it. The same frame always stands at the same place, however often and by whom it
+/// is written again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogRow {
+    /// Its key: the slot, and the epoch that first wrote it there.
+    pub at: Position,
+    /// [`LogFrame::to_bytes`].
+    pub frame: Bytes,
+}
+
+/// One group commit of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFrame {
+    /// The term that wrote it.
+    pub epoch: Epoch,
+    /// Where.
+    pub slot: Slot,
+    /// Its owner's wall clock, milliseconds since 1970, but never less than in the slot before ([`LogFrame::ts_after`]).
+    pub ts_ms: u64,
+    /// In the order in which they were decided.
+    pub changes: Vec<Change>,
+}
+
+/// Bytes that are not a frame, or not the one that should stand here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogFrameError {
+    /// Nothing at all.
+    #[error("empty log frame")]
+    Empty,
+    /// Written by a newer major version.
+    #[error("log frame of version {version}; this node reads version {VERSION}")]
+    Version {
+        /// That version.
+        version: u8,
+    },
+    /// Not the fields of a frame.
+    #[error("malformed log frame")]
+    Malformed,
+    /// A good frame in the wrong row.
+    #[error("log row {row:?} holds the frame of {frame:?}")]
+    Misplaced {
+        /// The row's key.
+        row: Position,
+        /// What the frame says of itself.
+        frame: Position,
+    },
+}
+
+impl LogFrame {
+    /// The frame's place.
+    #[must_use]
+    pub fn at(&self) -> Position {
+        Position { epoch: self.epoch, slot: self.slot }
+    }
+
+    /// The time to put on a frame written `now_ms` after one with `last_ts_ms`: clocks may step back, frames may not.
+    #[must_use]
+    pub fn ts_after(last_ts_ms: u64, now_ms: u64) -> u64 {
+        now_ms.max(last_ts_ms)
+    }
+
+    /// The binary form.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        let mut head = Vec::with_capacity(32 + 320 * self.changes.len());
+        head.push(VERSION);
+        let fields = (self.epoch, self.slot, self.ts_ms, &self.changes);
+        Bytes::from(postcard::to_extend(&fields, head).expect("plain data in memory always serializes"))
+    }
+
+    /// The inverse of [`LogFrame::to_bytes`]; fields of later minor versions at the end are skipped.
+    ///
+    /// # Errors
+    /// When the bytes are not a frame of this version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, LogFrameError> {
+        type Fields = (Epoch, Slot, u64, Vec<Change>);
+        let (&version, rest) = bytes.split_first().ok_or(LogFrameError::Empty)?;
+        if version != VERSION {
+            return Err(LogFrameError::Version { version });
+        }
+        let ((epoch, slot, ts_ms, changes), _later): (Fields, _) =
+            postcard::take_from_bytes(rest).map_err(|_| LogFrameError::Malformed)?;
+        Ok(Self { epoch, slot, ts_ms, changes })
+    }
+
+    /// The frame of a row, which must be the one that belongs there.
+    ///
+    /// # Errors
+    /// When the bytes are not a frame, or the frame of another place.
+    pub fn from_row(row: &LogRow) -> Result<Self, LogFrameError> {
+        let frame = Self::from_bytes(&row.frame)?;
+        if frame.at() == row.at { Ok(frame) } else { Err(LogFrameError::Misplaced { row: row.at, frame: frame.at() }) }
+    }
+}
+
+/// What a frame costs before its changes: a driver that fills frames up to a limit counts these and [`change_bytes`].
+pub const FRAME_OVERHEAD_BYTES: usize = 48;
+
+/// An upper estimate of what a change adds to a frame, bytes, without encoding it.
+#[must_use]
+pub fn change_bytes(change: &Change) -> usize {
+    use wire::change::Event;
+    const HEAD: usize = 80;
+    let event = match &change.event {
+        Event::Message(m) => {
+            let mentions: usize = m.mentions.iter().map(|u| u.as_str().len() + 2).sum();
+            m.body.len() + mentions + m.meta.as_ref().map_or(0, String::len) + 3 * 130 + 40
+        }
+        Event::Created(c) => c.members.iter().map(|(u, _)| u.as_str().len() + 3).sum::<usize>() + 3 * 130 + 260,
+        Event::MembersChanged(c) => {
+            let users = c.added.iter().chain(&c.roles).map(|(u, _)| u).chain(&c.removed);
+            users.map(|u| u.as_str().len() + 3).sum::<usize>() + 160
+        }
+        Event::Joined(_) => 320,
+        Event::Left(_) => 48,
+        Event::Unknown { body, .. } => body.len() + 16,
+        _ => wire::limits::LOG_FRAME_BYTES,
+    };
+    HEAD + event
+}

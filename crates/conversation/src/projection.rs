@@ -1,0 +1,313 @@
+//! A committed frame as rows: what it means to those who read.
+//!
+//! Pure, deterministic and idempotent: any node may project any committed frame any number of times. Every row has a key
+//! and a value and is written with the frame's [`Position`] as its stamp; for each key the row with the highest stamp counts
+//! (R5: a stamp ranks by epoch, so a late projection of a lost term never wins). No row is ever deleted: who has left is a
+//! row that says so. Rows of one frame never share a key.
+//!
+//! What stands in the rows of one conversation is consistent once all of its committed frames are projected, not before.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+use wire::change::{Change, Created, Event, MembersChanged, Message, Role};
+use wire::{ClientMsgId, ConversationId, Epoch, Position, TenantId, UserId};
+
+use crate::dedupe::{Seen, fingerprint_of_message};
+use crate::log::LogFrame;
+
+/// One row of a projection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// What a conversation was created as.
+    Facts(FactsRow),
+    /// How far a conversation has come.
+    Head(HeadRow),
+    /// Its last message.
+    LastMessage(LastMessageRow),
+    /// A member, or a former one.
+    Member(MemberRow),
+    /// What he may do.
+    Role(RoleRow),
+    /// A message, for pages of history.
+    Message(MessageRow),
+    /// Any change, for catching up by `ver`.
+    Change(ChangeRow),
+    /// What a `client_msg_id` became. May be forgotten 30 days after `seen.ts_ms`.
+    Dedupe(DedupeRow),
+    /// A conversation of a user.
+    Inbox(InboxRow),
+    /// How far a user has read, or written himself.
+    ReadCursor(ReadCursorRow),
+}
+
+/// Key: conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactsRow {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// A group's name.
+    pub name: Option<SmolStr>,
+    /// Who asked for it.
+    pub by: UserId,
+    /// When, milliseconds since 1970.
+    pub ts_ms: u64,
+}
+
+/// Key: conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadRow {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Number of its last change.
+    pub head_ver: u64,
+    /// Of that change.
+    pub epoch: Epoch,
+    /// When it was ordered, milliseconds since 1970.
+    pub ts_ms: u64,
+}
+
+/// Key: conversation. A row of its own, because a change of members does not know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastMessageRow {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Number of its last message: `head_seq`. No row: 0.
+    pub seq: u64,
+    /// When it was ordered, milliseconds since 1970.
+    pub ts_ms: u64,
+}
+
+/// Key: conversation, user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Who.
+    pub user: UserId,
+    /// First seq that he may count as unread.
+    pub joined_seq: u64,
+    /// He has left or was removed: not a member.
+    pub gone: bool,
+}
+
+/// Key: conversation, user. A row of its own, because a change of role does not know when the member joined. Counts only
+/// beside a [`MemberRow`] that is not gone; whoever joins gets one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleRow {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Who.
+    pub user: UserId,
+    /// What he may do.
+    pub role: Role,
+}
+
+/// Key: conversation, seq.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageRow {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Which message.
+    pub seq: u64,
+    /// [`Change::to_bytes`] of an [`Event::Message`].
+    pub change: Bytes,
+}
+
+/// Key: conversation, ver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeRow {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Which change.
+    pub ver: u64,
+    /// If it is a message: its seq. A store may then keep the bytes once, with [`MessageRow`], and this reference here.
+    pub seq: Option<u64>,
+    /// [`Change::to_bytes`].
+    pub change: Bytes,
+}
+
+/// Key: conversation, sender, `client_msg_id`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedupeRow {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Who sent.
+    pub sender: UserId,
+    /// What he calls it.
+    pub client_msg_id: ClientMsgId,
+    /// What it became.
+    pub seen: Seen,
+}
+
+/// Key: stream, conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboxRow {
+    /// The user's own stream.
+    pub stream: ConversationId,
+    /// A conversation of his.
+    pub conversation: ConversationId,
+    /// A group's name.
+    pub name: Option<SmolStr>,
+    /// First seq that he may count as unread.
+    pub joined_seq: u64,
+    /// The `ver`, in that conversation, of the last note that counted.
+    pub at_ver: u64,
+    /// He is no longer in it. Kept, so that an older note cannot bring it back.
+    pub left: bool,
+}
+
+/// Key: conversation, user. (The tenant is the conversation's; a frame of messages does not repeat it, so the key cannot be
+/// the user's stream.)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadCursorRow {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Who.
+    pub user: UserId,
+    /// All up to it is read.
+    pub read_seq: u64,
+}
+
+/// The rows of a frame.
+#[must_use]
+pub fn project(frame: &LogFrame) -> Vec<Row> {
+    let mut rows = Rows { at: frame.at(), rows: Vec::with_capacity(4 * frame.changes.len() + 4), index: HashMap::new() };
+    for change in &frame.changes {
+        rows.change(change);
+    }
+    rows.rows
+}
+
+/// The rows of one frame so far; of those that a later change of the frame replaces, where they stand.
+struct Rows {
+    at: Position,
+    rows: Vec<Row>,
+    index: HashMap<Key, usize>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Head(ConversationId),
+    LastMessage(ConversationId),
+    Member(ConversationId, UserId),
+    Role(ConversationId, UserId),
+    Inbox(ConversationId, ConversationId),
+    ReadCursor(ConversationId, UserId),
+}
+
+impl Rows {
+    fn put(&mut self, key: Key, row: Row) {
+        match self.index.entry(key) {
+            Entry::Occupied(at) => self.rows[*at.get()] = row,
+            Entry::Vacant(at) => {
+                at.insert(self.rows.len());
+                self.rows.push(row);
+            }
+        }
+    }
+
+    fn change(&mut self, change: &Change) {
+        let conversation = change.conversation;
+        let bytes = Bytes::from(change.to_bytes());
+        let mut seq = None;
+        match &change.event {
+            Event::Created(created) => self.created(change, created),
+            Event::Message(message) => {
+                seq = Some(message.seq);
+                self.rows.push(Row::Message(MessageRow { conversation, seq: message.seq, change: bytes.clone() }));
+                self.message(change, message);
+            }
+            Event::MembersChanged(changed) => self.members_changed(conversation, changed),
+            Event::Joined(joined) => self.inbox(InboxRow {
+                stream: conversation,
+                conversation: joined.conversation,
+                name: joined.name.clone(),
+                joined_seq: joined.joined_seq,
+                at_ver: joined.at_ver,
+                left: false,
+            }),
+            Event::Left(left) => self.inbox(InboxRow {
+                stream: conversation,
+                conversation: left.conversation,
+                name: None,
+                joined_seq: 0,
+                at_ver: left.at_ver,
+                left: true,
+            }),
+            // A newer node's: kept for those who catch up by `ver`, and counted.
+            _ => {}
+        }
+        self.rows.push(Row::Change(ChangeRow { conversation, ver: change.ver, seq, change: bytes }));
+        let head = HeadRow { conversation, head_ver: change.ver, epoch: change.epoch, ts_ms: change.ts_ms };
+        self.put(Key::Head(conversation), Row::Head(head));
+    }
+
+    fn created(&mut self, change: &Change, created: &Created) {
+        let conversation = change.conversation;
+        self.rows.push(Row::Facts(FactsRow {
+            conversation,
+            tenant: created.tenant.clone(),
+            name: created.name.clone(),
+            by: created.by.clone(),
+            ts_ms: change.ts_ms,
+        }));
+        for (user, role) in &created.members {
+            self.member(MemberRow { conversation, user: user.clone(), joined_seq: 1, gone: false });
+            self.role(conversation, user, *role);
+        }
+    }
+
+    fn message(&mut self, change: &Change, message: &Message) {
+        let conversation = change.conversation;
+        let last = LastMessageRow { conversation, seq: message.seq, ts_ms: change.ts_ms };
+        self.put(Key::LastMessage(conversation), Row::LastMessage(last));
+        let seen = Seen {
+            seq: message.seq,
+            epoch: change.epoch,
+            ts_ms: change.ts_ms,
+            fingerprint: fingerprint_of_message(message),
+            at: self.at,
+        };
+        self.rows.push(Row::Dedupe(DedupeRow {
+            conversation,
+            sender: message.sender.clone(),
+            client_msg_id: message.client_msg_id.clone(),
+            seen,
+        }));
+        let read = ReadCursorRow { conversation, user: message.sender.clone(), read_seq: message.seq };
+        self.put(Key::ReadCursor(conversation, message.sender.clone()), Row::ReadCursor(read));
+    }
+
+    fn members_changed(&mut self, conversation: ConversationId, changed: &MembersChanged) {
+        for (user, role) in &changed.added {
+            let joined_seq = changed.head_seq + 1;
+            self.member(MemberRow { conversation, user: user.clone(), joined_seq, gone: false });
+            self.role(conversation, user, *role);
+        }
+        for user in &changed.removed {
+            self.member(MemberRow { conversation, user: user.clone(), joined_seq: 0, gone: true });
+        }
+        for (user, role) in &changed.roles {
+            self.role(conversation, user, *role);
+        }
+    }
+
+    fn member(&mut self, row: MemberRow) {
+        self.put(Key::Member(row.conversation, row.user.clone()), Row::Member(row));
+    }
+
+    fn role(&mut self, conversation: ConversationId, user: &UserId, role: Role) {
+        let row = RoleRow { conversation, user: user.clone(), role };
+        self.put(Key::Role(conversation, user.clone()), Row::Role(row));
+    }
+
+    fn inbox(&mut self, row: InboxRow) {
+        self.put(Key::Inbox(row.stream, row.conversation), Row::Inbox(row));
+    }
+}

@@ -1,0 +1,332 @@
+//! One conversation: its state, what a command does to it, and what a committed change makes of it.
+//!
+//! The shard's task holds one [`Conversation`] for each conversation in use. For every command it calls
+//! [`Conversation::decide`], puts the changes into the frame it is filling and [`Conversation::apply`]s them at once, so that the
+//! next command is decided on top of them. That is speculation: **no answer, not even a refusal or a duplicate, leaves
+//! before everything decided before it is acknowledged.** When the term ends, all of it is thrown away.
+
+mod decide;
+mod draft;
+mod view;
+
+use std::collections::BTreeMap;
+
+use smol_str::SmolStr;
+use wire::change::{Change, Created, Event, MembersChanged, Message, Role};
+use wire::command::{Ack, Refusal};
+use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, Position, TenantId, UserId};
+
+use crate::dedupe::{DEDUPE_RECENT, Dedupe, Seen, fingerprint_of_message};
+use crate::projection::{FactsRow, HeadRow, InboxRow, LastMessageRow, MemberRow, RoleRow};
+use crate::roles;
+
+pub use draft::check_draft;
+
+/// A conversation as its owner knows it: everything committed, and what is in flight.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    id: ConversationId,
+    facts: Option<Facts>,
+    members: BTreeMap<UserId, Member>,
+    head_seq: u64,
+    head_ver: u64,
+    last_epoch: Epoch,
+    last_ts_ms: u64,
+    /// Of a user's own stream: the last note about each conversation.
+    joins: BTreeMap<ConversationId, Join>,
+    dedupe: Dedupe,
+}
+
+/// What it was created as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// A group's name.
+    pub name: Option<SmolStr>,
+    /// Who asked for it.
+    pub by: UserId,
+}
+
+/// One who is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What he may do.
+    pub role: Role,
+    /// First seq that he may count as unread.
+    pub joined_seq: u64,
+}
+
+/// What a user's own stream knows of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The `ver`, in that conversation, of the last note that counted.
+    pub at_ver: u64,
+    /// He is in it.
+    pub joined: bool,
+    /// A group's name.
+    pub name: Option<SmolStr>,
+    /// First seq that he may count as unread.
+    pub joined_seq: u64,
+}
+
+/// What a store has of one conversation, all of whose committed frames are projected. Read earlier than that, the rows
+/// may be of different ages, and a later replay would not mend them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadedConversation {
+    /// Its facts; none: nothing there.
+    pub facts: Option<FactsRow>,
+    /// Its head.
+    pub head: Option<HeadRow>,
+    /// Its last message.
+    pub last_message: Option<LastMessageRow>,
+    /// Members; those who are gone may be among them.
+    pub members: Vec<MemberRow>,
+    /// Their roles.
+    pub roles: Vec<RoleRow>,
+    /// Of a user's own stream: its inbox, those left included.
+    pub inbox: Vec<InboxRow>,
+}
+
+/// What a command comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// These changes, in this order, into one frame. (More than one only when a note founds a user's stream.) The answer
+    /// is [`Outcome::of`] the last.
+    Commit(Vec<Change>),
+    /// It was done before.
+    Already(Outcome),
+    /// It cannot be.
+    Refuse(Refusal),
+}
+
+/// What the answer will be; [`Conversation::answer`] makes it, which for a view means: from the state right then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// To a send.
+    Ack(Ack),
+    /// To a creation or a change of members.
+    View {
+        /// Whether this command created it.
+        created: bool,
+    },
+    /// To a note.
+    Noted,
+}
+
+impl Outcome {
+    /// The answer to the command that this change is the effect of.
+    #[must_use]
+    pub fn of(change: &Change) -> Self {
+        match &change.event {
+            Event::Message(message) => Self::Ack(Ack {
+                seq: message.seq,
+                epoch: change.epoch,
+                ts_ms: change.ts_ms,
+                duplicate: false,
+            }),
+            Event::Created(_) => Self::View { created: true },
+            Event::MembersChanged(_) => Self::View { created: false },
+            _ => Self::Noted,
+        }
+    }
+}
+
+/// A change that does not follow on the state: something between was lost, or the state was loaded too early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{conversation}: ver {found} after ver {head}")]
+pub struct Gap {
+    /// Where.
+    pub conversation: ConversationId,
+    /// What is there.
+    pub head: u64,
+    /// What came.
+    pub found: u64,
+}
+
+impl Conversation {
+    /// One of which nothing is committed.
+    #[must_use]
+    pub fn empty(id: ConversationId) -> Self {
+        Self {
+            id,
+            facts: None,
+            members: BTreeMap::new(),
+            head_seq: 0,
+            head_ver: 0,
+            last_epoch: Epoch(0),
+            last_ts_ms: 0,
+            joins: BTreeMap::new(),
+            dedupe: Dedupe::complete(DEDUPE_RECENT),
+        }
+    }
+
+    /// From its projection.
+    #[must_use]
+    pub fn load(id: ConversationId, rows: LoadedConversation) -> Self {
+        let Some(head) = rows.head else { return Self::empty(id) };
+        let role_of: BTreeMap<UserId, Role> = rows.roles.into_iter().map(|row| (row.user, row.role)).collect();
+        let members = rows.members.into_iter().filter(|row| !row.gone).map(|row| {
+            let role = role_of.get(&row.user).copied().unwrap_or(Role::Member);
+            (row.user, Member { role, joined_seq: row.joined_seq })
+        });
+        let joins = rows.inbox.into_iter().map(|row| {
+            let join =
+                Join { at_ver: row.at_ver, joined: !row.left, name: row.name, joined_seq: row.joined_seq };
+            (row.conversation, join)
+        });
+        let head_seq = rows.last_message.map_or(0, |last| last.seq);
+        // Nothing was ever sent: then what is not in memory was never sent either.
+        let dedupe = if head_seq == 0 { Dedupe::complete(DEDUPE_RECENT) } else { Dedupe::partial(DEDUPE_RECENT) };
+        Self {
+            id,
+            facts: rows.facts.map(|row| Facts { tenant: row.tenant, name: row.name, by: row.by }),
+            members: members.collect(),
+            head_seq,
+            head_ver: head.head_ver,
+            last_epoch: head.epoch,
+            last_ts_ms: head.ts_ms,
+            joins: joins.collect(),
+            dedupe,
+        }
+    }
+
+    /// Takes a change that was decided, or is replayed. One that it has already is nothing.
+    ///
+    /// # Errors
+    /// When there is a gap before it; the state is as it was.
+    pub fn apply(&mut self, change: &Change, at: Position) -> Result<(), Gap> {
+        if change.ver <= self.head_ver {
+            return Ok(());
+        }
+        if change.ver != self.head_ver + 1 {
+            return Err(Gap { conversation: self.id, head: self.head_ver, found: change.ver });
+        }
+        self.head_ver = change.ver;
+        self.last_epoch = self.last_epoch.max(change.epoch);
+        self.last_ts_ms = self.last_ts_ms.max(change.ts_ms);
+        match &change.event {
+            Event::Created(created) => self.apply_created(created),
+            Event::Message(message) => self.apply_message(change, message, at),
+            Event::MembersChanged(changed) => self.apply_members(changed),
+            Event::Joined(joined) => {
+                let join = Join {
+                    at_ver: joined.at_ver,
+                    joined: true,
+                    name: joined.name.clone(),
+                    joined_seq: joined.joined_seq,
+                };
+                self.joins.insert(joined.conversation, join);
+            }
+            Event::Left(left) => {
+                let join = Join { at_ver: left.at_ver, joined: false, name: None, joined_seq: 0 };
+                self.joins.insert(left.conversation, join);
+            }
+            // A newer node's: it counts, whatever it is.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn apply_created(&mut self, created: &Created) {
+        self.facts =
+            Some(Facts { tenant: created.tenant.clone(), name: created.name.clone(), by: created.by.clone() });
+        let members = created.members.iter().map(|(user, role)| (user.clone(), Member { role: *role, joined_seq: 1 }));
+        self.members = members.collect();
+    }
+
+    fn apply_message(&mut self, change: &Change, message: &Message, at: Position) {
+        self.head_seq = message.seq;
+        let seen = Seen {
+            seq: message.seq,
+            epoch: change.epoch,
+            ts_ms: change.ts_ms,
+            fingerprint: fingerprint_of_message(message),
+            at,
+        };
+        self.dedupe.remember(&message.sender, &message.client_msg_id, seen);
+    }
+
+    fn apply_members(&mut self, changed: &MembersChanged) {
+        for user in &changed.removed {
+            self.members.remove(user);
+        }
+        for (user, role) in &changed.added {
+            self.members.insert(user.clone(), Member { role: *role, joined_seq: changed.head_seq + 1 });
+        }
+        for (user, role) in &changed.roles {
+            if let Some(member) = self.members.get_mut(user) {
+                member.role = *role;
+            }
+        }
+    }
+
+    /// Whether this user of this tenant may read it. A user's own stream is there for him even before anything is in it.
+    ///
+    /// # Errors
+    /// `not_found` when nothing is there, or it is another tenant's or another user's stream; `not_a_member`.
+    pub fn readable_by(&self, tenant: &TenantId, user: &UserId) -> Result<(), Refusal> {
+        if self.id.kind == ConversationKind::User {
+            let own = self.id.unique == ConversationId::user_key(tenant, user);
+            return if own { Ok(()) } else { Err(not_found()) };
+        }
+        self.facts_for(tenant)?;
+        if self.members.contains_key(user) { Ok(()) } else { Err(roles::not_a_member()) }
+    }
+
+    fn facts_for(&self, tenant: &TenantId) -> Result<&Facts, Refusal> {
+        self.facts.as_ref().filter(|facts| facts.tenant == *tenant).ok_or_else(not_found)
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> ConversationId {
+        self.id
+    }
+
+    /// What it was created as; none: nothing is there.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.as_ref()
+    }
+
+    /// Everyone in it.
+    #[must_use]
+    pub fn members(&self) -> &BTreeMap<UserId, Member> {
+        &self.members
+    }
+
+    /// Number of its last message; 0 before the first.
+    #[must_use]
+    pub fn head_seq(&self) -> u64 {
+        self.head_seq
+    }
+
+    /// Number of its last change; 0 when nothing is there.
+    #[must_use]
+    pub fn head_ver(&self) -> u64 {
+        self.head_ver
+    }
+
+    /// Of its last change.
+    #[must_use]
+    pub fn last_epoch(&self) -> Epoch {
+        self.last_epoch
+    }
+
+    /// When its last change was ordered, milliseconds since 1970.
+    #[must_use]
+    pub fn last_ts_ms(&self) -> u64 {
+        self.last_ts_ms
+    }
+
+    /// Of a user's own stream: the last note about each conversation, those left included.
+    #[must_use]
+    pub fn joins(&self) -> &BTreeMap<ConversationId, Join> {
+        &self.joins
+    }
+}
+
+fn not_found() -> Refusal {
+    Refusal::new(ErrorCode::NotFound, "no such conversation")
+}

@@ -1,0 +1,33 @@
+//! What a draft may be, as far as it can be said without the conversation.
+
+use wire::ErrorCode;
+use wire::command::{Draft, Refusal};
+use wire::limits::{BODY_BYTES, MENTIONS, META_BYTES};
+
+/// Checks sizes and counts. An edge may call it before it bothers a home region; the sequencer calls it in any case.
+///
+/// # Errors
+/// `bad_request` or `too_large`, naming the field.
+pub fn check_draft(draft: &Draft) -> Result<(), Refusal> {
+    let bad = |message: &str| Err(Refusal::new(ErrorCode::BadRequest, message));
+    let too_large = |message: String| Err(Refusal::new(ErrorCode::TooLarge, message));
+    if draft.body.is_empty() {
+        return bad("body: empty");
+    }
+    if draft.body.len() > BODY_BYTES {
+        return too_large(format!("body: more than {BODY_BYTES} bytes"));
+    }
+    if draft.meta.as_ref().is_some_and(|meta| meta.len() > META_BYTES) {
+        return too_large(format!("meta: more than {META_BYTES} bytes"));
+    }
+    if draft.mentions.len() > MENTIONS {
+        return too_large(format!("mentions: more than {MENTIONS} users"));
+    }
+    if draft.reply_to == Some(0) {
+        return bad("reply_to: the first seq is 1");
+    }
+    if draft.thread == Some(0) {
+        return bad("thread: the first seq is 1");
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! The owner in its term: appends in consecutive slots, several in flight, and knows what may be acknowledged.
+//!
+//! A slot may be acknowledged when it and all before it are durable, **and** a read of the fence that was started after
+//! that has said that no newer epoch is there. One such read may cover many slots. A newer epoch in the fence ends the
+//! term: what was not acknowledged by then never is, by this owner.
+//!
+//! The driver: for every frame, [`Owner::next_slot`] -> encode -> [`Owner::append`] -> write the row; after each outcome
+//! [`Owner::on_append`]; whenever [`Owner::start_fence_read`] gives a ticket, read the fence, then [`Owner::on_fence`], and
+//! answer the slots it returns, in order.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::Bytes;
+use wire::{Epoch, Position, Slot};
+
+use super::takeover::Term;
+use crate::log::LogRow;
+
+/// A read of the fence that is under way. Not `Clone`: an answer counts once.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[must_use = "read the fence, then hand this back with the answer"]
+pub struct FenceRead {
+    /// Everything before this slot was durable when the read was started.
+    covers: Slot,
+}
+
+/// What came of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Appended {
+    /// At the quorum of the shard's class.
+    Durable,
+    /// Failed or timed out: it may or may not be there, or come to be.
+    Unknown,
+}
+
+/// A newer epoch is in the fence, or the driver gave up the term. Nothing more is acknowledged, ever; what became of the
+/// frames in flight only the next owner can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("the term has ended: {}", fence.map_or("given up".into(), |epoch| format!("epoch {} is in the fence", epoch.0)))]
+pub struct Stopped {
+    /// What the fence said; none when the driver gave up the term itself.
+    pub fence: Option<Epoch>,
+}
+
+/// One term of one shard.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    epoch: Epoch,
+    /// Everything before it may be acknowledged.
+    acked: Slot,
+    /// From `acked` on, one per slot.
+    in_flight: VecDeque<InFlight>,
+    /// What the furthest fence read under way covers; `acked` when there is none.
+    reading: Slot,
+    stopped: Option<Stopped>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct InFlight {
+    frame: Bytes,
+    durable: bool,
+}
+
+impl Owner {
+    /// At the start of a term, with its tail projected.
+    #[must_use]
+    pub fn new(term: &Term) -> Self {
+        Self { epoch: term.epoch, acked: term.start, in_flight: VecDeque::new(), reading: term.start, stopped: None }
+    }
+
+    /// The term's number.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The slot that the next frame gets.
+    #[must_use]
+    pub fn next_slot(&self) -> Slot {
+        Slot(self.acked.0 + self.in_flight.len() as u64)
+    }
+
+    /// Frames appended and not yet acknowledged: the driver bounds them.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Everything before it is acknowledged: the committed mark to publish.
+    #[must_use]
+    pub fn committed(&self) -> Position {
+        Position { epoch: self.epoch, slot: self.acked }
+    }
+
+    /// Why the term has ended, if it has.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Stopped> {
+        self.stopped
+    }
+
+    /// Ends the term from inside (drain, shutdown): nothing more is acknowledged. To end it with nothing left open,
+    /// append no more and wait until [`Owner::in_flight`] is 0 first.
+    pub fn stop(&mut self) {
+        self.stopped.get_or_insert(Stopped { fence: None });
+    }
+
+    /// Gives the frame the next slot and returns the row to write.
+    ///
+    /// # Errors
+    /// When the term has ended; nothing is to be written.
+    pub fn append(&mut self, frame: Bytes) -> Result<LogRow, Stopped> {
+        self.check()?;
+        let at = Position { epoch: self.epoch, slot: self.next_slot() };
+        self.in_flight.push_back(InFlight { frame: frame.clone(), durable: false });
+        Ok(LogRow { at, frame })
+    }
+
+    /// The outcome of writing the row of `slot`. When it is unknown, returns the row: to be written again, the same frame
+    /// in the same slot, until it is known or the term has ended.
+    ///
+    /// # Errors
+    /// When the term has ended; nothing is to be written again.
+    pub fn on_append(&mut self, slot: Slot, outcome: Appended) -> Result<Option<LogRow>, Stopped> {
+        self.check()?;
+        // A late second answer for a slot that is acknowledged, or was never given out, changes nothing.
+        let index = slot.0.checked_sub(self.acked.0).and_then(|index| usize::try_from(index).ok());
+        let Some(entry) = index.and_then(|index| self.in_flight.get_mut(index)) else { return Ok(None) };
+        match outcome {
+            Appended::Durable => {
+                entry.durable = true;
+                Ok(None)
+            }
+            Appended::Unknown if entry.durable => Ok(None),
+            Appended::Unknown => {
+                let at = Position { epoch: self.epoch, slot };
+                Ok(Some(LogRow { at, frame: entry.frame.clone() }))
+            }
+        }
+    }
+
+    /// A fence read to start **now**, if one would cover more than those under way. Several may be under way at once.
+    #[must_use]
+    pub fn start_fence_read(&mut self) -> Option<FenceRead> {
+        if self.stopped.is_some() {
+            return None;
+        }
+        let durable = self.in_flight.iter().take_while(|entry| entry.durable).count();
+        let covers = Slot(self.acked.0 + durable as u64);
+        if covers <= self.reading {
+            return None;
+        }
+        self.reading = covers;
+        Some(FenceRead { covers })
+    }
+
+    /// The answer to a fence read (none: it failed, start another). Returns the slots that may now be acknowledged, in
+    /// order, each exactly once.
+    ///
+    /// # Errors
+    /// When a newer epoch is there, or the term had ended before: acknowledge nothing more.
+    pub fn on_fence(&mut self, read: FenceRead, fence: Option<Epoch>) -> Result<Range<u64>, Stopped> {
+        self.check()?;
+        let acked = self.acked;
+        match fence {
+            Some(fence) if fence > self.epoch => {
+                let stopped = Stopped { fence: Some(fence) };
+                self.stopped = Some(stopped);
+                return Err(stopped);
+            }
+            Some(_) => {
+                if read.covers > acked {
+                    self.in_flight.drain(..(read.covers.0 - acked.0) as usize);
+                    self.acked = read.covers;
+                    self.reading = self.reading.max(self.acked);
+                }
+            }
+            // If others are under way they count still; at worst one is started that was not needed.
+            None => self.reading = acked,
+        }
+        Ok(acked.0..self.acked.0)
+    }
+
+    fn check(&self) -> Result<(), Stopped> {
+        self.stopped.map_or(Ok(()), Err)
+    }
+}
