@@ -1,0 +1,107 @@
+//! Why a token or a key is refused. No message quotes what was in the token.
+
+use std::path::PathBuf;
+
+use wire::ErrorCode;
+
+/// Why a token is refused. Nothing has changed anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// There is none.
+    #[error("no token")]
+    Missing,
+    /// Longer than [`crate::TOKEN_BYTES`].
+    #[error("token too long")]
+    TooLong,
+    /// Not three parts of base64 JSON, or a header that asks for what we do not do.
+    #[error("not a token")]
+    Malformed,
+    /// Its `typ` is not one of its kind's.
+    #[error("token of another type")]
+    Type,
+    /// Its issuer is not one of its tenant's.
+    #[error("issuer not known for this tenant")]
+    Issuer,
+    /// Its `kid` names no key of its issuer, or it has none and the issuer has several.
+    #[error("key not known")]
+    Key,
+    /// Its `alg` is not its key's.
+    #[error("algorithm is not the key's")]
+    Algorithm,
+    /// It was not signed with its key.
+    #[error("wrong signature")]
+    Signature,
+    /// Well signed, but this claim is missing or makes no sense.
+    #[error("claim {0} is missing or wrong")]
+    Claim(&'static str),
+    /// Well signed, but `iat` or `nbf` lies in the future.
+    #[error("token is not valid yet")]
+    NotYet,
+    /// Well signed, but too late.
+    #[error("token expired")]
+    Expired,
+    /// Well signed, but for a tenant that this mesh does not serve.
+    #[error("tenant not served here")]
+    Tenant,
+    /// A good stream token where only an identity token will do.
+    #[error("a stream token opens a stream and nothing else")]
+    StreamOnly,
+    /// Another device than the token names.
+    #[error("token is bound to another device")]
+    Device,
+}
+
+impl AuthError {
+    /// The stable code for clients.
+    #[must_use]
+    pub fn code(self) -> ErrorCode {
+        match self {
+            Self::Missing
+            | Self::TooLong
+            | Self::Malformed
+            | Self::Type
+            | Self::Issuer
+            | Self::Key
+            | Self::Algorithm
+            | Self::Signature
+            | Self::Claim(_)
+            | Self::NotYet => ErrorCode::Unauthenticated,
+            Self::Expired => ErrorCode::TokenExpired,
+            Self::Tenant | Self::StreamOnly | Self::Device => ErrorCode::Forbidden,
+        }
+    }
+}
+
+impl From<AuthError> for ErrorCode {
+    fn from(error: AuthError) -> Self {
+        error.code()
+    }
+}
+
+/// Why keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or written. A key that was being created does not exist.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the OS says.
+        source: std::io::Error,
+    },
+    /// Others may read a signing key.
+    #[error("{}: others may read this key; run chmod 600 on it, or delete it to get a new one", .0.display())]
+    Exposed(PathBuf),
+    /// Not an Ed25519 key in PKCS #8 PEM.
+    #[error("{}: not an Ed25519 private key in PKCS #8 PEM", .0.display())]
+    NotAKey(PathBuf),
+    /// The machine has no randomness to make a key of.
+    #[error("no randomness: {0}")]
+    Random(getrandom::Error),
+    /// A key set that cannot be used.
+    #[error("key set: {0}")]
+    Jwks(String),
+    /// Two providers under one issuer for one tenant, or an issuer that stands for the mesh itself.
+    #[error("issuer {0:?}: reserved, or given twice for one tenant")]
+    Issuer(String),
+}

@@ -1,0 +1,43 @@
+//! Who may enter: the tokens of users.
+//!
+//! A user shows an **identity token**, a JWT that his tenant's identity provider signed (or, on a local mesh, the
+//! development key). With it he may ask for a **stream token**, good for a minute, to open a WebSocket from places where
+//! he would rather not show the other. Edges check both before the upgrade.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`keys`] | the mesh's own signing keys: the development issuer and the stream tokens |
+//! | [`jwks`] | the public keys of identity providers |
+//! | [`verifier`] | is this token good, and for whom? |
+//! | [`error`] | why not, and which stable code says so |
+//!
+//! **The rules** (after RFC 8725): a key has one algorithm, fixed when it is loaded, and a token that names another is
+//! refused before its signature is looked at; the key is found by the issuer *and the tenant* that the token claims, then by `kid`,
+//! so the provider of one tenant cannot sign for another; identity and stream tokens differ in key, `iss`, `aud` and
+//! `typ`, so neither passes for the other; the time is passed in. Tokens, and parts of them, are never logged nor quoted in errors.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod error;
+pub mod jwks;
+pub mod keys;
+pub mod verifier;
+
+pub use error::{AuthError, KeyError};
+pub use jwks::Jwks;
+pub use keys::{DevIssuer, Keys, PublicKey, StreamKey};
+pub use verifier::{Claims, StreamToken, TenantIssuer, TokenKind, Verifier, VerifierOptions};
+
+/// The audience of identity tokens.
+pub const AUDIENCE: &str = "hearth";
+/// The issuer of the development key of a local mesh.
+pub const DEV_ISSUER: &str = "hearth-dev";
+/// The issuer of stream tokens.
+pub const MESH_ISSUER: &str = "hearth-mesh";
+/// Longest life of a stream token, seconds.
+pub const STREAM_TTL_MAX_S: u64 = 60;
+/// Longest token, bytes.
+pub const TOKEN_BYTES: usize = 8 * 1024;
+/// How far ahead the clock of an issuer may be: `iat` and `nbf` may lie this far in the future, seconds. `exp` gets no
+/// such grace.
+pub const SKEW_S: u64 = 60;

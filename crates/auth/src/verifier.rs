@@ -1,0 +1,308 @@
+//! Is this token good, and for whom? Edges ask before anything else of a request is looked at.
+
+use std::collections::{HashMap, HashSet};
+
+use jsonwebtoken::{Algorithm, Header, Validation};
+use serde::{Deserialize, Serialize};
+use wire::{DeviceId, TenantId, UserId};
+
+use crate::error::{AuthError, KeyError};
+use crate::jwks::Jwks;
+use crate::keys::{PublicKey, StreamKey};
+use crate::{AUDIENCE, DEV_ISSUER, MESH_ISSUER, SKEW_S, STREAM_TTL_MAX_S, TOKEN_BYTES};
+
+/// `typ` and `aud` of stream tokens.
+const STREAM_TYPE: &str = "hearth-stream+jwt";
+const STREAM_AUDIENCE: &str = "hearth-stream";
+/// `typ` that an identity token may have; it may also have none.
+const IDENTITY_TYPES: [&str; 4] = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
+/// The end of the year 9999, seconds: no later time is taken seriously.
+const TIME_MAX_S: f64 = 253_402_300_799.0;
+
+/// Whose tokens are good.
+#[derive(Clone, Debug)]
+pub struct VerifierOptions {
+    /// The tenants that this mesh serves.
+    pub tenants: Vec<TenantId>,
+    /// Their identity providers.
+    pub issuers: Vec<TenantIssuer>,
+    /// The development key, on a local mesh: signs for all of the tenants.
+    pub dev: Option<PublicKey>,
+    /// Signs and proves stream tokens.
+    pub stream: StreamKey,
+}
+
+/// An identity provider of a tenant.
+#[derive(Clone, Debug)]
+pub struct TenantIssuer {
+    /// Whose users.
+    pub tenant: TenantId,
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// The keys that sign them.
+    pub jwks: Jwks,
+}
+
+/// What a good token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: UserId,
+    /// The device, if the token names one.
+    pub device: Option<DeviceId>,
+    /// When the token ends, milliseconds since 1970.
+    pub exp_ms: u64,
+    /// When a session opened with it must end, milliseconds since 1970: the end of the identity token, also when a stream
+    /// token stands for it.
+    pub session_exp_ms: u64,
+    /// What kind of token it was.
+    pub kind: TokenKind,
+}
+
+/// The two kinds of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// Opens everything that its user may do.
+    Identity,
+    /// Opens a stream.
+    Stream,
+}
+
+/// A fresh stream token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StreamToken {
+    /// The token.
+    pub token: String,
+    /// When it ends, milliseconds since 1970.
+    pub expires_at_ms: u64,
+}
+
+impl std::fmt::Debug for StreamToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamToken").field("expires_at_ms", &self.expires_at_ms).finish_non_exhaustive()
+    }
+}
+
+/// Checks tokens. Pure: holds keys, no clock.
+#[derive(Debug)]
+pub struct Verifier {
+    tenants: HashSet<TenantId>,
+    issuers: HashMap<(String, TenantId), Jwks>,
+    dev: Option<Jwks>,
+    stream: StreamKey,
+    stream_keys: Jwks,
+}
+
+#[derive(Deserialize)]
+struct Peek {
+    iss: String,
+    tenant: TenantId,
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    aud: Audience,
+    sub: String,
+    tenant: TenantId,
+    exp: f64,
+    iat: f64,
+    nbf: Option<f64>,
+    device: Option<String>,
+    session_exp: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audience {
+    fn includes(&self, wanted: &str) -> bool {
+        match self {
+            Self::One(one) => one == wanted,
+            Self::Many(many) => many.iter().any(|one| one == wanted),
+        }
+    }
+}
+
+impl Verifier {
+    /// With these keys.
+    ///
+    /// # Errors
+    /// When a provider stands twice for one tenant, or under a name of the mesh itself.
+    pub fn new(options: VerifierOptions) -> Result<Self, KeyError> {
+        let mut issuers = HashMap::new();
+        for TenantIssuer { tenant, issuer, jwks } in options.issuers {
+            let reserved = [DEV_ISSUER, MESH_ISSUER].contains(&issuer.as_str());
+            if reserved || issuers.insert((issuer.clone(), tenant), jwks).is_some() {
+                return Err(KeyError::Issuer(issuer));
+            }
+        }
+        Ok(Self {
+            tenants: options.tenants.into_iter().collect(),
+            issuers,
+            dev: options.dev.map(Jwks::single),
+            stream_keys: Jwks::single(options.stream.public_key()),
+            stream: options.stream,
+        })
+    }
+
+    /// An identity token, for everything but streams.
+    ///
+    /// # Errors
+    /// Why it is refused; [`AuthError::StreamOnly`] for a good stream token.
+    pub fn verify_identity(&self, token: &str, now_ms: u64) -> Result<Claims, AuthError> {
+        let claims = self.verify_any(token, now_ms)?;
+        if claims.kind == TokenKind::Stream { Err(AuthError::StreamOnly) } else { Ok(claims) }
+    }
+
+    /// An identity or a stream token, for `GET /v1/stream`.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn verify_any(&self, token: &str, now_ms: u64) -> Result<Claims, AuthError> {
+        if token.is_empty() {
+            return Err(AuthError::Missing);
+        }
+        if token.len() > TOKEN_BYTES {
+            return Err(AuthError::TooLong);
+        }
+        // Not proven yet: it only says which key must prove it.
+        let peek = jsonwebtoken::dangerous::insecure_decode::<Peek>(token).map_err(|_| AuthError::Malformed)?;
+        let kind = kind(&peek.header)?;
+        let (iss, tenant) = (peek.claims.iss, peek.claims.tenant);
+        let keys = match kind {
+            TokenKind::Stream => (iss == MESH_ISSUER).then_some(&self.stream_keys),
+            TokenKind::Identity if iss == DEV_ISSUER => self.dev.as_ref(),
+            TokenKind::Identity => self.issuers.get(&(iss, tenant)),
+        };
+        let keys = keys.ok_or(AuthError::Issuer)?;
+        let key = keys.find(peek.header.kid.as_deref()).ok_or(AuthError::Key)?;
+        if peek.header.alg != key.algorithm {
+            return Err(AuthError::Algorithm);
+        }
+        let payload = jsonwebtoken::decode::<Payload>(token, &key.key, &signature_only(key.algorithm));
+        self.claims(kind, payload.map_err(refusal)?.claims, now_ms)
+    }
+
+    /// A stream token for the user of an identity token, on this device, for `ttl_s` seconds: at most
+    /// [`STREAM_TTL_MAX_S`], and not beyond the identity token itself.
+    ///
+    /// # Errors
+    /// [`AuthError::StreamOnly`] when the claims are of a stream token, [`AuthError::Device`] when the token is bound to
+    /// another device, [`AuthError::Expired`] when it has ended.
+    pub fn issue_stream(
+        &self,
+        claims: &Claims,
+        device: Option<DeviceId>,
+        ttl_s: u64,
+        now_ms: u64,
+    ) -> Result<StreamToken, AuthError> {
+        #[derive(Serialize)]
+        struct Payload<'a> {
+            iss: &'a str,
+            aud: &'a str,
+            sub: &'a UserId,
+            tenant: &'a TenantId,
+            iat: u64,
+            exp: u64,
+            session_exp: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            device: Option<DeviceId>,
+        }
+        if claims.kind == TokenKind::Stream {
+            return Err(AuthError::StreamOnly);
+        }
+        let device = match (&claims.device, device) {
+            (Some(bound), Some(asked)) if *bound != asked => return Err(AuthError::Device),
+            (Some(bound), _) => Some(bound.clone()),
+            (None, asked) => asked,
+        };
+        let iat = now_ms / 1000;
+        let session_exp = claims.session_exp_ms / 1000;
+        let exp = iat.saturating_add(ttl_s.min(STREAM_TTL_MAX_S)).min(session_exp);
+        if exp <= iat {
+            return Err(AuthError::Expired);
+        }
+        let (iss, aud) = (MESH_ISSUER, STREAM_AUDIENCE);
+        let payload = Payload { iss, aud, sub: &claims.user, tenant: &claims.tenant, iat, exp, session_exp, device };
+        Ok(StreamToken { token: self.stream.sign(STREAM_TYPE, &payload), expires_at_ms: exp * 1000 })
+    }
+
+    /// The claims of a token whose signature is right.
+    fn claims(&self, kind: TokenKind, payload: Payload, now_ms: u64) -> Result<Claims, AuthError> {
+        let audience = match kind {
+            TokenKind::Identity => AUDIENCE,
+            TokenKind::Stream => STREAM_AUDIENCE,
+        };
+        if !payload.aud.includes(audience) {
+            return Err(AuthError::Claim("aud"));
+        }
+        let user = UserId::new(&payload.sub).map_err(|_| AuthError::Claim("sub"))?;
+        let device = payload.device.map(DeviceId::new).transpose().map_err(|_| AuthError::Claim("device"))?;
+        let exp_ms = time("exp", payload.exp)?;
+        let session_exp_ms = payload.session_exp.map_or(Ok(exp_ms), |at| time("session_exp", at))?;
+        let latest = now_ms.saturating_add(SKEW_S * 1000);
+        let nbf_ms = payload.nbf.map_or(Ok(0), |at| time("nbf", at))?;
+        if time("iat", payload.iat)? > latest || nbf_ms > latest {
+            return Err(AuthError::NotYet);
+        }
+        if exp_ms <= now_ms {
+            return Err(AuthError::Expired);
+        }
+        if !self.tenants.contains(&payload.tenant) {
+            return Err(AuthError::Tenant);
+        }
+        let session_exp_ms = if kind == TokenKind::Stream { session_exp_ms } else { exp_ms };
+        Ok(Claims { tenant: payload.tenant, user, device, exp_ms, session_exp_ms, kind })
+    }
+}
+
+/// What the header says it is; refuses headers that want something of us that we do not do.
+fn kind(header: &Header) -> Result<TokenKind, AuthError> {
+    if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
+        return Err(AuthError::Malformed);
+    }
+    match header.typ.as_deref() {
+        None => Ok(TokenKind::Identity),
+        Some(STREAM_TYPE) => Ok(TokenKind::Stream),
+        Some(typ) if IDENTITY_TYPES.contains(&typ.to_ascii_lowercase().as_str()) => Ok(TokenKind::Identity),
+        Some(_) => Err(AuthError::Type),
+    }
+}
+
+/// `jsonwebtoken` checks the signature with the pinned algorithm and nothing else: it has a clock of its own.
+fn signature_only(algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
+}
+
+fn refusal(error: jsonwebtoken::errors::Error) -> AuthError {
+    use jsonwebtoken::errors::ErrorKind;
+    match error.kind() {
+        ErrorKind::InvalidAlgorithm => AuthError::Algorithm,
+        // The signature was right: the issuer left something out.
+        ErrorKind::Json(_) => AuthError::Claim("(one of aud, sub, tenant, exp, iat)"),
+        ErrorKind::Base64(_) | ErrorKind::InvalidToken | ErrorKind::Utf8(_) => AuthError::Malformed,
+        _ => AuthError::Signature,
+    }
+}
+
+/// A NumericDate (RFC 7519, section 2) as milliseconds.
+fn time(claim: &'static str, seconds: f64) -> Result<u64, AuthError> {
+    if !(0.0..=TIME_MAX_S).contains(&seconds) {
+        return Err(AuthError::Claim(claim));
+    }
+    Ok((seconds * 1000.0) as u64)
+}
+
+#[cfg(test)]
+mod tests;
