@@ -1,0 +1,142 @@
+//! The admin endpoint: `/healthz` says that the process answers, `/readyz` whether it should get work and why not,
+//! `/metrics` what it counts (Prometheus text). It stands on a port of its own, for operators only.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::tasks::{Stopped, Tasks};
+use crate::telemetry;
+
+/// How often the samples of histograms are folded into their buckets when nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Pause after an accept that failed for want of something, such as file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Whether a node should get work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// It should.
+    pub ready: bool,
+    /// Why not; may hold remarks when it should.
+    pub reasons: Vec<String>,
+}
+
+impl Readiness {
+    /// Ready if there is no reason against it.
+    #[must_use]
+    pub fn unless(reasons: Vec<String>) -> Self {
+        Self { ready: reasons.is_empty(), reasons }
+    }
+}
+
+/// What an admin endpoint needs.
+pub struct AdminOptions {
+    /// Where it listens.
+    pub listener: net::Listener,
+    /// Asked anew for each request to `/readyz`; must not block.
+    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+}
+
+/// A running admin endpoint. Dropped, it runs on until its runtime ends.
+#[derive(Debug)]
+pub struct Admin {
+    addr: SocketAddr,
+    tasks: Tasks,
+}
+
+impl Admin {
+    /// Starts to serve, in tasks of the current runtime.
+    ///
+    /// # Errors
+    /// When the listener is broken.
+    pub fn start(options: AdminOptions) -> io::Result<Self> {
+        let addr = options.listener.local_addr()?;
+        let tasks = Tasks::new("admin");
+        tasks.spawn("serve", serve(options.listener, router(options.readiness), tasks.stopping()));
+        tasks.spawn("upkeep", upkeep(tasks.stopping()));
+        Ok(Self { addr, tasks })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Takes no more requests and waits for those under way until the deadline.
+    pub async fn stop(&self, deadline: Duration) -> Stopped {
+        self.tasks.stop(deadline).await
+    }
+}
+
+/// Serves a router on a listener of `net` until told to stop, then finishes the requests under way. For endpoints that
+/// operators and tools of the same machine use; what faces users is the edge's.
+pub async fn serve(listener: net::Listener, router: Router, stop: CancellationToken) {
+    let served = axum::serve(Accepting(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "endpoint ended");
+    }
+}
+
+fn router(readiness: Arc<dyn Fn() -> Readiness + Send + Sync>) -> Router {
+    let handle = telemetry::metrics();
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(move || async move { ready(readiness()) }))
+        .route(
+            "/metrics",
+            get(move || async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()) }),
+        )
+}
+
+fn ready(readiness: Readiness) -> impl IntoResponse {
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+async fn upkeep(stop: CancellationToken) {
+    let mut tick = tokio::time::interval(UPKEEP);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => telemetry::metrics().run_upkeep(),
+        }
+    }
+}
+
+struct Accepting(net::Listener);
+
+impl axum::serve::Listener for Accepting {
+    type Io = net::Stream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (net::Stream, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests;
