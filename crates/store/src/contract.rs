@@ -1,0 +1,157 @@
+//! What every store promises. `core-region` knows a store only through this trait.
+//!
+//! A handle is one region's view: its operations start in that region and meet the quorum of the shard's durability class
+//! (a majority of the zone's regions, or the home region's replica). Every row carries a stamp, a [`Position`], and of two
+//! writes of one row the one with the higher stamp stays, in whatever order they arrive. So every write may be repeated,
+//! and a write that arrives late, from an owner long replaced, changes nothing.
+//!
+//! Only [`Store::claim`] and [`Store::seal`] are conditional, and only the lease table is ever written conditionally.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conversation::dedupe::Seen;
+use conversation::log::LogRow;
+use conversation::projection::{HeadRow, InboxRow, LastMessageRow, Row};
+use conversation::sequencer::LoadedConversation;
+use conversation::shard::{Cas, Lease, Nonce};
+use smol_str::SmolStr;
+use wire::change::Change;
+use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId};
+
+/// A mark of a shard. Marks are exclusive (everything before the slot) and only ever grow, by (epoch, slot).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mark {
+    /// Everything before it is projected: a takeover reads the log from here. Durable when written, and with it every
+    /// projection that was written before it.
+    Checkpoint,
+    /// Everything before it is acknowledged.
+    Committed,
+    /// Everything before it has been taken by the consumer of this name (1..64 bytes).
+    Consumer(SmolStr),
+}
+
+/// How far a conversation has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Its last change.
+    pub head: HeadRow,
+    /// Its last message; none when nothing was ever sent.
+    pub last_message: Option<LastMessageRow>,
+}
+
+/// Why a store did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Too few replicas could be asked. Nothing was written.
+    #[error("{answering} of {needed} replicas of zone {} can be reached", zone.0)]
+    Unavailable {
+        /// Whose replicas.
+        zone: ZoneId,
+        /// How many the class asks for.
+        needed: usize,
+        /// How many there were.
+        answering: usize,
+    },
+    /// The write was begun, but too few replicas confirmed it: it may be there, may come to be, or may never be. The same
+    /// write may be repeated unchanged.
+    #[error("too few replicas confirmed the write: its outcome is unknown")]
+    Unknown,
+    /// A replica holds bytes that are not what was written, and the others could not make up for it. Nothing was written.
+    #[error("the replica in {} is damaged: {what}", region.0)]
+    Corrupt {
+        /// Where.
+        region: RegionId,
+        /// What was found.
+        what: String,
+    },
+    /// This handle's region was killed, or its store closed. A write may have happened.
+    #[error("the store is closed")]
+    Closed,
+    /// The handle's region may not hold data of this zone, so it may not ask for it either. Nothing was written.
+    #[error("region {} is not in zone {}", region.0, zone.0)]
+    NotInZone {
+        /// The handle's.
+        region: RegionId,
+        /// The shard's.
+        zone: ZoneId,
+    },
+}
+
+impl StoreError {
+    /// Whether the state may have changed although the operation failed.
+    #[must_use]
+    pub fn may_have_written(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Closed)
+    }
+}
+
+/// The contract. All methods are cancel safe in this sense: a dropped future leaves a write that may or may not happen, as
+/// after [`StoreError::Unknown`]; a dropped read leaves nothing.
+///
+/// # Errors
+/// Every method: [`StoreError`].
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The lease row, read serially: it sees every conditional write that was answered before. The default row when
+    /// nobody ever claimed the shard.
+    async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError>;
+
+    /// Takes the term after `observed`, if `observed` is still the last one. On [`StoreError::Unknown`] read the lease
+    /// again, and go on only if the nonce is yours.
+    async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError>;
+
+    /// Records that `epoch` starts at `start`, if the term is still that claim's and is not sealed yet. On
+    /// [`StoreError::Unknown`] the lease says whether it came to pass.
+    async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError>;
+
+    /// Raises the fence to `epoch` at the class' quorum; a lower epoch changes nothing.
+    async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError>;
+
+    /// The highest fence that the class' quorum knows; 0 when there is none.
+    async fn fence(&self, shard: ShardId) -> Result<Epoch, StoreError>;
+
+    /// Writes a log row. `Ok` when it is on disk (fsync) at the class' quorum. The same frame may be written to the same
+    /// place again.
+    async fn append(&self, shard: ShardId, at: Position, frame: Bytes) -> Result<(), StoreError>;
+
+    /// Log rows from slot `from` on, at most `limit`, in the order of (slot, epoch), merged from the class' quorum. All
+    /// epochs are shown; which of them owns a slot the lease's `starts` say.
+    async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError>;
+
+    /// Raises a mark; a lower position changes nothing. Not fsynced of itself, but for [`Mark::Checkpoint`].
+    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError>;
+
+    /// The highest position that the class' quorum knows for the mark.
+    async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError>;
+
+    /// Writes projections of a committed frame, all under its position as stamp. Not fsynced: they can be made again
+    /// from the log, and a checkpoint makes durable what stands before it.
+    async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError>;
+
+    /// Everything the sequencer needs to know of a conversation, or nothing when it was never created.
+    async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError>;
+
+    /// The messages from `from_seq` to `to_seq`, both inclusive, oldest first.
+    async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError>;
+
+    /// At most `limit` changes with a higher `ver` than `after_ver`, oldest first.
+    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
+
+    /// What a `client_msg_id` of this sender became. The caller checks [`Seen::at`] against the lease's `starts`: a row
+    /// may stem from a frame that was voided.
+    async fn dedupe(
+        &self,
+        id: ConversationId,
+        sender: &UserId,
+        client_msg_id: &ClientMsgId,
+    ) -> Result<Option<Seen>, StoreError>;
+
+    /// The lines of a user's own stream, left conversations included (they say so), in the order of conversation ids.
+    async fn inbox(&self, user_stream: ConversationId) -> Result<Vec<InboxRow>, StoreError>;
+
+    /// The heads of these conversations, in their order. They may be of different shards and zones.
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError>;
+
+    /// How far a user has read these conversations (own sends count), in their order; 0: nothing.
+    async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError>;
+}

@@ -1,0 +1,246 @@
+//! The contract, in terms of cells.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conversation::dedupe::Seen;
+use conversation::log::LogRow;
+use conversation::projection::{InboxRow, ReadCursorRow, Row};
+use conversation::sequencer::LoadedConversation;
+use conversation::shard::{Cas, Lease, Nonce};
+use wire::change::Change;
+use wire::{ClientMsgId, ConversationId, ConversationKind, Epoch, NodeId, Position, ShardId, Slot, UserId};
+
+use super::{Coordinator, Replicas, Scan, Sync, Write};
+use crate::cell::{Cell, Stored, Table, after_prefix, log_key, log_position, mark_key, shard_key};
+use crate::contract::{Heads, Mark, Store, StoreError};
+use crate::rows::{self, Kind};
+
+/// Rows asked of a replica at once when a scan has no other limit.
+const SCAN_ROWS: usize = 16_384;
+
+impl<R: Replicas> Coordinator<R> {
+    async fn put(&self, shard: ShardId, cells: Vec<Cell>, sync: Sync) -> Result<(), StoreError> {
+        let quorum = self.quorum(shard)?;
+        self.write(&quorum, Write { zone: shard.zone, cells, sync }).await
+    }
+
+    async fn rows(&self, id: ConversationId, from: Vec<u8>, to: Vec<u8>, limit: usize) -> Result<Found, StoreError> {
+        let quorum = self.quorum(id.shard)?;
+        let scan = Scan { table: Table::Projection, from, to, limit };
+        self.read_cells(&quorum, &scan).await
+    }
+
+    /// All rows of a kind of a conversation.
+    async fn all<T>(
+        &self,
+        id: ConversationId,
+        kind: Kind,
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let prefix = rows::key(id, kind, &[]);
+        let end = after_prefix(&prefix);
+        let mut from = prefix;
+        let mut out = Vec::new();
+        loop {
+            let page = self.rows(id, from, end.clone(), SCAN_ROWS).await?;
+            for (_, stored) in &page {
+                out.push(decode(&stored.bytes).ok_or_else(|| self.not_a_row(kind))?);
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == SCAN_ROWS => from = [last, &[0][..]].concat(),
+                _ => return Ok(out),
+            }
+        }
+    }
+
+    async fn one<T>(
+        &self,
+        id: ConversationId,
+        kind: Kind,
+        rest: &[u8],
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let quorum = self.quorum(id.shard)?;
+        let found = self.read_cell(&quorum, Table::Projection, &rows::key(id, kind, rest)).await?;
+        found.map(|stored| decode(&stored.bytes).ok_or_else(|| self.not_a_row(kind))).transpose()
+    }
+
+    /// Its checksum was right, so it was written like that: by a version that this one cannot read.
+    fn not_a_row(&self, kind: Kind) -> StoreError {
+        StoreError::Corrupt { region: self.region, what: format!("a {kind:?} row that this version cannot read") }
+    }
+}
+
+type Found = Vec<(Bytes, Stored)>;
+
+#[async_trait]
+impl<R: Replicas> Store for Coordinator<R> {
+    async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
+        self.serial_read(shard).await
+    }
+
+    async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError> {
+        self.write_if(shard, |lease| lease.claimed(observed, owner, nonce)).await
+    }
+
+    async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
+        self.write_if(shard, |lease| lease.sealed_at(epoch, nonce, start)).await
+    }
+
+    async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {
+        let stored = Stored { stamp: Position { epoch, slot: Slot(0) }, bytes: Bytes::new() };
+        let cell = Cell { table: Table::Fence, key: shard_key(shard).into(), stored };
+        self.put(shard, vec![cell], Sync::Disk(shard.durability)).await
+    }
+
+    async fn fence(&self, shard: ShardId) -> Result<Epoch, StoreError> {
+        let quorum = self.quorum(shard)?;
+        let found = self.read_cell(&quorum, Table::Fence, &shard_key(shard)).await?;
+        Ok(found.map_or(Epoch(0), |stored| stored.stamp.epoch))
+    }
+
+    async fn append(&self, shard: ShardId, at: Position, frame: Bytes) -> Result<(), StoreError> {
+        let stored = Stored { stamp: at, bytes: frame };
+        let cell = Cell { table: Table::Log, key: log_key(shard, at).into(), stored };
+        self.put(shard, vec![cell], Sync::Disk(shard.durability)).await
+    }
+
+    async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        let quorum = self.quorum(shard)?;
+        let from = log_key(shard, Position { epoch: Epoch(0), slot: from });
+        let scan = Scan { table: Table::Log, from, to: after_prefix(&shard_key(shard)), limit };
+        let found = self.read_cells(&quorum, &scan).await?;
+        found
+            .into_iter()
+            .map(|(key, stored)| {
+                let at = log_position(&key).ok_or_else(|| StoreError::Corrupt {
+                    region: self.region,
+                    what: format!("a log row of {shard} under a key that is none"),
+                })?;
+                Ok(LogRow { at, frame: stored.bytes })
+            })
+            .collect()
+    }
+
+    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError> {
+        let cell = Cell {
+            table: Table::Mark,
+            key: mark_key(shard, mark).into(),
+            stored: Stored { stamp: at, bytes: Bytes::new() },
+        };
+        let sync = if *mark == Mark::Checkpoint { Sync::Disk(shard.durability) } else { Sync::Memory };
+        self.put(shard, vec![cell], sync).await
+    }
+
+    async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError> {
+        let quorum = self.quorum(shard)?;
+        let found = self.read_cell(&quorum, Table::Mark, &mark_key(shard, mark)).await?;
+        Ok(found.map(|stored| stored.stamp))
+    }
+
+    async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError> {
+        let cells: Vec<Cell> = rows.iter().map(|row| rows::cell(row, stamp)).collect();
+        if cells.is_empty() {
+            return Ok(());
+        }
+        self.put(shard, cells, Sync::Memory).await
+    }
+
+    async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
+        let Some(head) = self.one(id, Kind::Head, &[], rows::decode).await? else { return Ok(None) };
+        let mut loaded = LoadedConversation {
+            facts: self.one(id, Kind::Facts, &[], rows::decode).await?,
+            head: Some(head),
+            last_message: self.one(id, Kind::LastMessage, &[], rows::decode).await?,
+            members: self.all(id, Kind::Member, rows::decode).await?,
+            roles: self.all(id, Kind::Role, rows::decode).await?,
+            inbox: Vec::new(),
+        };
+        if id.kind == ConversationKind::User {
+            loaded.inbox = self.inbox(id).await?;
+        }
+        Ok(Some(loaded))
+    }
+
+    async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError> {
+        let limit = usize::try_from(to_seq.saturating_sub(from_seq).saturating_add(1)).unwrap_or(usize::MAX);
+        let from = rows::key(id, Kind::Message, &from_seq.to_be_bytes());
+        let to = rows::key(id, Kind::Message, &to_seq.saturating_add(1).to_be_bytes());
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let found = self.rows(id, from, to, limit.min(SCAN_ROWS)).await?;
+        found
+            .iter()
+            .map(|(_, stored)| Change::from_bytes(&stored.bytes).map_err(|_| self.not_a_row(Kind::Message)))
+            .collect()
+    }
+
+    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        let from = rows::key(id, Kind::Change, &after_ver.saturating_add(1).to_be_bytes());
+        let to = after_prefix(&rows::key(id, Kind::Change, &[]));
+        let found = self.rows(id, from, to, limit.min(SCAN_ROWS)).await?;
+        let mut entries = Vec::with_capacity(found.len());
+        for (_, stored) in &found {
+            entries.push(rows::change_entry(&stored.bytes).ok_or_else(|| self.not_a_row(Kind::Change))?);
+        }
+        let seqs = || entries.iter().filter_map(rows::ChangeEntry::seq);
+        let messages: BTreeMap<u64, Change> = match (seqs().min(), seqs().max()) {
+            (Some(first), Some(last)) => {
+                let messages = self.messages(id, first, last).await?;
+                messages.into_iter().filter_map(|change| Some((rows::seq_of(&change)?, change))).collect()
+            }
+            _ => BTreeMap::new(),
+        };
+        let mut out = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match entry {
+                rows::ChangeEntry::Change(change) => out.push(change),
+                rows::ChangeEntry::Message(seq) => match messages.get(&seq) {
+                    Some(change) => out.push(change.clone()),
+                    // Its row is on its way. What is dense so far is the answer; the caller asks again.
+                    None => break,
+                },
+            }
+        }
+        Ok(out)
+    }
+
+    async fn dedupe(
+        &self,
+        id: ConversationId,
+        sender: &UserId,
+        client_msg_id: &ClientMsgId,
+    ) -> Result<Option<Seen>, StoreError> {
+        self.one(id, Kind::Dedupe, &rows::dedupe_rest(sender, client_msg_id), rows::decode_seen).await
+    }
+
+    async fn inbox(&self, user_stream: ConversationId) -> Result<Vec<InboxRow>, StoreError> {
+        self.all(user_stream, Kind::Inbox, rows::decode).await
+    }
+
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
+        let mut out = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let head = self.one(id, Kind::Head, &[], rows::decode).await?;
+            let last_message = match head {
+                Some(_) => self.one(id, Kind::LastMessage, &[], rows::decode).await?,
+                None => None,
+            };
+            out.push(head.map(|head| Heads { head, last_message }));
+        }
+        Ok(out)
+    }
+
+    async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
+        let mut out = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let row: Option<ReadCursorRow> =
+                self.one(id, Kind::ReadCursor, user.as_str().as_bytes(), rows::decode).await?;
+            out.push(row.map_or(0, |row| row.read_seq));
+        }
+        Ok(out)
+    }
+}
