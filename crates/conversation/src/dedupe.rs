@@ -1,14 +1,14 @@
 //! What a `client_msg_id` already became: 30 days of memory for each conversation, of which the latest part is here and
 //! all of it in the store's projection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use wire::change::Message;
 use wire::command::Draft;
 use wire::limits::DEDUPE_MS;
 use wire::{ClientMsgId, Epoch, Position, UserId};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 /// What a send became.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -70,35 +70,39 @@ fn fingerprint(
     hash.digest()
 }
 
-/// The part of the memory that is at hand. When it is complete, what is not in it was never sent.
+/// Sends remembered in memory, for each conversation.
+pub const DEDUPE_RECENT: usize = 512;
+/// Sends of which memory knows, for each conversation, at least that they happened: 8 bytes each and the table around them.
+pub const DEDUPE_KNOWN: usize = 65_536;
+
+/// The part of the memory that is at hand: what the latest sends became; and of all sends in the life of this memory,
+/// their hashes. As long as those are complete, a send whose hash is not among them is surely new, and the store need
+/// not be asked. A collision of hashes costs one such question and nothing else.
 #[derive(Clone, Debug)]
 pub struct Dedupe {
     recent: HashMap<(UserId, ClientMsgId), Seen>,
     order: VecDeque<(UserId, ClientMsgId)>,
-    max: usize,
-    complete: bool,
+    /// None: not complete, or not any more.
+    known: Option<HashSet<u64>>,
 }
 
-/// Sends remembered in memory, for each conversation.
-pub const DEDUPE_RECENT: usize = 512;
-
 impl Dedupe {
-    /// Of a conversation that has just begun: complete, until more than `max` sends have been remembered.
+    /// Of a conversation in which nothing was ever sent.
     #[must_use]
-    pub fn complete(max: usize) -> Self {
-        Self { recent: HashMap::new(), order: VecDeque::new(), max, complete: true }
+    pub fn complete() -> Self {
+        Self { known: Some(HashSet::new()), ..Self::partial() }
     }
 
     /// Of a conversation with a past that only the store remembers.
     #[must_use]
-    pub fn partial(max: usize) -> Self {
-        Self { complete: false, ..Self::complete(max) }
+    pub fn partial() -> Self {
+        Self { recent: HashMap::new(), order: VecDeque::new(), known: None }
     }
 
-    /// Whether what is not here was never sent.
+    /// Whether nothing was ever sent under this name: the store need not be asked.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.complete
+    pub fn is_surely_new(&self, sender: &UserId, client_msg_id: &ClientMsgId) -> bool {
+        self.known.as_ref().is_some_and(|known| !known.contains(&key_hash(sender, client_msg_id)))
     }
 
     /// What this send became, as far as it is at hand.
@@ -108,18 +112,100 @@ impl Dedupe {
         self.recent.get(&(sender.clone(), client_msg_id.clone()))
     }
 
-    /// Remembers; forgets the oldest over the bound. The same send again keeps the newer of the two.
+    /// Remembers, in place of what was remembered under this name before; forgets the oldest over the bound.
     pub fn remember(&mut self, sender: &UserId, client_msg_id: &ClientMsgId, seen: Seen) {
+        if let Some(known) = &mut self.known {
+            if known.len() < DEDUPE_KNOWN {
+                known.insert(key_hash(sender, client_msg_id));
+            } else {
+                self.known = None;
+            }
+        }
         let key = (sender.clone(), client_msg_id.clone());
         if self.recent.insert(key.clone(), seen).is_some() {
             return;
         }
         self.order.push_back(key);
-        if self.order.len() > self.max
+        if self.order.len() > DEDUPE_RECENT
             && let Some(oldest) = self.order.pop_front()
         {
             self.recent.remove(&oldest);
-            self.complete = false;
         }
+    }
+}
+
+fn key_hash(sender: &UserId, client_msg_id: &ClientMsgId) -> u64 {
+    // The sender's hash seeds the other, so that no two pairs share an input.
+    xxh3_64_with_seed(client_msg_id.as_str().as_bytes(), xxh3_64(sender.as_str().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(seq: u64) -> Seen {
+        Seen { seq, epoch: Epoch(1), ts_ms: 1_000, fingerprint: 7, at: Position::default() }
+    }
+
+    fn name(n: usize) -> (UserId, ClientMsgId) {
+        (UserId::new(format!("u{}", n % 3)).unwrap(), ClientMsgId::new(format!("m{n}")).unwrap())
+    }
+
+    #[test]
+    fn what_memory_forgot_is_not_taken_for_new() {
+        let mut dedupe = Dedupe::complete();
+        for n in 0..DEDUPE_RECENT + 10 {
+            let (sender, id) = name(n);
+            assert!(dedupe.is_surely_new(&sender, &id));
+            dedupe.remember(&sender, &id, seen(n as u64 + 1));
+        }
+        let (sender, id) = name(3);
+        assert_eq!(dedupe.find(&sender, &id), None, "over the bound");
+        assert!(!dedupe.is_surely_new(&sender, &id), "but known to have been");
+        let (sender, id) = name(DEDUPE_RECENT);
+        assert_eq!(dedupe.find(&sender, &id).map(|seen| seen.seq), Some(DEDUPE_RECENT as u64 + 1));
+    }
+
+    #[test]
+    fn memory_with_a_past_or_too_full_takes_nothing_for_new() {
+        let (sender, id) = name(999_999);
+        assert!(!Dedupe::partial().is_surely_new(&sender, &id));
+        let mut dedupe = Dedupe::complete();
+        for n in 0..=DEDUPE_KNOWN {
+            let (sender, id) = name(n);
+            dedupe.remember(&sender, &id, seen(1));
+        }
+        assert!(!dedupe.is_surely_new(&sender, &id));
+        assert!(dedupe.recent.len() <= DEDUPE_RECENT && dedupe.order.len() <= DEDUPE_RECENT);
+    }
+
+    #[test]
+    fn thirty_days_are_remembered_and_no_more() {
+        assert!(seen(1).counts(1_000 + DEDUPE_MS));
+        assert!(!seen(1).counts(1_001 + DEDUPE_MS));
+        assert!(seen(1).counts(0), "a clock that stepped back forgets nothing");
+    }
+
+    #[test]
+    fn a_fingerprint_tells_every_field_apart() {
+        let draft = Draft {
+            client_msg_id: ClientMsgId::new("x").unwrap(),
+            body: "ab".into(),
+            reply_to: Some(1),
+            thread: None,
+            mentions: vec![],
+            meta: None,
+        };
+        let others = [
+            Draft { body: "a".into(), meta: Some("b".into()), ..draft.clone() },
+            Draft { reply_to: None, thread: Some(1), ..draft.clone() },
+            Draft { mentions: vec![UserId::new("ab").unwrap()], ..draft.clone() },
+            Draft { meta: Some("{}".into()), ..draft.clone() },
+        ];
+        for other in &others {
+            assert_ne!(fingerprint_of_draft(&draft), fingerprint_of_draft(other), "{other:?}");
+        }
+        // Stored, so it must not change with a version of the hash.
+        assert_eq!(fingerprint_of_draft(&draft), 0x24e636e7c401b119);
     }
 }

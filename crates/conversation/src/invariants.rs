@@ -1,1 +1,357 @@
-//! What must hold over everything that clients saw.
+//! What must hold over everything that clients saw: every acknowledged message once, in one order, everywhere, with dense
+//! `seq`. The tests, `hearth replay` and the simulator feed the same [`Checker`] and read the same [`Report`].
+//!
+//! A **lane** is one sender's way of sending one after the other: within a lane, what was sent later has the higher seq.
+//! An **observer** is one client's eyes on one conversation: what it was shown, in the order in which it was shown. When
+//! the run is over, each observer that should have seen everything is declared complete.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+use wire::change::{Change, Event};
+use wire::command::Ack;
+use wire::{ClientMsgId, ConversationId, Epoch, UserId};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Findings kept in words; all are counted.
+const FINDINGS_MAX: usize = 100;
+
+/// A message as a client was shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Its number.
+    pub seq: u64,
+    /// The number of its change.
+    pub ver: u64,
+    /// Its term.
+    pub epoch: Epoch,
+    /// Who wrote it.
+    pub sender: UserId,
+    /// What he called it.
+    pub client_msg_id: ClientMsgId,
+    /// [`body_hash`].
+    pub body_hash: u64,
+}
+
+impl Observed {
+    /// Of a change, if it is a message.
+    #[must_use]
+    pub fn of(change: &Change) -> Option<Self> {
+        let Event::Message(message) = &change.event else { return None };
+        Some(Self {
+            seq: message.seq,
+            ver: change.ver,
+            epoch: change.epoch,
+            sender: message.sender.clone(),
+            client_msg_id: message.client_msg_id.clone(),
+            body_hash: body_hash(&message.body),
+        })
+    }
+}
+
+/// Bodies are compared by this.
+#[must_use]
+pub fn body_hash(body: &str) -> u64 {
+    xxh3_64(body.as_bytes())
+}
+
+/// What is wrong. Each names the conversation; bodies are never shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Acknowledged, and not shown to an observer that should have seen everything.
+    Lost {
+        /// What the ack said.
+        seq: u64,
+        /// Which observer.
+        observer: String,
+    },
+    /// One send, two messages.
+    SentTwice {
+        /// The two.
+        seqs: (u64, u64),
+    },
+    /// One observer was shown a message twice.
+    ShownTwice {
+        /// Which message.
+        seq: u64,
+        /// Which observer.
+        observer: String,
+    },
+    /// An observer was shown a message after a later one.
+    OutOfOrder {
+        /// Which message.
+        seq: u64,
+        /// What it had been shown before.
+        after: u64,
+        /// Which observer.
+        observer: String,
+    },
+    /// Of one lane, a message sent later has the lower seq.
+    LaneTurned {
+        /// Sent first.
+        first: u64,
+        /// Sent then.
+        then: u64,
+    },
+    /// Two were shown, or an ack and an observer say, different messages, or the same one with another body, `ver` or epoch.
+    Disagreement {
+        /// About this seq.
+        seq: u64,
+        /// Who says otherwise.
+        observer: String,
+    },
+    /// A retry was acknowledged with another seq or epoch.
+    AckChanged {
+        /// Before.
+        was: u64,
+        /// Then.
+        now: u64,
+    },
+    /// A later message has a lower epoch, or a `ver` that does not grow.
+    WentBack {
+        /// The later one.
+        seq: u64,
+    },
+    /// Seqs that an observer should have seen and did not.
+    Gap {
+        /// First missing.
+        from: u64,
+        /// Last missing.
+        to: u64,
+        /// Which observer.
+        observer: String,
+    },
+}
+
+/// The counts that decide, and what they are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Messages that were sent.
+    pub sent: u64,
+    /// Of them, acknowledged.
+    pub acked: u64,
+    /// Acknowledged messages that someone who should have seen them did not.
+    pub lost: u64,
+    /// Sends that became two messages, messages shown twice.
+    pub duplicated: u64,
+    /// Order or content that differs between observers, acks, lanes; epochs or vers that fall.
+    pub reordered: u64,
+    /// Seqs missing in what an observer saw.
+    pub gaps: u64,
+    /// The first of what was found.
+    pub findings: Vec<(ConversationId, Finding)>,
+}
+
+impl Report {
+    /// Whether everything held.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.lost == 0 && self.duplicated == 0 && self.reordered == 0 && self.gaps == 0
+    }
+
+    fn add(&mut self, conversation: ConversationId, finding: Finding, count: u64) {
+        *match &finding {
+            Finding::Lost { .. } => &mut self.lost,
+            Finding::SentTwice { .. } | Finding::ShownTwice { .. } => &mut self.duplicated,
+            Finding::Gap { .. } => &mut self.gaps,
+            Finding::OutOfOrder { .. }
+            | Finding::LaneTurned { .. }
+            | Finding::Disagreement { .. }
+            | Finding::AckChanged { .. }
+            | Finding::WentBack { .. } => &mut self.reordered,
+        } += count;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push((conversation, finding));
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, acked, lost, duplicated, reordered, gaps, findings } = self;
+        write!(f, "{sent} sent, {acked} acked: {lost} lost, {duplicated} duplicated, {reordered} reordered, {gaps} gaps")?;
+        for (conversation, finding) in findings {
+            write!(f, "\n  {conversation}: {finding:?}")?;
+        }
+        Ok(())
+    }
+}
+
+type Name = (UserId, ClientMsgId);
+
+/// Takes what clients saw, in any order between clients, and says what was wrong with it.
+#[derive(Debug, Default)]
+pub struct Checker {
+    conversations: BTreeMap<ConversationId, History>,
+    sent: u64,
+    /// Found while listening: what depends on the order in which it came.
+    report: Report,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    sends: HashMap<Name, Send>,
+    /// Sends of each lane, in order.
+    lanes: HashMap<u64, Vec<Name>>,
+    acks: HashMap<Name, Ack>,
+    /// What stands at each seq, as it was first seen.
+    messages: BTreeMap<u64, Observed>,
+    /// Where each send was first seen.
+    seqs: HashMap<Name, u64>,
+    observers: BTreeMap<String, Observer>,
+}
+
+#[derive(Debug)]
+struct Send {
+    body_hash: u64,
+}
+
+#[derive(Debug, Default)]
+struct Observer {
+    last: u64,
+    seen: HashSet<u64>,
+    /// Should have seen everything from this seq on.
+    complete_from: Option<u64>,
+}
+
+impl Checker {
+    /// With nothing seen yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A client sent this for the first time (retries are not told), as the next of this lane.
+    pub fn sent(&mut self, lane: u64, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, body: &str) {
+        let history = self.conversations.entry(conversation).or_default();
+        let name = (sender.clone(), id.clone());
+        if history.sends.insert(name.clone(), Send { body_hash: body_hash(body) }).is_none() {
+            self.sent += 1;
+            history.lanes.entry(lane).or_default().push(name);
+        }
+    }
+
+    /// A client got this ack, to a first send or to a retry.
+    pub fn acked(&mut self, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, ack: &Ack) {
+        let history = self.conversations.entry(conversation).or_default();
+        let first = history.acks.entry((sender.clone(), id.clone())).or_insert_with(|| ack.clone());
+        if (first.seq, first.epoch) != (ack.seq, ack.epoch) {
+            let finding = Finding::AckChanged { was: first.seq, now: ack.seq };
+            self.report.add(conversation, finding, 1);
+        }
+    }
+
+    /// An observer was shown this message now. Names of observers are for people.
+    pub fn observed(&mut self, observer: &str, conversation: ConversationId, message: &Observed) {
+        let history = self.conversations.entry(conversation).or_default();
+        let seq = message.seq;
+        let eyes = match history.observers.get_mut(observer) {
+            Some(eyes) => eyes,
+            None => history.observers.entry(observer.to_owned()).or_default(),
+        };
+        let observer = || observer.to_owned();
+        if !eyes.seen.insert(seq) {
+            self.report.add(conversation, Finding::ShownTwice { seq, observer: observer() }, 1);
+        } else if seq < eyes.last {
+            let finding = Finding::OutOfOrder { seq, after: eyes.last, observer: observer() };
+            self.report.add(conversation, finding, 1);
+        }
+        eyes.last = eyes.last.max(seq);
+        if let Some(known) = history.messages.get(&seq) {
+            if known != message {
+                self.report.add(conversation, Finding::Disagreement { seq, observer: observer() }, 1);
+            }
+            return;
+        }
+        let name = (message.sender.clone(), message.client_msg_id.clone());
+        let first = *history.seqs.entry(name).or_insert(seq);
+        if first != seq {
+            self.report.add(conversation, Finding::SentTwice { seqs: (first, seq) }, 1);
+        }
+        history.messages.insert(seq, message.clone());
+    }
+
+    /// This observer should have seen every message from `from_seq` on, also if it saw none.
+    pub fn complete(&mut self, observer: &str, conversation: ConversationId, from_seq: u64) {
+        let history = self.conversations.entry(conversation).or_default();
+        history.observers.entry(observer.to_owned()).or_default().complete_from = Some(from_seq);
+    }
+
+    /// What was found, now that everything was seen.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let mut report = self.report.clone();
+        report.sent = self.sent;
+        for (&conversation, history) in &self.conversations {
+            report.acked += history.acks.len() as u64;
+            history.check_acks(conversation, &mut report);
+            history.check_order(conversation, &mut report);
+            history.check_observers(conversation, &mut report);
+        }
+        report
+    }
+}
+
+impl History {
+    /// The last seq that exists, as far as anyone knows.
+    fn head(&self) -> u64 {
+        let acked = self.acks.values().map(|ack| ack.seq).max().unwrap_or(0);
+        acked.max(self.messages.last_key_value().map_or(0, |(&seq, _)| seq))
+    }
+
+    /// An ack names the message that everyone sees at its seq.
+    fn check_acks(&self, conversation: ConversationId, report: &mut Report) {
+        for (name, ack) in &self.acks {
+            let Some(message) = self.messages.get(&ack.seq) else { continue };
+            let ours = (&message.sender, &message.client_msg_id) == (&name.0, &name.1);
+            let same_body = self.sends.get(name).is_none_or(|sent| sent.body_hash == message.body_hash);
+            let observer = "the ack".to_owned();
+            if !ours && !self.seqs.contains_key(name) {
+                report.add(conversation, Finding::Lost { seq: ack.seq, observer }, 1);
+            } else if !ours || !same_body || message.epoch != ack.epoch {
+                report.add(conversation, Finding::Disagreement { seq: ack.seq, observer }, 1);
+            }
+        }
+    }
+
+    /// Vers and epochs grow with seq, and every lane keeps its order.
+    fn check_order(&self, conversation: ConversationId, report: &mut Report) {
+        let mut before: Option<&Observed> = None;
+        for message in self.messages.values() {
+            if before.is_some_and(|before| message.ver <= before.ver || message.epoch < before.epoch) {
+                report.add(conversation, Finding::WentBack { seq: message.seq }, 1);
+            }
+            before = Some(message);
+        }
+        for lane in self.lanes.values() {
+            let mut first = 0;
+            for then in lane.iter().filter_map(|name| self.seqs.get(name).copied()) {
+                if then < first {
+                    report.add(conversation, Finding::LaneTurned { first, then }, 1);
+                }
+                first = first.max(then);
+            }
+        }
+    }
+
+    /// Who should have seen everything has.
+    fn check_observers(&self, conversation: ConversationId, report: &mut Report) {
+        let head = self.head();
+        let acked: HashSet<u64> = self.acks.values().map(|ack| ack.seq).collect();
+        let mut lost = HashSet::new();
+        for (name, observer) in &self.observers {
+            let Some(from) = observer.complete_from else { continue };
+            let mut missing: Option<(u64, u64)> = None;
+            for seq in from..=head + 1 {
+                if seq <= head && !observer.seen.contains(&seq) {
+                    if acked.contains(&seq) && lost.insert(seq) {
+                        report.add(conversation, Finding::Lost { seq, observer: name.clone() }, 1);
+                    }
+                    missing = Some((missing.map_or(seq, |(first, _)| first), seq));
+                } else if let Some((from, to)) = missing.take() {
+                    report.add(conversation, Finding::Gap { from, to, observer: name.clone() }, to - from + 1);
+                }
+            }
+        }
+    }
+}

@@ -16,7 +16,7 @@ use wire::change::{Change, Created, Event, MembersChanged, Message, Role};
 use wire::command::{Ack, Refusal};
 use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, Position, TenantId, UserId};
 
-use crate::dedupe::{DEDUPE_RECENT, Dedupe, Seen, fingerprint_of_message};
+use crate::dedupe::{Dedupe, Seen, fingerprint_of_message};
 use crate::projection::{FactsRow, HeadRow, InboxRow, LastMessageRow, MemberRow, RoleRow};
 use crate::roles;
 
@@ -157,7 +157,7 @@ impl Conversation {
             last_epoch: Epoch(0),
             last_ts_ms: 0,
             joins: BTreeMap::new(),
-            dedupe: Dedupe::complete(DEDUPE_RECENT),
+            dedupe: Dedupe::complete(),
         }
     }
 
@@ -177,7 +177,7 @@ impl Conversation {
         });
         let head_seq = rows.last_message.map_or(0, |last| last.seq);
         // Nothing was ever sent: then what is not in memory was never sent either.
-        let dedupe = if head_seq == 0 { Dedupe::complete(DEDUPE_RECENT) } else { Dedupe::partial(DEDUPE_RECENT) };
+        let dedupe = if head_seq == 0 { Dedupe::complete() } else { Dedupe::partial() };
         Self {
             id,
             facts: rows.facts.map(|row| Facts { tenant: row.tenant, name: row.name, by: row.by }),

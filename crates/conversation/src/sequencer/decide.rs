@@ -17,8 +17,8 @@ impl Conversation {
     #[must_use]
     pub fn needs_dedupe_lookup(&self, actor: &Actor, command: &Command) -> bool {
         let Command::Send(draft) = command else { return false };
-        !self.dedupe.is_complete()
-            && self.facts_for(&actor.tenant).is_ok()
+        self.facts_for(&actor.tenant).is_ok()
+            && !self.dedupe.is_surely_new(&actor.user, &draft.client_msg_id)
             && self.dedupe.find(&actor.user, &draft.client_msg_id).is_none()
     }
 
