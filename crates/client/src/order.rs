@@ -1,0 +1,176 @@
+//! The order of one conversation's messages: duplicates dropped, holes asked for, nothing delivered past a hole. Pure.
+
+use std::collections::BTreeMap;
+
+/// Most messages that are held past a hole. Further ones are dropped: the repair brings them too.
+const HELD_MAX: usize = 1_024;
+
+/// Where the delivery of one conversation stands. `M` is a message.
+#[derive(Debug)]
+pub(crate) struct Order<M> {
+    /// Delivered up to here; none until the first message says where live delivery starts.
+    last: Option<u64>,
+    held: BTreeMap<u64, M>,
+    repair: Repair,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repair {
+    /// No hole is known.
+    Whole,
+    /// The hole is known; nobody was asked yet.
+    Wanted,
+    /// An edge was asked and has not answered.
+    Asked,
+}
+
+impl<M> Order<M> {
+    /// Delivery goes on after `last`.
+    pub(crate) fn after(last: u64) -> Self {
+        Self { last: Some(last), ..Self::default() }
+    }
+
+    /// The last seq delivered.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.last
+    }
+
+    /// Takes a message as it came. Afterwards [`Order::pop`] gives what may be delivered.
+    pub(crate) fn take(&mut self, seq: u64, message: M) {
+        let last = *self.last.get_or_insert(seq.saturating_sub(1));
+        if seq <= last {
+            return;
+        }
+        if seq > last + 1 && self.repair == Repair::Whole && !self.is_bridged(last, seq) {
+            self.repair = Repair::Wanted;
+        }
+        if self.held.len() < HELD_MAX || seq == last + 1 {
+            self.held.entry(seq).or_insert(message);
+        }
+    }
+
+    /// Whether everything between is held and only waits to be popped.
+    fn is_bridged(&self, last: u64, seq: u64) -> bool {
+        self.held.range(last + 1..seq).count() as u64 == seq - last - 1
+    }
+
+    /// The next message in order, if it is here. The caller delivers it, or gives it back with [`Order::put_back`].
+    pub(crate) fn pop(&mut self) -> Option<(u64, M)> {
+        let next = self.last? + 1;
+        let message = self.held.remove(&next)?;
+        self.last = Some(next);
+        Some((next, message))
+    }
+
+    /// There was no room for the message just popped: forget it and what is behind it, and ask again later.
+    pub(crate) fn put_back(&mut self, seq: u64) {
+        self.last = Some(seq - 1);
+        self.held.clear();
+        self.repair = Repair::Wanted;
+    }
+
+    /// After which seq to ask, if someone should be asked now; it counts as asked.
+    pub(crate) fn ask(&mut self) -> Option<u64> {
+        (self.repair == Repair::Wanted).then(|| {
+            self.repair = Repair::Asked;
+            self.last.unwrap_or(0)
+        })
+    }
+
+    /// Whether [`Order::ask`] would ask.
+    pub(crate) fn wants(&self) -> bool {
+        self.repair == Repair::Wanted
+    }
+
+    /// The answer is complete; the head of the conversation is `head`, if the edge said. A hole that is still there is
+    /// asked for again.
+    pub(crate) fn answered(&mut self, head: Option<u64>) {
+        let short = head.is_some_and(|head| self.last.is_some_and(|last| last < head));
+        self.repair = if short || !self.held.is_empty() { Repair::Wanted } else { Repair::Whole };
+    }
+
+    /// The edge could not answer, or is gone: ask (the next one) again.
+    pub(crate) fn unanswered(&mut self) {
+        self.repair = Repair::Wanted;
+    }
+}
+
+impl<M> Default for Order<M> {
+    fn default() -> Self {
+        Self { last: None, held: BTreeMap::new(), repair: Repair::Whole }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(order: &mut Order<u64>) -> Vec<u64> {
+        std::iter::from_fn(|| order.pop()).map(|(seq, _)| seq).collect()
+    }
+
+    fn take(order: &mut Order<u64>, seqs: &[u64]) -> Vec<u64> {
+        seqs.iter()
+            .flat_map(|&seq| {
+                order.take(seq, seq);
+                drain(order)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_first_live_message_says_where_delivery_starts() {
+        let mut order = Order::default();
+        assert_eq!(take(&mut order, &[7, 8, 7, 6, 9]), [7, 8, 9]);
+        assert!(!order.wants());
+    }
+
+    #[test]
+    fn nothing_is_delivered_past_a_hole_until_it_is_repaired() {
+        let mut order = Order::after(2);
+        assert_eq!(take(&mut order, &[3, 6, 7]), [3]);
+        assert_eq!((order.ask(), order.ask()), (Some(3), None), "asked once");
+        assert_eq!(take(&mut order, &[4, 5, 6]), [4, 5, 6, 7]);
+        order.answered(Some(7));
+        assert!(!order.wants());
+    }
+
+    #[test]
+    fn a_short_answer_is_asked_for_again() {
+        let mut order = Order::after(0);
+        take(&mut order, &[3]);
+        assert_eq!(order.ask(), Some(0));
+        take(&mut order, &[1]);
+        order.answered(None);
+        assert_eq!(order.ask(), Some(1), "3 is still held");
+        take(&mut order, &[2]);
+        order.answered(Some(4));
+        assert_eq!(order.ask(), Some(3), "the edge knows of 4");
+        order.unanswered();
+        assert!(order.wants());
+    }
+
+    #[test]
+    fn what_found_no_room_is_asked_for_again() {
+        let mut order = Order::after(0);
+        order.take(1, 1);
+        order.take(2, 2);
+        assert_eq!(order.pop(), Some((1, 1)));
+        let (seq, _) = order.pop().unwrap();
+        order.put_back(seq);
+        assert_eq!((order.last(), order.ask()), (Some(1), Some(1)));
+        assert_eq!(take(&mut order, &[2, 3]), [2, 3]);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut order = Order::after(0);
+        for seq in 2..10_000 {
+            order.take(seq, seq);
+        }
+        assert_eq!(order.held.len(), HELD_MAX);
+        assert_eq!(take(&mut order, &[1]).len(), HELD_MAX + 1);
+        order.answered(Some(9_999));
+        assert!(order.wants(), "the rest is asked for");
+    }
+}

@@ -1,0 +1,283 @@
+//! The task that owns the connection: finds an edge, serves the session, finds the next.
+
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng as _;
+use rand::rngs::SmallRng;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_util::sync::CancellationToken;
+use wire::client::event::MessagePayload;
+use wire::client::request::{Request, RequestBody};
+use wire::command::Draft;
+use wire::{ConversationId, ErrorCode};
+
+use crate::dial::{DialError, Session, dial};
+use crate::events::{Event, Queue};
+use crate::http::{Http, is_elsewhere};
+use crate::order::Order;
+use crate::outbox::Outbox;
+use crate::rotation::Rotation;
+use crate::{Ack, Options, SendError};
+use session::End;
+
+/// So many refusals for good, one after the other, end the client: one may be a mistake of an edge that is starting.
+const REFUSALS_MAX: u32 = 3;
+/// A session that lived so long was a real one.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How the connection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// Looking for an edge.
+    Connecting,
+    /// There is a session.
+    Connected {
+        /// The name of the edge's region.
+        region: String,
+        /// The URL of the edge.
+        edge: String,
+    },
+    /// No edge let us in; trying again soon.
+    Waiting {
+        /// What the last attempt came to.
+        why: String,
+    },
+    /// For good.
+    Closed {
+        /// For people.
+        why: String,
+    },
+}
+
+/// What the handle asks of the service.
+pub(crate) enum Command {
+    Send { conversation: ConversationId, draft: Box<Draft>, permit: OwnedSemaphorePermit, reply: Reply },
+    Follow { conversation: ConversationId, after: u64 },
+}
+
+type Reply = oneshot::Sender<Result<Ack, SendError>>;
+
+/// Who waits for a message's outcome, and its room in the outbox.
+pub(crate) struct Ticket {
+    reply: Reply,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Ticket {
+    fn answer(self, answer: Result<Ack, SendError>) {
+        // Whoever asked may have stopped waiting.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Owns everything that outlives a session.
+pub(crate) struct Service {
+    options: Options,
+    http: Http,
+    events: Arc<Queue>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    state: watch::Sender<State>,
+    cancel: CancellationToken,
+    rng: SmallRng,
+    rotation: Rotation,
+    refusals: u32,
+    next_id: u64,
+    outbox: Outbox<Utf8Bytes, Ticket>,
+    orders: BTreeMap<ConversationId, Order<Box<MessagePayload>>>,
+    /// Conversations with a hole that nobody was asked for yet.
+    wanting: BTreeSet<ConversationId>,
+    /// The program does not keep up: nothing is asked for until it has made room.
+    starved: bool,
+    /// The newest `ver` of a conversation's view that was delivered.
+    views: HashMap<ConversationId, u64>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        options: Options,
+        http: Http,
+        events: Arc<Queue>,
+        commands: mpsc::UnboundedReceiver<Command>,
+        state: watch::Sender<State>,
+        cancel: CancellationToken,
+        rng: SmallRng,
+    ) -> Self {
+        let orders = options.cursors.iter().map(|(id, last)| (*id, Order::after(*last))).collect();
+        Self {
+            rotation: Rotation::new(options.backoff_min, options.backoff_max),
+            outbox: Outbox::new(options.window),
+            options,
+            http,
+            events,
+            commands,
+            state,
+            cancel,
+            rng,
+            refusals: 0,
+            next_id: 0,
+            orders,
+            wanting: BTreeSet::new(),
+            starved: false,
+            views: HashMap::new(),
+        }
+    }
+
+    /// Runs until it is cancelled or refused for good.
+    pub(crate) async fn run(mut self) {
+        let cancel = self.cancel.clone();
+        let why = loop {
+            let found = tokio::select! {
+                found = self.find_edge() => found,
+                () = cancel.cancelled() => Err("closed by the program".to_owned()),
+            };
+            let session = match found {
+                Ok(session) => session,
+                Err(why) => break why,
+            };
+            if let Err(why) = self.live(session).await {
+                break why;
+            }
+        };
+        self.finish(&why);
+    }
+
+    /// Serves one session to its end. An error is for good.
+    async fn live(&mut self, session: Session) -> Result<(), String> {
+        let (url, began) = (session.url.clone(), Instant::now());
+        self.refusals = 0;
+        let region = session.hello.region.clone();
+        tracing::debug!(edge = %url, %region, "session begins");
+        self.state.send_replace(State::Connected { region, edge: url.clone() });
+        self.tell(Event::Connected(Box::new(session.hello.clone())));
+        let end = Box::pin(self.serve(session)).await;
+        self.outbox.disconnected();
+        self.want_everything();
+        let settled = began.elapsed() >= SETTLED;
+        if settled {
+            self.rotation.settled();
+        }
+        let (why, not_before) = match end {
+            End::Closed => return Err("closed by the program".into()),
+            End::Final(why) => return Err(why),
+            End::Lost(why) if settled => (why, Instant::now() + self.jitter()),
+            // An edge that lets us in and drops us at once is an attempt that failed.
+            End::Lost(why) => {
+                self.rotation.avoid(&url);
+                (why, Instant::now() + self.rotation.failed(self.rng.random()))
+            }
+            End::Sent { why, alternatives, not_before } => {
+                self.rotation.suggest(&url, &alternatives);
+                (why, not_before)
+            }
+        };
+        tracing::debug!(edge = %url, why, "session ended");
+        self.tell(Event::Disconnected { why: why.clone() });
+        self.state.send_replace(State::Waiting { why });
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            () = sleep_until(not_before) => Ok(()),
+            () = cancel.cancelled() => Err("closed by the program".into()),
+        }
+    }
+
+    /// Tries edges, round after round, until one lets us in. An error is for good.
+    async fn find_edge(&mut self) -> Result<Session, String> {
+        loop {
+            let edges = self.options.endpoints.edges().await;
+            self.rotation.begin(edges);
+            let (mut why, mut pause) = ("no edge is known".to_owned(), Duration::ZERO);
+            while let Some(url) = self.rotation.next() {
+                let attempt = Box::pin(dial(&self.options, &self.http, &url));
+                match timeout(self.options.dial_timeout, attempt).await {
+                    Ok(Ok(session)) => return Ok(session),
+                    Ok(Err(error)) => {
+                        why = format!("{url}: {error}");
+                        pause = pause.max(self.weigh(&url, &error)?);
+                    }
+                    Err(_) => why = format!("{url}: no hello within {} ms", self.options.dial_timeout.as_millis()),
+                }
+                tracing::debug!(edge = %url, why, "attempt failed");
+            }
+            let pause = self.rotation.failed(self.rng.random()).max(pause).min(self.options.backoff_max);
+            self.state.send_replace(State::Waiting { why });
+            sleep(pause).await;
+            self.state.send_replace(State::Connecting);
+        }
+    }
+
+    /// What an edge's refusal means: how long it wants to be left alone; an error when it is for good.
+    fn weigh(&mut self, url: &str, error: &DialError) -> Result<Duration, String> {
+        let DialError::Refused { code, alternatives, retry_after, .. } = error else { return Ok(Duration::ZERO) };
+        self.rotation.suggest(url, alternatives);
+        if !is_elsewhere(*code, alternatives) || *code == ErrorCode::WrongZone {
+            self.refusals += 1;
+            if self.refusals >= REFUSALS_MAX {
+                return Err(format!("refused by {url}: {error}"));
+            }
+        }
+        Ok(retry_after.unwrap_or_default())
+    }
+
+    /// Spreads the clients of an edge that died.
+    fn jitter(&mut self) -> Duration {
+        self.options.backoff_min.mul_f64(self.rng.random())
+    }
+
+    /// A new session: all that may have been missed is asked for.
+    fn want_everything(&mut self) {
+        for (conversation, order) in &mut self.orders {
+            if order.last().is_some() {
+                order.unanswered();
+                self.wanting.insert(*conversation);
+            }
+        }
+    }
+
+    /// For events that are never refused.
+    fn tell(&self, event: Event) {
+        let refused = self.events.push(event);
+        debug_assert!(refused.is_ok(), "only messages are refused");
+    }
+
+    fn finish(mut self, why: &str) {
+        self.state.send_replace(State::Closed { why: why.to_owned() });
+        let closed = || Err(SendError::Closed(why.to_owned()));
+        self.outbox.drain().for_each(|ticket| ticket.answer(closed()));
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Send { permit, reply, .. } = command {
+                Ticket { reply, _permit: permit }.answer(closed());
+            }
+        }
+        self.tell(Event::Closed { why: why.to_owned() });
+        self.events.end();
+    }
+
+    fn accept(&mut self, command: Command) {
+        match command {
+            Command::Send { conversation, draft, permit, reply } => {
+                let id = self.draw_id();
+                let request =
+                    Request { id: Some(format!("m{id}")), body: RequestBody::Send { conversation, draft: *draft } };
+                self.outbox.push(conversation, id, request.to_json().into(), Ticket { reply, _permit: permit });
+            }
+            Command::Follow { conversation, after } => {
+                let order = self.orders.entry(conversation).or_insert_with(|| Order::after(after));
+                order.unanswered();
+                self.wanting.insert(conversation);
+            }
+        }
+    }
+
+    fn draw_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
