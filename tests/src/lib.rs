@@ -1,1 +1,46 @@
+//! What the stories in `tests/stories` stand on: the real program in processes of its own ([`mesh`]), and bare HTTP
+//! ([`http`]) and WebSocket ([`socket`]) clients that share nothing with the SDK, so that the SDK's mistakes show.
 
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "this crate is tests through and through")]
+
+pub mod http;
+pub mod mesh;
+pub mod socket;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a story waits for something that should happen soon. No story asserts a time: this only ends a hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Polls until there is something, or fails with `what` after [`PATIENCE`].
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never came: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The ubuntu-irc logs: in `HEARTH_IRC_LOGS`, or beside the tree. Where they are missing a story says that it is skipped;
+/// in CI that is a failure.
+#[must_use]
+pub fn irc_logs() -> Option<Vec<PathBuf>> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/ubuntu-irc");
+    let dir = std::env::var_os("HEARTH_IRC_LOGS").map_or(beside, PathBuf::from);
+    let mut logs: Vec<_> = std::fs::read_dir(&dir)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    logs.retain(|path: &PathBuf| path.to_string_lossy().ends_with(".raw.txt"));
+    logs.sort();
+    if logs.is_empty() {
+        let why = "the ubuntu-irc logs are not there: set HEARTH_IRC_LOGS to their folder";
+        assert!(std::env::var_os("CI").is_none(), "nothing may be skipped in CI: {why}");
+        eprintln!("SKIPPED: {why}");
+        return None;
+    }
+    Some(logs)
+}

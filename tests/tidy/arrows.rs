@@ -1,0 +1,134 @@
+use cargo_metadata::DependencyKind::{Development, Normal};
+
+use super::finding::{Finding, none};
+use super::tree::members;
+
+/// Who may know whom, from those who know nobody to those who may know everything.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("wire", &[]),
+    ("conversation", &["wire"]),
+    ("topology", &["wire"]),
+    ("net", &["wire"]),
+    ("mesh", &["net", "wire"]),
+    ("store", &["conversation", "wire"]),
+    ("auth", &["wire"]),
+    ("node", &["net", "wire"]),
+    ("edge", &["auth", "conversation", "mesh", "net", "node", "topology", "wire"]),
+    ("core-region", &["auth", "conversation", "mesh", "net", "node", "store", "topology", "wire"]),
+    ("client", &["conversation", "net", "wire"]),
+    ("hearth", EVERYONE),
+    ("stories", EVERYONE),
+];
+
+/// The binary and the stories put the parts together.
+const EVERYONE: &[&str] = &[
+    "auth",
+    "client",
+    "conversation",
+    "core-region",
+    "edge",
+    "hearth",
+    "mesh",
+    "net",
+    "node",
+    "store",
+    "topology",
+    "wire",
+];
+
+/// Not even to test with: the one would pull in what the other must never see.
+const NEVER: &[(&str, &str)] = &[("edge", "store"), ("edge", "core-region"), ("core-region", "edge")];
+
+/// One owner for each outside library: whoever else needs it asks the owner for what he needs.
+const OWNERS: &[(&str, &[&str])] = &[
+    ("quinn", &["mesh"]),
+    ("foca", &["mesh"]),
+    ("fjall", &["store"]),
+    ("scylla", &["store"]),
+    ("redis", &["regional"]),
+    ("hashring", &["topology"]),
+    ("jsonwebtoken", &["auth"]),
+    // `node` for the admin endpoint of every process; `hearth` for the loopback port by which its own commands steer a
+    // mesh that runs on one machine.
+    ("axum", &["edge", "node", "hearth"]),
+    // The SDK speaks it; the edge upgrades through axum, and tests itself with the other end.
+    ("tokio-tungstenite", &["client"]),
+];
+
+/// To test with, an outsider may be the other end of the wire.
+const OWNERS_TO_TEST: &[(&str, &str)] = &[("tokio-tungstenite", "edge")];
+
+/// What brings a clock, a socket, a task or chance into a crate of rules.
+const IMPURE: &[&str] =
+    &["async-trait", "futures-util", "getrandom", "mesh", "net", "quinn", "rand", "tokio", "tokio-util", "uuid"];
+
+#[test]
+fn crates_know_only_whom_they_may() {
+    let mut findings = Vec::new();
+    for member in members() {
+        let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == member.name) else {
+            findings
+                .push(Finding::new(member.manifest(), format!("`{}` has no line in the table of arrows", member.name)));
+            continue;
+        };
+        for dep in member.deps.iter().filter(|dep| dep.ours && dep.kind == Normal) {
+            if !allowed.contains(&dep.name.as_str()) {
+                findings.push(Finding::new(member.manifest(), format!("`{}` -> `{}`", member.name, dep.name)));
+            }
+        }
+    }
+    none(
+        "arrows between our crates point only downwards",
+        "move the code to the side that may know both, or pass the value in; a new crate gets its line in ARROWS of tests/tidy/arrows.rs",
+        findings,
+    );
+}
+
+#[test]
+fn an_edge_never_sees_a_store_not_even_in_its_tests() {
+    let mut findings = Vec::new();
+    for member in members() {
+        for dep in member.deps.iter().filter(|dep| NEVER.contains(&(member.name.as_str(), dep.name.as_str()))) {
+            findings
+                .push(Finding::new(member.manifest(), format!("`{}` -> `{}` ({})", member.name, dep.name, dep.kind)));
+        }
+    }
+    none(
+        "edges hold no durable state; edges and cores meet only on the mesh",
+        "test an edge against frames on a mesh, and both together in tests/",
+        findings,
+    );
+}
+
+#[test]
+fn each_outside_library_has_one_owner() {
+    let mut findings = Vec::new();
+    for member in members().iter().filter(|member| member.name != "stories") {
+        for dep in &member.deps {
+            let name = member.name.as_str();
+            let Some((_, owners)) = OWNERS.iter().find(|(library, _)| *library == dep.name) else { continue };
+            let to_test = dep.kind == Development && OWNERS_TO_TEST.contains(&(dep.name.as_str(), name));
+            if !owners.contains(&name) && !to_test {
+                let what = format!("`{}` belongs to {}", dep.name, owners.join(", "));
+                findings.push(Finding::new(member.manifest(), what));
+            }
+        }
+    }
+    none(
+        "one owner for each outside library",
+        "ask the owner's crate for what you need, in words of our own",
+        findings,
+    );
+}
+
+#[test]
+fn the_crates_of_rules_have_no_clock_no_chance_and_no_tasks() {
+    let mut findings = Vec::new();
+    for member in members().iter().filter(|member| ["wire", "conversation", "topology"].contains(&member.name.as_str()))
+    {
+        for dep in member.deps.iter().filter(|dep| dep.kind == Normal && IMPURE.contains(&dep.name.as_str())) {
+            findings.push(Finding::new(member.manifest(), format!("depends on `{}`", dep.name)));
+        }
+    }
+    none("rules are pure", "let the driver pass in `now`, random bytes and what it has read", findings);
+}
