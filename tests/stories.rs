@@ -1,0 +1,34 @@
+//! The whole system, told in stories: the real program, over real sockets, as strangers' clients see it.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "stories/crash.rs"]
+mod crash;
+#[path = "stories/direct.rs"]
+mod direct;
+#[path = "stories/faults.rs"]
+mod faults;
+#[path = "stories/garbage.rs"]
+mod garbage;
+#[path = "stories/groups.rs"]
+mod groups;
+#[path = "stories/life.rs"]
+mod life;
+#[path = "stories/residency.rs"]
+mod residency;
+#[path = "stories/tokens.rs"]
+mod tokens;
+
+use hearth_stories::http;
+use serde_json::{Value, json};
+
+/// A group of `owner` with these members, made at the edge at `base`. Its id.
+async fn group(base: &str, owner_token: &str, name: &str, members: &[&str]) -> String {
+    let answer = http::post(base, "/v1/groups", owner_token, json!({"name": name, "members": members})).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    text(&answer.body["conversation_id"])
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
+}
