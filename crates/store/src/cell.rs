@@ -21,8 +21,6 @@
 //! checksum 8 (XXH3-64 over key and rest), epoch 8, slot 8, bytes. The checksum covers the key, so a value that lands
 //! under another's key is found out as well as a flipped bit.
 
-use std::cmp::Ordering;
-
 use bytes::Bytes;
 use wire::{Durability, Epoch, Position, ShardId, Slot, ZoneId};
 use xxhash_rust::xxh3::Xxh3;
@@ -58,12 +56,20 @@ impl Table {
     }
 }
 
-/// A cell on its way to a replica.
+/// A cell on its way to a replica. Sealed once, for all replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cell {
     pub(crate) table: Table,
     pub(crate) key: Bytes,
-    pub(crate) stored: Stored,
+    /// As it stands on disk.
+    pub(crate) value: Bytes,
+}
+
+impl Cell {
+    pub(crate) fn new(table: Table, key: Vec<u8>, stamp: Position, bytes: &[u8]) -> Self {
+        let value = seal(&key, stamp, bytes).into();
+        Self { table, key: key.into(), value }
+    }
 }
 
 /// What stands under a key.
@@ -76,12 +82,13 @@ pub(crate) struct Stored {
 impl Stored {
     /// Whether this one stays when both are known.
     pub(crate) fn beats(&self, other: &Self) -> bool {
-        match self.stamp.cmp(&other.stamp) {
-            Ordering::Greater => true,
-            Ordering::Less => false,
-            Ordering::Equal => self.bytes > other.bytes,
-        }
+        beats((self.stamp, &self.bytes), (other.stamp, &other.bytes))
     }
+}
+
+/// Whether the first of two contents of one key stays when both are known.
+pub(crate) fn beats(a: (Position, &[u8]), b: (Position, &[u8])) -> bool {
+    a > b
 }
 
 /// Bytes of a replica that are not what was written.
@@ -92,12 +99,12 @@ pub(crate) struct BadChecksum;
 const HEAD: usize = 24;
 
 /// The value of a cell as it stands on disk.
-pub(crate) fn seal(key: &[u8], stored: &Stored) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEAD + stored.bytes.len());
+fn seal(key: &[u8], stamp: Position, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD + bytes.len());
     out.extend_from_slice(&[0; 8]);
-    out.extend_from_slice(&stored.stamp.epoch.0.to_be_bytes());
-    out.extend_from_slice(&stored.stamp.slot.0.to_be_bytes());
-    out.extend_from_slice(&stored.bytes);
+    out.extend_from_slice(&stamp.epoch.0.to_be_bytes());
+    out.extend_from_slice(&stamp.slot.0.to_be_bytes());
+    out.extend_from_slice(bytes);
     let sum = checksum(key, &out[8..]);
     out[..8].copy_from_slice(&sum.to_be_bytes());
     out
@@ -105,16 +112,12 @@ pub(crate) fn seal(key: &[u8], stored: &Stored) -> Vec<u8> {
 
 /// The inverse of [`seal`].
 pub(crate) fn unseal(key: &[u8], value: &[u8]) -> Result<Stored, BadChecksum> {
-    let (sum, rest) = value.split_first_chunk::<8>().ok_or(BadChecksum)?;
-    if checksum(key, rest) != u64::from_be_bytes(*sum) {
-        return Err(BadChecksum);
-    }
-    let (stamp, bytes) = split_stamp(rest).ok_or(BadChecksum)?;
+    let (stamp, bytes) = peek(key, value)?;
     Ok(Stored { stamp, bytes: Bytes::copy_from_slice(bytes) })
 }
 
-/// The stamp alone, checked, without copying the bytes.
-pub(crate) fn unseal_stamp<'a>(key: &[u8], value: &'a [u8]) -> Result<(Position, &'a [u8]), BadChecksum> {
+/// As [`unseal`], without a copy.
+pub(crate) fn peek<'a>(key: &[u8], value: &'a [u8]) -> Result<(Position, &'a [u8]), BadChecksum> {
     let (sum, rest) = value.split_first_chunk::<8>().ok_or(BadChecksum)?;
     if checksum(key, rest) != u64::from_be_bytes(*sum) {
         return Err(BadChecksum);
@@ -245,7 +248,7 @@ mod tests {
             at in any::<prop::sample::Index>(), bit in 0..8u8,
         ) {
             let cell = Stored { stamp: Position { epoch: Epoch(3), slot: Slot(4) }, bytes: bytes.into() };
-            let mut value = seal(&key, &cell);
+            let mut value = seal(&key, cell.stamp, &cell.bytes);
             prop_assert_eq!(unseal(&key, &value).unwrap(), cell);
             let mut other = key.clone();
             other.push(0);

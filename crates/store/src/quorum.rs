@@ -104,7 +104,7 @@ pub(crate) trait Replicas: Send + std::marker::Sync + 'static {
 
 /// One region's handle on the store.
 pub(crate) struct Coordinator<R> {
-    pub(crate) replicas: Arc<R>,
+    pub(crate) replicas: R,
     pub(crate) region: RegionId,
     pub(crate) conditional: Arc<ConditionalWrites>,
 }

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use wire::change::{Change, Event};
 use wire::{ClientMsgId, ConversationId, Position, UserId};
 
-use crate::cell::{Cell, Stored, Table};
+use crate::cell::{Cell, Table};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -71,7 +71,7 @@ pub(crate) fn cell(row: &Row, stamp: Position) -> Cell {
         Row::Inbox(row) => (key(row.stream, Kind::Inbox, &row.conversation.to_bytes()), encode(row)),
         Row::ReadCursor(row) => (key(row.conversation, Kind::ReadCursor, row.user.as_str().as_bytes()), encode(row)),
     };
-    Cell { table: Table::Projection, key: key.into(), stored: Stored { stamp, bytes } }
+    Cell::new(Table::Projection, key, stamp, &bytes)
 }
 
 fn encode<T: Serialize>(row: &T) -> Bytes {

@@ -12,12 +12,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use conversation::shard::{Cas, Lease};
 use wire::{Durability, Epoch, Position, ShardId, Slot};
 
 use super::{Coordinator, Quorum, Replicas, Sync, Write};
-use crate::cell::{Cell, Stored, Table, shard_key};
+use crate::cell::{Cell, Table, shard_key};
 use crate::contract::StoreError;
 
 /// The turns of all shards. One for all regions of a process.
@@ -106,8 +105,8 @@ impl<R: Replicas> Coordinator<R> {
         turn.count += 1;
         let doubtful_before = std::mem::replace(&mut turn.in_doubt, true);
         let stamp = Position { epoch: Epoch(self.conditional.boot), slot: Slot(turn.count) };
-        let bytes = Bytes::from(postcard::to_stdvec(lease).expect("plain data in memory always serializes"));
-        let cell = Cell { table: Table::Lease, key: shard_key(shard).into(), stored: Stored { stamp, bytes } };
+        let bytes = postcard::to_stdvec(lease).expect("plain data in memory always serializes");
+        let cell = Cell::new(Table::Lease, shard_key(shard), stamp, &bytes);
         // Whatever the class: the lease is what a majority of the zone says.
         let write = Write { zone: shard.zone, cells: vec![cell], sync: Sync::Disk(Durability::MultiRegion) };
         let result = self.write(quorum, write).await;

@@ -90,8 +90,7 @@ impl<R: Replicas> Store for Coordinator<R> {
     }
 
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {
-        let stored = Stored { stamp: Position { epoch, slot: Slot(0) }, bytes: Bytes::new() };
-        let cell = Cell { table: Table::Fence, key: shard_key(shard).into(), stored };
+        let cell = Cell::new(Table::Fence, shard_key(shard), Position { epoch, slot: Slot(0) }, &[]);
         self.put(shard, vec![cell], Sync::Disk(shard.durability)).await
     }
 
@@ -102,8 +101,7 @@ impl<R: Replicas> Store for Coordinator<R> {
     }
 
     async fn append(&self, shard: ShardId, at: Position, frame: Bytes) -> Result<(), StoreError> {
-        let stored = Stored { stamp: at, bytes: frame };
-        let cell = Cell { table: Table::Log, key: log_key(shard, at).into(), stored };
+        let cell = Cell::new(Table::Log, log_key(shard, at), at, &frame);
         self.put(shard, vec![cell], Sync::Disk(shard.durability)).await
     }
 
@@ -125,11 +123,7 @@ impl<R: Replicas> Store for Coordinator<R> {
     }
 
     async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError> {
-        let cell = Cell {
-            table: Table::Mark,
-            key: mark_key(shard, mark).into(),
-            stored: Stored { stamp: at, bytes: Bytes::new() },
-        };
+        let cell = Cell::new(Table::Mark, mark_key(shard, mark), at, &[]);
         let sync = if *mark == Mark::Checkpoint { Sync::Disk(shard.durability) } else { Sync::Memory };
         self.put(shard, vec![cell], sync).await
     }

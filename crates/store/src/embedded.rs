@@ -1,0 +1,335 @@
+//! The embedded store: one machine, one process, a replica (a fjall database) for each region of the world. The default of
+//! `hearth up`.
+//!
+//! ```text
+//! DIR/<region>/store/     fjall's database: tables log, lease, fence, mark, projection (keys: `cell`), and commit
+//! DIR/<region>/commits    how far its commits had come (`highwater`)
+//! DIR/<region>/damaged/   what was cut off or set aside, if anything ever was
+//! ```
+//!
+//! A region's folder holds data only of zones that include the region.
+//!
+//! **What it promises.** A write is confirmed by a replica after an fsync that covers it, and by the store when the class'
+//! quorum has confirmed it ([`crate::quorum`]). A process that is killed at any moment loses nothing confirmed. A file that
+//! was cut or in which bits have flipped is noticed when the store is opened: every commit is numbered and checksummed
+//! (`journal`, `highwater`), every row carries a checksum, every row is read once. A replica that has lost something
+//! confirmed is healed from the others when they must have it, and otherwise the store refuses to open and says why and
+//! what to do ([`OpenError::Destroyed`], `recover`).
+//!
+//! **What it does not.** All replicas share one machine, and usually one disk: what it survives is the death of parts of
+//! the process and damage to some of its files. Damage of the last second before a power cut may go unnoticed
+//! (`highwater` says why). Rows of the log are never removed yet.
+//!
+//! **Who runs.** A thread for each replica (`committer`), one for repairs, and fjall's own; no runtime is needed, so a
+//! region's tasks may be dropped with their runtime and its replica with them.
+
+mod assess;
+mod commit;
+mod committer;
+mod engine;
+mod highwater;
+mod journal;
+mod linger;
+mod recover;
+mod repair;
+mod report;
+mod site;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use wire::{RegionId, ZoneId};
+
+use self::assess::{Assessment, Files, Loss};
+use self::engine::Engine;
+use self::recover::{Opened, Tried};
+use self::site::{Shared, Site};
+use crate::contract::Store;
+use crate::quorum::{ConditionalWrites, Coordinator};
+
+pub use self::report::{Finding, OpenError, OpenReport, RegionReport};
+pub use self::site::RegionState;
+
+/// How long a message takes from one region to another, one way.
+pub type Delay = Arc<dyn Fn(RegionId, RegionId) -> Duration + Send + Sync>;
+
+/// See [`Embedded::open`].
+#[derive(Clone)]
+pub struct EmbeddedOptions {
+    /// The data directory. Created when absent.
+    pub dir: PathBuf,
+    /// The regions and their names, which name their folders.
+    pub regions: Vec<(RegionId, String)>,
+    /// The zones and the regions in which their data may rest.
+    pub zones: Vec<(ZoneId, Vec<RegionId>)>,
+    /// Makes the regions far from each other. Repair is not delayed. Default: none.
+    pub delay: Option<Delay>,
+    /// The longest that a replica waits for a fuller batch before it syncs; it waits at most a quarter of what a sync takes.
+    /// Default: 300 us.
+    pub linger: Duration,
+    /// Block cache of each replica, bytes. Default: 16 MiB.
+    pub cache_bytes: u64,
+    /// Whether every row is read and checked before the store opens. Default: yes.
+    pub verify: bool,
+    /// Regions whose replicas may open although acknowledged records in them are destroyed. Default: none.
+    pub accept_loss: Vec<RegionId>,
+}
+
+impl EmbeddedOptions {
+    /// With defaults.
+    #[must_use]
+    pub fn new(
+        dir: impl Into<PathBuf>,
+        regions: Vec<(RegionId, String)>,
+        zones: Vec<(ZoneId, Vec<RegionId>)>,
+    ) -> Self {
+        Self {
+            dir: dir.into(),
+            regions,
+            zones,
+            delay: None,
+            linger: Duration::from_micros(300),
+            cache_bytes: 16 * 1024 * 1024,
+            verify: true,
+            accept_loss: Vec::new(),
+        }
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let options = |what: String| Err(OpenError::Options(what));
+        let known: BTreeMap<RegionId, &str> = self.regions.iter().map(|(id, name)| (*id, name.as_str())).collect();
+        if known.len() != self.regions.len() {
+            return options("a region is named twice".to_owned());
+        }
+        for name in known.values() {
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+                return options(format!("region {name:?} cannot name a folder"));
+            }
+        }
+        for (zone, regions) in &self.zones {
+            if regions.is_empty() {
+                return options(format!("zone {} has no region", zone.0));
+            }
+            if let Some(unknown) = regions.iter().find(|region| !known.contains_key(region)) {
+                return options(format!("zone {} names region {}, which there is not", zone.0, unknown.0));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All replicas of a world, and the way to each.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    conditional: Arc<ConditionalWrites>,
+    repairs: mpsc::Sender<RepairOrder>,
+}
+
+/// A region that may lack something, and whom to tell when it no longer does.
+struct RepairOrder {
+    region: RegionId,
+    done: Option<oneshot::Sender<u64>>,
+}
+
+impl Embedded {
+    /// Opens all replicas, after checking and where needed healing them. Blocks, for as long as reading all rows takes.
+    ///
+    /// # Errors
+    /// [`OpenError`]: nothing is open then, and no file of a replica that was refused has been changed.
+    pub fn open(options: EmbeddedOptions) -> Result<(Arc<Self>, OpenReport), OpenError> {
+        options.check()?;
+        let mut opened = open_all(&options)?;
+        let mut report = OpenReport::default();
+        let mut boot = 0;
+        for (region, name) in &options.regions {
+            let opened = &opened[region];
+            report.regions.push(RegionReport {
+                region: *region,
+                name: name.clone(),
+                rows: opened.rows,
+                findings: opened.findings.clone(),
+            });
+            boot = boot.max(opened.highwater.water().boot).max(opened.engine.highest_boot().unwrap_or(0));
+        }
+        boot += 1;
+        let (repairs, orders) = mpsc::channel();
+        let shared = Arc::new(Shared::new(options, repairs.clone()));
+        for site in shared.sites() {
+            let Some(mut opened) = opened.remove(&site.region) else { continue };
+            let io = |source| OpenError::Io { name: site.name.clone(), what: "starting", source };
+            opened.highwater.rewrite(|water| water.boot = boot).map_err(io)?;
+            site.start(opened, shared.linger).map_err(io)?;
+        }
+        spawn_repairs(&shared, orders)?;
+        let this = Self { conditional: Arc::new(ConditionalWrites::new(boot)), shared, repairs };
+        // What a crash left on some replicas only: projections and marks that waited for no disk.
+        for site in this.shared.sites() {
+            this.order(site.region, None);
+        }
+        Ok((Arc::new(this), report))
+    }
+
+    /// A region's handle. It outlives kills and restores of the region.
+    #[must_use]
+    pub fn store(&self, region: RegionId) -> Arc<dyn Store> {
+        Arc::new(Coordinator {
+            replicas: Arc::clone(&self.shared),
+            region,
+            conditional: Arc::clone(&self.conditional),
+        })
+    }
+
+    /// Drops a region's replica at once, mid-write: operations of its handles fail with
+    /// [`StoreError::Closed`](crate::StoreError::Closed), those of others no longer reach it, what was waiting to be written
+    /// is forgotten.
+    pub fn kill(&self, region: RegionId) {
+        if let Some(site) = self.shared.site(region) {
+            site.kill(RegionState::Killed);
+        }
+    }
+
+    /// Opens a killed region's replica again: it serves at once, and has caught up on what it missed when this returns.
+    /// Returns how many rows that were. A region that is open is only repaired.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`]; the region stays closed then.
+    pub async fn restore(self: &Arc<Self>, region: RegionId) -> Result<u64, OpenError> {
+        if let Some(site) = self.shared.site(region)
+            && site.state() != RegionState::Open
+        {
+            site.wait_until_closed().await;
+            let this = Arc::clone(self);
+            let joined = tokio::task::spawn_blocking(move || this.reopen(region)).await;
+            joined.map_err(|source| OpenError::Io {
+                name: site.name.clone(),
+                what: "reopening",
+                source: std::io::Error::other(source),
+            })??;
+        }
+        let (done, repaired) = oneshot::channel();
+        self.order(region, Some(done));
+        Ok(repaired.await.unwrap_or(0))
+    }
+
+    /// Whether a region's replica serves.
+    #[must_use]
+    pub fn status(&self, region: RegionId) -> RegionState {
+        self.shared.site(region).map_or(RegionState::Closed, Site::state)
+    }
+
+    /// Closes everything in order: what was handed in is written first. Blocks.
+    pub fn close(&self) {
+        for site in self.shared.sites() {
+            site.close();
+        }
+    }
+
+    fn order(&self, region: RegionId, done: Option<oneshot::Sender<u64>>) {
+        let _ = self.repairs.send(RepairOrder { region, done });
+    }
+
+    fn reopen(&self, region: RegionId) -> Result<(), OpenError> {
+        let Some(site) = self.shared.site(region) else { return Ok(()) };
+        let recover = self.shared.recover_site(site);
+        let assessment = recover.assess()?;
+        let others: Vec<(RegionId, Arc<Engine>)> =
+            self.shared.sites().filter_map(|other| Some((other.region, other.engine().ok()?))).collect();
+        let opened = match recover.open_whole(assessment)? {
+            Tried::Whole(opened) => opened,
+            Tried::Lost(assessment, loss) => heal(&recover, &assessment, &loss, &others)?,
+        };
+        let io = |source| OpenError::Io { name: site.name.clone(), what: "starting", source };
+        site.start(opened, self.shared.linger).map_err(io)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn heal(
+    site: &recover::Site<'_>,
+    assessment: &Assessment,
+    loss: &Loss,
+    others: &[(RegionId, Arc<Engine>)],
+) -> Result<Opened, OpenError> {
+    let whole: Vec<RegionId> = others.iter().map(|&(region, _)| region).collect();
+    match site.refusal(&assessment.water, loss, &whole) {
+        Some(refusal) => Err(refusal),
+        None => site.heal(assessment, loss, others),
+    }
+}
+
+fn open_all(options: &EmbeddedOptions) -> Result<HashMap<RegionId, Opened>, OpenError> {
+    let sites: Vec<recover::Site<'_>> =
+        options.regions.iter().map(|(region, name)| recover_site(options, *region, name)).collect();
+    let mut assessments = Vec::new();
+    for site in &sites {
+        assessments.push(site.assess()?);
+    }
+    let pairs: Vec<(RegionId, &Assessment)> = sites.iter().map(|s| s.region).zip(&assessments).collect();
+    let late: Vec<Option<Loss>> =
+        sites.iter().zip(&assessments).map(|(s, a)| if a.is_new { recover::is_late(s, &pairs) } else { None }).collect();
+    for (assessment, late) in assessments.iter_mut().zip(late) {
+        if let Some(late) = late {
+            assessment.loss = Some(late);
+        }
+    }
+    let mut whole = HashMap::new();
+    let mut lost = Vec::new();
+    for (site, assessment) in sites.iter().zip(assessments) {
+        match site.open_whole(assessment)? {
+            Tried::Whole(opened) => _ = whole.insert(site.region, opened),
+            Tried::Lost(assessment, loss) => lost.push((site, assessment, loss)),
+        }
+    }
+    let others: Vec<(RegionId, Arc<Engine>)> =
+        whole.iter().map(|(&region, opened)| (region, Arc::clone(&opened.engine))).collect();
+    let names: Vec<RegionId> = others.iter().map(|&(region, _)| region).collect();
+    for (site, assessment, loss) in &lost {
+        if let Some(refusal) = site.refusal(&assessment.water, loss, &names) {
+            return Err(refusal);
+        }
+    }
+    for (site, assessment, loss) in &lost {
+        whole.insert(site.region, site.heal(assessment, loss, &others)?);
+    }
+    Ok(whole)
+}
+
+fn recover_site<'a>(options: &EmbeddedOptions, region: RegionId, name: &'a str) -> recover::Site<'a> {
+    let zones = options.zones.iter().filter(|(_, regions)| regions.contains(&region));
+    recover::Site {
+        region,
+        name,
+        files: Files { dir: options.dir.join(name) },
+        zones: zones.map(|(zone, regions)| (*zone, regions.as_slice().into())).collect(),
+        cache_bytes: options.cache_bytes,
+        verify: options.verify,
+        accept_loss: options.accept_loss.contains(&region),
+    }
+}
+
+/// One thread does all repairs, one after the other. It ends with the last handle on the replicas.
+fn spawn_repairs(shared: &Arc<Shared>, orders: mpsc::Receiver<RepairOrder>) -> Result<(), OpenError> {
+    let shared = Arc::downgrade(shared);
+    let work = move || {
+        while let Ok(order) = orders.recv() {
+            let Some(shared) = shared.upgrade() else { return };
+            let count = shared.repair(order.region);
+            if let Some(done) = order.done {
+                let _ = done.send(count);
+            }
+        }
+    };
+    std::thread::Builder::new().name("store-repair".to_owned()).spawn(work).map(|_| ()).map_err(|source| OpenError::Io {
+        name: "all".to_owned(),
+        what: "starting the repair thread",
+        source,
+    })
+}

@@ -1,0 +1,216 @@
+//! Before a replica is opened: is everything there that it may have acknowledged? Reads, and changes nothing.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use wire::{Durability, ZoneId};
+
+use super::highwater::{Found, HighWater, Water};
+use super::journal::{self, Journal};
+use super::report::Finding;
+
+/// The files of one region.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    /// The region's folder.
+    pub(super) dir: PathBuf,
+}
+
+impl Files {
+    pub(super) fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
+    pub(super) fn highwater(&self) -> PathBuf {
+        self.dir.join("commits")
+    }
+
+    /// Where what was cut off or set aside is kept.
+    pub(super) fn damaged(&self) -> PathBuf {
+        self.dir.join("damaged")
+    }
+}
+
+/// What the files say before anyone opens them.
+#[derive(Debug)]
+pub(super) struct Assessment {
+    /// There was no replica here.
+    pub(super) is_new: bool,
+    pub(super) water: Water,
+    pub(super) journals: Vec<Journal>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) loss: Option<Loss>,
+}
+
+/// Acknowledged commits that are not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// The first of them; 0: nobody knows which.
+    pub(super) from: u64,
+    /// The file that should have them.
+    pub(super) file: PathBuf,
+    pub(super) what: String,
+    pub(super) touches: Touches,
+}
+
+/// Of which zones and classes something may be lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Touches {
+    /// Those that had something in the lost commits, by the side file.
+    ByNumber,
+    /// Nobody knows: all of the region's zones.
+    AllZones,
+    /// These.
+    These(BTreeSet<(ZoneId, Durability)>),
+}
+
+impl Loss {
+    pub(super) fn of_everything(file: PathBuf, what: impl Into<String>) -> Self {
+        Self { from: 0, file, what: what.into(), touches: Touches::ByNumber }
+    }
+
+    /// The zones and classes of which something may be lost.
+    pub(super) fn touched(&self, water: &Water, zones: &[ZoneId]) -> BTreeSet<(ZoneId, Durability)> {
+        match &self.touches {
+            Touches::ByNumber => water.last.iter().filter(|&(_, &at)| at >= self.from).map(|(&key, _)| key).collect(),
+            Touches::AllZones => {
+                let classes = [Durability::Region, Durability::MultiRegion];
+                zones.iter().flat_map(|&zone| classes.map(|class| (zone, class))).collect()
+            }
+            Touches::These(these) => these.clone(),
+        }
+    }
+}
+
+pub(super) fn assess(files: &Files) -> io::Result<Assessment> {
+    let store = files.store();
+    let is_new = !store.join("version").try_exists()?;
+    let (water, unreadable) = match HighWater::read(&files.highwater())? {
+        Found::Water(water) => (water, false),
+        Found::Nothing => (Water::default(), !is_new),
+        Found::Unreadable => (Water::default(), true),
+    };
+    let mut findings = Vec::new();
+    if unreadable && !is_new {
+        findings.push(Finding::HighWaterUnreadable { file: files.highwater() });
+    }
+    if is_new {
+        let loss = (water.synced > 0).then(|| Loss::of_everything(store, "the database is gone"));
+        return Ok(Assessment { is_new, water, journals: Vec::new(), findings, loss });
+    }
+    let journals = journal::read_all(&store)?;
+    let loss = if water.incomplete {
+        Some(Loss::of_everything(store, "an earlier repair of this replica did not end"))
+    } else {
+        missing_keyspace(&store)?.or_else(|| missing_commits(&journals, &water, unreadable))
+    };
+    if loss.is_none() {
+        let torn = journals.iter().filter(|journal| journal.broken.is_some());
+        findings.extend(torn.map(|j| Finding::TornTail { file: j.path.clone(), bytes: j.broken_bytes }));
+    }
+    Ok(Assessment { is_new, water, journals, findings, loss })
+}
+
+/// fjall removes a keyspace's folder when its `current` file is missing: never let it.
+fn missing_keyspace(store: &Path) -> io::Result<Option<Loss>> {
+    for entry in std::fs::read_dir(store.join("keyspaces"))? {
+        let path = entry?.path();
+        if path.is_dir() && !path.join("current").try_exists()? {
+            return Ok(Some(Loss::of_everything(path, "a table has lost its index")));
+        }
+    }
+    Ok(None)
+}
+
+/// The rules of the commit numbers, see [`super::highwater`].
+fn missing_commits(journals: &[Journal], water: &Water, unreadable: bool) -> Option<Loss> {
+    // Somewhere it is written that all up to here were synced.
+    let said = journals.iter().flat_map(|j| j.commits.iter().chain(&j.later)).map(|commit| commit.synced_before).max();
+    let proven = said.unwrap_or(0).max(water.synced);
+    let touches = if unreadable || proven > water.synced { Touches::AllZones } else { Touches::ByNumber };
+    let loss = |journal: &Journal, from: u64, what: &str| Loss {
+        from,
+        file: journal.path.clone(),
+        what: format!("{what} at byte {}; acknowledged commits from number {from} on are destroyed", journal.valid_end),
+        touches: touches.clone(),
+    };
+    let mut before: Option<(&Journal, u64)> = None;
+    for (index, journal) in journals.iter().enumerate() {
+        for commit in &journal.commits {
+            if let Some((at, number)) = before
+                && commit.number != number + 1
+                && commit.number > water.floor + 1
+            {
+                return Some(loss(at, number + 1, at.broken.unwrap_or("it ends too early")));
+            }
+            before = Some((journal, commit.number));
+        }
+        let is_sealed = index + 1 < journals.len();
+        if is_sealed && journal.commits.is_empty() {
+            let from = before.map_or(0, |(_, number)| number + 1);
+            return Some(loss(journal, from, journal.broken.unwrap_or("it is empty")));
+        }
+        before = before.map(|(_, number)| (journal, number));
+    }
+    match before {
+        Some((journal, number)) if number < proven => {
+            Some(loss(journal, number + 1, journal.broken.unwrap_or("it ends too early")))
+        }
+        Some(_) => None,
+        // No journal holds a commit: fjall's tables must, and whether they do is asked once they are open. Unless the
+        // first batch is broken and others follow.
+        None => journals.iter().find(|j| !j.later.is_empty() && proven > 0).map(|j| loss(j, 0, j.broken.unwrap_or(""))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::commit::Commit;
+    use super::*;
+
+    fn journal(numbers: std::ops::RangeInclusive<u64>, broken: bool, later: &[u64]) -> Journal {
+        let commit = |number: u64| Commit { number, synced_before: number.saturating_sub(1) };
+        Journal {
+            path: "0.jnl".into(),
+            commits: numbers.map(commit).collect(),
+            valid_end: 1000,
+            broken: broken.then_some("a batch without its end"),
+            broken_bytes: 10,
+            later: later.iter().copied().map(commit).collect(),
+        }
+    }
+
+    fn water(synced: u64) -> Water {
+        Water { synced, ..Water::default() }
+    }
+
+    fn lost_from(journals: &[Journal], water: &Water) -> Option<u64> {
+        missing_commits(journals, water, false).map(|loss| loss.from)
+    }
+
+    #[test]
+    fn a_torn_tail_behind_the_last_synced_commit_is_no_loss() {
+        assert_eq!(lost_from(&[journal(5..=9, true, &[])], &water(9)), None);
+        assert_eq!(lost_from(&[journal(5..=9, true, &[11])], &water(9)), Some(10), "11 says that 10 was synced");
+    }
+
+    #[test]
+    fn a_journal_that_ends_before_the_high_water_is_a_loss() {
+        assert_eq!(lost_from(&[journal(5..=9, false, &[])], &water(10)), Some(10));
+        assert_eq!(lost_from(&[journal(1..=4, false, &[]), journal(6..=9, false, &[])], &water(9)), Some(5));
+        assert_eq!(lost_from(&[journal(1..=0, false, &[]), journal(6..=9, false, &[])], &water(9)), Some(0));
+    }
+
+    #[test]
+    fn an_old_high_water_is_made_up_for_by_later_commits() {
+        let loss = missing_commits(&[journal(1..=4, true, &[6, 7])], &water(2), false).unwrap();
+        assert_eq!((loss.from, loss.touches), (5, Touches::AllZones));
+    }
+
+    #[test]
+    fn what_was_vouched_for_may_be_missing() {
+        let repaired = Water { floor: 5, ..water(9) };
+        assert_eq!(lost_from(&[journal(1..=4, false, &[]), journal(6..=9, false, &[])], &repaired), None);
+    }
+}
