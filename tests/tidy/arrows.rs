@@ -1,4 +1,4 @@
-use cargo_metadata::DependencyKind::{Development, Normal};
+use cargo_metadata::DependencyKind::Normal;
 
 use super::finding::{Finding, none};
 use super::tree::members;
@@ -51,12 +51,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     // `node` for the admin endpoint of every process; `hearth` for the loopback port by which its own commands steer a
     // mesh that runs on one machine.
     ("axum", &["edge", "node", "hearth"]),
-    // The SDK speaks it; the edge upgrades through axum, and tests itself with the other end.
-    ("tokio-tungstenite", &["client"]),
+    // The two ends of the WebSocket.
+    ("tokio-tungstenite", &["edge", "client"]),
 ];
-
-/// To test with, an outsider may be the other end of the wire.
-const OWNERS_TO_TEST: &[(&str, &str)] = &[("tokio-tungstenite", "edge")];
 
 /// What brings a clock, a socket, a task or chance into a crate of rules.
 const IMPURE: &[&str] =
@@ -107,8 +104,7 @@ fn each_outside_library_has_one_owner() {
         for dep in &member.deps {
             let name = member.name.as_str();
             let Some((_, owners)) = OWNERS.iter().find(|(library, _)| *library == dep.name) else { continue };
-            let to_test = dep.kind == Development && OWNERS_TO_TEST.contains(&(dep.name.as_str(), name));
-            if !owners.contains(&name) && !to_test {
+            if !owners.contains(&name) {
                 let what = format!("`{}` belongs to {}", dep.name, owners.join(", "));
                 findings.push(Finding::new(member.manifest(), what));
             }

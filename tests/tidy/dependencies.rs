@@ -127,3 +127,11 @@ fn own_versions(member: &Member, section: Option<&toml::Value>) -> Vec<Finding> 
         entries.filter(|(_, value)| value.get("version").is_some() || value.get("path").is_some() || value.is_str());
     own.map(|(name, _)| Finding::new(member.manifest(), format!("`{name}` has a version of its own"))).collect()
 }
+
+#[test]
+fn a_crate_is_named_by_its_paths_and_imports_only() {
+    assert!(
+        names("use rand::Rng;", "rand") && names("use mesh;", "mesh") && names("x(serde_json::json!(1))", "serde_json")
+    );
+    assert!(!names("let brand::x = 1; // rand", "rand") && !names("use mesh_of::x;", "mesh"));
+}

@@ -117,3 +117,14 @@ fn resolve(page: &str, target: &str) -> Option<String> {
     }
     Some(path.to_str()?.replace('\\', "/"))
 }
+
+#[test]
+fn the_finders_of_links_and_paths_tell_prose_from_code() {
+    let page = "See [`a`](b/c.md#d \"title\"), not `[x](y)`; run `hearth up --world topology/worlds/x.toml`.\n```sh\ncat docs/z.md, [q](r)\n```\n";
+    assert_eq!(links(page), [(1, "b/c.md#d".to_owned())]);
+    let paths: Vec<String> =
+        words_in_code(page).into_iter().map(|(_, word)| word).filter(|word| word.contains('/')).collect();
+    assert_eq!(paths, ["topology/worlds/x.toml", "docs/z.md"]);
+    assert_eq!(resolve("docs/decisions/0001.md", "../../crates/wire").as_deref(), Some("crates/wire"));
+    assert_eq!(resolve("README.md", "../outside"), None);
+}

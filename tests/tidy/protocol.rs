@@ -175,3 +175,36 @@ fn every_example_is_read_and_printed_by_the_code_as_it_stands() {
     }
     none("every type has an example, and the code takes it", "correct the example", findings);
 }
+
+#[test]
+fn a_difference_between_a_type_and_its_schema_is_found_in_every_way_it_can_differ() {
+    let field = |name: &str, shape, required, nullable| Field { name: name.into(), shape, required, nullable };
+    let fields = vec![
+        field("seq", Shape::Number, true, false),
+        field("name", Shape::Text, true, true),
+        field("roles", Shape::Map(Box::new(Shape::Named("Role".into()))), false, false),
+        field("gone", Shape::Truth, false, false),
+    ];
+    let found = Type { name: "T".into(), file: "t.rs", fields, strict: true };
+    let right = serde_json::json!({
+        "required": ["seq", "name"],
+        "additionalProperties": false,
+        "properties": {
+            "seq": { "type": "integer" },
+            "name": { "type": ["string", "null"] },
+            "roles": { "type": "object", "additionalProperties": { "$ref": "#/components/schemas/Role" } },
+            "gone": { "type": "boolean" },
+        },
+    });
+    assert_eq!(differences(&found, &right), Vec::<String>::new());
+    let wrong = serde_json::json!({
+        "required": ["seq", "roles", "extra"],
+        "properties": {
+            "seq": { "type": "string" },
+            "name": { "type": "string" },
+            "roles": { "type": "object", "additionalProperties": { "$ref": "#/components/schemas/Rule" } },
+            "more": { "type": "string" },
+        },
+    });
+    assert_eq!(differences(&found, &wrong).len(), 9, "{:#?}", differences(&found, &wrong));
+}

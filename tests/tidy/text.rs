@@ -85,3 +85,11 @@ fn for_each_line(mut visit: impl FnMut(&str, usize, &str)) {
         }
     }
 }
+
+#[test]
+fn a_path_of_a_machine_is_told_from_a_url_and_from_a_longer_path() {
+    let home = MACHINE_PATHS[1];
+    let named = |text: &str| text.match_indices(home).any(|(at, _)| is_absolute(text, at, home.len()));
+    assert!(named(&format!("cd {home}/me")) && named(&format!("\"{home}/me\"")) && named(&format!("{home}/")));
+    assert!(!named(&format!("https://example.org{home}/me")) && !named(&format!("GET {home}")));
+}
