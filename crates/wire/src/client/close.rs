@@ -2,6 +2,8 @@
 
 /// The edge goes away.
 pub const GOING_AWAY: u16 = 1001;
+/// Not WebSocket.
+pub const PROTOCOL: u16 = 1002;
 /// A binary frame.
 pub const UNSUPPORTED: u16 = 1003;
 /// A text frame that is not UTF-8.

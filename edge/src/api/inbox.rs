@@ -1,0 +1,45 @@
+//! `GET /v1/inbox`: the user's conversations, from his own stream.
+
+use std::sync::Arc;
+
+use axum::Json as Out;
+use axum::extract::State;
+use wire::client::http::{InboxEntry, InboxResponse};
+use wire::command::{Answer, InboxLine, Query};
+use wire::{ErrorCode, limits};
+
+use super::extract::{Parameters, User};
+use super::problem::Refused;
+use crate::session::frame::internal;
+use crate::shared::Shared;
+
+pub(crate) async fn inbox(
+    State(shared): State<Arc<Shared>>,
+    user: User,
+    parameters: Parameters,
+) -> Result<Out<InboxResponse>, Refused> {
+    let cursor = parameters.text("cursor")?.map(|text| text.parse());
+    let after = cursor.transpose().map_err(|_| Refused::bad_request("cursor is not one that this API gave"))?;
+    let limit = parameters.limit(limits::INBOX_PAGE_DEFAULT, limits::INBOX_PAGE_MAX)?;
+    let own = shared.world.user_stream_id(&user.actor.tenant, &user.actor.user);
+    let own = own.ok_or_else(|| Refused::new(ErrorCode::Forbidden, "tenant not served here"))?;
+    let query = Query::Inbox { after, limit };
+    let Answer::Inbox { lines, next, .. } = shared.route.query(own, Some(user.actor), query).await? else {
+        return Err(internal().into());
+    };
+    let conversations = lines.into_iter().map(entry).collect();
+    Ok(Out(InboxResponse { conversations, next: next.map(|next| next.to_string()) }))
+}
+
+fn entry(line: InboxLine) -> InboxEntry {
+    let InboxLine { conversation, name, joined_seq, head_seq, read_seq, last_ts_ms, .. } = line;
+    InboxEntry {
+        conversation_id: conversation,
+        kind: conversation.kind,
+        name: name.map(Into::into),
+        head_seq,
+        read_seq,
+        unread: head_seq.saturating_sub(read_seq.max(joined_seq.saturating_sub(1))),
+        last_ts_ms,
+    }
+}

@@ -1,0 +1,66 @@
+//! Messages: a page of history, and one more.
+
+use std::sync::Arc;
+
+use axum::Json as Out;
+use axum::extract::State;
+use http::StatusCode;
+use wire::change::{Change, Event};
+use wire::client::event::{AckPayload, MessagePayload};
+use wire::client::http::{HistoryResponse, PostMessage};
+use wire::client::request::SendPayload;
+use wire::command::{Answer, Command, Query};
+use wire::{ClientMsgId, MessageId, limits};
+
+use super::extract::{InPath, Json, Parameters, User, conversation};
+use super::problem::Refused;
+use crate::session::frame::internal;
+use crate::shared::Shared;
+
+/// `GET /v1/conversations/{id}/messages`
+pub(crate) async fn history(
+    State(shared): State<Arc<Shared>>,
+    user: User,
+    path: InPath,
+    parameters: Parameters,
+) -> Result<Out<HistoryResponse>, Refused> {
+    let id = path.conversation(&shared, &user)?;
+    let (before, after) = (parameters.number("before")?, parameters.number("after")?);
+    if before.is_some() && after.is_some() {
+        return Err(Refused::bad_request("either before or after, not both"));
+    }
+    let limit = parameters.limit(limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?;
+    let query = Query::History { before, after, limit };
+    let Answer::History { messages, head_seq, has_more, .. } = shared.route.query(id, Some(user.actor), query).await?
+    else {
+        return Err(internal().into());
+    };
+    let messages = messages.iter().filter_map(message).collect();
+    Ok(Out(HistoryResponse { messages, head_seq, has_more }))
+}
+
+fn message(change: &Change) -> Option<MessagePayload> {
+    let Event::Message(message) = &change.event else { return None };
+    let payload = MessagePayload::new(&change.conversation, change.ver, change.epoch.0, change.ts_ms, message);
+    Some(MessagePayload { client_msg_id: Some(message.client_msg_id.to_string()), ..payload })
+}
+
+/// `POST /v1/messages`
+pub(crate) async fn send(
+    State(shared): State<Arc<Shared>>,
+    user: User,
+    Json(request): Json<PostMessage>,
+) -> Result<(StatusCode, Out<AckPayload>), Refused> {
+    let PostMessage { conversation_id, client_msg_id, body, reply_to, thread, mentions, meta } = request;
+    let id = conversation(&shared, &user, &conversation_id)?;
+    let client_msg_id = ClientMsgId::new(client_msg_id).map_err(|error| Refused::bad_request(error.to_string()))?;
+    let message_id = MessageId::derive(&id, &user.actor.user, &client_msg_id);
+    let draft = SendPayload { body, reply_to, thread, mentions, meta }
+        .into_draft(client_msg_id)
+        .map_err(|(code, message)| Refused::new(code, message))?;
+    let Answer::Ack(ack) = shared.route.command(id, user.actor, Command::Send(draft)).await? else {
+        return Err(internal().into());
+    };
+    let status = if ack.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Out(AckPayload::new(&ack, message_id.to_string(), id.shard.durability))))
+}

@@ -1,0 +1,137 @@
+//! Who comes in. From the [listener](listener), a connection; to a [session](crate::session) or the [API](crate::api), a user
+//! whose token, tenant and zone are checked. Nothing of a request is looked at before its token is, and nothing is upgraded
+//! before everything is.
+
+pub(crate) mod listener;
+pub(crate) mod residency;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use wire::ErrorCode;
+use wire::client::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
+use wire::command::Actor;
+
+use crate::api::problem::Refused;
+use crate::session::{self, Session};
+use crate::shared::{Held, Shared, wall_ms};
+
+/// What a request must show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// `GET /v1/stream`: an identity or a stream token.
+    Stream,
+    /// Everything else: an identity token.
+    Api,
+}
+
+/// Checks the token of a request, then whether this edge may serve its tenant, then whether it serves anyone.
+///
+/// # Errors
+/// What to answer.
+pub(crate) fn admit(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<auth::Claims, Refused> {
+    let token = token(headers, door).unwrap_or_default();
+    let claims = match door {
+        Door::Stream => shared.verifier.verify_any(token, wall_ms()),
+        Door::Api => shared.verifier.verify_identity(token, wall_ms()),
+    };
+    let claims = claims.map_err(|error| {
+        metrics::counter!("hearth_edge_refused_total", "code" => error.code().as_str()).increment(1);
+        Refused::new(error.code(), error.to_string())
+    })?;
+    residency::check(shared, door, &claims.tenant)?;
+    if shared.is_draining() {
+        let alternatives = residency::alternatives(shared, &claims.tenant);
+        let refused = Refused::new(ErrorCode::Draining, "this edge goes away; use another one");
+        return Err(refused.retry_after_ms(1_000).alternatives(alternatives));
+    }
+    Ok(claims)
+}
+
+/// The token of a request: as Bearer or, for a stream, as a subprotocol. Never from the URL.
+fn token(headers: &HeaderMap, door: Door) -> Option<&str> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let offered = || subprotocols(headers).find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX));
+    bearer.or_else(|| if door == Door::Stream { offered() } else { None })
+}
+
+fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// `GET /v1/stream`.
+pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+    let admitted = admit(&shared, Door::Stream, request.headers()).and_then(|claims| {
+        let starting = shared.starting.take().filter(|_| shared.sessions.len() < shared.limits.sessions);
+        let overloaded = || Refused::new(ErrorCode::Overloaded, "too many sessions").retry_after_ms(1_000);
+        Ok((claims, starting.ok_or_else(overloaded)?))
+    });
+    let (claims, starting) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused.into_response(),
+    };
+    let Ok(mut response) = create_response_with_body(&request, Body::empty) else {
+        let refused = Refused::new(ErrorCode::BadRequest, "this is a WebSocket: GET with the headers of RFC 6455");
+        let mut response = refused.status(StatusCode::UPGRADE_REQUIRED).into_response();
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        return response;
+    };
+    if subprotocols(request.headers()).any(|name| name == SUBPROTOCOL) {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let stop = shared.stop.clone();
+        stop.run_until_cancelled(upgraded(shared, claims, upgrade, starting)).await;
+    });
+    response
+}
+
+/// From the upgrade on the connection is a session.
+async fn upgraded(shared: Arc<Shared>, claims: auth::Claims, upgrade: hyper::upgrade::OnUpgrade, starting: Held) {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let Ok(upgraded) = upgrade.await else { return };
+    let auth::Claims { tenant, user, device, session_exp_ms, .. } = claims;
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let session = Arc::new(Session::new(number, Actor { tenant, user, device }, session_exp_ms, shared.now_ms()));
+    tracing::debug!(session = number, "session started");
+    match upgraded.downcast::<TokioIo<net::Stream>>() {
+        Ok(parts) => session::run(shared, session, parts.io.into_inner(), parts.read_buf, starting).await,
+        // Some other carrier of HTTP: the same through one more layer.
+        Err(upgraded) => {
+            Box::pin(session::run(shared, session, TokioIo::new(upgraded), Bytes::new(), starting)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(http::HeaderName, &str)]) -> HeaderMap {
+        list.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_token_comes_as_bearer_or_as_a_subprotocol_of_a_stream() {
+        let bearer = headers(&[(AUTHORIZATION, "bearer abc")]);
+        assert_eq!(token(&bearer, Door::Api), Some("abc"));
+        let offered = headers(&[(SEC_WEBSOCKET_PROTOCOL, "hearth.v1, hearth.token.a.b.c")]);
+        assert_eq!(token(&offered, Door::Stream), Some("a.b.c"));
+        assert_eq!(token(&offered, Door::Api), None);
+        assert_eq!(token(&headers(&[(AUTHORIZATION, "Basic abc")]), Door::Stream), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! What an edge is told at its start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh::Mesh;
+use topology::World;
+use wire::{NodeId, RegionId};
+
+/// The edges that clients may be sent to instead: region and URL, as far as known now. This edge may be among them.
+pub type EdgeUrls = Arc<dyn Fn() -> Vec<(RegionId, String)> + Send + Sync>;
+
+/// Options of [`crate::Edge::start`].
+pub struct EdgeOptions {
+    /// Who this edge is.
+    pub node: NodeId,
+    /// The world that it serves.
+    pub world: Arc<World>,
+    /// Its place in the mesh.
+    pub mesh: Mesh,
+    /// Where clients come in.
+    pub listener: net::Listener,
+    /// How clients reach it: `http://host:port`, without a slash at the end.
+    pub public_url: String,
+    /// Whom it believes.
+    pub verifier: Arc<auth::Verifier>,
+    /// Where it sends clients that it may not serve, or no longer.
+    pub edges: EdgeUrls,
+    /// Its bounds.
+    pub limits: Limits,
+}
+
+/// Every bound of an edge, with what happens when it is reached.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Sessions at once. Full: 503 `overloaded`.
+    pub sessions: usize,
+    /// Sessions between upgrade and `hello`. Full: 503 `overloaded`.
+    pub starting: usize,
+    /// HTTP connections at once (a session is none). Full: the listener is not accepted from, so the kernel's backlog fills.
+    pub http_connections: usize,
+    /// A request's head, and then its body, must come within this time. Late: the connection is closed.
+    pub http_read: Duration,
+    /// Requests of one shard without an answer. Full: `overloaded`.
+    pub requests_per_shard: usize,
+    /// Frames of one session without an answer. Full: the session is not read, so TCP pushes back.
+    pub requests_per_session: usize,
+    /// Events that wait for one session. Full: the session is `behind` in that conversation and is caught up from history.
+    pub outbox_events: usize,
+    /// As above, bytes.
+    pub outbox_bytes: usize,
+    /// How long a request waits for its home, across takeovers. Late: `home_unavailable`.
+    pub home_deadline: Duration,
+    /// How long `hello` waits for the homes of the user's conversations. Late: they are attached when they answer.
+    pub hello_wait: Duration,
+    /// Events wait so long after `hello` for the client's first frame: it may be a `sync`, whose answer goes first.
+    pub settle: Duration,
+    /// A ping goes out so often; a client silent for twice as long is closed with 4008.
+    pub heartbeat: Duration,
+    /// A client that reads nothing for so long, while something waits for it, is closed with 4030.
+    pub stall: Duration,
+    /// A client that stays `behind` for so long is closed with 4030.
+    pub behind: Duration,
+    /// Bad frames within [`Limits::abuse_window`] after which a session is closed with 1008.
+    pub bad_frames: u32,
+    /// See [`Limits::bad_frames`].
+    pub abuse_window: Duration,
+    /// A conversation without sessions is watched so much longer: people reconnect.
+    pub linger: Duration,
+    /// Lifetime of a stream token; at most 60 s.
+    pub stream_token: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            sessions: 200_000,
+            starting: 4_096,
+            http_connections: 8_192,
+            http_read: seconds(15),
+            requests_per_shard: 8_192,
+            requests_per_session: 64,
+            outbox_events: 256,
+            outbox_bytes: 256 * 1024,
+            home_deadline: seconds(30),
+            hello_wait: seconds(3),
+            settle: Duration::from_millis(100),
+            heartbeat: seconds(20),
+            stall: seconds(30),
+            behind: seconds(120),
+            bad_frames: 20,
+            abuse_window: seconds(10),
+            linger: seconds(15),
+            stream_token: seconds(60),
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn outbox(&self) -> crate::session::outbox::Bound {
+        crate::session::outbox::Bound { events: self.outbox_events, bytes: self.outbox_bytes }
+    }
+}

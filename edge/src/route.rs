@@ -1,0 +1,149 @@
+//! Where a conversation lives, and the way there. From sessions and from HTTP; over the mesh to the core that owns the
+//! shard.
+//!
+//! Nobody is asked for the owner: it follows from the world and from who is alive. One link per shard is opened when it is
+//! first needed; it keeps what is not answered and sends it again, in order and unchanged, to whoever owns the shard next.
+
+pub(crate) mod link;
+pub(crate) mod pending;
+mod placement;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use mesh::Mesh;
+use tokio::sync::{oneshot, watch};
+use wire::command::{Actor, Answer, Command, Query, Refusal};
+use wire::{ConversationId, ErrorCode, NodeId, ShardId};
+
+use crate::shared::Shared;
+use crate::subscriptions::Interest;
+use link::Link;
+use pending::{Ask, ReplyTo};
+use placement::Placement;
+
+/// Changes asked for at once to fill a hole.
+const HOLE_CHANGES: u16 = 200;
+
+/// See the module.
+pub(crate) struct Route {
+    mesh: Mesh,
+    links: Mutex<HashMap<ShardId, Arc<Link>>>,
+    placement: watch::Receiver<Arc<Placement>>,
+    shared: OnceLock<Weak<Shared>>,
+}
+
+/// How a link stands, for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// To which shard.
+    pub shard: ShardId,
+    /// The core at its other end; none while there is none.
+    pub owner: Option<NodeId>,
+    /// Requests without an answer.
+    pub pending: usize,
+    /// Conversations watched.
+    pub watched: usize,
+}
+
+impl Route {
+    pub(crate) fn new(mesh: Mesh, world: &Arc<topology::World>) -> (Self, placement::Follow) {
+        let (follow, placement) = Placement::follow(mesh.membership(), world.clone());
+        (Self { mesh, links: Mutex::default(), placement, shared: OnceLock::new() }, follow)
+    }
+
+    /// Links run with what the edge shares; it is known only after the route.
+    pub(crate) fn bind(&self, shared: &Arc<Shared>) {
+        let _ = self.shared.set(Arc::downgrade(shared));
+    }
+
+    fn link(&self, shard: &ShardId) -> Arc<Link> {
+        let mut links = self.links();
+        if let Some(link) = links.get(shard) {
+            return link.clone();
+        }
+        let link = Arc::new(Link::new(*shard));
+        links.insert(*shard, link.clone());
+        if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
+            let (mesh, placement, stop) = (self.mesh.clone(), self.placement.clone(), shared.stop.clone());
+            let (tasks, link) = (shared.tasks.clone(), link.clone());
+            tasks.spawn(async move {
+                stop.run_until_cancelled(link::run(shared, link, mesh, placement)).await;
+            });
+        }
+        link
+    }
+
+    fn links(&self) -> std::sync::MutexGuard<'_, HashMap<ShardId, Arc<Link>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the interest of a shard.
+    pub(crate) fn interest<T>(&self, shard: &ShardId, work: impl FnOnce(&mut Interest) -> T) -> T {
+        self.link(shard).interest(work)
+    }
+
+    /// Sends a request on its way; what it comes to goes to `to`, which is called also when there is no room.
+    pub(crate) fn ask(&self, conversation: ConversationId, ask: Ask, to: ReplyTo) {
+        let Some(shared) = self.shared.get().and_then(Weak::upgrade) else { return };
+        let link = self.link(&conversation.shard);
+        let deadline = Instant::now() + shared.limits.home_deadline;
+        if let Err(to) = link.pending().push(conversation, ask, to, deadline, shared.limits.requests_per_shard) {
+            metrics::counter!("hearth_edge_overloaded_total").increment(1);
+            let refusal =
+                Refusal::new(ErrorCode::Overloaded, "too many requests wait for the home of this conversation");
+            to.reply(&shared, Err(Refusal { retry_after_ms: Some(500), ..refusal }));
+            return;
+        }
+        link.wake();
+    }
+
+    /// A command, and its answer. Not cancel safe: a command that was sent may be done whatever happens to the caller.
+    pub(crate) async fn command(
+        &self,
+        conversation: ConversationId,
+        actor: Actor,
+        command: Command,
+    ) -> Result<Answer, Refusal> {
+        self.call(conversation, Ask::Command(actor, command)).await
+    }
+
+    /// A question, and its answer; in the name of a user or of the edge itself.
+    pub(crate) async fn query(
+        &self,
+        conversation: ConversationId,
+        actor: Option<Actor>,
+        query: Query,
+    ) -> Result<Answer, Refusal> {
+        self.call(conversation, Ask::Query(actor, query)).await
+    }
+
+    async fn call(&self, conversation: ConversationId, ask: Ask) -> Result<Answer, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        self.ask(conversation, ask, ReplyTo::Caller(sender));
+        receiver.await.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::HomeUnavailable, "this edge is stopping")))
+    }
+
+    /// Changes after `ver` that the feed has left out.
+    pub(crate) fn ask_for_hole(&self, conversation: ConversationId, after_ver: u64) {
+        let query = Query::Changes { after_ver, limit: HOLE_CHANGES };
+        self.ask(conversation, Ask::Query(None, query), ReplyTo::Hole(conversation));
+    }
+
+    /// Once a second: what was given up, and what is tried again.
+    pub(crate) fn tick(&self, linger: std::time::Duration) {
+        let now = Instant::now();
+        let links: Vec<_> = self.links().values().cloned().collect();
+        for link in links {
+            link.interest(|interest| interest.tick(now, linger));
+        }
+    }
+
+    /// All links.
+    pub(crate) fn status(&self) -> Vec<LinkStatus> {
+        let mut status: Vec<_> = self.links().values().map(|link| link.status()).collect();
+        status.sort_by_key(|status| status.shard);
+        status
+    }
+}

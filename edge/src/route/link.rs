@@ -1,0 +1,263 @@
+//! The way to the owner of one shard: one stream of the mesh, opened when something is to be said, and opened anew, perhaps
+//! elsewhere, when it breaks.
+//!
+//! Who owns the shard is guessed from the [placement](super::placement); a core that was guessed wrongly says whom it holds
+//! for the owner, and that one is tried next. A stream is served by one term of one owner, in order. After it ends, whatever
+//! was not answered is sent again and every conversation is watched again after the last change delivered: the owner, not
+//! this edge, knows what was done already.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mesh::{Mesh, Receiver, Sender};
+use rand::Rng;
+use tokio::sync::{Notify, watch};
+use wire::mesh::{Frame, Purpose, StreamEnd};
+use wire::{NodeId, ShardId};
+
+use super::LinkStatus;
+use super::pending::{Pending, unavailable};
+use super::placement::Placement;
+use crate::fanout::Effects;
+use crate::shared::Shared;
+use crate::subscriptions::Interest;
+
+/// Frames handed to the transport at once.
+const FRAMES_PER_FLUSH: usize = 256;
+/// Frames taken from the transport before their effects are applied.
+const FRAMES_PER_TURN: usize = 64;
+/// How long opening a stream may take before another owner is considered.
+const OPEN_DEADLINE: Duration = Duration::from_secs(3);
+/// Pause after a failed attempt: first, and at most. A takeover is short, so is the longest pause.
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// A hint is followed at once so many times in a row, then with a pause.
+const HINTS_IN_A_ROW: u32 = 3;
+/// How often deadlines are looked at.
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+
+/// The state of a link, shared between its task and those who use it.
+pub(crate) struct Link {
+    shard: ShardId,
+    pending: Mutex<Pending>,
+    interest: Mutex<Interest>,
+    owner: Mutex<Option<NodeId>>,
+    /// There is something to send.
+    work: Notify,
+}
+
+impl Link {
+    pub(crate) fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            pending: Mutex::default(),
+            interest: Mutex::default(),
+            owner: Mutex::default(),
+            work: Notify::new(),
+        }
+    }
+
+    pub(crate) fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the interest, then has sent what the owner must be told.
+    pub(crate) fn interest<T>(&self, work: impl FnOnce(&mut Interest) -> T) -> T {
+        let mut interest = self.interest.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = work(&mut interest);
+        let has_frames = interest.has_frames();
+        drop(interest);
+        if has_frames {
+            self.wake();
+        }
+        result
+    }
+
+    /// There is something to send.
+    pub(crate) fn wake(&self) {
+        self.work.notify_one();
+    }
+
+    pub(crate) fn status(&self) -> LinkStatus {
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (pending, watched) = (self.pending().len(), self.interest(|interest| interest.len()));
+        LinkStatus { shard: self.shard, owner, pending, watched }
+    }
+
+    fn set_owner(&self, owner: Option<NodeId>) {
+        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = owner;
+    }
+
+    fn is_needed(&self) -> bool {
+        self.pending().len() > 0 || self.interest(|interest| !interest.is_empty())
+    }
+
+    /// Answers those whose time is over.
+    fn expire(&self, shared: &Arc<Shared>) {
+        let expired = self.pending().expired(Instant::now());
+        for to in expired {
+            metrics::counter!("hearth_edge_home_unavailable_total").increment(1);
+            to.reply(shared, Err(unavailable()));
+        }
+    }
+}
+
+/// How a stream came to its end.
+enum Ended {
+    /// Its owner ended it.
+    By(StreamEnd),
+    /// It broke, or its owner is said to be dead.
+    Broken,
+}
+
+/// Runs for ever.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    link: Arc<Link>,
+    mesh: Mesh,
+    mut placement: watch::Receiver<Arc<Placement>>,
+) {
+    let mut hint: Option<NodeId> = None;
+    let mut hints = 0;
+    let mut pause = PAUSE_FIRST;
+    loop {
+        while !link.is_needed() {
+            link.work.notified().await;
+        }
+        let guess = placement.borrow_and_update().owner(&link.shard).cloned();
+        if let Some(owner) = hint.take().or(guess) {
+            let opened = tokio::time::timeout(OPEN_DEADLINE, mesh.open(&owner, Purpose::Shard(link.shard))).await;
+            if let Ok(Ok(channel)) = opened {
+                link.set_owner(Some(owner.clone()));
+                let (ended, served) = serve(&shared, &link, channel.split(), &owner, placement.clone()).await;
+                link.set_owner(None);
+                if served {
+                    (pause, hints) = (PAUSE_FIRST, 0);
+                }
+                if let Ended::By(StreamEnd::NotOwner { owner: Some(other) }) = ended
+                    && other != owner
+                    && hints < HINTS_IN_A_ROW
+                {
+                    hints += 1;
+                    hint = Some(other);
+                    continue;
+                }
+            }
+        }
+        link.expire(&shared);
+        let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        tokio::select! {
+            () = tokio::time::sleep(jittered) => {}
+            _ = placement.changed() => {}
+        }
+        (pause, hints) = ((pause * 2).min(PAUSE_MAX), 0);
+    }
+}
+
+/// Serves one stream to its end. The second value: whether the owner has said anything before that.
+async fn serve(
+    shared: &Arc<Shared>,
+    link: &Link,
+    (sender, receiver): (Sender, Receiver),
+    owner: &NodeId,
+    mut placement: watch::Receiver<Arc<Placement>>,
+) -> (Ended, bool) {
+    link.pending().begin_stream();
+    link.interest(Interest::begin_stream);
+    let mut served = false;
+    let ended = tokio::select! {
+        () = write(link, sender) => Ended::Broken,
+        ended = read(shared, link, receiver, &mut served) => ended,
+        // Only a guess: if the owner lives, it says so when it is asked again.
+        _ = placement.wait_for(|placement| !placement.is_alive(owner)) => Ended::Broken,
+        () = expire(shared, link) => Ended::Broken,
+    };
+    if let Ended::Broken = ended {
+        tracing::debug!(shard = %link.shard, %owner, "stream to the owner broke");
+    }
+    (ended, served)
+}
+
+/// Writes what waits, several frames at once, until the stream breaks.
+async fn write(link: &Link, mut sender: Sender) {
+    loop {
+        let (requests, more) = {
+            let mut pending = link.pending();
+            (pending.unsent(FRAMES_PER_FLUSH), pending.has_unsent())
+        };
+        let (watches, more_watches) =
+            link.interest(|interest| (interest.frames(FRAMES_PER_FLUSH), interest.has_frames()));
+        if requests.is_empty() && watches.is_empty() && !more {
+            link.work.notified().await;
+            continue;
+        }
+        for frame in watches.iter().map(Frame::to_bytes).chain(requests) {
+            if let Err(error) = sender.feed(frame).await {
+                tracing::debug!(%error, shard = %link.shard, "cannot write to the owner");
+                return;
+            }
+        }
+        if sender.flush().await.is_err() {
+            return;
+        }
+        if more || more_watches {
+            link.wake();
+        }
+    }
+}
+
+/// Handles what comes, until the stream ends.
+async fn read(shared: &Arc<Shared>, link: &Link, mut receiver: Receiver, served: &mut bool) -> Ended {
+    loop {
+        let Ok(Some(bytes)) = receiver.recv().await else { return Ended::Broken };
+        let mut effects = Effects::new(shared.limits.outbox());
+        let mut next = Some(bytes);
+        let mut left = FRAMES_PER_TURN;
+        while let Some(bytes) = next {
+            match Frame::from_bytes(bytes) {
+                Ok(Frame::End(end)) => {
+                    shared.apply(effects);
+                    return Ended::By(end);
+                }
+                Ok(frame) => {
+                    *served = true;
+                    handle(shared, link, frame, &mut effects);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, shard = %link.shard, "the owner sent garbage");
+                    return Ended::Broken;
+                }
+            }
+            left -= 1;
+            next = if left > 0 { receiver.try_recv() } else { None };
+        }
+        shared.apply(effects);
+    }
+}
+
+fn handle(shared: &Arc<Shared>, link: &Link, frame: Frame, effects: &mut Effects) {
+    match frame {
+        Frame::Reply { rid, result } if rid % 2 == 0 => {
+            let to = link.pending().answered(rid);
+            if let Some(to) = to {
+                to.reply(shared, result);
+            }
+        }
+        Frame::Reply { rid, result } => link.interest(|interest| interest.watching(rid, result, effects)),
+        Frame::Feed { deliveries } => link.interest(|interest| {
+            for delivery in deliveries {
+                interest.delivered(delivery, &shared.printer, effects);
+            }
+        }),
+        Frame::Lagged { conversation } => link.interest(|interest| interest.lagged(&conversation)),
+        // A newer owner's, or nothing that an owner says.
+        _ => {}
+    }
+}
+
+async fn expire(shared: &Arc<Shared>, link: &Link) {
+    loop {
+        tokio::time::sleep(EXPIRE_EVERY).await;
+        link.expire(shared);
+    }
+}

@@ -1,0 +1,248 @@
+//! What was asked of the owner of one shard and is not answered: kept in order, as it was sent, so that it can be sent again
+//! to the next owner.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use wire::client::event::AckPayload;
+use wire::command::{Actor, Answer, Command, Query, Refusal};
+use wire::mesh::Frame;
+use wire::{ConversationId, ErrorCode, MessageId};
+
+use crate::session::Session;
+use crate::session::frame::{self, Echo};
+use crate::shared::Shared;
+
+/// Bytes of requests that one shard keeps. Full: `overloaded`.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// A request.
+pub(crate) enum Ask {
+    /// Do this, for him.
+    Command(Actor, Command),
+    /// Tell this, to him or to the edge itself.
+    Query(Option<Actor>, Query),
+}
+
+/// Where the answer goes.
+pub(crate) enum ReplyTo {
+    /// To somebody who waits.
+    Caller(oneshot::Sender<Result<Answer, Refusal>>),
+    /// To a session that has sent a message.
+    Sender(Box<Sent>),
+    /// Into the subscription that misses changes.
+    Hole(ConversationId),
+}
+
+/// A message that a session has sent.
+pub(crate) struct Sent {
+    /// Who.
+    pub(crate) session: Arc<Session>,
+    /// What his frame had.
+    pub(crate) echo: Echo,
+    /// Where.
+    pub(crate) conversation: ConversationId,
+    /// What it is called.
+    pub(crate) message_id: MessageId,
+}
+
+struct Entry {
+    frame: Bytes,
+    deadline: Instant,
+    /// None: answered, but something before it is not.
+    to: Option<ReplyTo>,
+}
+
+/// The queue. Its requests have dense numbers; their request ids on the stream are even.
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// Number of the first entry.
+    first: u64,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// So many from the front were sent on the current stream.
+    sent: usize,
+}
+
+impl Pending {
+    /// Adds a request, or gives `to` back when there are too many.
+    pub(crate) fn push(
+        &mut self,
+        conversation: ConversationId,
+        ask: Ask,
+        to: ReplyTo,
+        deadline: Instant,
+        most: usize,
+    ) -> Result<(), ReplyTo> {
+        if self.entries.len() >= most || self.bytes >= BYTES_MAX {
+            return Err(to);
+        }
+        let rid = (self.first + self.entries.len() as u64) * 2;
+        let frame = match ask {
+            Ask::Command(actor, command) => Frame::Command { rid, actor, conversation, command },
+            Ask::Query(actor, query) => Frame::Query { rid, actor, conversation, query },
+        };
+        let frame = frame.to_bytes();
+        self.bytes += frame.len();
+        self.entries.push_back(Entry { frame, deadline, to: Some(to) });
+        Ok(())
+    }
+
+    /// A new stream: everything is to be sent again.
+    pub(crate) fn begin_stream(&mut self) {
+        self.sent = 0;
+    }
+
+    /// The next frames to send, in order, at most so many.
+    pub(crate) fn unsent(&mut self, most: usize) -> Vec<Bytes> {
+        let unsent: Vec<Bytes> = self
+            .entries
+            .iter()
+            .skip(self.sent)
+            .take(most)
+            .filter(|entry| entry.to.is_some())
+            .map(|entry| entry.frame.clone())
+            .collect();
+        self.sent = self.entries.len().min(self.sent + most);
+        unsent
+    }
+
+    /// Whether there is something to send.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.sent < self.entries.len()
+    }
+
+    /// The request that this answers, if it is still waiting.
+    pub(crate) fn answered(&mut self, rid: u64) -> Option<ReplyTo> {
+        let at = usize::try_from((rid / 2).checked_sub(self.first)?).ok()?;
+        let entry = self.entries.get_mut(at)?;
+        let to = entry.to.take();
+        self.bytes -= std::mem::take(&mut entry.frame).len();
+        self.drop_answered();
+        to
+    }
+
+    /// Those whose time is over.
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<ReplyTo> {
+        let mut expired = Vec::new();
+        while let Some(entry) = self.entries.front_mut().filter(|entry| entry.deadline <= now) {
+            self.bytes -= std::mem::take(&mut entry.frame).len();
+            expired.extend(entry.to.take());
+            self.drop_answered();
+        }
+        expired
+    }
+
+    fn drop_answered(&mut self) {
+        while self.entries.front().is_some_and(|entry| entry.to.is_none()) {
+            self.entries.pop_front();
+            self.first += 1;
+            self.sent = self.sent.saturating_sub(1);
+        }
+    }
+
+    /// How many wait, about.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+impl ReplyTo {
+    /// Delivers the answer.
+    pub(crate) fn reply(self, shared: &Arc<Shared>, result: Result<Answer, Refusal>) {
+        match self {
+            // Nobody waits any more: the answer is not needed.
+            Self::Caller(sender) => drop(sender.send(result)),
+            Self::Sender(sent) => sent.reply(result),
+            Self::Hole(conversation) => {
+                let mut effects = crate::fanout::Effects::new(shared.limits.outbox());
+                shared.route.interest(&conversation.shard, |interest| {
+                    if let Ok(Answer::Changes { changes, .. }) = result {
+                        for delivery in changes {
+                            interest.delivered(delivery, &shared.printer, &mut effects);
+                        }
+                        interest.hole_answered(&conversation, &mut effects);
+                    } else {
+                        // The watch itself brings what is missing.
+                        interest.lagged(&conversation);
+                    }
+                });
+                shared.apply(effects);
+            }
+        }
+    }
+}
+
+impl Sent {
+    fn reply(self, result: Result<Answer, Refusal>) {
+        let Self { session, echo, conversation, message_id } = self;
+        let frame = match result {
+            Ok(Answer::Ack(ack)) => {
+                let payload = AckPayload::new(&ack, message_id.to_string(), conversation.shard.durability);
+                frame::answer("message.ack", echo, payload)
+            }
+            Ok(_) => frame::error(echo, frame::internal()),
+            Err(refusal) => frame::error(echo, refusal),
+        };
+        session.end_request(frame);
+    }
+}
+
+/// What those are told whose home did not answer in time.
+pub(crate) fn unavailable() -> Refusal {
+    let refusal = Refusal::new(ErrorCode::HomeUnavailable, "the home of the conversation does not answer; try again");
+    Refusal { retry_after_ms: Some(1_000), ..refusal }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn conversation() -> ConversationId {
+        let mut bytes = [0; 23];
+        bytes[0] = 0x10;
+        ConversationId::from_bytes(&bytes).unwrap()
+    }
+
+    fn push(pending: &mut Pending, now: Instant) -> oneshot::Receiver<Result<Answer, Refusal>> {
+        let (sender, receiver) = oneshot::channel();
+        let ask = Ask::Query(None, Query::Changes { after_ver: pending.len() as u64, limit: 1 });
+        assert!(pending.push(conversation(), ask, ReplyTo::Caller(sender), now, 4).is_ok());
+        receiver
+    }
+
+    #[test]
+    fn what_is_not_answered_is_sent_again_in_order_and_unchanged() {
+        let mut pending = Pending::default();
+        let now = Instant::now();
+        let _receivers: Vec<_> = (0..4).map(|_| push(&mut pending, now)).collect();
+        let first = pending.unsent(3);
+        assert_eq!((first.len(), pending.unsent(3).len(), pending.has_unsent()), (3, 1, false));
+        assert!(pending.answered(2).is_some() && pending.answered(2).is_none() && pending.answered(99).is_none());
+        pending.begin_stream();
+        assert_eq!(pending.unsent(2), vec![first[0].clone()], "the second is answered");
+        assert_eq!(pending.unsent(9)[0], first[2]);
+        assert!(pending.answered(0).is_some());
+        assert_eq!((pending.len(), pending.first), (2, 2));
+    }
+
+    #[test]
+    fn it_is_bounded_and_forgets_what_is_too_late() {
+        let mut pending = Pending::default();
+        let now = Instant::now();
+        let _receivers: Vec<_> = (0..4).map(|n| push(&mut pending, now + Duration::from_secs(n))).collect();
+        let (sender, _receiver) = oneshot::channel();
+        let ask = Ask::Query(None, Query::Changes { after_ver: 9, limit: 1 });
+        assert!(pending.push(conversation(), ask, ReplyTo::Caller(sender), now, 4).is_err());
+        assert_eq!(pending.expired(now + Duration::from_secs(1)).len(), 2);
+        assert_eq!(pending.len(), 2);
+        pending.answered(4);
+        pending.answered(6);
+        assert_eq!((pending.len(), pending.bytes), (0, 0));
+    }
+}

@@ -1,0 +1,197 @@
+//! One client connection, from its upgrade to its close. From the [gate](crate::gate); to the [route](crate::route) with what
+//! the client asks, and from the [fan-out](crate::fanout) with what it gets.
+//!
+//! A session is one task. It is small while idle: a parser, a 512-byte buffer, a handle; what a start, a catch-up or a close
+//! needs is allocated for that time only. It never waits for a home: answers come back through its outbox. It must never drop
+//! a message: what the outbox cannot take becomes a mark from which [`catch_up`] goes on.
+
+pub(crate) mod catch_up;
+pub(crate) mod frame;
+pub(crate) mod outbox;
+pub(crate) mod pump;
+pub(crate) mod registry;
+pub(crate) mod requests;
+pub(crate) mod socket;
+pub(crate) mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use wire::ConversationId;
+use wire::client::close;
+use wire::command::Actor;
+
+use crate::options::Limits;
+use crate::shared::{Held, Shared};
+use outbox::{Close, Outbox};
+use socket::Socket;
+
+/// How long a client has to take a close and go.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What is shared between a session's task and those who reach it.
+pub(crate) struct Session {
+    /// Unique in this process.
+    pub(crate) number: u64,
+    /// Who it is.
+    pub(crate) actor: Actor,
+    /// When its token ends, milliseconds since 1970.
+    expires_ms: u64,
+    /// What waits to be written.
+    pub(crate) outbox: Outbox,
+    /// Frames sent on to a home and not answered.
+    asked: AtomicU32,
+    /// Last sign of life, milliseconds of the edge's clock.
+    seen_ms: AtomicU64,
+    /// Last ping, as above.
+    pinged_ms: AtomicU64,
+    /// Since when the socket has taken nothing though something waits; 0: it takes.
+    stalled_ms: AtomicU64,
+    /// The conversations that it is attached to. None once it has ended: nothing is attached any more.
+    attached: std::sync::Mutex<Option<Vec<ConversationId>>>,
+    /// What has to be caught up, while there is something.
+    pub(crate) catch_up: catch_up::Slot,
+}
+
+impl Session {
+    pub(crate) fn new(number: u64, actor: Actor, expires_ms: u64, now_ms: u64) -> Self {
+        Self {
+            number,
+            actor,
+            expires_ms,
+            outbox: Outbox::default(),
+            asked: AtomicU32::new(0),
+            seen_ms: AtomicU64::new(now_ms),
+            pinged_ms: AtomicU64::new(now_ms),
+            stalled_ms: AtomicU64::new(0),
+            attached: std::sync::Mutex::new(Some(Vec::new())),
+            catch_up: catch_up::Slot::default(),
+        }
+    }
+
+    /// Remembers that it is attached. False when it was already, or has ended: do not attach.
+    pub(crate) fn note_attached(&self, conversation: ConversationId) -> bool {
+        match &mut *self.attached() {
+            Some(list) if !list.contains(&conversation) => {
+                list.push(conversation);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The inverse.
+    pub(crate) fn note_detached(&self, conversation: &ConversationId) {
+        if let Some(list) = &mut *self.attached() {
+            list.retain(|attached| attached != conversation);
+        }
+    }
+
+    fn attached(&self) -> std::sync::MutexGuard<'_, Option<Vec<ConversationId>>> {
+        self.attached.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// One more frame went to a home.
+    pub(crate) fn begin_request(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is answered: here.
+    pub(crate) fn end_request(&self, answer: Bytes) {
+        self.asked.fetch_sub(1, Ordering::Relaxed);
+        self.outbox.answer(answer);
+    }
+
+    /// It is over; the answer went another way.
+    pub(crate) fn end_request_unanswered(&self) {
+        self.asked.fetch_sub(1, Ordering::Relaxed);
+        self.outbox.wake();
+    }
+
+    /// Frames sent on to a home and not answered.
+    pub(crate) fn requests(&self) -> usize {
+        self.asked.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn note_alive(&self, now_ms: u64) {
+        self.seen_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_stalled(&self, now_ms: u64) {
+        if self.stalled_ms.load(Ordering::Relaxed) == 0 {
+            self.stalled_ms.store(now_ms.max(1), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn note_progress(&self) {
+        self.stalled_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// Looks at the clocks, about once a second: pings, or closes.
+    pub(crate) fn tick(&self, now_ms: u64, wall_ms: u64, limits: &Limits) {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let heartbeat = millis(limits.heartbeat);
+        let stalled = self.stalled_ms.load(Ordering::Relaxed);
+        if wall_ms >= self.expires_ms {
+            self.outbox.close(TOKEN_EXPIRED);
+        } else if stalled != 0 && now_ms.saturating_sub(stalled) >= millis(limits.stall) {
+            self.outbox.close(TOO_SLOW);
+        } else if now_ms.saturating_sub(self.seen_ms.load(Ordering::Relaxed)) >= 2 * heartbeat {
+            self.outbox.close(HEARTBEAT_MISSED);
+        } else if stalled == 0 && now_ms.saturating_sub(self.pinged_ms.load(Ordering::Relaxed)) >= heartbeat {
+            self.pinged_ms.store(now_ms, Ordering::Relaxed);
+            self.outbox.answer(frame::PING);
+        }
+    }
+}
+
+const TOKEN_EXPIRED: Close = Close { code: close::TOKEN_EXPIRED, reason: "the token's time is over" };
+const HEARTBEAT_MISSED: Close = Close { code: close::HEARTBEAT_MISSED, reason: "no sign of life" };
+/// A client that does not read.
+pub(crate) const TOO_SLOW: Close = Close { code: close::TOO_SLOW, reason: "too slow for too long" };
+
+/// Runs a session to its end. `starting` is the place that the gate gave it among those that start; `place` the one among
+/// all sessions.
+pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    io: S,
+    early: Bytes,
+    starting: Held,
+) {
+    let mut socket = Socket::new(io, early);
+    shared.sessions.insert(&session);
+    Box::pin(start::start(&shared, &session)).await;
+    drop(starting);
+    let end = pump::pump(&shared, &session, &mut socket).await;
+    shared.sessions.remove(&session);
+    session.outbox.end();
+    detach(&shared, &session);
+    tracing::debug!(session = session.number, ?end, "session ended");
+    Box::pin(goodbye(&mut socket, end)).await;
+}
+
+async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>, end: pump::End) {
+    let close = async {
+        match end {
+            pump::End::Close(close) => {
+                metrics::counter!("hearth_edge_closes_total", "code" => close.code.to_string()).increment(1);
+                socket.close(close).await
+            }
+            pump::End::Left => socket.leave().await,
+            pump::End::Gone => Ok(()),
+        }
+    };
+    // A client that takes no close is cut off.
+    let _ = tokio::time::timeout(GOODBYE, close).await;
+}
+
+fn detach(shared: &Shared, session: &Session) {
+    let attached = session.attached().take().unwrap_or_default();
+    for conversation in attached {
+        shared.route.interest(&conversation.shard, |interest| interest.detach(&conversation));
+    }
+}

@@ -1,0 +1,235 @@
+//! The interest of this edge in the conversations of one shard: which of them have sessions here, up to which `ver` each was
+//! delivered, and who gets what comes next. From sessions that start and users who join; to the shard's
+//! [link](crate::route::link), which watches at the owner what is wanted here.
+//!
+//! Kept under one lock per shard and never across an await. Who is a member is decided at the home alone: a session is attached
+//! only after the owner has named its user among the members, and detached by the change that removes him.
+
+mod watched;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use wire::command::{Answer, Delivery, Refusal};
+use wire::mesh::Frame;
+use wire::{ConversationId, ConversationKind, UserId};
+
+use crate::fanout::{Effects, Printer};
+use crate::session::Session;
+use watched::{Asking, Watched};
+pub(crate) use watched::{At, Attached, From, Rejoined};
+
+/// Users named in one watch; more are asked about in the next.
+const USERS_PER_WATCH: usize = 1_000;
+
+/// Held by everything that a starting session waits for; dropped when it is there.
+pub(crate) type Guard = mpsc::Sender<std::convert::Infallible>;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Interest {
+    conversations: HashMap<ConversationId, Watched>,
+    /// To be watched, or watched again, with the next frames.
+    dirty: Vec<ConversationId>,
+    /// Watches without an answer on the current stream.
+    asked: HashMap<u64, (ConversationId, Vec<UserId>)>,
+    /// Without sessions, and since when.
+    idle: Vec<(ConversationId, Instant)>,
+    unwatch: Vec<ConversationId>,
+    next_rid: u64,
+}
+
+impl Interest {
+    /// A session wants the events of a conversation from `from` on. Its user's membership is asked first.
+    pub(crate) fn attach(
+        &mut self,
+        session: &Arc<Session>,
+        conversation: ConversationId,
+        from: From,
+        guard: Option<Guard>,
+    ) {
+        if !session.note_attached(conversation) {
+            return;
+        }
+        let watched = self.conversations.entry(conversation).or_default();
+        watched.asking.push(Asking { session: session.clone(), from, asked: false, _guard: guard });
+        self.mark_dirty(conversation);
+    }
+
+    /// A session that was attached has ended.
+    pub(crate) fn detach(&mut self, conversation: &ConversationId) {
+        let Some(watched) = self.conversations.get_mut(conversation) else { return };
+        watched.note_ended();
+        if watched.is_unused() {
+            self.idle.push((*conversation, Instant::now()));
+        }
+    }
+
+    /// Whether there is anything to watch.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.conversations.is_empty()
+    }
+
+    /// How many conversations are watched.
+    pub(crate) fn len(&self) -> usize {
+        self.conversations.len()
+    }
+
+    /// Whether [`Interest::frames`] has something.
+    pub(crate) fn has_frames(&self) -> bool {
+        !self.dirty.is_empty() || !self.unwatch.is_empty()
+    }
+
+    /// A new stream to the owner: everything is watched again, after the last `ver` delivered.
+    pub(crate) fn begin_stream(&mut self) {
+        self.asked.clear();
+        self.unwatch.clear();
+        self.dirty = self.conversations.keys().copied().collect();
+        for watched in self.conversations.values_mut() {
+            watched.begin_stream();
+        }
+    }
+
+    /// What the owner is to be told, at most `limit` frames.
+    pub(crate) fn frames(&mut self, limit: usize) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while frames.len() < limit {
+            let Some(conversation) = self.unwatch.pop() else { break };
+            frames.push(Frame::Unwatch { conversation });
+        }
+        while frames.len() < limit {
+            let Some(conversation) = self.dirty.pop() else { break };
+            let Some(watched) = self.conversations.get_mut(&conversation) else { continue };
+            let (after_ver, users, more) = watched.ask(USERS_PER_WATCH);
+            // Odd: the even ones are those of commands and queries.
+            let rid = self.next_rid * 2 + 1;
+            self.next_rid += 1;
+            self.asked.insert(rid, (conversation, users.clone()));
+            frames.push(Frame::Watch { rid, conversation, after_ver, users });
+            if more {
+                self.dirty.push(conversation);
+                break;
+            }
+            watched.dirty = false;
+        }
+        frames
+    }
+
+    /// The owner's answer to a watch.
+    pub(crate) fn watching(&mut self, rid: u64, result: Result<Answer, Refusal>, effects: &mut Effects) {
+        let Some((conversation, users)) = self.asked.remove(&rid) else { return };
+        let Some(watched) = self.conversations.get_mut(&conversation) else { return };
+        match result {
+            Ok(Answer::Watching { head_ver, head_seq, members }) => {
+                // A user's own stream has him as its only reader, whatever it holds.
+                let own = conversation.kind == ConversationKind::User;
+                let is_member = |user: &UserId| own || members.contains(user);
+                watched.answered(&conversation, At { ver: head_ver, seq: head_seq }, &users, is_member, effects);
+            }
+            Err(refusal) if refusal.code.is_retryable() => {
+                watched.asking.iter_mut().for_each(|asking| asking.asked = false);
+                // The tick asks again.
+                watched.retry = true;
+                return;
+            }
+            Ok(_) | Err(_) => watched.refused(&conversation, &users),
+        }
+        if watched.is_unused() {
+            self.idle.push((conversation, Instant::now()));
+        }
+    }
+
+    /// Changes came from the owner, by feed or in answer to a question for a hole.
+    pub(crate) fn delivered(&mut self, delivery: Delivery, printer: &Printer, effects: &mut Effects) {
+        let conversation = delivery.change.conversation;
+        let Some(watched) = self.conversations.get_mut(&conversation) else { return };
+        watched.offer(delivery, printer, effects);
+        if watched.is_unused() {
+            self.idle.push((conversation, Instant::now()));
+        }
+    }
+
+    /// The question for a hole was answered, or failed: is there still one?
+    pub(crate) fn hole_answered(&mut self, conversation: &ConversationId, effects: &mut Effects) {
+        if let Some(after_ver) = self.conversations.get_mut(conversation).and_then(Watched::retry_hole) {
+            effects.holes.push((*conversation, after_ver));
+        }
+    }
+
+    /// The owner has dropped a watch: watch again after the last `ver`.
+    pub(crate) fn lagged(&mut self, conversation: &ConversationId) {
+        if self.conversations.contains_key(conversation) {
+            self.mark_dirty(*conversation);
+        }
+    }
+
+    /// About once a second: gives up what has had no session for `linger`, and asks again what could not be answered.
+    pub(crate) fn tick(&mut self, now: Instant, linger: Duration) {
+        let idle = std::mem::take(&mut self.idle);
+        for (conversation, since) in idle {
+            match self.conversations.get(&conversation) {
+                Some(watched) if watched.is_unused() => {
+                    if now.duration_since(since) >= linger {
+                        self.conversations.remove(&conversation);
+                        self.unwatch.push(conversation);
+                    } else {
+                        self.idle.push((conversation, since));
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.idle.sort_unstable_by_key(|(conversation, since)| (*conversation, *since));
+        self.idle.dedup_by_key(|(conversation, _)| *conversation);
+        let retry: Vec<_> = self.conversations.iter().filter(|(_, w)| w.retry).map(|(c, _)| *c).collect();
+        for conversation in retry {
+            self.mark_dirty(conversation);
+        }
+    }
+
+    /// Takes a session off the live events of a conversation, because it is to be caught up from history. None when it is not
+    /// attached.
+    pub(crate) fn take_off(&mut self, session: &Session, conversation: &ConversationId) -> Option<Attached> {
+        self.conversations.get_mut(conversation)?.take_off(session)
+    }
+
+    /// A session that was taken off has everything up to `have`: it is put on again, with what came meanwhile, if that is at
+    /// hand.
+    pub(crate) fn rejoin(
+        &mut self,
+        session: &Arc<Session>,
+        conversation: &ConversationId,
+        have: At,
+        effects: &mut Effects,
+    ) -> Rejoined {
+        let Some(watched) = self.conversations.get_mut(conversation) else { return Rejoined::Gone };
+        let rejoined = watched.rejoin(session, have, effects);
+        if rejoined == Rejoined::Gone {
+            session.note_detached(conversation);
+        }
+        rejoined
+    }
+
+    /// A session's user was removed from a conversation: the session gets no more of it.
+    pub(crate) fn remove(&mut self, session: &Session, conversation: &ConversationId) {
+        session.note_detached(conversation);
+        if let Some(watched) = self.conversations.get_mut(conversation) {
+            watched.remove(session);
+            if watched.is_unused() {
+                self.idle.push((*conversation, Instant::now()));
+            }
+        }
+    }
+
+    fn mark_dirty(&mut self, conversation: ConversationId) {
+        if let Some(watched) = self.conversations.get_mut(&conversation) {
+            watched.retry = false;
+            if !watched.dirty {
+                watched.dirty = true;
+                self.dirty.push(conversation);
+            }
+        }
+    }
+}

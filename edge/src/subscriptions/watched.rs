@@ -1,0 +1,366 @@
+//! One conversation that this edge watches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use conversation::edge_cursor::{EdgeCursor, Next};
+use wire::change::Event;
+use wire::command::Delivery;
+use wire::{ConversationId, UserId};
+
+use super::Guard;
+use crate::fanout::{Effects, For, Outcome, Printed, Printer};
+use crate::session::Session;
+use crate::session::catch_up::Order;
+
+/// Changes kept for sessions that are being caught up, so that the last step needs no question.
+const RECENT_MAX: usize = 256;
+
+/// A place in a conversation: the last change, and the last message at that change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct At {
+    /// The change.
+    pub(crate) ver: u64,
+    /// The message.
+    pub(crate) seq: u64,
+}
+
+/// From where on a session wants events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// From now on, but nothing before the change that made its user a member.
+    Now {
+        /// That change.
+        at_ver: u64,
+    },
+    /// After this change.
+    Ver(u64),
+}
+
+/// Where a session stands that is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attached {
+    /// It had everything up to here, and is off the live events now.
+    TakenOff(At),
+    /// It was off already.
+    Off,
+    /// The owner has not been heard yet.
+    Asking,
+}
+
+/// What became of the wish to be put on again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejoined {
+    /// It is live; all messages up to this one are in its outbox or come from now on.
+    Live {
+        /// The last message.
+        head_seq: u64,
+    },
+    /// More is missing than is at hand or fits: it has everything up to here, go on from there.
+    Missing(At),
+    /// It is not attached any more.
+    Gone,
+}
+
+/// A session that waits for the owner's word on its user.
+pub(super) struct Asking {
+    pub(super) session: Arc<Session>,
+    pub(super) from: From,
+    /// Named in a watch on the current stream.
+    pub(super) asked: bool,
+    pub(super) _guard: Option<Guard>,
+}
+
+struct Subscriber {
+    session: Arc<Session>,
+    state: Delivering,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivering {
+    /// Everything that comes.
+    Live,
+    /// What comes after this `ver`.
+    After(u64),
+    /// Nothing: it is being caught up.
+    Off,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Watched {
+    /// None until the owner has said where the conversation stands.
+    cursor: Option<EdgeCursor<Delivery>>,
+    /// The newest place known, at or after the cursor.
+    head: At,
+    subscribers: Vec<Subscriber>,
+    pub(super) asking: Vec<Asking>,
+    /// Subscribers whose session has ended, about.
+    ended: usize,
+    /// The last changes, while a subscriber is off.
+    recent: Option<Box<VecDeque<Printed>>>,
+    /// It stands in the list of those to be watched.
+    pub(super) dirty: bool,
+    /// To be watched again at the next tick.
+    pub(super) retry: bool,
+}
+
+impl Watched {
+    fn position(&self, session: &Session) -> Option<usize> {
+        self.subscribers.iter().position(|subscriber| subscriber.session.number == session.number)
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.subscribers.is_empty() && self.asking.is_empty()
+    }
+
+    /// A session has ended. Sweeping at each would be quadratic when thousands leave at once.
+    pub(super) fn note_ended(&mut self) {
+        self.ended += 1;
+        if self.ended * 2 >= self.subscribers.len() + self.asking.len() {
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.ended = 0;
+        self.subscribers.retain(|subscriber| !subscriber.session.outbox.is_closed());
+        self.asking.retain(|asking| !asking.session.outbox.is_closed());
+        self.subscribers.shrink_to(self.subscribers.len() * 2);
+        self.forget_recent();
+    }
+
+    pub(super) fn remove(&mut self, session: &Session) {
+        self.subscribers.retain(|subscriber| subscriber.session.number != session.number);
+        self.forget_recent();
+    }
+
+    fn forget_recent(&mut self) {
+        if self.recent.is_some() && !self.subscribers.iter().any(|subscriber| subscriber.state == Delivering::Off) {
+            self.recent = None;
+        }
+    }
+
+    pub(super) fn begin_stream(&mut self) {
+        self.dirty = true;
+        self.retry = false;
+        self.asking.iter_mut().for_each(|asking| asking.asked = false);
+        if let Some(cursor) = &mut self.cursor {
+            // The watch brings what is missing.
+            cursor.retry();
+        }
+    }
+
+    /// What a watch says: after which `ver`, about which users, and whether there are more of them.
+    pub(super) fn ask(&mut self, most: usize) -> (Option<u64>, Vec<UserId>, bool) {
+        let after_ver = match &self.cursor {
+            Some(cursor) => Some(cursor.last()),
+            None => self.first_wish(),
+        };
+        let mut users: Vec<UserId> = Vec::new();
+        let mut more = false;
+        for asking in self.asking.iter_mut().filter(|asking| !asking.asked) {
+            let user = &asking.session.actor.user;
+            if !users.contains(user) {
+                if users.len() == most {
+                    more = true;
+                    break;
+                }
+                users.push(user.clone());
+            }
+            asking.asked = true;
+        }
+        if self.cursor.is_none() {
+            self.cursor = after_ver.map(EdgeCursor::after);
+        }
+        (after_ver, users, more)
+    }
+
+    /// Where the first watch starts: where the earliest of those who wait wants to, when nobody is served yet.
+    fn first_wish(&self) -> Option<u64> {
+        let wish = |asking: &Asking| match asking.from {
+            From::Ver(ver) => Some(ver),
+            From::Now { .. } => None,
+        };
+        self.asking.iter().filter_map(wish).min()
+    }
+
+    /// The owner has answered a watch.
+    pub(super) fn answered(
+        &mut self,
+        conversation: &ConversationId,
+        head: At,
+        users: &[UserId],
+        is_member: impl Fn(&UserId) -> bool,
+        effects: &mut Effects,
+    ) {
+        let cursor = self.cursor.get_or_insert_with(|| EdgeCursor::after(head.ver)).last();
+        if head.ver > self.head.ver {
+            self.head = head;
+        }
+        let (answered, rest) = std::mem::take(&mut self.asking)
+            .into_iter()
+            .partition(|asking| asking.asked && users.contains(&asking.session.actor.user));
+        self.asking = rest;
+        let answered: Vec<Asking> = answered;
+        for Asking { session, from, .. } in answered {
+            if !is_member(&session.actor.user) {
+                session.note_detached(conversation);
+                continue;
+            }
+            let state = match from {
+                From::Now { at_ver } if at_ver > cursor + 1 => Delivering::After(at_ver - 1),
+                From::Ver(ver) if ver > cursor => Delivering::After(ver),
+                From::Ver(ver) if ver < cursor => {
+                    // Others were served beyond it already.
+                    let order = Order::Behind { conversation: *conversation, at: At { ver, seq: 0 } };
+                    effects.behind.push((session.clone(), order));
+                    self.recent.get_or_insert_default();
+                    Delivering::Off
+                }
+                From::Now { .. } | From::Ver(_) => Delivering::Live,
+            };
+            self.subscribers.push(Subscriber { session, state });
+        }
+    }
+
+    /// The owner knows no such conversation.
+    pub(super) fn refused(&mut self, conversation: &ConversationId, users: &[UserId]) {
+        self.asking.retain(|asking| {
+            let goes = users.contains(&asking.session.actor.user);
+            if goes {
+                asking.session.note_detached(conversation);
+            }
+            !goes
+        });
+    }
+
+    pub(super) fn retry_hole(&mut self) -> Option<u64> {
+        self.cursor.as_mut()?.retry()
+    }
+
+    pub(super) fn offer(&mut self, delivery: Delivery, printer: &Printer, effects: &mut Effects) {
+        let conversation = delivery.change.conversation;
+        let Some(cursor) = &mut self.cursor else { return };
+        match cursor.offer(delivery.change.ver, delivery) {
+            Next::Deliver(deliveries) => {
+                for delivery in deliveries {
+                    self.deliver(printer.print(delivery), effects);
+                }
+            }
+            Next::Stale => {}
+            Next::Hole { after_ver, ask } => {
+                if ask {
+                    effects.holes.push((conversation, after_ver));
+                }
+            }
+        }
+    }
+
+    /// The next change goes to everyone who is on.
+    fn deliver(&mut self, printed: Printed, effects: &mut Effects) {
+        let (ver, conversation) = (printed.ver(), printed.conversation());
+        let before = At { ver: ver - 1, seq: self.seq_before(&printed) };
+        let after = At { ver, seq: printed.seq_after().unwrap_or(before.seq) };
+        if ver > self.head.ver {
+            self.head = after;
+        }
+        let mut off = false;
+        let mut gone = false;
+        for subscriber in &mut self.subscribers {
+            match subscriber.state {
+                Delivering::Off => {
+                    off = true;
+                    continue;
+                }
+                Delivering::After(from) if ver <= from => continue,
+                Delivering::After(_) | Delivering::Live => subscriber.state = Delivering::Live,
+            }
+            match printed.send(&subscriber.session, effects) {
+                Outcome::Sent => {}
+                Outcome::Last => {
+                    subscriber.session.note_detached(&conversation);
+                    gone = true;
+                }
+                Outcome::Full => {
+                    off = true;
+                    subscriber.state = Delivering::Off;
+                    crate::fanout::tell_behind(&subscriber.session, conversation, before.seq, after.seq);
+                    effects.behind.push((subscriber.session.clone(), Order::Behind { conversation, at: before }));
+                }
+            }
+        }
+        if gone {
+            let on = |subscriber: &Subscriber| {
+                subscriber.state == Delivering::Off || printed.who(&subscriber.session.actor.user) != For::Removed
+            };
+            self.subscribers.retain(on);
+        }
+        if off {
+            let recent = self.recent.get_or_insert_default();
+            recent.push_back(printed);
+            if recent.len() > RECENT_MAX {
+                recent.pop_front();
+            }
+        }
+    }
+
+    /// The last message before this change. Known from the change itself where it says; the head only then stands before it.
+    fn seq_before(&self, printed: &Printed) -> u64 {
+        match &printed.delivery().change.event {
+            Event::Message(message) => message.seq - 1,
+            Event::MembersChanged(changed) => changed.head_seq,
+            Event::Created(_) => 0,
+            _ => self.head.seq,
+        }
+    }
+
+    pub(super) fn take_off(&mut self, session: &Session) -> Option<Attached> {
+        let Some(at) = self.position(session) else {
+            let asking = self.asking.iter().any(|asking| asking.session.number == session.number);
+            return asking.then_some(Attached::Asking);
+        };
+        let subscriber = &mut self.subscribers[at];
+        if subscriber.state == Delivering::Off {
+            return Some(Attached::Off);
+        }
+        subscriber.state = Delivering::Off;
+        self.recent.get_or_insert_default();
+        // Between the cursor and a newer head the owner's word is the only consistent place.
+        Some(Attached::TakenOff(self.head))
+    }
+
+    pub(super) fn rejoin(&mut self, session: &Arc<Session>, mut have: At, effects: &mut Effects) -> Rejoined {
+        let (Some(at), Some(cursor)) = (self.position(session), self.cursor.as_ref().map(EdgeCursor::last)) else {
+            return Rejoined::Gone;
+        };
+        let recent = self.recent.take().unwrap_or_default();
+        let is_at_hand = have.ver >= cursor || recent.front().is_some_and(|first| first.ver() <= have.ver + 1);
+        let mut outcome = if is_at_hand { Outcome::Sent } else { Outcome::Full };
+        for printed in recent.iter().filter(|_| is_at_hand) {
+            if printed.ver() <= have.ver {
+                continue;
+            }
+            outcome = printed.send(session, effects);
+            if outcome != Outcome::Sent {
+                break;
+            }
+            have = At { ver: printed.ver(), seq: printed.seq_after().unwrap_or(have.seq) };
+        }
+        self.recent = Some(recent);
+        let result = match outcome {
+            Outcome::Full => Rejoined::Missing(have),
+            Outcome::Last => {
+                self.subscribers.swap_remove(at);
+                Rejoined::Gone
+            }
+            Outcome::Sent => {
+                self.subscribers[at].state =
+                    if have.ver > cursor { Delivering::After(have.ver) } else { Delivering::Live };
+                Rejoined::Live { head_seq: have.seq }
+            }
+        };
+        self.forget_recent();
+        result
+    }
+}
