@@ -63,7 +63,8 @@ pub fn candidates(world: &World, shard: &ShardId, live: &Live) -> Vec<NodeId> {
 /// Who should serve the shard: the first candidate.
 #[must_use]
 pub fn owner(world: &World, shard: &ShardId, live: &Live) -> Option<NodeId> {
-    candidates(world, shard, live).into_iter().next()
+    let region = region_order(world, shard).into_iter().find(|region| live.of_region(*region).next().is_some())?;
+    ring(live.of_region(region)).get(&Key(shard)).map(|point| point.core.clone())
 }
 
 /// Whether `me` may claim the shard: it is the first candidate and, if the home region is another, it sees live cores in
@@ -106,7 +107,10 @@ impl Owners {
     #[must_use]
     pub fn compute(world: &World, live: &Live) -> Self {
         let rings = Rings::of(live);
-        let owner = |shard: ShardId| Some((shard, rings.candidates(world, &shard).into_iter().next()?));
+        let owner = |shard: ShardId| {
+            let ring = region_order(world, &shard).iter().find_map(|region| rings.0.get(region))?;
+            Some((shard, ring.get(&Key(&shard))?.core.clone()))
+        };
         Self(world.all_shards().into_iter().filter_map(owner).collect())
     }
 
@@ -124,19 +128,17 @@ fn regions_with_live_cores(zone: &Zone, live: &Live) -> usize {
 /// One ring a region.
 struct Rings(BTreeMap<RegionId, HashRing<Point, Stable>>);
 
+/// Of the cores of one region.
+fn ring<'a>(cores: impl Iterator<Item = &'a NodeId>) -> HashRing<Point, Stable> {
+    let mut ring = HashRing::with_hasher(Stable);
+    ring.batch_add(cores.flat_map(|core| (0..POINTS_PER_CORE).map(|n| Point { core: core.clone(), n })).collect());
+    ring
+}
+
 impl Rings {
     fn of(live: &Live) -> Self {
-        let mut points: BTreeMap<RegionId, Vec<Point>> = BTreeMap::new();
-        for core in live.cores() {
-            let spread = (0..POINTS_PER_CORE).map(|n| Point { core: core.clone(), n });
-            points.entry(core.region).or_default().extend(spread);
-        }
-        let ring = |points| {
-            let mut ring = HashRing::with_hasher(Stable);
-            ring.batch_add(points);
-            ring
-        };
-        Self(points.into_iter().map(|(region, points)| (region, ring(points))).collect())
+        let regions: BTreeSet<RegionId> = live.cores().map(|core| core.region).collect();
+        Self(regions.into_iter().map(|region| (region, ring(live.of_region(region)))).collect())
     }
 
     fn candidates(&self, world: &World, shard: &ShardId) -> Vec<NodeId> {

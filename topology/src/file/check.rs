@@ -1,7 +1,7 @@
 //! The rules that hold inside and between sections. A section that breaks one is reported and still used as far as it
 //! goes, so that its mistakes do not echo in the sections that name it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wire::{Durability, RegionId, TenantId, ZoneId};
 
@@ -43,30 +43,30 @@ struct Names {
     zones: BTreeMap<String, ZoneId>,
     /// For each region, the regions with which it shares a zone.
     neighbours: BTreeMap<String, Vec<String>>,
+    /// Zones of which every region is known.
+    whole_zones: BTreeSet<String>,
 }
 
 impl Names {
     fn of(file: &read::File) -> Self {
-        let mut regions = BTreeMap::new();
-        for raw in &file.regions {
-            if let Some(name) = &raw.name {
-                let id = raw.id.as_ref().map_or(0, |id| id.value);
-                regions.entry(name.value.clone()).or_insert(RegionId(id));
-            }
-        }
-        let mut zones = BTreeMap::new();
+        let regions: BTreeMap<String, RegionId> =
+            by_name(file.regions.iter().map(|raw| (&raw.name, &raw.id)), RegionId);
+        let zones = by_name(file.zones.iter().map(|raw| (&raw.name, &raw.id)), ZoneId);
         let mut neighbours: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut whole_zones = BTreeSet::new();
         for raw in &file.zones {
-            if let Some(name) = &raw.name {
-                let id = raw.id.as_ref().map_or(0, |id| id.value);
-                zones.entry(name.value.clone()).or_insert(ZoneId(id));
-            }
-            let members: Vec<String> = raw.regions.iter().flatten().map(|name| name.value.clone()).collect();
+            let members: Vec<&String> = raw.regions.iter().flatten().map(|name| &name.value).collect();
             for member in &members {
-                neighbours.entry(member.clone()).or_default().extend(members.iter().cloned());
+                neighbours.entry((*member).clone()).or_default().extend(members.iter().copied().cloned());
+            }
+            if let Some(name) = &raw.name
+                && !members.is_empty()
+                && members.iter().all(|member| regions.contains_key(*member))
+            {
+                whole_zones.insert(name.value.clone());
             }
         }
-        Self { regions, zones, neighbours }
+        Self { regions, zones, neighbours, whole_zones }
     }
 
     fn region(&self, name: &At<String>, found: &mut Found) -> Option<RegionId> {
@@ -90,6 +90,23 @@ impl Names {
         }
         ids
     }
+}
+
+/// Ids by name. An id that is missing or taken is replaced by one that nobody has, so that what names its owner is not
+/// confused with another; the mistake itself is reported elsewhere.
+fn by_name<'a, Id>(
+    raws: impl Iterator<Item = (&'a Option<At<String>>, &'a Option<At<u16>>)>,
+    wrap: impl Fn(u16) -> Id,
+) -> BTreeMap<String, Id> {
+    let mut taken = BTreeSet::new();
+    let mut ids = BTreeMap::new();
+    for (substitute, (name, id)) in (0..=u16::MAX).rev().zip(raws) {
+        let given = id.as_ref().map(|at| at.value).filter(|id| taken.insert(*id));
+        if let Some(name) = name {
+            ids.entry(name.value.clone()).or_insert_with(|| wrap(given.unwrap_or(substitute)));
+        }
+    }
+    ids
 }
 
 fn region(raw: read::Region, names: &Names, found: &mut Found) -> Region {
@@ -198,6 +215,7 @@ fn tenant(raw: read::Tenant, names: &Names, zones: &[Zone], found: &mut Found) -
     });
     if let (Some(zone), Some(durability)) = (known, durability)
         && !zone.offers(durability)
+        && names.whole_zones.contains(&zone.name)
     {
         too_few_regions(zone, class_line, found);
     }
@@ -217,7 +235,6 @@ fn tenant(raw: read::Tenant, names: &Names, zones: &[Zone], found: &mut Found) -
 
 fn too_few_regions(zone: &Zone, line: usize, found: &mut Found) {
     let (problem, cure) = match zone.regions.len() {
-        0 => return, // reported already
         1 => (
             "a zone of one region cannot offer multi-region: losing it leaves nothing",
             "add two more regions to the zone, or use durability = \"region\"",

@@ -72,10 +72,11 @@ pub(super) fn file(text: &str, found: &mut Found) -> Option<File> {
         return None;
     }
     let root = root.get_ref();
-    for (key, value) in root {
+    for key in root.keys() {
         let known = ["name", "region", "zone", "tenant", "link"];
         if !known.contains(&key.get_ref().as_ref()) {
-            unknown(&format!("\"{}\"", key.get_ref()), key.get_ref(), &known, line_of(text, value.span().start), found);
+            let line = line_of(text, key.span().start);
+            unknown(&format!("the file has no section \"{}\"", key.get_ref()), key.get_ref(), &known, line, found);
         }
     }
     let mut top = Section { text, kind: "", line: 1, table: root, found };
