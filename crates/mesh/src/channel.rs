@@ -1,68 +1,193 @@
-//! A stream of frames between two nodes.
+//! A stream of frames between two nodes whose identities are proven to each other.
+//!
+//! Flow control is the transport's: a receiver that does not read makes the sender wait, with at most
+//! [`crate::STREAM_WINDOW_BYTES`] on the way, [`FEED_BYTES_MAX`] in the sender and one
+//! frame in the receiver.
 
-use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio_rustls::TlsStream;
 use wire::NodeId;
+use wire::limits::MESH_FRAME_BYTES;
 
+use crate::codes;
 use crate::error::{RecvError, SendError};
+use crate::frames::{Inbox, Outbox, TooLarge};
+use crate::link::Use;
+use crate::relay::Pipe;
+
+/// When so many bytes wait in a sender, it flushes by itself.
+pub const FEED_BYTES_MAX: usize = 64 * 1024;
+/// Chunks read from a stream at once.
+const CHUNKS_AT_ONCE: usize = 32;
+/// How long the goodbye of a relayed channel may take.
+const TLS_GOODBYE: Duration = Duration::from_secs(5);
+
+/// TLS from end to end, inside a stream through a relay.
+pub(crate) type Tunnel = TlsStream<Pipe>;
 
 /// A two-way stream of frames with one peer, whose identity is proven.
+#[derive(Debug)]
 pub struct Channel {
     sender: Sender,
     receiver: Receiver,
 }
 
 impl Channel {
+    pub(crate) fn direct(peer: NodeId, send: SendStream, recv: RecvStream, link: Option<Use>) -> Self {
+        let ends = Arc::new(Ends { peer, relay: None, _link: link });
+        Self {
+            sender: Sender { ends: ends.clone(), out: Some(Out::Quic(send)), outbox: Outbox::default() },
+            receiver: Receiver { ends, inflow: Inflow::Quic(recv), inbox: Inbox::default() },
+        }
+    }
+
+    pub(crate) fn relayed(peer: NodeId, tunnel: Tunnel, link: Use) -> Self {
+        let ends = Arc::new(Ends { peer, relay: Some(link.peer().clone()), _link: Some(link) });
+        let (read, write) = tokio::io::split(tunnel);
+        Self {
+            sender: Sender { ends: ends.clone(), out: Some(Out::Tls(write)), outbox: Outbox::default() },
+            receiver: Receiver { ends, inflow: Inflow::Tls(read, BytesMut::new()), inbox: Inbox::default() },
+        }
+    }
+
     /// Who is at the other end: proven by its certificate, also when relayed.
     #[must_use]
     pub fn peer(&self) -> &NodeId {
-        &self.sender.peer
+        &self.sender.ends.peer
     }
 
     /// Does it pass through a third region?
     #[must_use]
     pub fn is_relayed(&self) -> bool {
-        false
+        self.relay().is_some()
     }
 
-    /// Both halves; the channel lives until both are gone.
+    /// The node it passes through, which sees ciphertext only.
+    #[must_use]
+    pub fn relay(&self) -> Option<&NodeId> {
+        self.sender.ends.relay.as_ref()
+    }
+
+    /// Both halves, for two tasks.
     #[must_use]
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
     }
+
+    /// The inverse of [`Channel::split`]; of two channels' halves it makes nonsense.
+    #[must_use]
+    pub fn join(sender: Sender, receiver: Receiver) -> Self {
+        Self { sender, receiver }
+    }
+
+    pub(crate) fn halves(&mut self) -> (&mut Sender, &mut Receiver) {
+        (&mut self.sender, &mut self.receiver)
+    }
+
+    /// The bare stream, for a relay and for what is inside a relayed stream.
+    pub(crate) fn into_raw(mut self) -> Option<Raw> {
+        let ahead = self.receiver.inbox.rest();
+        match (self.sender.out.take(), self.receiver.inflow) {
+            (Some(Out::Quic(send)), Inflow::Quic(recv)) => Some(Raw { send, recv, ahead }),
+            _ => None,
+        }
+    }
+
+    /// Ends both ways at once, with the reason.
+    pub(crate) fn refuse(mut self, code: VarInt) {
+        self.sender.reset_with(code);
+        self.receiver.stop_with(code);
+    }
 }
 
-/// The sending half. Dropping it ends the stream after what was flushed: the peer reads all that and then `None`.
-pub struct Sender {
+/// A direct stream without its frames.
+pub(crate) struct Raw {
+    pub(crate) send: SendStream,
+    pub(crate) recv: RecvStream,
+    /// Read from it already.
+    pub(crate) ahead: Bytes,
+}
+
+/// What both halves share.
+#[derive(Debug)]
+struct Ends {
     peer: NodeId,
+    relay: Option<NodeId>,
+    /// Keeps the link from being closed as superseded, and a shutdown waiting.
+    _link: Option<Use>,
+}
+
+enum Out {
+    Quic(SendStream),
+    Tls(WriteHalf<Tunnel>),
+}
+
+/// The sending half.
+///
+/// Dropping it ends the stream after what was flushed: the peer reads all that, then `None`. What was only fed is lost.
+pub struct Sender {
+    ends: Arc<Ends>,
+    /// None once the stream was given to [`Sender::end`].
+    out: Option<Out>,
+    outbox: Outbox,
 }
 
 impl Sender {
     /// Who is at the other end.
     #[must_use]
     pub fn peer(&self) -> &NodeId {
-        &self.peer
+        &self.ends.peer
     }
 
-    /// Takes one frame; it travels with the next [`Sender::flush`], or now when much is waiting. Waits while the peer
-    /// does not read. Cancel safe: the frame is taken at the first poll, once.
+    /// Takes one frame; it travels with the next [`Sender::flush`], or now when [`FEED_BYTES_MAX`] bytes wait: then this
+    /// waits while the peer does not read. Cancel safe: the frame is taken at the first poll, once.
     ///
     /// # Errors
-    /// As [`SendError`] says.
-    #[allow(clippy::unused_async)]
-    pub async fn feed(&mut self, _frame: Bytes) -> Result<(), SendError> {
-        Ok(())
+    /// [`SendError::TooLarge`]: not taken, the channel lives on. [`SendError::Broken`]: the channel is over.
+    pub async fn feed(&mut self, frame: Bytes) -> Result<(), SendError> {
+        if frame.len() > MESH_FRAME_BYTES {
+            return Err(SendError::TooLarge(frame.len()));
+        }
+        self.outbox.push(frame);
+        if self.outbox.waiting() >= FEED_BYTES_MAX { self.flush().await } else { Ok(()) }
     }
 
-    /// Hands everything taken to the transport. Waits while the peer does not read. Cancel safe: go on with another flush.
+    /// Hands all that was fed to the transport, in one go. Waits while the peer does not read. Cancel safe: the next flush
+    /// goes on where this one was.
     ///
     /// # Errors
-    /// As [`SendError`] says.
-    #[allow(clippy::unused_async)]
+    /// [`SendError::Broken`]: the channel is over; what of the last frames the peer has seen is unknown.
     pub async fn flush(&mut self) -> Result<(), SendError> {
+        while self.outbox.waiting() > 0 {
+            let chunks = self.outbox.chunks();
+            match self.out.as_mut() {
+                Some(Out::Quic(stream)) => {
+                    let written = stream.write_chunks(chunks).await.map_err(|error| broken_write(&error))?;
+                    self.outbox.written(written.chunks, written.bytes);
+                }
+                Some(Out::Tls(stream)) => {
+                    let first = &mut chunks[0];
+                    let bytes = stream.write(first).await.map_err(|error| SendError::Broken(error.to_string()))?;
+                    bytes::Buf::advance(first, bytes);
+                    let whole = usize::from(first.is_empty());
+                    self.outbox.written(whole, bytes);
+                }
+                None => return Err(SendError::Broken("the stream was ended".to_owned())),
+            }
+        }
+        if let Some(Out::Tls(stream)) = &mut self.out {
+            stream.flush().await.map_err(|error| SendError::Broken(error.to_string()))?;
+        }
         Ok(())
     }
 
-    /// [`Sender::feed`] and [`Sender::flush`].
+    /// [`Sender::feed`], then [`Sender::flush`]. Cancel safe as they are: the frame is taken, the next flush sends it.
     ///
     /// # Errors
     /// As [`SendError`] says.
@@ -71,7 +196,7 @@ impl Sender {
         self.flush().await
     }
 
-    /// Flushes and ends the stream: the peer reads everything, then `None`.
+    /// Flushes and ends the stream: the peer reads everything, then `None`. Does not wait for it to have done so.
     ///
     /// # Errors
     /// As [`SendError`] says.
@@ -79,27 +204,154 @@ impl Sender {
         self.flush().await
     }
 
-    /// Ends the stream at once; what is under way may be lost, and the peer reads an error.
-    pub fn reset(self) {}
+    /// Ends the stream at once: what is under way may be lost, and the peer reads an error.
+    pub fn reset(mut self) {
+        self.reset_with(codes::ABORTED);
+    }
+
+    fn reset_with(&mut self, code: VarInt) {
+        // A relayed one is torn: the other end misses the goodbye of TLS.
+        if let Some(Out::Quic(mut stream)) = self.out.take() {
+            let _ = stream.reset(code);
+        }
+    }
+
+    /// Says goodbye in the background; the link is in use until the peer has acknowledged it.
+    fn end(&mut self) {
+        let (Some(out), Ok(runtime)) = (self.out.take(), tokio::runtime::Handle::try_current()) else { return };
+        let ends = self.ends.clone();
+        match out {
+            Out::Quic(mut stream) => {
+                if stream.finish().is_ok() {
+                    runtime.spawn(async move {
+                        let _ = stream.stopped().await;
+                        drop(ends);
+                    });
+                }
+            }
+            Out::Tls(mut stream) => {
+                runtime.spawn(async move {
+                    let _ = tokio::time::timeout(TLS_GOODBYE, stream.shutdown()).await;
+                    drop(ends);
+                });
+            }
+        }
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("peer", &self.ends.peer).finish_non_exhaustive()
+    }
+}
+
+fn broken_write(error: &WriteError) -> SendError {
+    SendError::Broken(match error {
+        WriteError::Stopped(code) => format!("the peer reads no more: {}", codes::name(*code)),
+        WriteError::ConnectionLost(error) => error.to_string(),
+        other => other.to_string(),
+    })
+}
+
+enum Inflow {
+    Quic(RecvStream),
+    Tls(ReadHalf<Tunnel>, BytesMut),
 }
 
 /// The receiving half. Dropping it tells the peer to stop sending.
 pub struct Receiver {
-    _peer: NodeId,
+    ends: Arc<Ends>,
+    inflow: Inflow,
+    inbox: Inbox,
 }
 
 impl Receiver {
-    /// The next frame; `None` when the peer has finished. Cancel safe.
-    ///
-    /// # Errors
-    /// As [`RecvError`] says.
-    #[allow(clippy::unused_async)]
-    pub async fn recv(&mut self) -> Result<Option<Bytes>, RecvError> {
-        Ok(None)
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> &NodeId {
+        &self.ends.peer
     }
 
-    /// The next frame if it is here already. `None`: wait with [`Receiver::recv`], which also tells about the end.
-    pub fn try_recv(&mut self) -> Option<Bytes> {
-        None
+    /// The next frame; `None` when the peer has finished. Cancel safe. A frame may share its memory with its neighbours:
+    /// copy what you keep.
+    ///
+    /// # Errors
+    /// As [`RecvError`] says; the channel is over then.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, RecvError> {
+        self.recv_up_to(MESH_FRAME_BYTES).await
     }
+
+    /// The next frame if all of it was read already, without waiting. `None`: go on with [`Receiver::recv`], which also
+    /// tells of the end and of errors.
+    pub fn try_recv(&mut self) -> Option<Bytes> {
+        self.inbox.next(MESH_FRAME_BYTES).ok().flatten()
+    }
+
+    pub(crate) async fn recv_up_to(&mut self, limit: usize) -> Result<Option<Bytes>, RecvError> {
+        loop {
+            match self.inbox.next(limit) {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(TooLarge(bytes)) => {
+                    self.stop_with(codes::MALFORMED);
+                    return Err(RecvError::TooLarge(bytes));
+                }
+            }
+            if !self.read().await? {
+                return if self.inbox.is_empty() { Ok(None) } else { Err(RecvError::Torn) };
+            }
+        }
+    }
+
+    /// Reads on; false at the end of the stream.
+    async fn read(&mut self) -> Result<bool, RecvError> {
+        match &mut self.inflow {
+            Inflow::Quic(stream) => {
+                let mut chunks = [const { Bytes::new() }; CHUNKS_AT_ONCE];
+                match stream.read_chunks(&mut chunks).await {
+                    Ok(Some(count)) => chunks.into_iter().take(count).for_each(|chunk| self.inbox.put(chunk)),
+                    Ok(None) => return Ok(false),
+                    Err(error) => return Err(broken_read(&error)),
+                }
+            }
+            Inflow::Tls(stream, buffer) => {
+                buffer.reserve(16 * 1024);
+                if stream.read_buf(buffer).await.map_err(|error| torn_tunnel(&error))? == 0 {
+                    return Ok(false);
+                }
+                self.inbox.put(buffer.split().freeze());
+            }
+        }
+        Ok(true)
+    }
+
+    fn stop_with(&mut self, code: VarInt) {
+        if let Inflow::Quic(stream) = &mut self.inflow {
+            let _ = stream.stop(code);
+        }
+    }
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver").field("peer", &self.ends.peer).finish_non_exhaustive()
+    }
+}
+
+fn broken_read(error: &ReadError) -> RecvError {
+    RecvError::Broken(match error {
+        ReadError::Reset(code) => format!("reset by the peer: {}", codes::name(*code)),
+        ReadError::ConnectionLost(error) => error.to_string(),
+        other => other.to_string(),
+    })
+}
+
+fn torn_tunnel(error: &io::Error) -> RecvError {
+    if error.kind() == io::ErrorKind::UnexpectedEof { RecvError::Torn } else { RecvError::Broken(error.to_string()) }
 }

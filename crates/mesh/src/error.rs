@@ -14,11 +14,11 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// The certificate is not this node's, or not of this mesh.
-    #[error("the certificate does not fit: {0}")]
-    Identity(#[from] crate::ca::IdentityError),
+    #[error("this node's certificate: {0}")]
+    Identity(#[from] crate::proof::IdentityError),
 }
 
-/// Why a channel could not be opened. The peer has not seen it.
+/// Why a channel could not be opened. Nobody at the peer has accepted it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Nobody has told an address of it yet.
@@ -40,21 +40,22 @@ pub enum OpenError {
     Stopped,
 }
 
-/// Why frames could not be sent. Whether the peer has seen the last ones is unknown.
+/// Why frames could not be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Larger than [`wire::limits::MESH_FRAME_BYTES`]. Nothing was sent, the channel lives on.
+    /// Larger than [`wire::limits::MESH_FRAME_BYTES`]. It was not sent; the channel lives on.
     #[error("a frame of {0} bytes is over the limit")]
     TooLarge(usize),
-    /// The peer reads no more, or the link is lost.
+    /// The peer reads no more, or the link is lost. The channel is over; whether the peer has seen the last frames is
+    /// unknown.
     #[error("the channel is broken: {0}")]
     Broken(String),
 }
 
-/// Why frames could not be received. The channel is over.
+/// Why frames could not be received. The channel is over; all frames before were whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecvError {
-    /// The peer announced a frame over the limit; its stream was reset.
+    /// The peer announced a frame over the limit: its stream was stopped.
     #[error("a frame of {0} bytes was announced, over the limit")]
     TooLarge(usize),
     /// The stream ended inside a frame.

@@ -1,14 +1,67 @@
-//! How nodes reach each other.
-pub mod ca;
-mod channel;
-mod error;
-mod membership;
-mod options;
-mod node;
+//! How nodes reach each other: proven identities, one QUIC link for each pair, channels of frames on it, gossip about who
+//! lives, and a detour through a third region when a link is cut.
+//!
+//! # The life of a link
+//! A node knows another by name and address (`book`, told by the operator or learnt by gossip). It dials (`dial`) or is
+//! dialled (`accept`); both show certificates (`tls`, `proof`); both say hello and must be what they proved
+//! (`greet`). Of two links of one pair one is kept (`book`). On it run streams (`streams`), gossip (`gossip`) and a
+//! pulse (`link`); when it is lost, the dialler starts again.
+//!
+//! # The life of a channel
+//! [`Mesh::open`] takes the direct link, or a relay chosen by measured round trips (`routes`, `open`, `relay`): then
+//! the two ends speak TLS with each other through it. The peer's [`Mesh::accept`] yields who it is, what for, and a
+//! [`Channel`] of length-delimited frames (`frames`), bounded by the transport's flow control.
+//!
+//! # Not done here
+//! What the frames say. Who owns what: gossip only suspects. Retrying what was sent on a channel that broke.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # use hearth_mesh as mesh;
+//! use std::sync::Arc;
+//! let ca = mesh::MeshCa::create()?;
+//! let (me, peer) = ("r1/edge/1".parse()?, "r2/core/1".parse()?);
+//! let mut options = mesh::MeshOptions::new(me, ca.issue(&"r1/edge/1".parse()?)?, "0.0.0.0:0".parse()?, Arc::new(net::OsNet));
+//! options.peers = vec![("r2/core/1".parse()?, "192.0.2.7:4433".parse()?)];
+//! let node = mesh::Mesh::start(options)?;
+//! let (mut sender, mut receiver) = node.open(&peer, wire::mesh::Purpose::Control).await?.split();
+//! sender.send("a frame".into()).await?;
+//! let answer = receiver.recv().await?;
+//! # Ok(()) }
+//! ```
 
-pub use ca::{Identity, MeshCa};
-pub use channel::{Channel, Receiver, Sender};
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod accept;
+mod book;
+mod ca;
+mod channel;
+mod codes;
+mod dial;
+mod error;
+mod frames;
+mod gossip;
+mod greet;
+mod head;
+mod link;
+mod membership;
+mod node;
+mod open;
+mod options;
+mod proof;
+mod relay;
+mod routes;
+mod shared;
+mod socket;
+mod streams;
+mod tls;
+mod transport;
+
+pub use ca::{CaError, Identity, MeshCa};
+pub use channel::{Channel, FEED_BYTES_MAX, Receiver, Sender};
 pub use error::{OpenError, RecvError, SendError, StartError};
 pub use membership::{Membership, NodeState};
 pub use node::{LinkStatus, Mesh};
-pub use options::{MeshOptions, Timings, PoolTimings};
+pub use options::{MeshOptions, PoolTimings, Timings};
+pub use proof::IdentityError;
+pub use transport::{CHANNELS_PER_LINK, LINK_SEND_BYTES, LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES};

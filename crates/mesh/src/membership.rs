@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use wire::NodeId;
 
-/// The nodes that live, this one included.
+/// The nodes that live, this one included. For its own region a node believes the region's gossip, for the others that
+/// among all. Only a suspicion: who owns what is decided elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     /// By name.
@@ -19,14 +20,20 @@ pub struct NodeState {
     pub draining: bool,
     /// Where its mesh listens.
     pub addr: SocketAddr,
-    /// Its boot: a larger one is a later life of the same node.
+    /// Its life: a larger one is a later life of the same node.
     pub generation: u64,
 }
 
 impl Membership {
-    /// Is it alive?
+    /// Does it live?
     #[must_use]
     pub fn is_alive(&self, node: &NodeId) -> bool {
         self.nodes.contains_key(node)
+    }
+
+    /// Does it live, and stay?
+    #[must_use]
+    pub fn is_serving(&self, node: &NodeId) -> bool {
+        self.nodes.get(node).is_some_and(|state| !state.draining)
     }
 }

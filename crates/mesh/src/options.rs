@@ -26,17 +26,17 @@ pub struct MeshOptions {
     pub peers: Vec<(NodeId, SocketAddr)>,
     /// Which life of this node this is: larger at every start. [`MeshOptions::new`] takes the wall clock in milliseconds.
     pub generation: u64,
-    /// Makes stateless resets and connection ids, so that peers notice a restart at once. Stable for a node over its
-    /// lives, secret to it; derived from its private key when none.
+    /// Makes stateless resets, so that peers notice a restart on the same port at once. Stable for a node over its lives,
+    /// secret to it; derived from its private key when none.
     pub secret: Option<[u8; 32]>,
-    /// Seed of the jitter and of the gossip's choices.
+    /// Seed of the jitter, of connection ids and of the gossip's choices.
     pub seed: u64,
     /// How fast losses are noticed.
     pub timings: Timings,
 }
 
 impl MeshOptions {
-    /// With the defaults of the fields' documentation, no peers, and this moment as generation and seed.
+    /// With the defaults that the fields tell, no peers, and this moment as generation and seed.
     #[must_use]
     pub fn new(node: NodeId, identity: Identity, bind: SocketAddr, net: Arc<dyn Net>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -49,38 +49,61 @@ impl MeshOptions {
             peers: Vec::new(),
             generation: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             secret: None,
-            seed: u64::from(now.subsec_nanos()),
+            seed: u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default(),
             timings: Timings::default(),
         }
     }
 }
 
-/// How fast losses are noticed.
+/// How fast losses are noticed. The same on all nodes of a mesh.
 #[derive(Clone, Debug)]
 pub struct Timings {
-    /// Gossip among the nodes of one region: a dead one is down within about 2 s.
+    /// Gossip among the nodes of one region. With the default a dead node is down after about 2 s: at most two periods
+    /// until somebody probes it, one until the probe has failed, then the suspicion.
     pub region: PoolTimings,
-    /// Gossip among all nodes: a dead one is down within about 4 s.
+    /// Gossip among all nodes, between regions up to 350 ms apart. With the default a dead node is down after about 4 s.
     pub wide: PoolTimings,
+    /// A silent link sends this often, so that both ends hear something.
+    pub keep_alive: Duration,
+    /// A link that was silent for so long is not healthy: new channels go another way if there is one. At least three
+    /// times `keep_alive`.
+    pub link_silent: Duration,
+    /// A link that was silent for so long is lost, and the channels on it are broken.
+    pub link_idle: Duration,
+    /// A dial that took so long has failed.
+    pub dial: Duration,
+    /// First pause before a node is dialled again; it doubles, with jitter.
+    pub redial_min: Duration,
+    /// Longest such pause.
+    pub redial_max: Duration,
 }
 
-/// One pool's.
+/// One gossip pool's. A dead node of a pool of a few dozen is down after at most about
+/// 2 x `probe_period` + `probe_period` + `suspicion`.
 #[derive(Clone, Debug)]
 pub struct PoolTimings {
-    /// Between two probes of a node.
+    /// Every node probes one other this often.
     pub probe_period: Duration,
-    /// After this without an answer others are asked to probe.
+    /// After so long without an answer three others are asked to probe it. More than the longest round trip.
     pub probe_rtt: Duration,
-    /// From suspect to down.
+    /// So long a suspect may say that it lives.
     pub suspicion: Duration,
+    /// News is passed on this often.
+    pub gossip: Duration,
 }
 
 impl Default for Timings {
     fn default() -> Self {
         let ms = Duration::from_millis;
         Self {
-            region: PoolTimings { probe_period: ms(400), probe_rtt: ms(150), suspicion: ms(900) },
-            wide: PoolTimings { probe_period: ms(1000), probe_rtt: ms(350), suspicion: ms(1600) },
+            region: PoolTimings { probe_period: ms(400), probe_rtt: ms(150), suspicion: ms(900), gossip: ms(100) },
+            wide: PoolTimings { probe_period: ms(900), probe_rtt: ms(350), suspicion: ms(1500), gossip: ms(150) },
+            keep_alive: ms(400),
+            link_silent: ms(1250),
+            link_idle: ms(3000),
+            dial: ms(3000),
+            redial_min: ms(100),
+            redial_max: ms(2000),
         }
     }
 }

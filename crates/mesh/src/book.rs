@@ -1,0 +1,315 @@
+//! Whom this node knows: where each can be dialled, which link to it is kept, and which links it reports.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use wire::NodeId;
+
+use crate::head::REPORTED_LINKS_MAX;
+use crate::link::Link;
+use crate::routes::{Detour, Leg, detours};
+
+/// A report older than this says nothing any more: its relay may have lost its links.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(4);
+/// Most nodes known; more are not taken in. A mesh is hundreds, so this only stops a flood.
+const NODES_MAX: usize = 4096;
+
+/// The peers of one node.
+pub(crate) struct Book {
+    me: NodeId,
+    peers: Mutex<BTreeMap<NodeId, Peer>>,
+    /// Counts changes of links, for who waits for one.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Peer {
+    /// As the operator said.
+    told: Option<SocketAddr>,
+    /// As its latest life said, through gossip or by itself.
+    learnt: Option<(u64, SocketAddr)>,
+    link: Option<Arc<Link>>,
+    /// The name of the last link that was lost.
+    lost: Option<u64>,
+    /// Dials failed since the last link.
+    failures: u32,
+    /// Why the last one failed.
+    why: String,
+    /// Somebody wants it now: no pause before the next dial.
+    wanted: Arc<Notify>,
+    reported: BTreeMap<NodeId, Duration>,
+    reported_at: Option<Instant>,
+}
+
+/// What became of a new link.
+pub(crate) enum Installed {
+    /// It is kept, instead of that one if there was one.
+    Kept(Option<Arc<Link>>),
+    /// Another one is kept.
+    Superseded,
+}
+
+/// What is known of the ways to a peer.
+pub(crate) struct Ways {
+    pub(crate) direct: Option<Arc<Link>>,
+    pub(crate) detours: Vec<Detour>,
+    /// The direct way was tried and failed, or was lost.
+    pub(crate) broken: bool,
+    pub(crate) why: String,
+}
+
+impl Book {
+    pub(crate) fn new(me: NodeId) -> Self {
+        Self { me, peers: Mutex::default(), changes: watch::Sender::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes of any link from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        let mut changes = self.changes.subscribe();
+        changes.mark_unchanged();
+        changes
+    }
+
+    pub(crate) fn tell_change(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// The operator names an address. True when the peer is new.
+    pub(crate) fn tell(&self, node: &NodeId, addr: SocketAddr) -> bool {
+        self.meet(node, |peer| {
+            if peer.told.replace(addr) != Some(addr) {
+                // Perhaps the news is that it moved: an older life's address is no good.
+                peer.failures = 0;
+                peer.wanted.notify_one();
+            }
+        })
+    }
+
+    /// A life of the node said where it is. True when the peer is new.
+    pub(crate) fn learn(&self, node: &NodeId, generation: u64, addr: SocketAddr) -> bool {
+        self.meet(node, |peer| {
+            if peer.learnt.is_none_or(|(known, _)| known < generation) {
+                peer.learnt = Some((generation, addr));
+                peer.wanted.notify_one();
+            }
+        })
+    }
+
+    fn meet(&self, node: &NodeId, change: impl FnOnce(&mut Peer)) -> bool {
+        if *node == self.me {
+            return false;
+        }
+        let mut peers = self.lock();
+        let new = !peers.contains_key(node);
+        if new && peers.len() >= NODES_MAX {
+            tracing::warn!(node = %self.me, peer = %node, "too many nodes: not taken in");
+            return false;
+        }
+        change(peers.entry(node.clone()).or_default());
+        new
+    }
+
+    /// All peers and where they are.
+    pub(crate) fn addresses(&self) -> Vec<(NodeId, SocketAddr)> {
+        self.lock().iter().filter_map(|(node, peer)| Some((node.clone(), peer.address(0)?))).collect()
+    }
+
+    /// Where to dial at the n-th attempt: what was told and what was learnt take turns.
+    pub(crate) fn address(&self, node: &NodeId) -> Option<SocketAddr> {
+        self.lock().get(node).and_then(|peer| peer.address(peer.failures))
+    }
+
+    /// Told when somebody wants a link now.
+    pub(crate) fn wanted(&self, node: &NodeId) -> Arc<Notify> {
+        self.lock().entry(node.clone()).or_default().wanted.clone()
+    }
+
+    /// The kept link.
+    pub(crate) fn link(&self, node: &NodeId) -> Option<Arc<Link>> {
+        self.lock().get(node)?.link.clone()
+    }
+
+    /// The name of the last link to it that was lost.
+    pub(crate) fn lost(&self, node: &NodeId) -> Option<u64> {
+        self.lock().get(node)?.lost
+    }
+
+    /// All kept links.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.lock().values().filter_map(|peer| peer.link.clone()).collect()
+    }
+
+    /// A dial failed. True at the first failure since the last link: worth a line in the log.
+    pub(crate) fn failed(&self, node: &NodeId, why: String) -> bool {
+        let first = self.lock().get_mut(node).is_some_and(|peer| {
+            peer.failures = peer.failures.saturating_add(1);
+            peer.why = why;
+            peer.failures == 1
+        });
+        self.tell_change();
+        first
+    }
+
+    /// Decides between a new link and the one that is kept. `lost` is what the dialler said it knows to be lost.
+    pub(crate) fn install(&self, link: &Arc<Link>, lost: Option<u64>) -> Installed {
+        let mut peers = self.lock();
+        let peer = peers.entry(link.peer.clone()).or_default();
+        if let Some(kept) = &peer.link
+            && kept.connection.close_reason().is_none()
+            && !replaces(&Facts::of(link), &Facts::of(kept), lost)
+        {
+            return Installed::Superseded;
+        }
+        let replaced = peer.link.replace(link.clone());
+        peer.failures = 0;
+        peer.why.clear();
+        drop(peers);
+        self.tell_change();
+        Installed::Kept(replaced)
+    }
+
+    /// A link is lost.
+    pub(crate) fn lose(&self, link: &Arc<Link>) {
+        if let Some(peer) = self.lock().get_mut(&link.peer)
+            && peer.link.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link))
+        {
+            peer.link = None;
+            peer.lost = Some(link.id);
+            peer.reported_at = None;
+        }
+        self.tell_change();
+    }
+
+    /// Our healthy links and their round trips in microseconds, for `to`.
+    pub(crate) fn report(&self, to: &NodeId) -> Vec<(NodeId, u32)> {
+        let links = self.links().into_iter().filter(|link| link.peer != *to && link.is_healthy());
+        let report = links.map(|link| (link.peer.clone(), u32::try_from(link.rtt().as_micros()).unwrap_or(u32::MAX)));
+        report.take(REPORTED_LINKS_MAX).collect()
+    }
+
+    /// A peer's healthy links.
+    pub(crate) fn reported(&self, link: &Link, links: Vec<(NodeId, u32)>) {
+        if let Some(peer) = self.lock().get_mut(&link.peer) {
+            peer.reported =
+                links.into_iter().map(|(node, micros)| (node, Duration::from_micros(micros.into()))).collect();
+            peer.reported_at = Some(Instant::now());
+        }
+    }
+
+    /// The ways to a peer; `drains` tells who goes away soon. None: nobody has told where it is.
+    pub(crate) fn ways(&self, target: &NodeId, drains: impl Fn(&NodeId) -> bool) -> Option<Ways> {
+        let peers = self.lock();
+        let peer = peers.get(target)?;
+        let legs = peers.iter().filter_map(|(via, relay)| {
+            let link = relay.link.as_ref().filter(|link| link.is_healthy())?;
+            let fresh = relay.reported_at.is_some_and(|at| at.elapsed() < REPORT_AGE_MAX);
+            let theirs = *relay.reported.get(target).filter(|_| fresh)?;
+            Some(Leg { via: via.clone(), mine: link.rtt(), theirs, draining: drains(via) })
+        });
+        Some(Ways {
+            direct: peer.link.clone(),
+            detours: detours(self.me.region, target, legs),
+            broken: peer.failures > 0 || peer.lost.is_some(),
+            why: peer.why.clone(),
+        })
+    }
+
+    /// Everybody known.
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.lock().keys().cloned().collect()
+    }
+}
+
+impl Peer {
+    fn address(&self, attempt: u32) -> Option<SocketAddr> {
+        let learnt = self.learnt.map(|(_, addr)| addr);
+        if attempt.is_multiple_of(2) { learnt.or(self.told) } else { self.told.or(learnt) }
+    }
+}
+
+/// What the choice between two links to one peer depends on: the same at both ends.
+struct Facts {
+    id: u64,
+    generation: u64,
+    dialled_by_smaller: bool,
+}
+
+impl Facts {
+    fn of(link: &Link) -> Self {
+        Self { id: link.id, generation: link.generation, dialled_by_smaller: link.dialled_by_smaller }
+    }
+}
+
+/// Does a new link replace the kept one? A later life of the peer does; so does one whose dialler knows that the kept one
+/// is lost. Otherwise both dialled at once, and that of the smaller name is kept.
+fn replaces(new: &Facts, kept: &Facts, lost: Option<u64>) -> bool {
+    if new.generation != kept.generation {
+        return new.generation > kept.generation;
+    }
+    lost == Some(kept.id) || new.dialled_by_smaller || !kept.dialled_by_smaller
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(id: u64, generation: u64, dialled_by_smaller: bool) -> Facts {
+        Facts { id, generation, dialled_by_smaller }
+    }
+
+    #[test]
+    fn when_both_dial_at_once_both_keep_the_one_of_the_smaller_name_whichever_comes_first() {
+        let (smaller, larger) = (facts(1, 1, true), facts(2, 1, false));
+        assert!(replaces(&smaller, &larger, None));
+        assert!(!replaces(&larger, &smaller, None));
+    }
+
+    #[test]
+    fn a_dialler_that_lost_the_kept_link_is_believed() {
+        let (kept, new) = (facts(1, 1, true), facts(2, 1, false));
+        assert!(replaces(&new, &kept, Some(1)));
+        assert!(!replaces(&new, &kept, Some(77)), "it lost an older one: this is a race");
+    }
+
+    #[test]
+    fn a_later_life_always_wins_and_an_earlier_never() {
+        assert!(replaces(&facts(2, 2, false), &facts(1, 1, true), None));
+        assert!(!replaces(&facts(2, 1, true), &facts(1, 2, false), Some(1)));
+    }
+
+    #[test]
+    fn told_and_learnt_addresses_take_turns_and_a_later_life_is_believed() {
+        let book = Book::new("r1/core/1".parse().unwrap());
+        let peer: NodeId = "r2/core/1".parse().unwrap();
+        let [told, first, second] = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        assert!(book.address(&peer).is_none());
+        assert!(book.tell(&peer, told));
+        assert_eq!(book.address(&peer), Some(told));
+        assert!(!book.learn(&peer, 5, first));
+        assert_eq!(book.address(&peer), Some(first));
+        book.learn(&peer, 4, told);
+        assert_eq!(book.address(&peer), Some(first), "an earlier life is not believed");
+        book.learn(&peer, 6, second);
+        assert_eq!(book.address(&peer), Some(second));
+        assert!(book.failed(&peer, "no answer".to_owned()));
+        assert_eq!(book.address(&peer), Some(told));
+        assert!(!book.failed(&peer, "no answer".to_owned()));
+        assert_eq!(book.address(&peer), Some(second));
+    }
+
+    #[test]
+    fn a_node_does_not_know_itself() {
+        let me: NodeId = "r1/core/1".parse().unwrap();
+        let book = Book::new(me.clone());
+        assert!(!book.tell(&me, SocketAddr::from(([127, 0, 0, 1], 1))));
+        assert!(book.nodes().is_empty());
+    }
+}

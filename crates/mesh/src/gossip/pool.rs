@@ -1,0 +1,217 @@
+//! One pool of SWIM: foca under a thin driver that owns its timers and its outgoing datagrams. No sockets here.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use foca::{Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec, Runtime, Timer};
+use rand_pcg::Pcg64Mcg;
+use rand_pcg::rand_core::SeedableRng;
+use tokio::time::Instant;
+use wire::{NodeId, RegionId};
+
+use super::member::Member;
+use crate::options::PoolTimings;
+use crate::transport::DATAGRAM_BYTES;
+
+/// Asked to probe a suspect; also how many are told each bit of news at once.
+const HELPERS: usize = 3;
+/// News is passed on so many times by each node: enough for hundreds of nodes.
+const TRANSMISSIONS: u8 = 12;
+/// Members exchange what they know this often, which repairs what gossip has missed.
+const EXCHANGE: Duration = Duration::from_secs(5);
+/// Nodes that are down are asked this often whether they are: so two halves find each other again.
+const ASK_DOWN: Duration = Duration::from_secs(2);
+/// A dead node is remembered so long.
+const REMEMBER_DOWN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Who belongs to a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The nodes of one region.
+    Region(RegionId),
+    /// All.
+    Wide,
+}
+
+impl Scope {
+    fn tag(self) -> u8 {
+        match self {
+            Self::Region(_) => b'r',
+            Self::Wide => b'w',
+        }
+    }
+
+    fn holds(self, node: &NodeId) -> bool {
+        match self {
+            Self::Region(region) => node.region == region,
+            Self::Wide => true,
+        }
+    }
+}
+
+/// One pool.
+pub(super) struct Pool {
+    scope: Scope,
+    foca: Foca<Member, PostcardCodec, Pcg64Mcg, NoCustomBroadcast>,
+    effects: Effects,
+}
+
+impl Pool {
+    pub(super) fn new(scope: Scope, me: Member, timings: &PoolTimings, seed: u64) -> Self {
+        let foca = Foca::new(me, config(timings), Pcg64Mcg::seed_from_u64(seed), PostcardCodec);
+        Self { scope, foca, effects: Effects { tag: scope.tag(), ..Effects::default() } }
+    }
+
+    pub(super) fn tag(&self) -> u8 {
+        self.scope.tag()
+    }
+
+    pub(super) fn me(&self) -> &Member {
+        self.foca.identity()
+    }
+
+    /// Who lives, without this node.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.foca.iter_members().map(foca::Member::id)
+    }
+
+    /// A datagram that came over the link of `from`, without its tag.
+    pub(super) fn receive(&mut self, from: &NodeId, datagram: &[u8]) {
+        match postcard::take_from_bytes::<foca::Header<Member>>(datagram) {
+            Ok((header, _)) if header.src.node == *from && self.scope.holds(from) => {
+                let done = self.foca.handle_data(datagram, &mut self.effects);
+                note(done, "gossip not understood");
+            }
+            Ok((header, _)) => {
+                tracing::warn!(peer = %from, claimed = %header.src.node, "gossip in another's name dropped");
+            }
+            Err(error) => tracing::debug!(peer = %from, %error, "malformed gossip dropped"),
+        }
+    }
+
+    /// Asks a node to let this one in, unless it is a member already or does not belong here.
+    pub(super) fn announce(&mut self, node: &NodeId, addr: SocketAddr) {
+        if self.scope.holds(node) && !self.members().any(|member| member.node == *node) {
+            let done = self.foca.announce(Member::unknown(node.clone(), addr), &mut self.effects);
+            note(done, "announcement failed");
+        }
+    }
+
+    pub(super) fn set_draining(&mut self, draining: bool) {
+        if self.me().draining != draining {
+            let changed = Member { draining, ..self.me().changed() };
+            let done = self.foca.change_identity(changed, &mut self.effects);
+            note(done, "draining not told");
+        }
+    }
+
+    pub(super) fn leave(&mut self) {
+        let done = self.foca.leave_cluster(&mut self.effects);
+        note(done, "leaving not told");
+    }
+
+    /// When the next timer is due.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.effects.timers.peek().map(|Reverse(due)| due.at)
+    }
+
+    /// Fires what is due.
+    pub(super) fn fire(&mut self, now: Instant) {
+        while self.next_timer().is_some_and(|at| at <= now) {
+            let Some(Reverse(due)) = self.effects.timers.pop() else { return };
+            let done = self.foca.handle_timer(due.timer, &mut self.effects);
+            note(done, "gossip timer");
+        }
+    }
+
+    /// Takes what is to be sent.
+    pub(super) fn outgoing(&mut self) -> std::vec::Drain<'_, (NodeId, Bytes)> {
+        self.effects.outgoing.drain(..)
+    }
+}
+
+fn note(done: Result<(), foca::Error>, what: &'static str) {
+    if let Err(error) = done {
+        tracing::debug!(%error, what, "gossip");
+    }
+}
+
+fn config(timings: &PoolTimings) -> Config {
+    let periodic = |frequency, members| {
+        Some(PeriodicParams { frequency, num_members: NonZeroUsize::new(members).unwrap_or(NonZeroUsize::MIN) })
+    };
+    Config {
+        probe_period: timings.probe_period,
+        probe_rtt: timings.probe_rtt,
+        num_indirect_probes: NonZeroUsize::new(HELPERS).unwrap_or(NonZeroUsize::MIN),
+        max_transmissions: NonZeroU8::new(TRANSMISSIONS).unwrap_or(NonZeroU8::MIN),
+        suspect_to_down_after: timings.suspicion,
+        remove_down_after: Some(REMEMBER_DOWN),
+        // One byte is the tag.
+        max_packet_size: NonZeroUsize::new(DATAGRAM_BYTES - 1).unwrap_or(NonZeroUsize::MIN),
+        notify_down_members: true,
+        periodic_announce: periodic(EXCHANGE, 1),
+        periodic_announce_to_down_members: periodic(ASK_DOWN, 2),
+        periodic_gossip: periodic(timings.gossip, HELPERS),
+    }
+}
+
+/// What foca wants done.
+#[derive(Default)]
+struct Effects {
+    tag: u8,
+    outgoing: Vec<(NodeId, Bytes)>,
+    timers: BinaryHeap<Reverse<Due>>,
+    timed: u64,
+}
+
+/// A timer; of those due at one moment the one that was set first comes first.
+struct Due {
+    at: Instant,
+    n: u64,
+    timer: Timer<Member>,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.n).cmp(&(other.at, other.n))
+    }
+}
+
+impl Runtime<Member> for &mut Effects {
+    fn notify(&mut self, notification: Notification<'_, Member>) {
+        if let Notification::Rejoin(me) = notification {
+            tracing::warn!(node = %me.node, "was believed dead; back again");
+        }
+    }
+
+    fn send_to(&mut self, to: Member, data: &[u8]) {
+        let mut datagram = BytesMut::with_capacity(1 + data.len());
+        datagram.put_u8(self.tag);
+        datagram.put_slice(data);
+        self.outgoing.push((to.node, datagram.freeze()));
+    }
+
+    fn submit_after(&mut self, timer: Timer<Member>, after: Duration) {
+        self.timed += 1;
+        self.timers.push(Reverse(Due { at: Instant::now() + after, n: self.timed, timer }));
+    }
+}

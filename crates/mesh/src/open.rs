@@ -1,0 +1,113 @@
+//! Opening a channel: which way, and what when that way fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+use wire::NodeId;
+use wire::mesh::Purpose;
+
+use crate::book::Ways;
+use crate::channel::Channel;
+use crate::error::OpenError;
+use crate::head::Head;
+use crate::link::Link;
+use crate::relay;
+use crate::routes::{Detour, is_worth_it};
+use crate::shared::Shared;
+
+/// All of it.
+const OPEN_WITHIN: Duration = Duration::from_secs(8);
+/// A stream on a healthy link: waits only when the peer has too many open already.
+const STREAM_WITHIN: Duration = Duration::from_secs(2);
+/// A channel through one relay.
+const RELAY_WITHIN: Duration = Duration::from_secs(2);
+/// How long the first dial of a node may take before a detour is tried.
+const FIRST_DIAL: Duration = Duration::from_secs(1);
+/// After a failure, unless a link changes before.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Relays tried in one go.
+const RELAYS_TRIED: usize = 3;
+
+/// Opens a channel within [`OPEN_WITHIN`].
+pub(crate) async fn open(shared: &Arc<Shared>, peer: &NodeId, purpose: &Purpose) -> Result<Channel, OpenError> {
+    if *peer == shared.node {
+        return Err(OpenError::Myself);
+    }
+    let began = Instant::now();
+    let mut why = "no link yet".to_owned();
+    let trying = async {
+        loop {
+            let mut changes = shared.book.changes();
+            let ways = ways(shared, peer).ok_or_else(|| OpenError::Unknown(peer.clone()))?;
+            if !ways.why.is_empty() {
+                why.clone_from(&ways.why);
+            }
+            for way in plan(&ways, began.elapsed() > FIRST_DIAL) {
+                match take(shared, way, peer, purpose).await {
+                    Ok(channel) => return Ok(channel),
+                    Err(error) => why = error,
+                }
+            }
+            shared.book.wanted(peer).notify_one();
+            let _ = timeout(PAUSE, changes.changed()).await;
+        }
+    };
+    tokio::select! {
+        () = shared.stop.cancelled() => Err(OpenError::Stopped),
+        opened = timeout_at(began + OPEN_WITHIN, trying) => {
+            opened.unwrap_or_else(|_| Err(OpenError::Unreachable { peer: peer.clone(), why }))
+        }
+    }
+}
+
+/// The ways to a peer as they are now.
+pub(crate) fn ways(shared: &Shared, peer: &NodeId) -> Option<Ways> {
+    shared.book.ways(peer, |node| shared.drains(node))
+}
+
+/// A way to try.
+pub(crate) enum Way {
+    Direct(Arc<Link>),
+    Through(NodeId),
+}
+
+/// What to try, in order; nothing: wait for the first dial. `impatient`: that one has had its time.
+pub(crate) fn plan(ways: &Ways, impatient: bool) -> Vec<Way> {
+    let through = |detour: &Detour| Way::Through(detour.via.clone());
+    let detours = || ways.detours.iter().take(RELAYS_TRIED).map(through);
+    match &ways.direct {
+        Some(link) if link.is_healthy() => {
+            let shorter = ways.detours.first().filter(|detour| is_worth_it(link.rtt(), detour.rtt)).map(through);
+            shorter.into_iter().chain([Way::Direct(link.clone())]).collect()
+        }
+        // Silent, but not yet lost: last of all.
+        Some(link) => detours().chain([Way::Direct(link.clone())]).collect(),
+        None if ways.broken || impatient => detours().collect(),
+        None => Vec::new(),
+    }
+}
+
+async fn take(shared: &Shared, way: Way, peer: &NodeId, purpose: &Purpose) -> Result<Channel, String> {
+    match way {
+        Way::Direct(link) => match timeout(STREAM_WITHIN, direct(&link, purpose)).await {
+            Ok(opened) => opened,
+            Err(_) => Err("the peer allows no more channels now".to_owned()),
+        },
+        Way::Through(via) => {
+            let link = shared.book.link(&via).ok_or_else(|| format!("{via}: the relay is gone"))?;
+            match timeout(RELAY_WITHIN, relay::open(shared, &link, peer, purpose)).await {
+                Ok(opened) => opened.map_err(|error| format!("through {via}: {error}")),
+                Err(_) => Err(format!("through {via}: no answer")),
+            }
+        }
+    }
+}
+
+async fn direct(link: &Arc<Link>, purpose: &Purpose) -> Result<Channel, String> {
+    let (send, recv) = link.connection.open_bi().await.map_err(|error| error.to_string())?;
+    let mut channel = Channel::direct(link.peer.clone(), send, recv, Some(link.hold()));
+    let head = Head::Open(purpose.clone()).to_bytes();
+    channel.halves().0.send(head).await.map_err(|error| error.to_string())?;
+    Ok(channel)
+}

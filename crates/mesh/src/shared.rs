@@ -1,0 +1,95 @@
+//! What the tasks of one node share.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quinn::{Endpoint, TransportConfig};
+use rand::Rng;
+use rand::rngs::StdRng;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wire::NodeId;
+use wire::mesh::Purpose;
+
+use crate::book::Book;
+use crate::channel::Channel;
+use crate::dial;
+use crate::gossip::GossipHandle;
+use crate::membership::Membership;
+use crate::options::Timings;
+use crate::tls::Tls;
+
+/// Channels opened by peers that nobody has accepted yet; one more is reset as busy.
+pub(crate) const ACCEPT_QUEUE: usize = 256;
+/// Channels that this node relays for others at once; one more is reset as busy.
+pub(crate) const RELAYED_MAX: usize = 1024;
+
+/// A channel that a peer has opened.
+pub(crate) type Arrival = (NodeId, Purpose, Channel);
+
+pub(crate) struct Shared {
+    pub(crate) node: NodeId,
+    pub(crate) generation: u64,
+    /// Where others dial it.
+    pub(crate) addr: SocketAddr,
+    pub(crate) timings: Timings,
+    pub(crate) tls: Tls,
+    pub(crate) transport: Arc<TransportConfig>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) book: Book,
+    pub(crate) gossip: GossipHandle,
+    pub(crate) draining: watch::Sender<bool>,
+    pub(crate) membership: watch::Receiver<Arc<Membership>>,
+    pub(crate) arrivals: mpsc::Sender<Arrival>,
+    pub(crate) relays: Arc<Semaphore>,
+    pub(crate) dice: Mutex<StdRng>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// A task that ends with the node.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
+    }
+
+    /// The operator names a peer.
+    pub(crate) fn tell(self: &Arc<Self>, node: &NodeId, addr: SocketAddr) {
+        if self.book.tell(node, addr) {
+            self.spawn(dial::keep(self.clone(), node.clone()));
+        }
+    }
+
+    /// A life of a peer said where it is.
+    pub(crate) fn learn(self: &Arc<Self>, node: &NodeId, generation: u64, addr: SocketAddr) {
+        if self.book.learn(node, generation, addr) {
+            self.spawn(dial::keep(self.clone(), node.clone()));
+        }
+    }
+
+    /// Does it go away soon?
+    pub(crate) fn drains(&self, node: &NodeId) -> bool {
+        self.membership.borrow().nodes.get(node).is_some_and(|state| state.draining)
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.dice.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    /// Between half of it and all of it, so that nodes do not act in step.
+    pub(crate) fn jitter(&self, pause: Duration) -> Duration {
+        let share = self.dice.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.5..1.0);
+        pause.mul_f64(share)
+    }
+
+    /// Hands a channel to whoever accepts. Full: the channel is reset as busy.
+    pub(crate) fn arrive(&self, arrival: Arrival) {
+        if let Err(error) = self.arrivals.try_send(arrival) {
+            let (peer, purpose, channel) = error.into_inner();
+            tracing::warn!(node = %self.node, %peer, ?purpose, "nobody accepts: channel refused");
+            channel.refuse(crate::codes::BUSY);
+        }
+    }
+}
