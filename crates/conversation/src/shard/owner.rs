@@ -17,8 +17,9 @@ use wire::{Epoch, Position, Slot};
 use super::takeover::Term;
 use crate::log::LogRow;
 
-/// A read of the fence that is under way. Not `Clone`: an answer counts once.
-#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A read of the fence that is under way. Only an owner makes one, so no read counts for more than was durable when it
+/// was started.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[must_use = "read the fence, then hand this back with the answer"]
 pub struct FenceRead {
     /// Everything before this slot was durable when the read was started.
@@ -179,6 +180,23 @@ impl Owner {
             None => self.reading = acked,
         }
         Ok(acked.0..self.acked.0)
+    }
+
+    /// The fence was read while nothing was to be acknowledged (none: it could not be): how an owner without work learns
+    /// that its term is over.
+    ///
+    /// # Errors
+    /// When a newer epoch is there, or the term had ended before.
+    pub fn on_idle_fence(&mut self, fence: Option<Epoch>) -> Result<(), Stopped> {
+        self.check()?;
+        match fence {
+            Some(fence) if fence > self.epoch => {
+                let stopped = Stopped { fence: Some(fence) };
+                self.stopped = Some(stopped);
+                Err(stopped)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check(&self) -> Result<(), Stopped> {

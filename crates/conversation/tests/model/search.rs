@@ -1,0 +1,127 @@
+//! Breadth-first search, so that the first violation found has a shortest trace. States are kept as 128-bit fingerprints;
+//! parents are kept too, so that a trace can be told.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+/// What is searched.
+pub(crate) trait Model {
+    type State: Clone + Hash;
+    type Action: Copy + Debug;
+
+    fn start(&self) -> Self::State;
+    /// Every step that can be taken; a step may be a violation.
+    fn steps(&self, state: &Self::State, found: &mut Vec<Step<Self::State, Self::Action>>);
+    /// A state worth having reached: a search that never does has checked nothing.
+    fn is_goal(&self, state: &Self::State) -> bool;
+}
+
+pub(crate) struct Step<S, A> {
+    pub(crate) action: A,
+    pub(crate) to: Result<S, String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Violation<A> {
+    pub(crate) what: String,
+    /// From the start to the violation.
+    pub(crate) trace: Vec<A>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outcome<A> {
+    pub(crate) states: usize,
+    pub(crate) steps: u64,
+    pub(crate) depth: usize,
+    /// States for which [`Model::is_goal`].
+    pub(crate) goals: usize,
+    pub(crate) violation: Option<Violation<A>>,
+}
+
+/// Searches everything; stops at the first violation. Panics over `states_max`, for then the bounds are wrong.
+pub(crate) fn search<M: Model>(model: &M, states_max: usize) -> Outcome<M::Action> {
+    let mut seen: HashSet<u128, BuildHasherDefault<Taken>> = HashSet::default();
+    let mut told: Vec<(u32, Option<M::Action>)> = vec![(0, None)];
+    let mut scratch = Vec::with_capacity(1024);
+    let mut found = Vec::new();
+    let (mut steps, mut depth, mut goals) = (0, 0, 0);
+    let start = model.start();
+    seen.insert(fingerprint(&start, &mut scratch));
+    let mut level = vec![(start, 0u32)];
+    while !level.is_empty() {
+        let mut next = Vec::new();
+        for (state, index) in level {
+            goals += usize::from(model.is_goal(&state));
+            model.steps(&state, &mut found);
+            for step in found.drain(..) {
+                steps += 1;
+                match step.to {
+                    Err(what) => {
+                        let mut trace = trace(&told, index);
+                        trace.push(step.action);
+                        let violation = Some(Violation { what, trace });
+                        return Outcome { states: seen.len(), steps, depth, goals, violation };
+                    }
+                    Ok(to) => {
+                        if seen.insert(fingerprint(&to, &mut scratch)) {
+                            told.push((index, Some(step.action)));
+                            next.push((to, told.len() as u32 - 1));
+                        }
+                    }
+                }
+            }
+            assert!(seen.len() <= states_max, "more than {states_max} states at depth {depth}");
+        }
+        level = next;
+        depth += 1;
+    }
+    Outcome { states: seen.len(), steps, depth, goals, violation: None }
+}
+
+fn trace<A: Copy>(told: &[(u32, Option<A>)], mut index: u32) -> Vec<A> {
+    let mut trace = Vec::new();
+    while let (parent, Some(action)) = told[index as usize] {
+        trace.push(action);
+        index = parent;
+    }
+    trace.reverse();
+    trace
+}
+
+fn fingerprint<S: Hash>(state: &S, scratch: &mut Vec<u8>) -> u128 {
+    scratch.clear();
+    let mut bytes = AsBytes(scratch);
+    state.hash(&mut bytes);
+    xxh3_128(scratch)
+}
+
+/// Collects what is hashed, to hash it at once and to 128 bits.
+struct AsBytes<'a>(&'a mut Vec<u8>);
+
+impl Hasher for AsBytes<'_> {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+    fn finish(&self) -> u64 {
+        unreachable!("the bytes are what is wanted")
+    }
+}
+
+/// A fingerprint is as good a hash as any.
+#[derive(Default)]
+pub(crate) struct Taken(u64);
+
+impl Hasher for Taken {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only fingerprints are kept")
+    }
+    fn write_u128(&mut self, fingerprint: u128) {
+        self.0 = fingerprint as u64;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
