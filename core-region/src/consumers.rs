@@ -1,0 +1,13 @@
+//! What follows the committed log inside the home region. A consumer has a durable cursor, works at least once, and is
+//! never waited for by the commit.
+//!
+//! | consumer | what it does |
+//! |---|---|
+//! | [`notes`] | tells the own streams of users that they joined or left a conversation |
+//!
+//! Push, search, webhooks and audit will stand beside it.
+
+mod carrier;
+pub(crate) mod notes;
+
+pub(crate) use carrier::{Carriers, Note};

@@ -1,0 +1,331 @@
+//! The consumer `notes`: for every committed change of who is in a conversation, a note to the own stream of each user
+//! concerned, in whatever region that is at home.
+//!
+//! It follows the log from memory while it keeps up and reads it from the store when it does not. The cursor moves over
+//! what is done without a gap; so after a crash some notes are sent twice, and none is left out. `at_ver` makes the second
+//! one nothing.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conversation::consumer::{Consumer, Then};
+use conversation::log::LogFrame;
+use conversation::shard::Starts;
+use lru::LruCache;
+use smol_str::SmolStr;
+use store::{Mark, Store, StoreError};
+use tokio::sync::{mpsc, watch};
+use wire::change::{Change, Event};
+use wire::command::{Actor, Command};
+use wire::{ConversationId, ConversationKind, Epoch, Position, ShardId, Slot, TenantId, UserId};
+
+use super::{Carriers, Note};
+use crate::tasks::Tasks;
+
+/// Committed frames that wait here in memory; beyond that they are read from the log.
+const FRAMES_WAITING: usize = 1_024;
+/// Log rows read at once when behind.
+const ROWS_AT_ONCE: usize = 16;
+/// Between two writes of the cursor.
+const CURSOR_EVERY: Duration = Duration::from_millis(500);
+/// Pause before a read of the store is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+/// Conversations whose facts are remembered.
+const FACTS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
+
+/// What is followed.
+pub(crate) struct Source {
+    pub(crate) shard: ShardId,
+    pub(crate) starts: Starts,
+    /// Of the term.
+    pub(crate) epoch: Epoch,
+    /// Everything before it is acknowledged. Moves after the frame was offered.
+    pub(crate) committed: watch::Receiver<Slot>,
+    /// Everything before it is projected.
+    pub(crate) projected: watch::Receiver<Slot>,
+}
+
+/// The term's end of the consumer. When it is dropped, the consumer ends; its successor goes on from the cursor.
+pub(crate) struct Notes {
+    frames: mpsc::Sender<Arc<LogFrame>>,
+}
+
+impl Notes {
+    /// Starts from the cursor that the last one left.
+    pub(crate) fn start(
+        tasks: &Tasks,
+        store: Arc<dyn Store>,
+        source: Source,
+        carriers: Carriers,
+        outstanding_max: usize,
+    ) -> Self {
+        let (frames, frames_in) = mpsc::channel(FRAMES_WAITING);
+        let (done_out, done) = mpsc::unbounded_channel();
+        let follower = Follower {
+            store,
+            source,
+            carriers,
+            consumer: Consumer::new(None),
+            window: VecDeque::new(),
+            taken: 0,
+            outstanding: 0,
+            outstanding_max,
+            done_out,
+            facts: LruCache::new(FACTS),
+            written: None,
+        };
+        tasks.spawn("notes", follower.run(frames_in, done));
+        Self { frames }
+    }
+
+    /// A frame was committed. Never waits: what does not fit is read from the log later.
+    pub(crate) fn offer(&self, frame: &Arc<LogFrame>) {
+        let _ = self.frames.try_send(frame.clone());
+    }
+}
+
+/// A frame with notes that are not done.
+struct Open {
+    /// The cursor before it.
+    before: Position,
+    notes: usize,
+}
+
+struct Follower {
+    store: Arc<dyn Store>,
+    source: Source,
+    carriers: Carriers,
+    consumer: Consumer,
+    /// Frames with notes from the first one not done on, by number: the last one is `taken - 1`.
+    window: VecDeque<Open>,
+    taken: u64,
+    outstanding: usize,
+    outstanding_max: usize,
+    done_out: mpsc::UnboundedSender<u64>,
+    facts: LruCache<ConversationId, (TenantId, Option<SmolStr>)>,
+    written: Option<Position>,
+}
+
+impl Follower {
+    async fn run(mut self, mut frames: mpsc::Receiver<Arc<LogFrame>>, mut done: mpsc::UnboundedReceiver<u64>) {
+        let mark = Mark::Consumer(SmolStr::new_static("notes"));
+        let cursor = answered(|| self.store.mark(self.source.shard, &mark)).await;
+        self.consumer = Consumer::new(cursor);
+        self.consumer.rewind(&self.source.starts);
+        self.written = cursor;
+        let mut tick = tokio::time::interval(CURSOR_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let room = self.outstanding < self.outstanding_max;
+            // A frame is offered before the mark moves: if none waits and the mark is ahead, one did not fit.
+            let behind = self.consumer.next_slot() < *self.source.committed.borrow_and_update();
+            if room && behind && frames.is_empty() {
+                self.catch_up().await;
+                tokio::task::coop::consume_budget().await;
+                while let Ok(number) = done.try_recv() {
+                    self.done(number);
+                }
+                if frames.is_closed() {
+                    return;
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                Some(number) = done.recv() => self.done(number),
+                _ = tick.tick() => self.write_cursor(&mark).await,
+                frame = frames.recv(), if room => match frame {
+                    Some(frame) if frame.slot == self.consumer.next_slot() => {
+                        let before = self.consumer.cursor();
+                        self.consumer = Consumer::new(Some(Position { slot: frame.slot.next(), ..frame.at() }));
+                        self.take(&frame, before).await;
+                    }
+                    // Seen already, or one before it did not fit.
+                    Some(_) => {}
+                    None => {
+                        self.write_cursor(&mark).await;
+                        return;
+                    }
+                },
+                Ok(()) = self.source.committed.changed() => {}
+            }
+        }
+    }
+
+    /// Takes a page of the log from the store.
+    async fn catch_up(&mut self) {
+        let (shard, from) = (self.source.shard, self.consumer.next_slot());
+        let rows = answered(|| self.store.read_log(shard, from, ROWS_AT_ONCE)).await;
+        let committed = Position { epoch: self.source.epoch, slot: *self.source.committed.borrow() };
+        let mut before = self.consumer.cursor();
+        let taken = self.consumer.take(&rows, rows.len() < ROWS_AT_ONCE, &self.source.starts, committed);
+        let frames: Vec<_> = taken.rows.iter().map(|row| LogFrame::from_row(row)).collect();
+        if let Then::Hole(slot) = taken.then {
+            tracing::error!(slot = slot.0, "a committed row is not in the log; trying again");
+            tokio::time::sleep(RETRY * 10).await;
+        }
+        for frame in frames {
+            match frame {
+                Ok(frame) => {
+                    self.take(&frame, before).await;
+                    before = Position { slot: frame.slot.next(), ..frame.at() };
+                }
+                // It is committed, so every owner would stumble over it: leave it to those who read it, and say so.
+                Err(error) => tracing::error!(%error, "notes of a row that cannot be read are left out"),
+            }
+        }
+    }
+
+    /// Sends the notes of a frame on their way.
+    async fn take(&mut self, frame: &LogFrame, before: Position) {
+        let mut notes = 0;
+        for change in &frame.changes {
+            notes += self.note(change, frame.slot).await;
+        }
+        if notes > 0 {
+            self.window.push_back(Open { before, notes });
+            self.outstanding += notes;
+            self.taken += 1;
+        }
+    }
+
+    /// Sends the notes of a change; how many there are.
+    async fn note(&mut self, change: &Change, slot: Slot) -> usize {
+        let conversation = change.conversation;
+        if conversation.kind == ConversationKind::User {
+            return 0;
+        }
+        let (tenant, name) = match &change.event {
+            Event::Created(created) => {
+                let facts = (created.tenant.clone(), created.name.clone());
+                self.facts.put(conversation, facts.clone());
+                facts
+            }
+            Event::MembersChanged(_) => match self.facts_of(conversation, slot).await {
+                Some(facts) => facts,
+                None => return 0,
+            },
+            _ => return 0,
+        };
+        let number = self.taken;
+        let mut notes = 0;
+        for (user, command) in commands(change, name.as_ref()) {
+            let Some(stream) = self.carriers.stream_of(&tenant, &user) else {
+                tracing::error!(%conversation, "a member of a tenant that the world does not know");
+                continue;
+            };
+            let actor = Actor { tenant: tenant.clone(), user, device: None };
+            self.carriers.carry(Note { stream, actor, command, number, done: self.done_out.clone() });
+            notes += 1;
+        }
+        notes
+    }
+
+    async fn facts_of(&mut self, id: ConversationId, slot: Slot) -> Option<(TenantId, Option<SmolStr>)> {
+        if let Some(facts) = self.facts.get(&id) {
+            return Some(facts.clone());
+        }
+        // The term is over if not; the next owner's consumer takes this frame again.
+        self.source.projected.wait_for(|projected| *projected > slot).await.ok()?;
+        let rows = answered(|| self.store.conversation(id)).await;
+        let Some(facts) = rows.and_then(|rows| rows.facts) else {
+            tracing::error!(conversation = %id, "a conversation with members and without facts");
+            return None;
+        };
+        let facts = (facts.tenant, facts.name);
+        self.facts.put(id, facts.clone());
+        Some(facts)
+    }
+
+    /// A note of the frame with this number is done.
+    fn done(&mut self, number: u64) {
+        self.outstanding -= 1;
+        let first = self.taken - self.window.len() as u64;
+        let index = usize::try_from(number - first).unwrap_or(usize::MAX);
+        if let Some(open) = self.window.get_mut(index) {
+            open.notes -= 1;
+        }
+        while self.window.pop_front_if(|open| open.notes == 0).is_some() {}
+    }
+
+    async fn write_cursor(&mut self, mark: &Mark) {
+        let cursor = self.window.front().map_or(self.consumer.cursor(), |open| open.before);
+        if self.written.is_some_and(|written| written >= cursor) {
+            return;
+        }
+        match self.store.write_mark(self.source.shard, mark, cursor).await {
+            Ok(()) => self.written = Some(cursor),
+            Err(error) => tracing::debug!(%error, "the cursor of the notes was not written"),
+        }
+    }
+}
+
+/// Who is to be told what.
+fn commands(change: &Change, name: Option<&SmolStr>) -> Vec<(UserId, Command)> {
+    let (conversation, at_ver) = (change.conversation, change.ver);
+    let joined = |user: &UserId, joined_seq| {
+        (user.clone(), Command::NoteJoined { conversation, name: name.cloned(), joined_seq, at_ver })
+    };
+    match &change.event {
+        Event::Created(created) => created.members.iter().map(|(user, _)| joined(user, 1)).collect(),
+        Event::MembersChanged(changed) => {
+            let added = changed.added.iter().map(|(user, _)| joined(user, changed.head_seq + 1));
+            let removed = changed.removed.iter().map(|user| (user.clone(), Command::NoteLeft { conversation, at_ver }));
+            added.chain(removed).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Until the store answers. A consumer has time.
+async fn answered<T, F: Future<Output = Result<T, StoreError>>>(mut read: impl FnMut() -> F) -> T {
+    let mut pause = RETRY;
+    loop {
+        match read().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                tracing::debug!(%error, "the consumer's read failed, trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY * 20);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::change::{Created, MembersChanged, Role};
+    use wire::{Durability, RegionId, ZoneId};
+
+    use super::*;
+
+    fn change(event: Event) -> Change {
+        let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
+        let conversation = ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] };
+        Change { conversation, ver: 7, epoch: Epoch(1), ts_ms: 1, event }
+    }
+
+    #[test]
+    fn everyone_who_came_or_went_is_told_and_nobody_else() {
+        let user = |name: &str| UserId::new(name).unwrap();
+        let tenant = TenantId::new("demo").unwrap();
+        let members = vec![(user("ann"), Role::Owner), (user("bob"), Role::Member)];
+        let created = Event::Created(Created { tenant, name: None, by: user("ann"), members });
+        let told: Vec<_> = commands(&change(created), None).into_iter().map(|(user, _)| user).collect();
+        assert_eq!(told, [user("ann"), user("bob")], "who created it, too");
+
+        let changed = Event::MembersChanged(MembersChanged {
+            by: user("ann"),
+            added: vec![(user("cem"), Role::Member)],
+            removed: vec![user("bob")],
+            roles: vec![(user("ann"), Role::Admin)],
+            head_seq: 41,
+        });
+        let told = commands(&change(changed), None);
+        assert_eq!(told.len(), 2);
+        assert!(matches!(told[0], (_, Command::NoteJoined { joined_seq: 42, at_ver: 7, .. })));
+        assert!(matches!(told[1], (_, Command::NoteLeft { at_ver: 7, .. })));
+    }
+}

@@ -1,0 +1,111 @@
+//! Where the frames of edges and of other cores enter, and where answers and the feed leave: the first step of a message
+//! in its home region, and the last.
+//!
+//! One task accepts channels. A shard's channel becomes a reader, which decodes, checks who may ask what ([`gate`]) and
+//! hands over to the shard's task, and a writer, which empties the stream's [`outbox`]. Neither decides anything about a
+//! conversation. Garbage closes the channel it came on; a full shard makes its readers wait, and so the mesh push back.
+
+pub(crate) mod control;
+pub(crate) mod gate;
+pub(crate) mod outbox;
+mod stream;
+
+use std::sync::Arc;
+
+use mesh::Mesh;
+use tokio::sync::watch;
+use topology::World;
+use tracing::Instrument;
+use wire::command::{Actor, Command, Query};
+use wire::mesh::Purpose;
+use wire::{ConversationId, UserId};
+
+use self::control::Invitations;
+use self::outbox::Outbox;
+use crate::limits::Limits;
+use crate::shards::standing::Directory;
+use crate::tasks::Tasks;
+
+/// What a stream hands to the shard's task.
+pub(crate) struct Input {
+    /// Where the answer goes.
+    pub(crate) from: Arc<Outbox>,
+    /// What.
+    pub(crate) ask: Ask,
+}
+
+/// See [`Input`]. All of it has passed the [`gate`].
+pub(crate) enum Ask {
+    /// The stream is there: it wants to hear when the term ends.
+    Attach,
+    /// The stream is gone.
+    Detach,
+    /// See [`wire::mesh::Frame::Command`].
+    Command {
+        /// Unique on the stream.
+        rid: u64,
+        /// Who asks.
+        actor: Actor,
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// What.
+        command: Command,
+    },
+    /// See [`wire::mesh::Frame::Query`].
+    Query {
+        /// Unique on the stream.
+        rid: u64,
+        /// Who asks; none: an edge, for itself.
+        actor: Option<Actor>,
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// What.
+        query: Query,
+    },
+    /// See [`wire::mesh::Frame::Watch`].
+    Watch {
+        /// Unique on the stream.
+        rid: u64,
+        /// Which.
+        conversation: ConversationId,
+        /// Start after this `ver`; none: after the head.
+        after_ver: Option<u64>,
+        /// Which of these are members?
+        users: Vec<UserId>,
+    },
+    /// See [`wire::mesh::Frame::Unwatch`].
+    Unwatch {
+        /// Which.
+        conversation: ConversationId,
+    },
+}
+
+/// What every task of the intake shares.
+pub(crate) struct Intake {
+    pub(crate) world: Arc<World>,
+    pub(crate) mesh: Mesh,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) invitations: Invitations,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) tasks: Tasks,
+    /// This core takes no more shards.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// Accepts channels until the mesh ends or the core stops.
+pub(crate) async fn run(intake: Arc<Intake>) {
+    let stopping = intake.tasks.stopping();
+    while let Some(Some((peer, purpose, channel))) = stopping.run_until_cancelled(intake.mesh.accept()).await {
+        let intake_of_channel = intake.clone();
+        match purpose {
+            Purpose::Shard(shard) => {
+                let span = tracing::debug_span!("stream", %shard, %peer);
+                intake.tasks.spawn("stream", stream::run(intake_of_channel, shard, peer, channel).instrument(span));
+            }
+            Purpose::Control => {
+                let span = tracing::debug_span!("control", %peer);
+                intake.tasks.spawn("control", control::run(intake_of_channel, peer, channel).instrument(span));
+            }
+        }
+    }
+}

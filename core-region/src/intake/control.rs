@@ -1,0 +1,55 @@
+//! The control channel: what nodes say to each other that concerns no conversation. Here an owner that gives a shard up
+//! tells its successor, which claims at once instead of waiting until gossip tells it the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mesh::Channel;
+use tokio::sync::mpsc;
+use wire::command::{Answer, Refusal};
+use wire::mesh::Frame;
+use wire::{ErrorCode, NodeId, NodeRole, ShardId};
+
+use super::Intake;
+
+/// Where an invitation to claim a shard goes. Holds one; a second one says nothing new.
+pub(crate) type Invitations = HashMap<ShardId, mpsc::Sender<NodeId>>;
+
+/// Serves the channel until the peer closes it.
+pub(super) async fn run(intake: Arc<Intake>, peer: NodeId, channel: Channel) {
+    let (mut sender, mut receiver) = channel.split();
+    let stopping = intake.tasks.stopping();
+    while let Some(Ok(Some(bytes))) = stopping.run_until_cancelled(receiver.recv()).await {
+        let answer = match Frame::from_bytes(bytes) {
+            Ok(Frame::Handover { rid, shard }) => Frame::Reply { rid, result: handover(&intake, &peer, shard) },
+            Ok(Frame::Skipped { .. }) => continue,
+            Ok(Frame::Unsupported { kind }) => Frame::Unsupported { kind },
+            Ok(_) => {
+                tracing::debug!("a frame that does not belong on a control channel");
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "closing a control channel that carried garbage");
+                return;
+            }
+        };
+        if sender.send(answer.to_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn handover(intake: &Intake, peer: &NodeId, shard: ShardId) -> Result<Answer, Refusal> {
+    let in_zone = intake.world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&peer.region));
+    let refused = || Refusal::new(ErrorCode::Forbidden, "not yours to hand over, or not mine to serve");
+    if peer.role != NodeRole::Core || !in_zone {
+        return Err(refused());
+    }
+    if *intake.draining.borrow() {
+        return Err(Refusal::new(ErrorCode::Draining, "this core gives its own shards away"));
+    }
+    let invitation = intake.invitations.get(&shard).ok_or_else(refused)?;
+    // Full: an invitation waits already.
+    let _ = invitation.try_send(peer.clone());
+    Ok(Answer::Noted)
+}

@@ -1,0 +1,230 @@
+//! One shard stream: from its first frame, which named the shard, to its last, which is the end of the term or of the
+//! peer. A stream is served by one term, in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mesh::{Channel, Receiver, Sender};
+use tokio::sync::mpsc;
+use wire::command::Refusal;
+use wire::limits::MESH_FRAME_BYTES;
+use wire::mesh::{Frame, FrameError, StreamEnd, feed_frame};
+use wire::{ErrorCode, NodeId, ShardId};
+
+use super::outbox::{Out, Outbox};
+use super::{Ask, Input, Intake, gate};
+
+/// A feed frame is closed when it holds this many bytes of deliveries; one delivery always fits.
+const FEED_FRAME_BYTES: usize = 128 * 1024;
+/// How long the last frames of a stream may take to leave.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves the stream to its end.
+pub(super) async fn run(intake: Arc<Intake>, shard: ShardId, peer: NodeId, channel: Channel) {
+    let limits = &intake.limits;
+    let (sender, receiver) = channel.split();
+    let outbox = Arc::new(Outbox::new(peer, limits.outstanding_per_stream, limits.feed_bytes_per_stream));
+    let writer = tokio::spawn(write(outbox.clone(), sender));
+    // A core that stops ends its terms, and they end their streams, after the last answer.
+    match serve(&intake, shard, &outbox, receiver).await {
+        // The term has put its own end into the outbox if it came that far; then this one is dropped.
+        Over::Term(end) => outbox.end(end),
+        Over::Peer => outbox.abandon(),
+    }
+    let abort = writer.abort_handle();
+    if tokio::time::timeout(FAREWELL, writer).await.is_err() {
+        abort.abort();
+    }
+}
+
+/// Why a stream is over.
+enum Over {
+    /// This node no longer serves the shard, or never did.
+    Term(StreamEnd),
+    /// The other end is gone or broke the rules.
+    Peer,
+}
+
+async fn serve(intake: &Intake, shard: ShardId, outbox: &Arc<Outbox>, receiver: Receiver) -> Over {
+    if !gate::may_open(&intake.world, &shard, outbox.peer()) {
+        tracing::warn!("a node that may not carry this zone asked for its shard");
+        return Over::Term(StreamEnd::NotOwner { owner: None });
+    }
+    let term = match intake.directory.term(&shard, &intake.limits).await {
+        Ok(term) => term,
+        Err(not_here) => return Over::Term(StreamEnd::NotOwner { owner: not_here.owner }),
+    };
+    let attach = Input { from: outbox.clone(), ask: Ask::Attach };
+    if term.inputs.send(attach).await.is_err() {
+        return Over::Term(StreamEnd::Stopping);
+    }
+    let over = read(intake, shard, outbox, receiver, &term.inputs).await;
+    if matches!(over, Over::Peer) {
+        // A closed term has forgotten the stream already.
+        let _ = term.inputs.send(Input { from: outbox.clone(), ask: Ask::Detach }).await;
+    }
+    over
+}
+
+async fn read(
+    intake: &Intake,
+    shard: ShardId,
+    outbox: &Arc<Outbox>,
+    mut receiver: Receiver,
+    inputs: &mpsc::Sender<Input>,
+) -> Over {
+    let ended = inputs.closed();
+    tokio::pin!(ended);
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = &mut ended => return Over::Term(StreamEnd::Stopping),
+            received = receiver.recv() => received,
+        };
+        let bytes = match received {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Over::Peer,
+            Err(error) => {
+                tracing::debug!(%error, "stream broken");
+                return Over::Peer;
+            }
+        };
+        let ask = match vetted(intake, shard, outbox, bytes) {
+            Ok(Some(ask)) => ask,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "closing a stream that carried garbage");
+                return Over::Peer;
+            }
+        };
+        if !matches!(ask, Ask::Unwatch { .. }) {
+            tokio::select! {
+                () = &mut ended => return Over::Term(StreamEnd::Stopping),
+                () = outbox.admit() => {}
+            }
+        }
+        if inputs.send(Input { from: outbox.clone(), ask }).await.is_err() {
+            return Over::Term(StreamEnd::Stopping);
+        }
+    }
+}
+
+/// What the frame asks of the shard's task, if anything; what may not be asked is refused here.
+fn vetted(intake: &Intake, shard: ShardId, outbox: &Outbox, bytes: Bytes) -> Result<Option<Ask>, FrameError> {
+    let frame = Frame::from_bytes(bytes)?;
+    let verdict = gate::check(&intake.world, &shard, outbox.peer(), &frame);
+    Ok(match frame {
+        Frame::Command { rid, actor, conversation, command } => {
+            passed(outbox, rid, verdict).then_some(Ask::Command { rid, actor, conversation, command })
+        }
+        Frame::Query { rid, actor, conversation, query } => {
+            passed(outbox, rid, verdict).then_some(Ask::Query { rid, actor, conversation, query })
+        }
+        Frame::Watch { rid, conversation, after_ver, users } => {
+            passed(outbox, rid, verdict).then_some(Ask::Watch { rid, conversation, after_ver, users })
+        }
+        Frame::Unwatch { conversation } => Some(Ask::Unwatch { conversation }),
+        Frame::Unsupported { kind } => {
+            // Either the peer does not know one of ours, or it sent a kind that we do not know and may not ignore.
+            tracing::debug!(kind, "a frame of a kind that one of both does not know");
+            outbox.unsupported(kind);
+            None
+        }
+        Frame::Skipped { .. } => None,
+        other => {
+            tracing::debug!(frame = ?std::mem::discriminant(&other), "a frame that does not belong on a shard stream");
+            outbox.unsupported(kind_of(&other));
+            None
+        }
+    })
+}
+
+fn passed(outbox: &Outbox, rid: u64, verdict: Result<(), Refusal>) -> bool {
+    match verdict {
+        Ok(()) => true,
+        Err(refusal) => {
+            outbox.refuse(rid, refusal);
+            false
+        }
+    }
+}
+
+/// The number of a frame that was understood and is out of place here.
+fn kind_of(frame: &Frame) -> u16 {
+    let bytes = frame.to_bytes();
+    u16::from_be_bytes([bytes[0], bytes[1]])
+}
+
+/// Empties the outbox until nothing will come any more or the peer is gone.
+async fn write(outbox: Arc<Outbox>, mut sender: Sender) {
+    let mut taken = VecDeque::new();
+    while outbox.take(&mut taken).await {
+        if let Err(error) = write_all(&mut sender, &mut taken).await {
+            tracing::debug!(%error, "stream broken");
+            outbox.abandon();
+            return;
+        }
+    }
+    // Best effort: the peer may have closed first.
+    let _ = sender.finish().await;
+}
+
+async fn write_all(sender: &mut Sender, taken: &mut VecDeque<Out>) -> Result<(), mesh::SendError> {
+    let mut feed = Feed::default();
+    for out in taken.drain(..) {
+        let frame = match out {
+            Out::Delivery(bytes) => {
+                feed.add(sender, bytes).await?;
+                continue;
+            }
+            Out::Reply { rid, outcome, .. } => reply(rid, outcome),
+            Out::Lagged(conversation) => Frame::Lagged { conversation }.to_bytes(),
+            Out::Unsupported(kind) => Frame::Unsupported { kind }.to_bytes(),
+            Out::End(end) => Frame::End(end).to_bytes(),
+        };
+        feed.close(sender).await?;
+        sender.feed(frame).await?;
+    }
+    feed.close(sender).await?;
+    sender.flush().await
+}
+
+fn reply(rid: u64, outcome: super::outbox::Outcome) -> Bytes {
+    let bytes = Frame::Reply { rid, result: outcome }.to_bytes();
+    if bytes.len() <= MESH_FRAME_BYTES {
+        return bytes;
+    }
+    tracing::error!(bytes = bytes.len(), "an answer larger than a mesh frame");
+    let result = Err(Refusal::new(ErrorCode::Internal, "the answer is too large"));
+    Frame::Reply { rid, result }.to_bytes()
+}
+
+/// Deliveries on their way into one frame.
+#[derive(Default)]
+struct Feed {
+    encoded: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Feed {
+    async fn add(&mut self, sender: &mut Sender, delivery: Bytes) -> Result<(), mesh::SendError> {
+        if self.bytes + delivery.len() > FEED_FRAME_BYTES {
+            self.close(sender).await?;
+        }
+        self.bytes += delivery.len();
+        self.encoded.push(delivery);
+        Ok(())
+    }
+
+    async fn close(&mut self, sender: &mut Sender) -> Result<(), mesh::SendError> {
+        if self.encoded.is_empty() {
+            return Ok(());
+        }
+        let frame = feed_frame(&self.encoded);
+        self.encoded.clear();
+        self.bytes = 0;
+        sender.feed(frame).await
+    }
+}

@@ -1,0 +1,70 @@
+//! Every bound of a core, with what happens when it is reached.
+
+use std::time::Duration;
+
+/// The bounds of one core. The defaults suit a machine that does nothing else.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests of all streams that wait for a shard's task. Full: the streams are not read, so the mesh pushes back.
+    pub inputs_per_shard: usize,
+    /// Requests of one stream without an answer. Full: that stream is not read.
+    pub outstanding_per_stream: usize,
+    /// Encoded feed that waits to leave on one stream, bytes. Full: the watch it belongs to is dropped as lagged.
+    pub feed_bytes_per_stream: usize,
+    /// Requests of a shard that wait for a conversation to be read from the store. Full: as `inputs_per_shard`.
+    pub gated_per_shard: usize,
+    /// Conversations of a shard that are read from the store at once. Full: the others wait.
+    pub loads_at_once: usize,
+    /// Conversations of a shard kept in memory. Full: the longest unused one that is projected is forgotten.
+    pub conversations_cached: usize,
+    /// Frames of a shard on their way to the log. Full: commands wait, and the next frame is larger.
+    pub frames_in_flight: usize,
+    /// Changes of a shard that are decided and not yet projected. Full: commits wait for the projector. Never more than a
+    /// conversation remembers of what its senders sent, so that what memory forgets is in the store.
+    pub changes_unprojected: usize,
+    /// Frames of a shard that are projected at once.
+    pub projections_at_once: usize,
+    /// History pages and the like that one shard reads at once; 16 times as many wait. Full: `overloaded`.
+    pub reads_at_once: usize,
+    /// Live deliveries kept for one watch while its past is replayed. Full: the watch is dropped as lagged.
+    pub deliveries_behind_replay: usize,
+    /// Notes to users' own streams that are sent and not answered, of one shard. Full: later notes wait.
+    pub notes_outstanding: usize,
+    /// At least this often the checkpoint follows the projections.
+    pub checkpoint_every: Duration,
+    /// At least this often the committed mark follows the commits.
+    pub committed_every: Duration,
+    /// An owner without commits reads the fence this often, so that it learns of its end.
+    pub idle_fence_every: Duration,
+    /// A stream that comes while its shard is being claimed waits this long before it is sent away.
+    pub hold_while_claiming: Duration,
+    /// A stream for a shard that this core does not serve waits this long: its edge may have heard first.
+    pub hold_while_elsewhere: Duration,
+    /// Longest pause between two claims that came to nothing.
+    pub backoff_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            inputs_per_shard: 4_096,
+            outstanding_per_stream: 8_192,
+            feed_bytes_per_stream: 8 * 1024 * 1024,
+            gated_per_shard: 16_384,
+            loads_at_once: 128,
+            conversations_cached: 50_000,
+            frames_in_flight: 16,
+            changes_unprojected: 4_096,
+            projections_at_once: 64,
+            reads_at_once: 64,
+            deliveries_behind_replay: 4_096,
+            notes_outstanding: 4_096,
+            checkpoint_every: Duration::from_millis(500),
+            committed_every: Duration::from_millis(200),
+            idle_fence_every: Duration::from_secs(1),
+            hold_while_claiming: Duration::from_secs(5),
+            hold_while_elsewhere: Duration::from_millis(300),
+            backoff_max: Duration::from_secs(3),
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The heart: one task that serves one shard in one term. Requests come in through one bounded queue, are decided on top
+//! of everything decided before, and gather in a frame; frames go to the log several at a time; what a frame answers and
+//! feeds leaves when the frame is committed, in slot order, and not before (DESIGN 3.1):
+//!
+//! append at (slot, epoch) at quorum -> then a read of the fence, started after the append succeeded -> no newer epoch:
+//! acknowledge, feed, project. A newer epoch: stop, acknowledge nothing. Unknown outcome: the same frame into the same
+//! slot again.
+//!
+//! The rules of that stand in [`conversation::shard::Owner`]; this task does its I/O. Group commit needs no timer: while
+//! frames are on their way, whatever arrives gathers in the next one.
+
+pub(crate) mod batch;
+mod commits;
+mod entries;
+mod projector;
+mod reads;
+mod work;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use conversation::log::LogFrame;
+use conversation::sequencer::Conversation;
+use conversation::shard::Term;
+use conversation::shard::owner::Stopped;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use store::Store;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use wire::command::Refusal;
+use wire::mesh::StreamEnd;
+use wire::{ConversationId, ErrorCode, NodeId, ShardId, Slot};
+
+use self::batch::Pending;
+use self::commits::Commits;
+use self::entries::{Entries, Held, Lookup};
+use self::projector::Projector;
+use self::reads::Reads;
+use self::work::{Fetched, Work};
+use crate::consumers::Carriers;
+use crate::consumers::notes::{self, Notes};
+use crate::feed::{Feed, replay};
+use crate::intake::outbox::Outbox;
+use crate::intake::{Ask, Input};
+use crate::limits::Limits;
+use crate::status::Progress;
+use crate::tasks::Tasks;
+
+/// Requests taken from the queue in one turn.
+const INPUTS_AT_ONCE: usize = 256;
+
+/// What a term is served with.
+pub(crate) struct ServeOptions {
+    pub(crate) shard: ShardId,
+    pub(crate) node: NodeId,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) tasks: Tasks,
+    pub(crate) carriers: Carriers,
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// How a term ended.
+pub(crate) enum Ended {
+    /// Another owner has come: what was not acknowledged never is, by this one.
+    Fenced(Stopped),
+    /// As asked: everything decided is committed and projected, and the checkpoint says so.
+    Drained,
+}
+
+/// Those who still wait to hear that the term has ended.
+pub(crate) struct Farewell {
+    streams: Vec<Arc<Outbox>>,
+    inputs: mpsc::Receiver<Input>,
+}
+
+impl Farewell {
+    /// Ends all streams of the term.
+    pub(crate) fn end(mut self, end: &StreamEnd) {
+        for stream in self.streams {
+            stream.end(end.clone());
+        }
+        self.inputs.close();
+        while let Ok(input) = self.inputs.try_recv() {
+            if matches!(input.ask, Ask::Attach) {
+                input.from.end(end.clone());
+            }
+        }
+    }
+}
+
+/// One shard in one term.
+pub(crate) struct Serving {
+    inputs: mpsc::Receiver<Input>,
+    entries: Entries,
+    /// Conversations with waiting requests that can be gone on with.
+    runnable: VecDeque<ConversationId>,
+    /// Requests that wait in all conversations.
+    gated: usize,
+    work: Work,
+    replayed: mpsc::UnboundedReceiver<replay::Done>,
+    commits: Commits,
+    projector: Projector,
+    projected: watch::Receiver<Slot>,
+    /// Committed, not projected, in slot order; and the changes in them.
+    unprojected: VecDeque<Arc<LogFrame>>,
+    changes_unprojected: usize,
+    notes: Notes,
+    limits: Arc<Limits>,
+    progress: Arc<Progress>,
+}
+
+impl Serving {
+    /// Begins the term, whose tail is projected.
+    pub(crate) fn begin(options: ServeOptions, term: &Term, inputs: mpsc::Receiver<Input>) -> Self {
+        let ServeOptions { shard, node, store, limits, tasks, carriers, progress } = options;
+        let projector = Projector::start(&tasks, store.clone(), shard, term.epoch, term.start, &limits);
+        let (committed, projected) = (projector.committed(), projector.projected());
+        let source = notes::Source {
+            shard,
+            starts: term.starts.clone(),
+            epoch: term.epoch,
+            committed,
+            projected: projected.clone(),
+        };
+        let notes = Notes::start(&tasks, store.clone(), source, carriers, limits.notes_outstanding);
+        let (replays, replayed) = mpsc::unbounded_channel();
+        let work = Work {
+            region: node.region,
+            epoch: term.epoch,
+            starts: term.starts.clone(),
+            now_ms: now_ms(),
+            store: store.clone(),
+            tasks,
+            pending: Pending::new(term.epoch, term.start),
+            feed: Feed::new(limits.deliveries_behind_replay),
+            reads: Reads::new(store.clone(), projected.clone(), limits.reads_at_once),
+            replays,
+            fetches: FuturesUnordered::new(),
+            lookups: 0,
+        };
+        progress.began(term);
+        Self {
+            inputs,
+            entries: Entries::new(limits.conversations_cached),
+            runnable: VecDeque::new(),
+            gated: 0,
+            work,
+            replayed,
+            commits: Commits::new(term, store, shard, limits.frames_in_flight),
+            projector,
+            projected,
+            unprojected: VecDeque::new(),
+            changes_unprojected: 0,
+            notes,
+            limits,
+            progress,
+        }
+    }
+
+    /// Serves until another owner is met, or until `drain` resolves and everything decided is committed and projected.
+    /// Dropped, it leaves the shard as a crash would.
+    pub(crate) async fn run(mut self, drain: impl Future<Output = ()>) -> (Ended, Farewell) {
+        tokio::pin!(drain);
+        let mut arrived = Vec::with_capacity(INPUTS_AT_ONCE);
+        let mut draining = false;
+        let mut idle = tokio::time::interval(self.limits.idle_fence_every);
+        idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let ended = loop {
+            self.work.now_ms = now_ms();
+            if !draining {
+                self.go_on();
+            }
+            let wake = match self.launch(draining) {
+                Ok(wake) => wake,
+                Err(stopped) => break Ended::Fenced(stopped),
+            };
+            if draining && self.work.pending.is_empty() {
+                break Ended::Drained;
+            }
+            let reading = !draining && self.has_room();
+            let turn = tokio::select! {
+                biased;
+                Some(append) = self.commits.appends.next() => self.commits.on_append(append),
+                Some(read) = self.commits.fence_reads.next() => self.on_fence(read),
+                Some(fetched) = self.work.fetches.next() => { self.on_fetched(fetched); Ok(()) }
+                Ok(()) = self.projected.changed() => { self.on_projected(); Ok(()) }
+                Some(done) = self.replayed.recv() => { self.work.feed.replayed(&done); Ok(()) }
+                () = &mut drain, if !draining => { draining = true; Ok(()) }
+                open = self.inputs.recv_many(&mut arrived, INPUTS_AT_ONCE), if reading => {
+                    // Every way in is closed only when the intake is: the streams are gone then.
+                    draining |= open == 0;
+                    for input in arrived.drain(..) {
+                        self.arrive(input);
+                    }
+                    Ok(())
+                }
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Ok(()),
+                _ = idle.tick() => { self.commits.read_fence_when_idle(); Ok(()) }
+            };
+            if let Err(stopped) = turn {
+                break Ended::Fenced(stopped);
+            }
+        };
+        if matches!(ended, Ended::Drained) {
+            self.projector.finish().await;
+        }
+        let streams = self.work.feed.into_streams().collect();
+        (ended, Farewell { streams, inputs: self.inputs })
+    }
+
+    /// Whether more may be taken in: no full frame waits, and neither too many requests nor too many changes.
+    fn has_room(&self) -> bool {
+        !self.work.pending.is_backed_up()
+            && self.gated < self.limits.gated_per_shard
+            && self.work.pending.changes() + self.changes_unprojected < 2 * self.limits.changes_unprojected
+    }
+
+    /// Sends what is gathered on its way to the log. Returns when to look again, if time alone will allow more.
+    fn launch(&mut self, at_once: bool) -> Result<Option<Instant>, Stopped> {
+        while self.work.pending.next_bytes() > 0 && self.changes_unprojected < self.limits.changes_unprojected {
+            let eager = at_once || self.work.pending.is_backed_up();
+            match self.commits.may_launch(eager) {
+                commits::Launch::Now => {}
+                commits::Launch::At(when) => return Ok(Some(when)),
+                commits::Launch::AfterCommit => break,
+            }
+            let Some(frame) = self.work.pending.launch(self.work.now_ms) else { break };
+            self.commits.append(&frame)?;
+        }
+        Ok(None)
+    }
+
+    fn arrive(&mut self, input: Input) {
+        let conversation = match &input.ask {
+            Ask::Attach => return self.work.feed.attach(input.from),
+            Ask::Detach => return self.work.feed.detach(&input.from),
+            Ask::Command { conversation, .. }
+            | Ask::Query { conversation, .. }
+            | Ask::Watch { conversation, .. }
+            | Ask::Unwatch { conversation } => *conversation,
+        };
+        let backed_up = self.work.pending.is_backed_up();
+        let (place, known) = self.entries.place(conversation);
+        if !known {
+            self.work.load(conversation);
+        }
+        let mut held = Held { input, lookup: Lookup::Unasked };
+        if let Some(entry) = &mut place.entry
+            && place.waiting.is_empty()
+            && !backed_up
+        {
+            held = match self.work.attempt(entry, held) {
+                Ok(()) => {
+                    place.gone += 1;
+                    return;
+                }
+                Err(held) => held,
+            };
+        }
+        place.waiting.push_back(held);
+        self.gated += 1;
+        let ticket = place.last_ticket();
+        self.work.look_up(conversation, place, ticket);
+        if backed_up && !place.runnable {
+            place.runnable = true;
+            self.runnable.push_back(conversation);
+        }
+    }
+
+    /// Goes on with conversations whose requests need not wait any more.
+    fn go_on(&mut self) {
+        while !self.work.pending.is_backed_up() {
+            let Some(id) = self.runnable.pop_front() else { return };
+            let Some(place) = self.entries.peek(&id) else { continue };
+            place.runnable = false;
+            let Some(entry) = &mut place.entry else { continue };
+            while let Some(held) = place.waiting.pop_front() {
+                match self.work.attempt(entry, held) {
+                    Ok(()) => {
+                        place.gone += 1;
+                        self.gated -= 1;
+                    }
+                    Err(held) => {
+                        place.waiting.push_front(held);
+                        break;
+                    }
+                }
+                if self.work.pending.is_backed_up() {
+                    place.runnable = !place.waiting.is_empty();
+                    break;
+                }
+            }
+            if place.runnable {
+                self.runnable.push_front(id);
+            }
+            let first = place.gone;
+            self.work.look_up(id, place, first);
+        }
+    }
+
+    fn on_fetched(&mut self, fetched: Fetched) {
+        match fetched {
+            Fetched::Conversation { id, rows } => {
+                let Some(place) = self.entries.peek(&id) else { return };
+                match rows {
+                    Ok(rows) => {
+                        let conversation =
+                            rows.map_or_else(|| Conversation::empty(id), |rows| Conversation::load(id, rows));
+                        place.entry = Some(entries::Entry::new(conversation));
+                        for ticket in place.gone..place.gone + place.waiting.len() as u64 {
+                            self.work.look_up(id, place, ticket);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, conversation = %id, "cannot be read");
+                        self.gated -= place.waiting.len();
+                        for held in std::mem::take(&mut place.waiting) {
+                            refuse(held.input);
+                        }
+                        self.entries.forget(&id);
+                        return;
+                    }
+                }
+                self.make_runnable(id);
+            }
+            Fetched::Lookup { id, ticket, projected_then, seen } => {
+                self.work.lookups -= 1;
+                let Some(place) = self.entries.peek(&id) else { return };
+                let Some(held) = place.ticket(ticket) else { return };
+                match seen {
+                    // A row may stem from a frame that was voided by a later term: then it says nothing (R4).
+                    Ok(seen) => {
+                        let seen = seen.filter(|seen| self.work.starts.owns(seen.at));
+                        held.lookup = Lookup::Known { seen, projected_then };
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, conversation = %id, "what was sent before cannot be read");
+                        held.lookup = Lookup::Failed;
+                    }
+                }
+                self.make_runnable(id);
+            }
+        }
+    }
+
+    fn on_fence(&mut self, read: commits::FenceAnswer) -> Result<(), Stopped> {
+        for slot in self.commits.on_fence(read)? {
+            let Some(batch::InFlight { frame, due, launched }) = self.work.pending.commit() else { break };
+            debug_assert_eq!(frame.slot.0, slot);
+            self.commits.committed(&frame, launched);
+            for change in &frame.changes {
+                if let Some(place) = self.entries.peek(&change.conversation)
+                    && let Some(entry) = &mut place.entry
+                {
+                    entry.note_committed(change);
+                }
+                self.make_runnable(change.conversation);
+            }
+            for owed in due.owed {
+                owed.pay();
+            }
+            let mut views = due.views.into_iter().peekable();
+            for (index, change) in frame.changes.iter().enumerate() {
+                let view = views.next_if(|(of, _)| *of == index).map(|(_, view)| view);
+                self.work.feed.publish(change, view);
+            }
+            self.changes_unprojected += frame.changes.len();
+            self.unprojected.push_back(frame.clone());
+            self.notes.offer(&frame);
+            self.projector.take(frame);
+        }
+        self.progress.committed(self.work.pending.committed(), self.entries.len(), self.gated);
+        Ok(())
+    }
+
+    fn on_projected(&mut self) {
+        let projected = *self.projected.borrow_and_update();
+        while let Some(frame) = self.unprojected.pop_front_if(|frame| frame.slot < projected) {
+            self.changes_unprojected -= frame.changes.len();
+            for change in &frame.changes {
+                if let Some(place) = self.entries.peek(&change.conversation)
+                    && let Some(entry) = &mut place.entry
+                {
+                    entry.projected += 1;
+                }
+                self.make_runnable(change.conversation);
+            }
+        }
+        self.progress.projected(projected);
+    }
+
+    fn make_runnable(&mut self, id: ConversationId) {
+        if let Some(place) = self.entries.peek(&id)
+            && !place.waiting.is_empty()
+            && !place.runnable
+        {
+            place.runnable = true;
+            self.runnable.push_back(id);
+        }
+    }
+}
+
+/// A request on what the store cannot show, now or later.
+fn refuse(input: Input) {
+    if let Ask::Command { rid, .. } | Ask::Query { rid, .. } | Ask::Watch { rid, .. } = input.ask {
+        input.from.reply(rid, Err(Refusal::new(ErrorCode::Internal, "the conversation cannot be read")));
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

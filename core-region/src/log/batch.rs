@@ -1,0 +1,242 @@
+//! What is decided and not yet acknowledged: the frame that is being filled, those that are full, those on their way to
+//! the log, and with each of them what is owed to whom once it is committed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use conversation::log::{FRAME_OVERHEAD_BYTES, LogFrame, change_bytes};
+use wire::change::Change;
+use wire::command::View;
+use wire::limits::LOG_FRAME_BYTES;
+use wire::{Epoch, Slot};
+
+use crate::intake::outbox::{Outbox, Outcome};
+
+/// An answer that may leave when its slot is committed.
+pub(crate) struct Owed {
+    pub(crate) to: Arc<Outbox>,
+    pub(crate) rid: u64,
+    pub(crate) outcome: Outcome,
+}
+
+impl Owed {
+    /// Lets it leave.
+    pub(crate) fn pay(self) {
+        self.to.reply(self.rid, self.outcome);
+    }
+}
+
+/// What leaves when a slot is committed.
+#[derive(Default)]
+pub(crate) struct Due {
+    /// In the order in which it was decided.
+    pub(crate) owed: Vec<Owed>,
+    /// Of the changes that need one, by index in the frame, ascending: the conversation right after the change.
+    pub(crate) views: Vec<(usize, Box<View>)>,
+}
+
+/// A frame that is still open.
+#[derive(Default)]
+struct Open {
+    changes: Vec<Change>,
+    bytes: usize,
+    due: Due,
+}
+
+/// A frame on its way to the log.
+pub(crate) struct InFlight {
+    pub(crate) frame: Arc<LogFrame>,
+    pub(crate) due: Due,
+    pub(crate) launched: Instant,
+}
+
+/// Everything decided and not acknowledged, in slot order: in flight, full, open.
+pub(crate) struct Pending {
+    epoch: Epoch,
+    /// Slot of the first one in flight, or the next to launch.
+    first: Slot,
+    in_flight: VecDeque<InFlight>,
+    full: VecDeque<Open>,
+    open: Open,
+    /// Changes in all of them.
+    changes: usize,
+    last_ts_ms: u64,
+}
+
+impl Pending {
+    /// Nothing pending at the start of a term.
+    pub(crate) fn new(epoch: Epoch, start: Slot) -> Self {
+        Self {
+            epoch,
+            first: start,
+            in_flight: VecDeque::new(),
+            full: VecDeque::new(),
+            open: Open::default(),
+            changes: 0,
+            last_ts_ms: 0,
+        }
+    }
+
+    /// The slot of the frame that is being filled.
+    pub(crate) fn slot(&self) -> Slot {
+        Slot(self.first.0 + (self.in_flight.len() + self.full.len()) as u64)
+    }
+
+    /// Everything before it is committed.
+    pub(crate) fn committed(&self) -> Slot {
+        self.first
+    }
+
+    /// Changes that are decided and not acknowledged.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes
+    }
+
+    /// Whether a full frame waits to be launched: then no more should be decided.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    /// Bytes of the frame that would be launched next; 0 when there is none.
+    pub(crate) fn next_bytes(&self) -> usize {
+        self.full.front().map_or(self.open.bytes, |full| full.bytes)
+    }
+
+    /// Whether nothing is decided that is not acknowledged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_flight.is_empty() && self.full.is_empty() && self.open.changes.is_empty()
+    }
+
+    /// Makes room for these changes, which belong into one frame, and returns the slot that they get.
+    pub(crate) fn make_room(&mut self, changes: &[Change]) -> Slot {
+        let bytes: usize = changes.iter().map(change_bytes).sum();
+        if !self.open.changes.is_empty() && FRAME_OVERHEAD_BYTES + self.open.bytes + bytes > LOG_FRAME_BYTES {
+            self.full.push_back(std::mem::take(&mut self.open));
+        }
+        self.open.bytes += bytes;
+        self.slot()
+    }
+
+    /// Puts a change into the open frame. With `view`, the conversation right after it.
+    pub(crate) fn push(&mut self, change: Change, view: Option<Box<View>>) {
+        if let Some(view) = view {
+            self.open.due.views.push((self.open.changes.len(), view));
+        }
+        self.open.changes.push(change);
+        self.changes += 1;
+    }
+
+    /// Lets an answer leave once `after` is committed, which may be now; none: it waits for nothing.
+    pub(crate) fn owe(&mut self, after: Option<Slot>, owed: Owed) {
+        let Some(ahead) = after.and_then(|after| after.0.checked_sub(self.first.0)) else { return owed.pay() };
+        let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+        let due = if let Some(in_flight) = self.in_flight.get_mut(ahead) {
+            &mut in_flight.due
+        } else if let Some(full) = self.full.get_mut(ahead - self.in_flight.len()) {
+            &mut full.due
+        } else {
+            &mut self.open.due
+        };
+        due.owed.push(owed);
+    }
+
+    /// Closes the next frame, if there is one, and returns its bytes, to be appended at once.
+    pub(crate) fn launch(&mut self, now_ms: u64) -> Option<Arc<LogFrame>> {
+        let open = match self.full.pop_front() {
+            Some(full) => full,
+            None if self.open.changes.is_empty() => return None,
+            None => std::mem::take(&mut self.open),
+        };
+        self.last_ts_ms = LogFrame::ts_after(self.last_ts_ms, now_ms);
+        let slot = Slot(self.first.0 + self.in_flight.len() as u64);
+        let frame = Arc::new(LogFrame { epoch: self.epoch, slot, ts_ms: self.last_ts_ms, changes: open.changes });
+        self.in_flight.push_back(InFlight { frame: frame.clone(), due: open.due, launched: Instant::now() });
+        Some(frame)
+    }
+
+    /// Takes out the first frame in flight, which is committed.
+    pub(crate) fn commit(&mut self) -> Option<InFlight> {
+        let committed = self.in_flight.pop_front()?;
+        self.first = self.first.next();
+        self.changes -= committed.frame.changes.len();
+        Some(committed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::change::{Event, Message};
+    use wire::command::Answer;
+    use wire::{ClientMsgId, ConversationId, ConversationKind, Durability, RegionId, ShardId, UserId, ZoneId};
+
+    use super::*;
+
+    fn change(ver: u64, body: usize) -> Change {
+        let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
+        let message = Message {
+            seq: ver,
+            sender: UserId::new("ann").unwrap(),
+            device: None,
+            client_msg_id: ClientMsgId::new("m").unwrap(),
+            body: "x".repeat(body),
+            reply_to: None,
+            thread: None,
+            mentions: vec![],
+            meta: None,
+            recovered: false,
+        };
+        let conversation = ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] };
+        Change { conversation, ver, epoch: Epoch(1), ts_ms: 1, event: Event::Message(message) }
+    }
+
+    fn put(pending: &mut Pending, change: Change) -> Slot {
+        let slot = pending.make_room(std::slice::from_ref(&change));
+        pending.push(change, None);
+        slot
+    }
+
+    #[test]
+    fn a_frame_is_closed_when_it_is_full_and_the_next_slot_opened() {
+        let mut pending = Pending::new(Epoch(1), Slot(7));
+        let slots: Vec<Slot> = (1..=9).map(|ver| put(&mut pending, change(ver, 16_000))).collect();
+        assert_eq!(slots[..3], [Slot(7), Slot(7), Slot(7)]);
+        assert_eq!(slots[8], pending.slot());
+        assert!(pending.is_backed_up());
+        let mut last = None;
+        while let Some(frame) = pending.launch(5) {
+            assert!(frame.to_bytes().len() <= LOG_FRAME_BYTES);
+            last = Some(frame.slot);
+        }
+        assert_eq!(last, Some(slots[8]));
+    }
+
+    #[test]
+    fn an_answer_leaves_with_its_slot_and_not_before() {
+        let outbox = Arc::new(Outbox::new("r1/edge/1".parse().unwrap(), 9, 9));
+        let owed = |rid| Owed { to: outbox.clone(), rid, outcome: Ok(Answer::Noted) };
+        let mut pending = Pending::new(Epoch(1), Slot(0));
+        let first = put(&mut pending, change(1, 10));
+        pending.owe(Some(first), owed(1));
+        pending.launch(1);
+        let second = put(&mut pending, change(2, 10));
+        pending.owe(Some(second), owed(2));
+        pending.owe(Some(first), owed(3));
+        pending.owe(None, owed(4));
+        assert_eq!(outbox.waiting(), 1);
+        let committed = pending.commit().unwrap();
+        assert_eq!(committed.due.owed.iter().map(|owed| owed.rid).collect::<Vec<_>>(), [1, 3]);
+        pending.owe(Some(first), owed(5));
+        assert_eq!(outbox.waiting(), 2, "its slot is committed already");
+        assert_eq!((pending.committed(), pending.changes()), (Slot(1), 1));
+    }
+
+    #[test]
+    fn time_in_the_log_does_not_step_back() {
+        let mut pending = Pending::new(Epoch(1), Slot(0));
+        put(&mut pending, change(1, 10));
+        assert_eq!(pending.launch(50).unwrap().ts_ms, 50);
+        put(&mut pending, change(2, 10));
+        assert_eq!(pending.launch(40).unwrap().ts_ms, 50);
+    }
+}

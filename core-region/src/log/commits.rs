@@ -1,0 +1,196 @@
+//! Drives [`Owner`]: writes the rows it gives out, reads the fence when it asks, and tells it what came of both. Decides
+//! nothing but the pace at which frames are launched.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conversation::log::{LogFrame, LogRow};
+use conversation::shard::owner::{Appended, FenceRead, Stopped};
+use conversation::shard::{Owner, Term};
+use futures_util::stream::FuturesUnordered;
+use store::{Store, StoreError};
+use tokio::time::Instant;
+use wire::{Epoch, ShardId, Slot};
+
+/// Pause before an append or a read of the fence whose outcome is unknown is repeated.
+const RETRY: Duration = Duration::from_millis(20);
+/// Frames in flight that are launched without pacing: one on its way, one behind it.
+const EAGER: usize = 2;
+/// Weight of the newest commit in the running mean of what a commit takes.
+const NEWEST: f64 = 0.2;
+
+/// The outcome of writing one row.
+pub(super) struct AppendAnswer {
+    slot: Slot,
+    outcome: Result<(), StoreError>,
+}
+
+/// The outcome of reading the fence.
+pub(super) struct FenceAnswer {
+    /// None: read when nothing was to be acknowledged, to learn of a successor.
+    ticket: Option<FenceRead>,
+    fence: Result<Epoch, StoreError>,
+}
+
+/// When the next frame may be launched.
+#[derive(Debug, PartialEq)]
+pub(super) enum Launch {
+    /// Now.
+    Now,
+    /// Not before.
+    At(Instant),
+    /// When one in flight is committed.
+    AfterCommit,
+}
+
+type Operation<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The commits of one term.
+pub(super) struct Commits {
+    owner: Owner,
+    store: Arc<dyn Store>,
+    shard: ShardId,
+    in_flight_max: usize,
+    /// Rows being written.
+    pub(super) appends: FuturesUnordered<Operation<AppendAnswer>>,
+    /// Reads of the fence under way.
+    pub(super) fence_reads: FuturesUnordered<Operation<FenceAnswer>>,
+    launched: Option<Instant>,
+    /// Running mean of what a commit takes, seconds.
+    commit_seconds: f64,
+    figures: Figures,
+}
+
+struct Figures {
+    commits: metrics::Counter,
+    changes: metrics::Histogram,
+    seconds: metrics::Histogram,
+    in_flight: metrics::Gauge,
+    retries: metrics::Counter,
+}
+
+impl Commits {
+    pub(super) fn new(term: &Term, store: Arc<dyn Store>, shard: ShardId, in_flight_max: usize) -> Self {
+        let label = shard.to_string();
+        Self {
+            owner: Owner::new(term),
+            store,
+            shard,
+            in_flight_max: in_flight_max.max(1),
+            appends: FuturesUnordered::new(),
+            fence_reads: FuturesUnordered::new(),
+            launched: None,
+            commit_seconds: 0.0,
+            figures: Figures {
+                commits: metrics::counter!("hearth_commits_total"),
+                changes: metrics::histogram!("hearth_commit_changes"),
+                seconds: metrics::histogram!("hearth_commit_seconds"),
+                in_flight: metrics::gauge!("hearth_frames_in_flight", "shard" => label),
+                retries: metrics::counter!("hearth_append_retries_total"),
+            },
+        }
+    }
+
+    /// Whether one more frame may be launched. Two may at once; more only as fast as they would be evenly spread over the
+    /// time that a commit takes, or when a full one waits (`eager`): far replicas want many in flight, near ones few and
+    /// large.
+    pub(super) fn may_launch(&self, eager: bool) -> Launch {
+        let in_flight = self.owner.in_flight();
+        if in_flight >= self.in_flight_max {
+            return Launch::AfterCommit;
+        }
+        let Some(launched) = self.launched.filter(|_| in_flight >= EAGER && !eager) else { return Launch::Now };
+        let gap = Duration::from_secs_f64(self.commit_seconds / self.in_flight_max as f64);
+        let next = launched + gap;
+        if Instant::now() >= next { Launch::Now } else { Launch::At(next) }
+    }
+
+    /// Starts to write a frame, which must be the next one.
+    pub(super) fn append(&mut self, frame: &LogFrame) -> Result<(), Stopped> {
+        let row = self.owner.append(frame.to_bytes())?;
+        debug_assert_eq!(row.at, frame.at());
+        self.write(row, None);
+        self.launched = Some(Instant::now());
+        self.figures.in_flight.set(self.owner.in_flight() as f64);
+        Ok(())
+    }
+
+    fn write(&self, row: LogRow, pause: Option<Duration>) {
+        let (store, shard) = (self.store.clone(), self.shard);
+        self.appends.push(Box::pin(async move {
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+            let outcome = store.append(shard, row.at, row.frame).await;
+            AppendAnswer { slot: row.at.slot, outcome }
+        }));
+    }
+
+    /// A row was written, or perhaps not: then the same again.
+    pub(super) fn on_append(&mut self, answer: AppendAnswer) -> Result<(), Stopped> {
+        let appended = match answer.outcome {
+            Ok(()) => Appended::Durable,
+            Err(error) => {
+                tracing::warn!(%error, slot = answer.slot.0, "append: outcome unknown, the same again");
+                self.figures.retries.increment(1);
+                Appended::Unknown
+            }
+        };
+        if let Some(row) = self.owner.on_append(answer.slot, appended)? {
+            self.write(row, Some(RETRY));
+        }
+        self.read_fence();
+        Ok(())
+    }
+
+    /// Starts the read that the owner wants now, if any.
+    fn read_fence(&mut self) {
+        if let Some(ticket) = self.owner.start_fence_read() {
+            self.fence_reads.push(fence(self.store.clone(), self.shard, Some(ticket)));
+        }
+    }
+
+    /// Reads the fence although nothing is to be acknowledged, so that an owner without work learns of a successor.
+    pub(super) fn read_fence_when_idle(&mut self) {
+        if self.owner.in_flight() == 0 && self.fence_reads.is_empty() {
+            self.fence_reads.push(fence(self.store.clone(), self.shard, None));
+        }
+    }
+
+    /// The fence was read. Returns the slots that may now be acknowledged, in order.
+    pub(super) fn on_fence(&mut self, answer: FenceAnswer) -> Result<Range<u64>, Stopped> {
+        let fence = answer.fence.inspect_err(|error| tracing::warn!(%error, "the fence cannot be read")).ok();
+        let acked = match answer.ticket {
+            Some(ticket) => self.owner.on_fence(ticket, fence)?,
+            None => {
+                self.owner.on_idle_fence(fence)?;
+                0..0
+            }
+        };
+        self.read_fence();
+        Ok(acked)
+    }
+
+    /// For the figures and the pace.
+    pub(super) fn committed(&mut self, frame: &LogFrame, launched: std::time::Instant) {
+        let took = launched.elapsed();
+        self.commit_seconds += NEWEST * (took.as_secs_f64() - self.commit_seconds);
+        self.figures.commits.increment(1);
+        self.figures.changes.record(frame.changes.len() as f64);
+        self.figures.seconds.record(took);
+        self.figures.in_flight.set(self.owner.in_flight() as f64);
+    }
+}
+
+fn fence(store: Arc<dyn Store>, shard: ShardId, ticket: Option<FenceRead>) -> Operation<FenceAnswer> {
+    Box::pin(async move {
+        let fence = store.fence(shard).await;
+        if fence.is_err() {
+            // Another is started as soon as this one is answered.
+            tokio::time::sleep(RETRY).await;
+        }
+        FenceAnswer { ticket, fence }
+    })
+}

@@ -1,0 +1,194 @@
+//! The conversations of a shard that are in memory: read from the projections when first asked for, forgotten when long
+//! unused and projected.
+//!
+//! A request that cannot be decided yet waits in its conversation's queue, and all later ones of that conversation behind
+//! it; those of other conversations pass.
+
+use std::collections::VecDeque;
+
+use conversation::dedupe::{DEDUPE_RECENT, Seen};
+use conversation::sequencer::Conversation;
+use lru::LruCache;
+use wire::change::{Change, Event};
+use wire::{ConversationId, Slot};
+
+use crate::intake::Input;
+
+/// One conversation in memory.
+pub(crate) struct Entry {
+    /// With everything decided, acknowledged or not.
+    pub(crate) conversation: Conversation,
+    /// Number of its last committed message.
+    pub(crate) committed_seq: u64,
+    /// Number of its last committed change.
+    pub(crate) committed_ver: u64,
+    /// The last slot with a change of it in this term.
+    pub(crate) touched: Option<Slot>,
+    /// Last `ver` that may have been anything but a message.
+    pub(crate) last_turn_ver: u64,
+    /// Decided and not committed changes that are not messages. While there are any, who may read what is not settled.
+    pub(crate) turns_uncommitted: u32,
+    /// Changes applied since it was loaded.
+    pub(crate) applied: u64,
+    /// Of these, projected.
+    pub(crate) projected: u64,
+}
+
+impl Entry {
+    /// As it was loaded, all of it committed and projected.
+    pub(crate) fn new(conversation: Conversation) -> Self {
+        Self {
+            committed_seq: conversation.head_seq(),
+            committed_ver: conversation.head_ver(),
+            last_turn_ver: conversation.head_ver(),
+            conversation,
+            touched: None,
+            turns_uncommitted: 0,
+            applied: 0,
+            projected: 0,
+        }
+    }
+
+    /// A change was decided and applied; it goes into this slot.
+    pub(crate) fn note_applied(&mut self, change: &Change, slot: Slot) {
+        self.touched = Some(slot);
+        self.applied += 1;
+        if is_turn(change) {
+            self.last_turn_ver = change.ver;
+            self.turns_uncommitted += 1;
+        }
+    }
+
+    /// A change of it was committed.
+    pub(crate) fn note_committed(&mut self, change: &Change) {
+        self.committed_ver = change.ver;
+        if let Event::Message(message) = &change.event {
+            self.committed_seq = message.seq;
+        }
+        if is_turn(change) {
+            self.turns_uncommitted -= 1;
+        }
+    }
+
+    /// Whether what the store said of a send when `projected_then` of the changes were projected is still all there is to
+    /// know: everything since is in the conversation's own memory.
+    pub(crate) fn covers_since(&self, projected_then: u64) -> bool {
+        self.applied - projected_then <= DEDUPE_RECENT as u64
+    }
+}
+
+/// Anything but a message.
+fn is_turn(change: &Change) -> bool {
+    !matches!(change.event, Event::Message(_))
+}
+
+/// What is known of a send from the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lookup {
+    /// Not asked.
+    Unasked,
+    /// Asked, not answered.
+    Asked,
+    /// Answered: what counts of it, and how many of the conversation's changes were projected when it was asked.
+    Known { seen: Option<Seen>, projected_then: u64 },
+    /// The store cannot say, now or later.
+    Failed,
+}
+
+/// A request that waits.
+pub(crate) struct Held {
+    pub(crate) input: Input,
+    pub(crate) lookup: Lookup,
+}
+
+/// A conversation's place in memory.
+pub(crate) struct Place {
+    /// None: being read from the store.
+    pub(crate) entry: Option<Entry>,
+    /// In the order of arrival.
+    pub(crate) waiting: VecDeque<Held>,
+    /// Ticket of the first one in the queue: one more for each that left it.
+    pub(crate) gone: u64,
+    /// It stands in the list of those to be gone on with.
+    pub(crate) runnable: bool,
+}
+
+impl Place {
+    /// `life` tells it from other places of the same conversation, earlier or later: their tickets differ.
+    fn new(life: u32) -> Self {
+        Self { entry: None, waiting: VecDeque::new(), gone: u64::from(life) << 32, runnable: false }
+    }
+
+    /// The ticket of the last one in the queue.
+    pub(crate) fn last_ticket(&self) -> u64 {
+        self.gone + self.waiting.len() as u64 - 1
+    }
+
+    /// The request with this ticket, if it still waits.
+    pub(crate) fn ticket(&mut self, ticket: u64) -> Option<&mut Held> {
+        let index = usize::try_from(ticket.checked_sub(self.gone)?).ok()?;
+        self.waiting.get_mut(index)
+    }
+
+    /// Whether nothing would be lost if it were forgotten.
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.entry.as_ref().is_some_and(|entry| entry.applied == entry.projected)
+    }
+}
+
+/// All of a shard.
+pub(crate) struct Entries {
+    places: LruCache<ConversationId, Place>,
+    max: usize,
+    lives: u32,
+}
+
+impl Entries {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { places: LruCache::unbounded(), max, lives: 0 }
+    }
+
+    /// The place of a conversation, made if it is not there; and whether it was.
+    pub(crate) fn place(&mut self, id: ConversationId) -> (&mut Place, bool) {
+        let new = !self.places.contains(&id);
+        if new {
+            self.make_room();
+            self.lives = self.lives.wrapping_add(1);
+        }
+        let life = self.lives;
+        (self.places.get_or_insert_mut(id, || Place::new(life)), !new)
+    }
+
+    /// The place of a conversation, if there is one. Does not count as use.
+    pub(crate) fn peek(&mut self, id: &ConversationId) -> Option<&mut Place> {
+        self.places.peek_mut(id)
+    }
+
+    /// Forgets a conversation that could not be read.
+    pub(crate) fn forget(&mut self, id: &ConversationId) {
+        self.places.pop(id);
+    }
+
+    /// Those in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Forgets the longest unused that may be forgotten. When the few oldest are all in use, it grows instead.
+    fn make_room(&mut self) {
+        const LOOKED_AT: usize = 8;
+        if self.places.len() < self.max {
+            return;
+        }
+        for _ in 0..LOOKED_AT {
+            let Some((id, place)) = self.places.pop_lru() else { return };
+            if place.is_idle() {
+                if self.places.len() < self.max {
+                    return;
+                }
+            } else {
+                self.places.put(id, place);
+            }
+        }
+    }
+}

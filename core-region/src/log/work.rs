@@ -1,0 +1,309 @@
+//! One request on one conversation that is in memory: decided, or fetched, or not yet possible.
+//!
+//! The rules stand in `conversation`; here is what surrounds them: on which slot an answer waits, what is asked of the
+//! store first, who watches from where.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conversation::dedupe::Seen;
+use conversation::sequencer::{Conversation, Decision, LoadedConversation, Outcome as Decided};
+use conversation::shard::Starts;
+use futures_util::stream::FuturesUnordered;
+use store::{Store, StoreError};
+use tokio::sync::mpsc;
+use wire::change::{Change, Event};
+use wire::command::{Actor, Answer, Command, Query, Refusal, View};
+use wire::{ClientMsgId, ConversationId, ConversationKind, Epoch, ErrorCode, Position, RegionId, UserId};
+
+use super::batch::{Owed, Pending};
+use super::entries::{Entry, Held, Lookup, Place};
+use super::reads::{LINES_MAX, Read, Reads};
+use crate::feed::{Feed, replay};
+use crate::intake::outbox::Outbox;
+use crate::intake::{Ask, Input};
+use crate::tasks::Tasks;
+
+/// Lookups of sends in the store that are under way at once; the others are asked when it is their turn.
+const LOOKUPS_AT_ONCE: usize = 1_024;
+/// Pause before a read of the store is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Something read from the store for a request that waits for it.
+pub(super) enum Fetched {
+    /// A conversation.
+    Conversation { id: ConversationId, rows: Result<Option<LoadedConversation>, StoreError> },
+    /// What a send became.
+    Lookup { id: ConversationId, ticket: u64, projected_then: u64, seen: Result<Option<Seen>, StoreError> },
+}
+
+pub(super) type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
+
+/// What requests are worked with.
+pub(super) struct Work {
+    pub(super) region: RegionId,
+    pub(super) epoch: Epoch,
+    pub(super) starts: Starts,
+    /// The wall clock, milliseconds since 1970, read once a turn.
+    pub(super) now_ms: u64,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) tasks: Tasks,
+    pub(super) pending: Pending,
+    pub(super) feed: Feed,
+    pub(super) reads: Reads,
+    pub(super) replays: mpsc::UnboundedSender<replay::Done>,
+    /// Under way.
+    pub(super) fetches: FuturesUnordered<Fetch>,
+    /// Lookups among them.
+    pub(super) lookups: usize,
+}
+
+impl Work {
+    /// Does what is asked, or hands it back when it has to wait: for a lookup, for a turn to be committed, for the
+    /// projector.
+    pub(super) fn attempt(&mut self, entry: &mut Entry, held: Held) -> Result<(), Held> {
+        let Held { input: Input { from, ask }, lookup } = held;
+        match ask {
+            Ask::Command { rid, .. } if matches!(lookup, Lookup::Failed) => {
+                from.reply(rid, Err(Refusal::new(ErrorCode::Internal, "what was sent before cannot be read")));
+            }
+            Ask::Command { rid, actor, conversation, command } => {
+                let seen = match settled(entry, &actor, &command, lookup) {
+                    Ok(seen) => seen,
+                    Err(lookup) => {
+                        let ask = Ask::Command { rid, actor, conversation, command };
+                        return Err(Held { input: Input { from, ask }, lookup });
+                    }
+                };
+                self.decide(entry, from, rid, &actor, command, seen.as_ref());
+            }
+            // Who may read, and what is shown of who is in, must be committed.
+            ask @ (Ask::Query { .. } | Ask::Watch { .. }) if entry.turns_uncommitted > 0 => {
+                return Err(Held { input: Input { from, ask }, lookup });
+            }
+            Ask::Query { rid, actor, conversation, query } => {
+                self.query(entry, from, rid, actor, conversation, query);
+            }
+            Ask::Watch { rid, conversation, after_ver, users } => {
+                self.watch(entry, from, rid, conversation, after_ver, &users);
+            }
+            Ask::Unwatch { conversation } => self.feed.unwatch(&from, &conversation),
+            Ask::Attach | Ask::Detach => {}
+        }
+        Ok(())
+    }
+
+    fn decide(
+        &mut self,
+        entry: &mut Entry,
+        to: Arc<Outbox>,
+        rid: u64,
+        actor: &Actor,
+        command: Command,
+        seen: Option<&Seen>,
+    ) {
+        let decision = entry.conversation.decide(self.now_ms, self.epoch, actor, command, seen);
+        let outcome = match decision {
+            Decision::Commit(changes) => Ok(self.apply(entry, changes)),
+            Decision::Already(decided) => Ok(entry.conversation.answer(decided, self.region)),
+            Decision::Refuse(refusal) => Err(refusal),
+        };
+        // Also what changed nothing was decided on top of what is not acknowledged, and waits for that.
+        self.pending.owe(entry.touched, Owed { to, rid, outcome });
+    }
+
+    /// Puts the changes into the open frame and returns the answer.
+    fn apply(&mut self, entry: &mut Entry, changes: Vec<Change>) -> Answer {
+        let slot = self.pending.make_room(&changes);
+        let decided = changes.last().map_or(Decided::Noted, Decided::of);
+        let at = Position { epoch: self.epoch, slot };
+        for change in changes {
+            entry.conversation.apply(&change, at).expect("a change follows on the state it was decided on");
+            entry.note_applied(&change, slot);
+            let view = shows_view(&change).then(|| Box::new(entry.conversation.view(self.region, None)));
+            self.pending.push(change, view);
+        }
+        entry.conversation.answer(decided, self.region)
+    }
+
+    fn query(
+        &mut self,
+        entry: &Entry,
+        to: Arc<Outbox>,
+        rid: u64,
+        actor: Option<Actor>,
+        conversation: ConversationId,
+        query: Query,
+    ) {
+        if let Err(refusal) = readable(&entry.conversation, actor.as_ref()) {
+            return to.reply(rid, Err(refusal));
+        }
+        let (head_seq, head_ver) = (entry.committed_seq, entry.committed_ver);
+        let read = match query {
+            Query::View { members_after } => {
+                let view = Box::new(self.view(entry, members_after.as_ref()));
+                return to.reply(rid, Ok(Answer::View { view, created: false }));
+            }
+            Query::History { before, after, limit } => {
+                Read::History { conversation, before, after, limit, head_seq, head_ver }
+            }
+            Query::Changes { after_ver, limit } => {
+                let view = self.view_after(entry, after_ver);
+                Read::Changes { conversation, after_ver, limit, head_ver, view }
+            }
+            Query::Inbox { after, limit } => {
+                let Some(actor) = actor else {
+                    let refusal = Refusal::new(ErrorCode::BadRequest, "an inbox is read by its user only");
+                    return to.reply(rid, Err(refusal));
+                };
+                let page = if limit == 0 { LINES_MAX } else { usize::from(limit).min(LINES_MAX) };
+                let (lines, more) = entry.conversation.inbox(after.as_ref(), page);
+                let next = lines.last().filter(|_| more).map(|line| line.conversation);
+                if limit == 0 {
+                    return to.reply(rid, Ok(Answer::Inbox { lines, next, head_ver }));
+                }
+                Read::Heads { user: actor.user, lines, next, head_ver }
+            }
+        };
+        if let Some(fetch) = self.reads.fetch(to, rid, read, self.pending.committed()) {
+            self.tasks.spawn("read", fetch);
+        }
+    }
+
+    fn watch(
+        &mut self,
+        entry: &Entry,
+        to: Arc<Outbox>,
+        rid: u64,
+        conversation: ConversationId,
+        after_ver: Option<u64>,
+        users: &[UserId],
+    ) {
+        let members = entry.conversation.members();
+        let members = users.iter().filter(|user| members.contains_key(*user)).cloned().collect();
+        let (head_seq, head_ver) = (entry.committed_seq, entry.committed_ver);
+        // Before the first delivery, so that the edge knows where it starts.
+        to.reply(rid, Ok(Answer::Watching { head_ver, head_seq, members }));
+        match after_ver {
+            None if self.feed.is_watching(&to, &conversation) => {}
+            Some(after_ver) if after_ver < head_ver => {
+                let Some(generation) = self.feed.watch(&to, conversation, head_ver, true) else { return };
+                let view = self.view_after(entry, after_ver);
+                let past = replay::Replay { to, conversation, generation, after_ver, up_to_ver: head_ver, view };
+                self.replay(past);
+            }
+            _ => {
+                self.feed.watch(&to, conversation, head_ver, false);
+            }
+        }
+    }
+
+    fn replay(&self, past: replay::Replay) {
+        let (store, reading) = (self.store.clone(), self.reads.reading.clone());
+        let replay = replay::run(store, reading, self.reads.projected.clone(), self.pending.committed(), past);
+        let replays = self.replays.clone();
+        self.tasks.spawn("replay", async move {
+            // Gone only with the term.
+            let _ = replays.send(replay.await);
+        });
+    }
+
+    /// The view with committed heads. Members are settled when this is called.
+    fn view(&self, entry: &Entry, members_after: Option<&UserId>) -> View {
+        let (head_seq, head_ver) = (entry.committed_seq, entry.committed_ver);
+        View { head_seq, head_ver, ..entry.conversation.view(self.region, members_after) }
+    }
+
+    /// The view, if there may be a change of members after this `ver`.
+    fn view_after(&self, entry: &Entry, after_ver: u64) -> Option<Box<View>> {
+        let shown = entry.last_turn_ver > after_ver && entry.conversation.id().kind != ConversationKind::User;
+        shown.then(|| Box::new(self.view(entry, None)))
+    }
+
+    /// Reads a conversation from the projections.
+    pub(super) fn load(&self, id: ConversationId) {
+        let store = self.store.clone();
+        self.fetches.push(Box::pin(async move {
+            let rows = until_answered(|| store.conversation(id)).await;
+            Fetched::Conversation { id, rows }
+        }));
+    }
+
+    /// Asks the store about the send with this ticket, if its turn will need it and the answer will hold.
+    pub(super) fn look_up(&mut self, id: ConversationId, place: &mut Place, ticket: u64) {
+        let Some(entry) = &place.entry else { return };
+        let (projected, ripe) = (entry.projected, entry.covers_since(entry.projected));
+        let index = usize::try_from(ticket - place.gone).unwrap_or(usize::MAX);
+        let Some(held) = place.waiting.get_mut(index) else { return };
+        let Ask::Command { actor, command, .. } = &held.input.ask else { return };
+        let Command::Send(draft) = command else { return };
+        if !ripe
+            || self.lookups >= LOOKUPS_AT_ONCE
+            || !matches!(held.lookup, Lookup::Unasked)
+            || !entry.conversation.needs_dedupe_lookup(actor, command)
+        {
+            return;
+        }
+        let (sender, client_msg_id) = (actor.user.clone(), draft.client_msg_id.clone());
+        held.lookup = Lookup::Asked;
+        self.lookups += 1;
+        self.fetches.push(lookup(self.store.clone(), id, ticket, projected, sender, client_msg_id));
+    }
+}
+
+fn lookup(
+    store: Arc<dyn Store>,
+    id: ConversationId,
+    ticket: u64,
+    projected_then: u64,
+    sender: UserId,
+    client_msg_id: ClientMsgId,
+) -> Fetch {
+    Box::pin(async move {
+        let seen = until_answered(|| store.dedupe(id, &sender, &client_msg_id)).await;
+        Fetched::Lookup { id, ticket, projected_then, seen }
+    })
+}
+
+/// Tries until the store answers, or says that it never will.
+async fn until_answered<T, F: Future<Output = Result<T, StoreError>>>(
+    mut read: impl FnMut() -> F,
+) -> Result<T, StoreError> {
+    loop {
+        match read().await {
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Unknown | StoreError::Closed)) => {
+                tracing::debug!(%error, "a read failed, trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+/// What the store remembers of a send, if it was asked and its answer still holds; nothing when it need not be asked.
+fn settled(entry: &Entry, actor: &Actor, command: &Command, lookup: Lookup) -> Result<Option<Seen>, Lookup> {
+    if !entry.conversation.needs_dedupe_lookup(actor, command) {
+        return Ok(None);
+    }
+    match lookup {
+        Lookup::Known { seen, projected_then } if entry.covers_since(projected_then) => Ok(seen),
+        Lookup::Known { .. } | Lookup::Unasked => Err(Lookup::Unasked),
+        waits @ (Lookup::Asked | Lookup::Failed) => Err(waits),
+    }
+}
+
+fn readable(conversation: &Conversation, actor: Option<&Actor>) -> Result<(), Refusal> {
+    match actor {
+        Some(actor) => conversation.readable_by(&actor.tenant, &actor.user),
+        None if conversation.facts().is_none() && conversation.id().kind != ConversationKind::User => {
+            Err(Refusal::new(ErrorCode::NotFound, "no such conversation"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn shows_view(change: &Change) -> bool {
+    matches!(change.event, Event::Created(_) | Event::MembersChanged(_))
+        && change.conversation.kind != ConversationKind::User
+}

@@ -1,0 +1,119 @@
+//! Drives a takeover over the store, to a term that may be served: claims, fences, reads, rewrites and seals as
+//! [`Takeover`] says, then projects the tail, so that everything before the term stands in the projections.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use conversation::log::{LogFrame, LogFrameError, LogRow};
+use conversation::projection;
+use conversation::shard::{Do, Done, Lost, Nonce, Takeover, Term};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use store::{Mark, Store, StoreError};
+use wire::{NodeId, ShardId};
+
+/// Rows rewritten or projected at once.
+const ROWS_AT_ONCE: usize = 64;
+/// Pause after an operation whose outcome is not known.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Why there is no term.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClaimError {
+    /// Another has it, or the log is damaged.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// A row of the tail cannot be read by this version.
+    #[error("the tail of the log cannot be read: {0}")]
+    Tail(#[from] LogFrameError),
+}
+
+/// Claims the shard for `me`. Tries as long as the store does not answer; drop it to give up, and the shard is then as
+/// after a crash in the middle.
+///
+/// # Errors
+/// When the claim came to nothing.
+pub(crate) async fn claim(store: &Arc<dyn Store>, shard: ShardId, me: &NodeId) -> Result<Term, ClaimError> {
+    let mut takeover = Takeover::new(Nonce(rand::random()));
+    let began = Instant::now();
+    let mut last = began;
+    while let Some(todo) = takeover.next() {
+        let step = name(&todo);
+        let done = match perform(store, shard, me, todo).await {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::debug!(%error, step, "takeover: outcome unknown");
+                tokio::time::sleep(RETRY).await;
+                Done::Unknown
+            }
+        };
+        takeover.on(done)?;
+        let now = Instant::now();
+        metrics::histogram!("hearth_takeover_step_seconds", "step" => step).record(now - last);
+        last = now;
+    }
+    let term = takeover.finished().ok_or(Lost::Misled)?;
+    project_tail(store, shard, &term).await?;
+    metrics::histogram!("hearth_takeover_step_seconds", "step" => "project").record(last.elapsed());
+    metrics::histogram!("hearth_takeover_seconds").record(began.elapsed());
+    tracing::info!(
+        epoch = term.epoch.0,
+        start = term.start.0,
+        tail = term.tail.len(),
+        took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "took the shard"
+    );
+    Ok(term)
+}
+
+fn name(todo: &Do) -> &'static str {
+    match todo {
+        Do::ReadLease => "read_lease",
+        Do::Claim { .. } => "claim",
+        Do::WriteFence { .. } => "fence",
+        Do::ReadMarks => "marks",
+        Do::ReadTail { .. } => "tail",
+        Do::Rewrite { .. } => "rewrite",
+        Do::Seal { .. } => "seal",
+    }
+}
+
+async fn perform(store: &Arc<dyn Store>, shard: ShardId, me: &NodeId, todo: Do) -> Result<Done, StoreError> {
+    Ok(match todo {
+        Do::ReadLease => Done::Lease(store.lease(shard).await?),
+        Do::Claim { observed, nonce } => Done::Cas(store.claim(shard, observed, me, nonce).await?),
+        Do::WriteFence { epoch } => {
+            store.write_fence(shard, epoch).await?;
+            Done::Fenced
+        }
+        Do::ReadMarks => {
+            let (checkpoint, committed) =
+                tokio::try_join!(store.mark(shard, &Mark::Checkpoint), store.mark(shard, &Mark::Committed))?;
+            Done::Marks { checkpoint, committed }
+        }
+        Do::ReadTail { from, limit } => Done::Tail(store.read_log(shard, from, limit).await?),
+        Do::Rewrite { rows } => {
+            rewrite(store, shard, rows).await?;
+            Done::Rewritten
+        }
+        Do::Seal { epoch, nonce, start } => Done::Cas(store.seal(shard, epoch, nonce, start).await?),
+    })
+}
+
+async fn rewrite(store: &Arc<dyn Store>, shard: ShardId, rows: Vec<LogRow>) -> Result<(), StoreError> {
+    let writes = rows.into_iter().map(|row| store.append(shard, row.at, row.frame));
+    stream::iter(writes).buffer_unordered(ROWS_AT_ONCE).try_collect().await
+}
+
+/// In any order: each row is stamped with its frame's place.
+async fn project_tail(store: &Arc<dyn Store>, shard: ShardId, term: &Term) -> Result<(), LogFrameError> {
+    let frames = term.tail.iter().map(LogFrame::from_row).collect::<Result<Vec<_>, _>>()?;
+    stream::iter(frames)
+        .for_each_concurrent(ROWS_AT_ONCE, |frame| async move {
+            while let Err(error) = store.project(shard, frame.at(), projection::project(&frame)).await {
+                tracing::debug!(%error, "projection of the tail failed, trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+        })
+        .await;
+    Ok(())
+}

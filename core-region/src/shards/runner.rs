@@ -1,0 +1,299 @@
+//! The life of one shard on one core: elsewhere until it should be here, then claimed, served, and handed over or lost;
+//! and again from the start. A restarted core is a new claimant like any other.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conversation::shard::owner::Stopped;
+use conversation::shard::{Lost, Term};
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::Instrument;
+use wire::mesh::StreamEnd;
+use wire::{NodeId, ShardId};
+
+use super::claim::{ClaimError, claim};
+use super::standing::{Standing, TermHandle};
+use super::{Desire, ShardsOptions, handover};
+use crate::backoff::Backoff;
+use crate::log::{Ended, Farewell, ServeOptions, Serving};
+use crate::status::{Progress, Stage};
+
+/// An owner that lives is given this long to hand over before the shard is taken from it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A successor must be wanted for this long before the shard is given to it: gossip flickers.
+const STEADY: Duration = Duration::from_millis(100);
+/// Who was invited is not asked to give back for this long: its inviter may have heard first.
+const GUEST: Duration = Duration::from_secs(5);
+/// A term that lasted this long was not part of a duel.
+const STABLE: Duration = Duration::from_secs(10);
+/// What was decided must be committed and projected within this time when a shard is given up.
+const DRAIN: Duration = Duration::from_secs(10);
+/// For a look at the lease whose answer only helps others to find the owner faster.
+const HINT: Duration = Duration::from_millis(500);
+
+/// What a runner is started with.
+pub(super) struct RunnerOptions {
+    pub(super) shard: ShardId,
+    pub(super) shared: ShardsOptions,
+    pub(super) desire: watch::Receiver<Desire>,
+    pub(super) invitation: mpsc::Receiver<NodeId>,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// See the module.
+pub(super) struct Runner {
+    shard: ShardId,
+    shared: ShardsOptions,
+    desire: watch::Receiver<Desire>,
+    invitation: mpsc::Receiver<NodeId>,
+    standing: watch::Sender<Standing>,
+    progress: Arc<Progress>,
+    backoff: Backoff,
+    /// Until then this core serves although another is wanted.
+    guest_until: Option<Instant>,
+}
+
+/// Why a term was ended from inside.
+enum Why {
+    /// That one should serve.
+    Successor(NodeId),
+    /// The core stops.
+    Stopping,
+}
+
+impl Runner {
+    pub(super) fn new(options: RunnerOptions) -> Self {
+        let RunnerOptions { shard, shared, desire, invitation, standing, progress } = options;
+        let backoff = Backoff::new(Duration::from_millis(100), shared.limits.backoff_max);
+        Self { shard, shared, desire, invitation, standing, progress, backoff, guest_until: None }
+    }
+
+    /// Runs until the core stops.
+    pub(super) async fn run(self) {
+        let span = tracing::info_span!(
+            "shard",
+            region = self.shared.node.region.0,
+            node = %self.shared.node,
+            shard = %self.shard
+        );
+        self.live().instrument(span).await;
+    }
+
+    async fn live(mut self) {
+        let stopping = self.shared.tasks.stopping();
+        loop {
+            let wanted = stopping.run_until_cancelled(self.until_wanted()).await;
+            if wanted.is_none() {
+                return self.elsewhere(None);
+            }
+            self.standing.send_replace(Standing::Claiming);
+            self.progress.stage(Stage::Claiming, None);
+            let taken = tokio::select! {
+                () = stopping.cancelled() => return self.elsewhere(None),
+                taken = Self::take(&self.shared, self.shard, &mut self.invitation) => Some(taken),
+                () = unwanted(&mut self.desire, self.guest_until) => None,
+            };
+            match taken {
+                Some(Ok(term)) => self.serve(term).await,
+                Some(Err(error)) => {
+                    self.elsewhere(self.came_to_nothing(&error));
+                    stopping.run_until_cancelled(self.backoff.pause()).await;
+                }
+                None => tracing::debug!("another is wanted now: claim given up"),
+            }
+        }
+    }
+
+    /// Waits until this core should serve the shard, by its own view or by invitation.
+    async fn until_wanted(&mut self) {
+        loop {
+            let owner = match &*self.desire.borrow_and_update() {
+                Desire::Mine => return,
+                Desire::Unknown => None,
+                Desire::Theirs(owner) => Some(Some(owner.clone())),
+                Desire::Nobodys => Some(None),
+            };
+            if let Some(owner) = owner {
+                self.elsewhere(owner);
+            }
+            tokio::select! {
+                changed = self.desire.changed() => if changed.is_err() { std::future::pending::<()>().await },
+                Some(inviter) = self.invitation.recv() => {
+                    tracing::debug!(%inviter, "invited to take the shard");
+                    self.guest_until = Some(Instant::now() + GUEST);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn elsewhere(&self, owner: Option<NodeId>) {
+        self.progress.stage(Stage::Elsewhere, owner.as_ref());
+        self.standing.send_replace(Standing::Elsewhere { owner });
+    }
+
+    /// Claims, once the present owner has let go or has had its time.
+    async fn take(
+        shared: &ShardsOptions,
+        shard: ShardId,
+        invitation: &mut mpsc::Receiver<NodeId>,
+    ) -> Result<Term, ClaimError> {
+        let began = Instant::now();
+        if let Ok(lease) = shared.store.lease(shard).await
+            && let Some(owner) = lease.owner.filter(|owner| *owner != shared.node)
+        {
+            let mut membership = shared.mesh.membership();
+            tokio::select! {
+                _ = membership.wait_for(|membership| !membership.is_alive(&owner)) => {}
+                () = handover::wait_at_the_door(&shared.mesh, shard, &owner) => {}
+                Some(_) = invitation.recv() => {}
+                () = tokio::time::sleep(PATIENCE) => tracing::info!(%owner, "the owner does not let go: taking the shard"),
+            }
+        }
+        metrics::histogram!("hearth_takeover_step_seconds", "step" => "wait").record(began.elapsed());
+        claim(&shared.store, shard, &shared.node).await
+    }
+
+    /// Logs it; returns who is the owner, if that is why.
+    fn came_to_nothing(&self, error: &ClaimError) -> Option<NodeId> {
+        match error {
+            ClaimError::Lost(Lost::Superseded { epoch, owner }) => {
+                tracing::info!(epoch = epoch.0, ?owner, "another took the shard first");
+                owner.clone()
+            }
+            error => {
+                tracing::error!(%error, "the shard cannot be served");
+                None
+            }
+        }
+    }
+
+    /// Serves the shard for one term.
+    async fn serve(&mut self, term: Term) {
+        let began = Instant::now();
+        let epoch = term.epoch;
+        let (inputs_out, inputs) = mpsc::channel(self.shared.limits.inputs_per_shard);
+        let serving = Serving::begin(self.options(), &term, inputs);
+        drop(term);
+        self.progress.stage(Stage::Serving, Some(&self.shared.node));
+        self.standing.send_replace(Standing::Serving(TermHandle { inputs: inputs_out }));
+        let (why_out, mut why) = oneshot::channel();
+        let progress = self.progress.clone();
+        let node = self.shared.node.clone();
+        let stopping = self.shared.tasks.stopping();
+        let (desire, guest_until) = (&mut self.desire, self.guest_until);
+        let (late_out, late) = oneshot::channel::<()>();
+        let drain = async move {
+            let reason = tokio::select! {
+                successor = successor_wanted(desire, guest_until) => Why::Successor(successor),
+                () = stopping.cancelled() => Why::Stopping,
+            };
+            progress.stage(Stage::HandingOver, Some(&node));
+            // Both ends live as long as this term.
+            let _ = why_out.send(reason);
+            let _ = late_out.send(());
+        };
+        let too_late = async move {
+            if late.await.is_ok() {
+                tokio::time::sleep(DRAIN).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = AssertUnwindSafe(serving.run(drain)).catch_unwind() => ended.ok(),
+            () = too_late => None,
+        };
+        if began.elapsed() > STABLE {
+            self.backoff.reset();
+        }
+        match ended {
+            Some((Ended::Drained, farewell)) => self.hand_over(why.try_recv().ok(), farewell).await,
+            Some((Ended::Fenced(stopped), farewell)) => self.fenced(epoch.0, stopped, farewell).await,
+            None => {
+                // Panicked, or the store did not answer in time: the same as a crash. The streams see the queue close.
+                tracing::error!(epoch = epoch.0, "the term ended without order");
+                self.elsewhere(None);
+                self.backoff.pause().await;
+            }
+        }
+        self.guest_until = None;
+    }
+
+    fn options(&self) -> ServeOptions {
+        ServeOptions {
+            shard: self.shard,
+            node: self.shared.node.clone(),
+            store: self.shared.store.clone(),
+            limits: self.shared.limits.clone(),
+            tasks: self.shared.tasks.clone(),
+            carriers: self.shared.carriers.clone(),
+            progress: self.progress.clone(),
+        }
+    }
+
+    async fn hand_over(&mut self, why: Option<Why>, farewell: Farewell) {
+        let Some(Why::Successor(successor)) = why else {
+            tracing::info!("stopped serving");
+            self.elsewhere(None);
+            return farewell.end(&StreamEnd::Stopping);
+        };
+        // First whoever waits at the door, and the successor itself; then the edges, which go there at once.
+        self.elsewhere(Some(successor.clone()));
+        handover::tell(&self.shared.mesh, self.shard, &successor).await;
+        tracing::info!(%successor, "handed the shard over");
+        farewell.end(&StreamEnd::NotOwner { owner: Some(successor) });
+    }
+
+    async fn fenced(&mut self, epoch: u64, stopped: Stopped, farewell: Farewell) {
+        let lease = tokio::time::timeout(HINT, self.shared.store.lease(self.shard)).await;
+        let owner = lease.ok().and_then(Result::ok).and_then(|lease| lease.owner);
+        let owner = owner.filter(|owner| *owner != self.shared.node);
+        tracing::warn!(epoch, %stopped, ?owner, "zombie: another owns the shard; nothing more is acknowledged");
+        metrics::counter!("hearth_terms_fenced_total").increment(1);
+        self.elsewhere(owner.clone());
+        farewell.end(&StreamEnd::NotOwner { owner });
+        // If the views differ, let the other serve for a while before it is taken back.
+        self.backoff.pause().await;
+    }
+}
+
+/// Resolves when another has been wanted for a while and this core is nobody's guest any more.
+async fn successor_wanted(desire: &mut watch::Receiver<Desire>, guest_until: Option<Instant>) -> NodeId {
+    if let Some(until) = guest_until {
+        // A guest may be asked to leave early only by becoming the owner in its own right.
+        let own = desire.wait_for(|desire| *desire == Desire::Mine);
+        // Gone only with the core.
+        let _ = tokio::time::timeout_at(until, own).await;
+    }
+    loop {
+        let Some(successor) = other_than_me(desire).await else {
+            // Gone only with the core.
+            return std::future::pending().await;
+        };
+        let other = |desire: &Desire| *desire != Desire::Theirs(successor.clone());
+        if tokio::time::timeout(STEADY, desire.wait_for(other)).await.is_err() {
+            return successor;
+        }
+    }
+}
+
+/// Resolves when this core is no longer wanted, unless it was invited.
+async fn unwanted(desire: &mut watch::Receiver<Desire>, guest_until: Option<Instant>) {
+    if let Some(until) = guest_until {
+        tokio::time::sleep_until(until).await;
+    }
+    if desire.wait_for(|desire| *desire != Desire::Mine).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until another is wanted.
+async fn other_than_me(desire: &mut watch::Receiver<Desire>) -> Option<NodeId> {
+    let wanted = desire.wait_for(|desire| matches!(desire, Desire::Theirs(_))).await.ok()?;
+    if let Desire::Theirs(successor) = &*wanted { Some(successor.clone()) } else { None }
+}
