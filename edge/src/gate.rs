@@ -93,10 +93,7 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
     }
     let upgrade = hyper::upgrade::on(&mut request);
     let tasks = shared.tasks.clone();
-    tasks.spawn(async move {
-        let stop = shared.stop.clone();
-        stop.run_until_cancelled(upgraded(shared, claims, upgrade, starting)).await;
-    });
+    tasks.spawn(upgraded(shared, claims, upgrade, starting));
     response
 }
 

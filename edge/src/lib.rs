@@ -119,6 +119,9 @@ impl Edge {
     pub async fn stop(&self, deadline: Duration) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
+        for session in self.shared.sessions.all() {
+            session.outbox.close(drain::GOING_AWAY);
+        }
         if tokio::time::timeout(deadline, self.shared.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.shared.tasks.len(), "tasks of the edge did not end in time");
         }

@@ -10,10 +10,10 @@
 mod job;
 mod runner;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
-use tokio::sync::mpsc;
 use wire::ConversationId;
 
 use super::Session;
@@ -39,20 +39,40 @@ pub(crate) enum Order {
     },
 }
 
-/// Where a session's orders go; empty while nothing is to be done. At most one order a conversation comes from the fan-out,
-/// and a client's are counted among its unanswered requests: so the queue is bounded.
+/// Where a session's orders go. At most one order a conversation comes from the fan-out, and a client's are counted among
+/// its unanswered requests: so the queue is bounded.
 #[derive(Default)]
-pub(crate) struct Slot(Mutex<Option<mpsc::UnboundedSender<Order>>>);
+pub(crate) struct Slot(Mutex<Option<Box<Orders>>>);
+
+/// Orders that wait; there only while a task is there to do them.
+#[derive(Default)]
+struct Orders {
+    queue: VecDeque<Order>,
+    /// The task.
+    waker: Option<Waker>,
+}
 
 impl Slot {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedSender<Order>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Orders>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True, and no orders are taken any more, when none is waiting.
-    fn is_finished(&self, orders: &mpsc::UnboundedReceiver<Order>) -> bool {
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Order> {
         let mut slot = self.lock();
-        let finished = orders.is_empty();
+        let orders = slot.get_or_insert_default();
+        match orders.queue.pop_front() {
+            Some(order) => Poll::Ready(order),
+            None => {
+                orders.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// True when none waits; the next one then starts a new task.
+    fn is_finished(&self) -> bool {
+        let mut slot = self.lock();
+        let finished = slot.as_ref().is_none_or(|orders| orders.queue.is_empty());
         if finished {
             *slot = None;
         }
@@ -63,12 +83,14 @@ impl Slot {
 /// Adds an order, and starts the task when there is none.
 pub(crate) fn order(shared: &Arc<Shared>, session: &Arc<Session>, order: Order) {
     let mut slot = session.catch_up.lock();
-    let orders = slot.get_or_insert_with(|| {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let (shared_of_task, session) = (shared.clone(), session.clone());
-        shared.tasks.spawn(async move { runner::run(shared_of_task, session, receiver).await });
-        sender
-    });
-    // Only a stopping edge has no task that receives.
-    let _ = orders.send(order);
+    let is_new = slot.is_none();
+    let orders = slot.get_or_insert_default();
+    orders.queue.push_back(order);
+    let waker = orders.waker.take();
+    drop(slot);
+    if is_new {
+        shared.tasks.spawn(runner::run(shared.clone(), session.clone()));
+    } else if let Some(waker) = waker {
+        waker.wake();
+    }
 }

@@ -80,7 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
                 return Poll::Ready(gone);
             }
             if let Some(close) = self.session.outbox.closing() {
-                return Poll::Ready(End::Close(close));
+                let cut = self.shared.stop.is_cancelled();
+                return Poll::Ready(if cut { End::Gone } else { End::Close(close) });
             }
             if !self.may_read() {
                 return Poll::Pending;

@@ -23,9 +23,10 @@ pub(super) async fn start(shared: &Arc<Shared>, session: &Arc<Session>) {
     session.outbox.set_settling(true);
     let (guard, mut attached) = mpsc::channel(1);
     let (shared_of_task, session_of_task) = (shared.clone(), session.clone());
-    shared.tasks.spawn(async move { attach(shared_of_task, session_of_task, guard).await });
+    shared.tasks.spawn(attach(shared_of_task, session_of_task, guard));
     // Nothing is ever sent: it ends when the last guard is dropped.
-    if tokio::time::timeout(shared.limits.hello_wait, attached.recv()).await.is_err() {
+    let attached = shared.stop.run_until_cancelled(attached.recv());
+    if tokio::time::timeout(shared.limits.hello_wait, attached).await.is_err() {
         metrics::counter!("hearth_edge_late_attaches_total").increment(1);
         tracing::info!(session = session.number, "hello goes out before all homes have answered");
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wire::client::event::SyncDonePayload;
 use wire::command::{Answer, Delivery, Refusal};
@@ -51,7 +50,7 @@ struct Runner {
 }
 
 /// Runs until there is nothing to do, or the session ends.
-pub(super) async fn run(shared: Arc<Shared>, session: Arc<Session>, mut orders: mpsc::UnboundedReceiver<Order>) {
+pub(super) async fn run(shared: Arc<Shared>, session: Arc<Session>) {
     let mut runner = Runner {
         shared,
         session,
@@ -63,29 +62,18 @@ pub(super) async fn run(shared: Arc<Shared>, session: Arc<Session>, mut orders: 
         next: 0,
         slow_since: None,
     };
-    loop {
-        while let Ok(order) = orders.try_recv() {
-            runner.take(order);
-        }
-        if runner.session.outbox.is_closed() {
+    while !runner.session.outbox.is_closed() && !runner.shared.stop.is_cancelled() {
+        runner.slow_since = runner.slow_since.filter(|_| runner.jobs.values().any(|job| job.slow));
+        if runner.jobs.is_empty() && runner.session.catch_up.is_finished() {
             return;
         }
-        runner.slow_since = runner.slow_since.filter(|_| runner.jobs.values().any(|job| job.slow));
-        if runner.jobs.is_empty() {
-            if runner.session.catch_up.is_finished(&orders) {
-                return;
-            }
-            continue;
-        }
         runner.ask();
+        let session = runner.session.clone();
         tokio::select! {
             Some((conversation, generation, result)) = runner.questions.next(), if !runner.questions.is_empty() => {
                 runner.answered(conversation, generation, result).await;
             }
-            order = orders.recv() => match order {
-                Some(order) => runner.take(order),
-                None => return,
-            },
+            order = std::future::poll_fn(|cx| session.catch_up.poll_next(cx)) => runner.take(order),
             () = tokio::time::sleep(PAUSE), if !runner.paused.is_empty() => runner.look_again(),
         }
     }
