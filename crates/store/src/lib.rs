@@ -6,10 +6,12 @@
 //! | module | what |
 //! |---|---|
 //! | [`contract`] | what every store promises: [`Store`], [`StoreError`] |
+//! | [`conformance`] | the suite that every store passes |
 //! | [`embedded`] | one machine: a fjall database for each region, our own group commit, checks and repair |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod conformance;
 pub mod contract;
 pub mod embedded;
 
