@@ -47,13 +47,7 @@ pub fn fingerprint_of_message(message: &Message) -> u64 {
     fingerprint(&message.body, message.reply_to, message.thread, &message.mentions, message.meta.as_deref())
 }
 
-fn fingerprint(
-    body: &str,
-    reply_to: Option<u64>,
-    thread: Option<u64>,
-    mentions: &[UserId],
-    meta: Option<&str>,
-) -> u64 {
+fn fingerprint(body: &str, reply_to: Option<u64>, thread: Option<u64>, mentions: &[UserId], meta: Option<&str>) -> u64 {
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());

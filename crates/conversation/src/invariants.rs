@@ -169,7 +169,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sent, acked, lost, duplicated, reordered, gaps, findings } = self;
-        write!(f, "{sent} sent, {acked} acked: {lost} lost, {duplicated} duplicated, {reordered} reordered, {gaps} gaps")?;
+        write!(
+            f,
+            "{sent} sent, {acked} acked: {lost} lost, {duplicated} duplicated, {reordered} reordered, {gaps} gaps"
+        )?;
         for (conversation, finding) in findings {
             write!(f, "\n  {conversation}: {finding:?}")?;
         }

@@ -177,7 +177,8 @@ pub struct ReadCursorRow {
 /// The rows of a frame.
 #[must_use]
 pub fn project(frame: &LogFrame) -> Vec<Row> {
-    let mut rows = Rows { at: frame.at(), rows: Vec::with_capacity(4 * frame.changes.len() + 4), index: HashMap::new() };
+    let mut rows =
+        Rows { at: frame.at(), rows: Vec::with_capacity(4 * frame.changes.len() + 4), index: HashMap::new() };
     for change in &frame.changes {
         rows.change(change);
     }

@@ -119,12 +119,9 @@ impl Outcome {
     #[must_use]
     pub fn of(change: &Change) -> Self {
         match &change.event {
-            Event::Message(message) => Self::Ack(Ack {
-                seq: message.seq,
-                epoch: change.epoch,
-                ts_ms: change.ts_ms,
-                duplicate: false,
-            }),
+            Event::Message(message) => {
+                Self::Ack(Ack { seq: message.seq, epoch: change.epoch, ts_ms: change.ts_ms, duplicate: false })
+            }
             Event::Created(_) => Self::View { created: true },
             Event::MembersChanged(_) => Self::View { created: false },
             _ => Self::Noted,
@@ -171,8 +168,7 @@ impl Conversation {
             (row.user, Member { role, joined_seq: row.joined_seq })
         });
         let joins = rows.inbox.into_iter().map(|row| {
-            let join =
-                Join { at_ver: row.at_ver, joined: !row.left, name: row.name, joined_seq: row.joined_seq };
+            let join = Join { at_ver: row.at_ver, joined: !row.left, name: row.name, joined_seq: row.joined_seq };
             (row.conversation, join)
         });
         let head_seq = rows.last_message.map_or(0, |last| last.seq);
@@ -229,8 +225,7 @@ impl Conversation {
     }
 
     fn apply_created(&mut self, created: &Created) {
-        self.facts =
-            Some(Facts { tenant: created.tenant.clone(), name: created.name.clone(), by: created.by.clone() });
+        self.facts = Some(Facts { tenant: created.tenant.clone(), name: created.name.clone(), by: created.by.clone() });
         let members = created.members.iter().map(|(user, role)| (user.clone(), Member { role: *role, joined_seq: 1 }));
         self.members = members.collect();
     }

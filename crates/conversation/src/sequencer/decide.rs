@@ -26,14 +26,7 @@ impl Conversation {
     /// (sender, `client_msg_id`), given when [`Conversation::needs_dedupe_lookup`] and only if the place it names counts
     /// ([`Seen::at`]).
     #[must_use]
-    pub fn decide(
-        &self,
-        now_ms: u64,
-        epoch: Epoch,
-        actor: &Actor,
-        command: Command,
-        seen: Option<&Seen>,
-    ) -> Decision {
+    pub fn decide(&self, now_ms: u64, epoch: Epoch, actor: &Actor, command: Command, seen: Option<&Seen>) -> Decision {
         let decided = match command {
             Command::Send(draft) => self.decide_send(now_ms, actor, draft, seen),
             Command::CreateGroup { name, members } => self.decide_group(actor, name, members),
@@ -208,7 +201,7 @@ enum Decided {
     Already(Outcome),
 }
 
-#[allow(clippy::large_enum_variant, reason = "lives for one call")]
+#[expect(clippy::large_enum_variant, reason = "lives for one call")]
 enum Events {
     One(Event),
     Two(Event, Event),

@@ -123,3 +123,54 @@ impl FromIterator<(Epoch, Slot)> for Starts {
         Self(starts.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn starts(of: &[(u64, u64)]) -> Starts {
+        of.iter().map(|&(epoch, start)| (Epoch(epoch), Slot(start))).collect()
+    }
+
+    fn at(epoch: u64, slot: u64) -> Position {
+        Position { epoch: Epoch(epoch), slot: Slot(slot) }
+    }
+
+    #[test]
+    fn a_slot_belongs_to_the_newest_epoch_that_had_started_there() {
+        let starts = starts(&[(1, 0), (3, 5), (4, 5), (6, 9)]);
+        let owners = [(0, 1), (4, 1), (5, 4), (8, 4), (9, 6), (1_000, 6)];
+        for (slot, epoch) in owners {
+            assert_eq!(starts.owner_of(Slot(slot)), Some(Epoch(epoch)), "slot {slot}");
+        }
+        assert!(!starts.owns(at(3, 5)), "an epoch that wrote nothing owns nothing");
+        assert!(!starts.owns(at(2, 1)), "an epoch that never sealed owns nothing");
+        assert_eq!(Starts::default().owner_of(Slot(0)), None);
+    }
+
+    #[test]
+    fn after_a_fork_the_successor_owns_what_it_cut_off() {
+        let starts = starts(&[(1, 0), (2, 10), (3, 4)]);
+        assert!(starts.owns(at(1, 3)) && starts.owns(at(3, 4)) && starts.owns(at(3, 12)));
+        assert!(!starts.owns(at(2, 12)) && !starts.owns(at(1, 4)));
+        assert_eq!(starts.bound(at(2, 15)), Slot(4), "what epoch 2 said holds up to the cut");
+        assert_eq!(starts.bound(at(2, 3)), Slot(3));
+        assert_eq!(starts.bound(at(3, 15)), Slot(15));
+    }
+
+    #[test]
+    fn a_claim_and_a_seal_are_conditional() {
+        let node: NodeId = "r1/core/1".parse().unwrap();
+        let lease = Lease::default();
+        let claimed = lease.claimed(Epoch(0), &node, Nonce(7)).unwrap();
+        assert_eq!((claimed.epoch, claimed.nonce, claimed.sealed), (Epoch(1), Nonce(7), false));
+        assert_eq!(claimed.claimed(Epoch(0), &node, Nonce(8)), None, "another came first");
+        assert_eq!(claimed.sealed_at(Epoch(1), Nonce(8), Slot(0)), None, "not his claim");
+        let sealed = claimed.sealed_at(Epoch(1), Nonce(7), Slot(0)).unwrap();
+        assert_eq!(sealed.starts.get(Epoch(1)), Some(Slot(0)));
+        assert_eq!(sealed.sealed_at(Epoch(1), Nonce(7), Slot(5)), None, "a term starts once");
+        let next = sealed.claimed(Epoch(1), &node, Nonce(9)).unwrap();
+        assert_eq!(next.sealed_at(Epoch(1), Nonce(7), Slot(0)), None, "a newer claim is there");
+        assert!(!next.sealed && next.starts == sealed.starts);
+    }
+}

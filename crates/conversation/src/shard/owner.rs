@@ -203,3 +203,137 @@ impl Owner {
         self.stopped.map_or(Ok(()), Err)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::{Nonce, Starts};
+
+    fn owner(start: u64) -> Owner {
+        let starts = Starts::from_iter([(Epoch(3), Slot(start))]);
+        Owner::new(&Term {
+            epoch: Epoch(3),
+            nonce: Nonce(1),
+            start: Slot(start),
+            starts,
+            checkpoint: Slot(0),
+            tail: vec![],
+        })
+    }
+
+    fn append(owner: &mut Owner, frame: &'static str) -> Slot {
+        owner.append(Bytes::from_static(frame.as_bytes())).unwrap().at.slot
+    }
+
+    fn durable(owner: &mut Owner, slot: Slot) {
+        assert_eq!(owner.on_append(slot, Appended::Durable), Ok(None));
+    }
+
+    #[test]
+    fn frames_take_consecutive_slots_from_the_start_of_the_term() {
+        let mut owner = owner(7);
+        assert_eq!(owner.next_slot(), Slot(7));
+        let row = owner.append(Bytes::from_static(b"a")).unwrap();
+        assert_eq!(row.at, Position { epoch: Epoch(3), slot: Slot(7) });
+        assert_eq!(append(&mut owner, "b"), Slot(8));
+        assert_eq!(owner.next_slot(), Slot(9));
+        assert_eq!(owner.in_flight(), 2);
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_without_a_fence_read_started_after_it_was_durable() {
+        let mut owner = owner(0);
+        let first = append(&mut owner, "a");
+        assert_eq!(owner.start_fence_read(), None, "nothing is durable");
+        durable(&mut owner, first);
+        let read = owner.start_fence_read().unwrap();
+        let second = append(&mut owner, "b");
+        durable(&mut owner, second);
+        assert_eq!(owner.on_fence(read, Some(Epoch(3))), Ok(0..1), "the second was durable only after the read started");
+        let read = owner.start_fence_read().unwrap();
+        assert_eq!(owner.on_fence(read, Some(Epoch(2))), Ok(1..2));
+        assert_eq!(owner.committed(), Position { epoch: Epoch(3), slot: Slot(2) });
+        assert_eq!(owner.start_fence_read(), None, "nothing is left to cover");
+    }
+
+    #[test]
+    fn a_hole_holds_back_what_is_behind_it() {
+        let mut owner = owner(0);
+        for frame in ["a", "b", "c"] {
+            append(&mut owner, frame);
+        }
+        durable(&mut owner, Slot(1));
+        durable(&mut owner, Slot(2));
+        assert_eq!(owner.start_fence_read(), None);
+        durable(&mut owner, Slot(0));
+        let read = owner.start_fence_read().unwrap();
+        assert_eq!(owner.on_fence(read, Some(Epoch(3))), Ok(0..3), "one read covers them all");
+    }
+
+    #[test]
+    fn several_fence_reads_may_be_under_way_and_end_in_any_order() {
+        let mut owner = owner(0);
+        let first = append(&mut owner, "a");
+        let second = append(&mut owner, "b");
+        durable(&mut owner, first);
+        let early = owner.start_fence_read().unwrap();
+        assert_eq!(owner.start_fence_read(), None, "one is under way that covers as much");
+        durable(&mut owner, second);
+        let late = owner.start_fence_read().unwrap();
+        assert_eq!(owner.on_fence(late, Some(Epoch(3))), Ok(0..2));
+        assert_eq!(owner.on_fence(early, Some(Epoch(3))), Ok(2..2), "each slot is acknowledged once");
+    }
+
+    #[test]
+    fn a_failed_fence_read_is_started_again() {
+        let mut owner = owner(0);
+        let slot = append(&mut owner, "a");
+        durable(&mut owner, slot);
+        let read = owner.start_fence_read().unwrap();
+        assert_eq!(owner.on_fence(read, None), Ok(0..0));
+        let read = owner.start_fence_read().unwrap();
+        assert_eq!(owner.on_fence(read, Some(Epoch(3))), Ok(0..1));
+    }
+
+    #[test]
+    fn an_unknown_append_is_the_same_frame_in_the_same_slot_again() {
+        let mut owner = owner(0);
+        let row = owner.append(Bytes::from_static(b"a")).unwrap();
+        append(&mut owner, "b");
+        assert_eq!(owner.on_append(row.at.slot, Appended::Unknown), Ok(Some(row.clone())));
+        assert_eq!(owner.on_append(row.at.slot, Appended::Unknown), Ok(Some(row.clone())), "however often");
+        durable(&mut owner, row.at.slot);
+        assert_eq!(owner.on_append(row.at.slot, Appended::Unknown), Ok(None), "an older attempt's end is no news");
+        assert_eq!(owner.on_append(Slot(99), Appended::Durable), Ok(None), "a slot never given out is nothing");
+    }
+
+    #[test]
+    fn a_newer_epoch_in_the_fence_ends_the_term_for_ever() {
+        let mut owner = owner(0);
+        let first = append(&mut owner, "a");
+        let second = append(&mut owner, "b");
+        durable(&mut owner, first);
+        let good = owner.start_fence_read().unwrap();
+        durable(&mut owner, second);
+        let bad = owner.start_fence_read().unwrap();
+        let stopped = Stopped { fence: Some(Epoch(4)) };
+        assert_eq!(owner.on_fence(bad, Some(Epoch(4))), Err(stopped));
+        assert_eq!(owner.on_fence(good, Some(Epoch(3))), Err(stopped), "not even what another read would have allowed");
+        assert_eq!(owner.append(Bytes::new()), Err(stopped));
+        assert_eq!(owner.on_append(first, Appended::Unknown), Err(stopped));
+        assert_eq!(owner.start_fence_read(), None);
+        assert_eq!(owner.committed().slot, Slot(0));
+        owner.stop();
+        assert_eq!(owner.stopped(), Some(stopped), "the first reason stays");
+    }
+
+    #[test]
+    fn an_owner_that_gives_up_acknowledges_nothing_more() {
+        let mut owner = owner(0);
+        let slot = append(&mut owner, "a");
+        durable(&mut owner, slot);
+        let read = owner.start_fence_read().unwrap();
+        owner.stop();
+        assert_eq!(owner.on_fence(read, Some(Epoch(3))), Err(Stopped { fence: None }));
+    }
+}

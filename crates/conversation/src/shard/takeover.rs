@@ -1,9 +1,14 @@
 //! The claimant: from "this shard should be mine" to a term in which it may be served.
 //!
-//! 1. claim the next epoch, conditionally; 2. write the fence and wait for its quorum; 3. **then** read the tail from the
-//! checkpoint, keep contiguous rows of the epochs that own them, stop at the first hole; 4. write every kept row again at
-//! quorum; 5. seal, conditionally: the end of the tail is where this term starts. 6. is the driver's: project the tail,
-//! load heads and dedupe, serve.
+//! 1. Claim the next epoch, conditionally.
+//! 2. Write the fence and wait for its quorum.
+//! 3. **Then** read the tail from the checkpoint; keep contiguous rows of the epochs that own them; stop at the first hole.
+//! 4. Write every kept row again, at quorum.
+//! 5. Seal, conditionally: the end of the tail is where this term starts.
+//! 6. The driver's: project the tail, load heads and dedupe, serve.
+//!
+//! Between 1 and 2 the lease row is read once more: only after the claim can no older epoch seal, so only then are the
+//! starts, by which the tail is judged, final.
 //!
 //! Every step may be done again, so a driver answers any failure with [`Done::Unknown`]: the machine repeats what is
 //! idempotent and settles a conditional write by a serial read and its nonce.
@@ -154,17 +159,34 @@ enum Step {
     /// Nothing known yet.
     Look,
     /// Claiming over this epoch.
-    Claim { observed: Epoch },
+    Claim {
+        observed: Epoch,
+    },
     /// The claim may have been applied: who holds it, and where did older epochs start? Read only now, because until the
     /// claim the epoch before it could still seal and serve.
-    Confirm { observed: Epoch },
+    Confirm {
+        observed: Epoch,
+    },
     Fence(Claimed),
     Marks(Claimed),
-    Tail { claimed: Claimed, tail: Tail, limit: usize },
-    Rewrite { claimed: Claimed, tail: Tail },
-    Seal { claimed: Claimed, tail: Tail },
+    Tail {
+        claimed: Claimed,
+        tail: Tail,
+        limit: usize,
+    },
+    Rewrite {
+        claimed: Claimed,
+        tail: Tail,
+    },
+    Seal {
+        claimed: Claimed,
+        tail: Tail,
+    },
     /// The seal may have been applied.
-    ConfirmSeal { claimed: Claimed, tail: Tail },
+    ConfirmSeal {
+        claimed: Claimed,
+        tail: Tail,
+    },
     Finished(Term),
     Ended(Lost),
 }
@@ -225,9 +247,7 @@ impl Takeover {
             Step::Marks(_) => Do::ReadMarks,
             Step::Tail { tail, limit, .. } => Do::ReadTail { from: tail.end(), limit: *limit },
             Step::Rewrite { tail, .. } => Do::Rewrite { rows: tail.rows.clone() },
-            Step::Seal { claimed, tail } => {
-                Do::Seal { epoch: claimed.epoch, nonce: self.nonce, start: tail.end() }
-            }
+            Step::Seal { claimed, tail } => Do::Seal { epoch: claimed.epoch, nonce: self.nonce, start: tail.end() },
             Step::Finished(_) | Step::Ended(_) => return None,
         })
     }
@@ -352,3 +372,6 @@ impl Takeover {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,8 @@ fn holds(bounds: Bounds) {
 /// Finds a violation, and says how short a trace leads to it.
 fn fails(mutant: Mutant, bounds: Bounds) {
     let outcome = search::search(&world(bounds, Some(mutant)), 20_000_000);
-    let violation = outcome.violation.unwrap_or_else(|| panic!("{mutant:?} was not caught in {} states", outcome.states));
+    let violation =
+        outcome.violation.unwrap_or_else(|| panic!("{mutant:?} was not caught in {} states", outcome.states));
     let (steps, states) = (violation.trace.len(), outcome.states);
     println!("{mutant:?}: caught in {steps} steps ({states} states): {}\n{}", violation.what, told(&violation.trace));
 }

@@ -1,0 +1,218 @@
+use bytes::Bytes;
+
+use super::*;
+
+const MINE: Nonce = Nonce(77);
+
+fn node() -> NodeId {
+    "r1/core/1".parse().unwrap()
+}
+
+fn at(epoch: u64, slot: u64) -> Position {
+    Position { epoch: Epoch(epoch), slot: Slot(slot) }
+}
+
+fn row(epoch: u64, slot: u64) -> LogRow {
+    LogRow { at: at(epoch, slot), frame: Bytes::from(format!("{epoch}/{slot}")) }
+}
+
+/// Epoch 1 from slot 0, epoch 2 from slot 2; both sealed.
+fn lease() -> Lease {
+    let starts = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(2))]);
+    Lease { epoch: Epoch(2), owner: Some(node()), nonce: Nonce(2), sealed: true, starts, ..Lease::default() }
+}
+
+fn claimed() -> Lease {
+    lease().claimed(Epoch(2), &node(), MINE).unwrap()
+}
+
+/// Up to the read of the tail.
+fn at_tail(checkpoint: Option<Position>, committed: Option<Position>) -> Takeover {
+    let mut takeover = Takeover::new(MINE);
+    assert_eq!(takeover.next(), Some(Do::ReadLease));
+    takeover.on(Done::Lease(lease())).unwrap();
+    assert_eq!(takeover.next(), Some(Do::Claim { observed: Epoch(2), nonce: MINE }));
+    takeover.on(Done::Cas(Cas::Applied)).unwrap();
+    assert_eq!(takeover.next(), Some(Do::ReadLease), "the starts are final only now");
+    takeover.on(Done::Lease(claimed())).unwrap();
+    assert_eq!(takeover.next(), Some(Do::WriteFence { epoch: Epoch(3) }));
+    takeover.on(Done::Fenced).unwrap();
+    assert_eq!(takeover.next(), Some(Do::ReadMarks));
+    takeover.on(Done::Marks { checkpoint, committed }).unwrap();
+    takeover
+}
+
+fn at_seal(rows: Vec<LogRow>) -> Takeover {
+    let mut takeover = at_tail(None, None);
+    takeover.on(Done::Tail(rows)).unwrap();
+    if matches!(takeover.next(), Some(Do::Rewrite { .. })) {
+        takeover.on(Done::Rewritten).unwrap();
+    }
+    takeover
+}
+
+#[test]
+fn a_takeover_goes_through_its_steps_in_order() {
+    let mut takeover = at_tail(Some(at(2, 1)), Some(at(2, 3)));
+    assert_eq!(takeover.next(), Some(Do::ReadTail { from: Slot(1), limit: TAIL_PAGE_ROWS }));
+    // Void: epoch 1 at slot 2, epoch 2 at slot 1. A hole at slot 4.
+    let rows = vec![row(1, 1), row(2, 1), row(1, 2), row(2, 2), row(2, 3), row(2, 5)];
+    takeover.on(Done::Tail(rows)).unwrap();
+    let kept = vec![row(1, 1), row(2, 2), row(2, 3)];
+    assert_eq!(takeover.next(), Some(Do::Rewrite { rows: kept.clone() }));
+    takeover.on(Done::Rewritten).unwrap();
+    assert_eq!(takeover.next(), Some(Do::Seal { epoch: Epoch(3), nonce: MINE, start: Slot(4) }));
+    takeover.on(Done::Cas(Cas::Applied)).unwrap();
+    assert_eq!(takeover.next(), None);
+    let term = takeover.finished().unwrap();
+    assert_eq!((term.epoch, term.start, term.checkpoint), (Epoch(3), Slot(4), Slot(1)));
+    assert_eq!(term.tail, kept);
+    assert_eq!(term.starts.get(Epoch(3)), Some(Slot(4)));
+    assert_eq!(term.committed(), at(3, 4));
+}
+
+#[test]
+fn the_first_owner_of_a_shard_finds_nothing_and_starts_at_slot_zero() {
+    let mut takeover = Takeover::over(Epoch(0), MINE);
+    takeover.on(Done::Cas(Cas::Applied)).unwrap();
+    takeover.on(Done::Lease(Lease::default().claimed(Epoch(0), &node(), MINE).unwrap())).unwrap();
+    takeover.on(Done::Fenced).unwrap();
+    takeover.on(Done::Marks { checkpoint: None, committed: None }).unwrap();
+    takeover.on(Done::Tail(vec![])).unwrap();
+    assert_eq!(takeover.next(), Some(Do::Seal { epoch: Epoch(1), nonce: MINE, start: Slot(0) }));
+}
+
+#[test]
+fn a_claim_with_unknown_outcome_is_settled_by_its_nonce() {
+    for first in [Done::Unknown, Done::Cas(Cas::Refused)] {
+        let mut takeover = Takeover::over(Epoch(2), MINE);
+        takeover.on(first.clone()).unwrap();
+        // Not there, or not yet: the same attempt again.
+        takeover.on(Done::Lease(lease())).unwrap();
+        assert_eq!(takeover.next(), Some(Do::Claim { observed: Epoch(2), nonce: MINE }));
+        // The first attempt landed after all, so the second was refused.
+        takeover.on(Done::Cas(Cas::Refused)).unwrap();
+        takeover.on(Done::Lease(claimed())).unwrap();
+        assert_eq!(takeover.epoch(), Some(Epoch(3)));
+
+        let mut takeover = Takeover::over(Epoch(2), MINE);
+        takeover.on(first).unwrap();
+        let theirs = lease().claimed(Epoch(2), &node(), Nonce(5)).unwrap();
+        let lost = Lost::Superseded { epoch: Epoch(3), owner: Some(node()) };
+        assert_eq!(takeover.on(Done::Lease(theirs)), Err(lost));
+        assert_eq!(takeover.next(), None);
+        assert_eq!(takeover.finished(), None);
+    }
+}
+
+#[test]
+fn what_fails_and_may_be_repeated_is_repeated() {
+    let mut takeover = at_tail(None, None);
+    let asked = takeover.next();
+    takeover.on(Done::Unknown).unwrap();
+    assert_eq!(takeover.next(), asked);
+    takeover.on(Done::Tail(vec![row(1, 0), row(1, 1)])).unwrap();
+    let asked = takeover.next();
+    assert!(matches!(asked, Some(Do::Rewrite { .. })));
+    takeover.on(Done::Unknown).unwrap();
+    assert_eq!(takeover.next(), asked);
+}
+
+#[test]
+fn a_seal_with_unknown_outcome_is_settled_by_reading_it() {
+    for first in [Done::Unknown, Done::Cas(Cas::Refused)] {
+        let rows = || vec![row(1, 0), row(1, 1)];
+        let mut takeover = at_seal(rows());
+        takeover.on(first.clone()).unwrap();
+        takeover.on(Done::Lease(claimed())).unwrap();
+        assert!(matches!(takeover.next(), Some(Do::Seal { .. })), "not there: again");
+        takeover.on(first.clone()).unwrap();
+        takeover.on(Done::Lease(claimed().sealed_at(Epoch(3), MINE, Slot(2)).unwrap())).unwrap();
+        assert_eq!(takeover.finished().unwrap().start, Slot(2));
+
+        let mut takeover = at_seal(rows());
+        takeover.on(first).unwrap();
+        let newer = claimed().claimed(Epoch(3), &node(), Nonce(9)).unwrap();
+        assert!(matches!(takeover.on(Done::Lease(newer)), Err(Lost::Superseded { epoch: Epoch(4), .. })));
+    }
+}
+
+#[test]
+fn a_second_takeover_in_the_middle_of_the_first_wins() {
+    let mut first = at_seal(vec![row(1, 0), row(1, 1)]);
+    // Meanwhile: claimed, fenced, read, sealed by another.
+    let theirs = claimed().claimed(Epoch(3), &node(), Nonce(9)).unwrap();
+    let sealed = theirs.sealed_at(Epoch(4), Nonce(9), Slot(2)).unwrap();
+    first.on(Done::Cas(Cas::Refused)).unwrap();
+    let lost = Lost::Superseded { epoch: Epoch(4), owner: Some(node()) };
+    assert_eq!(first.on(Done::Lease(sealed)), Err(lost));
+    first.on(Done::Fenced).unwrap();
+    assert_eq!(first.next(), None, "whatever is answered now changes nothing");
+}
+
+#[test]
+fn a_tail_longer_than_a_page_is_read_page_by_page() {
+    let mut takeover = at_tail(Some(at(2, 2)), None);
+    let page = |slots: std::ops::Range<u64>| slots.map(|slot| row(2, slot)).collect::<Vec<_>>();
+    let full = TAIL_PAGE_ROWS as u64;
+    takeover.on(Done::Tail(page(2..2 + full))).unwrap();
+    assert_eq!(takeover.next(), Some(Do::ReadTail { from: Slot(2 + full), limit: TAIL_PAGE_ROWS }));
+    takeover.on(Done::Tail(page(2 + full..2 + full + 3))).unwrap();
+    let Some(Do::Rewrite { rows }) = takeover.next() else { panic!("{takeover:?}") };
+    assert_eq!(rows.len() as u64, full + 3);
+}
+
+#[test]
+fn a_page_cut_inside_a_slot_is_not_a_hole() {
+    let mut takeover = at_tail(Some(at(2, 2)), None);
+    // More void rows in one slot than a page holds; the one that counts comes after them in no page of this size.
+    let void: Vec<_> = (0..TAIL_PAGE_ROWS as u64).map(|epoch| row(1_000 + epoch, 2)).collect();
+    takeover.on(Done::Tail(void)).unwrap();
+    assert_eq!(takeover.next(), Some(Do::ReadTail { from: Slot(2), limit: 2 * TAIL_PAGE_ROWS }));
+}
+
+#[test]
+fn a_full_page_with_a_hole_in_it_ends_the_tail() {
+    let mut takeover = at_tail(Some(at(2, 2)), None);
+    let rows = std::iter::once(row(2, 2)).chain((4..3 + TAIL_PAGE_ROWS as u64).map(|slot| row(2, slot)));
+    takeover.on(Done::Tail(rows.collect())).unwrap();
+    assert_eq!(takeover.next(), Some(Do::Rewrite { rows: vec![row(2, 2)] }));
+}
+
+#[test]
+fn a_log_that_lost_committed_rows_is_refused() {
+    for (marks, rows, end, committed) in [
+        ((None, Some(at(2, 4))), vec![row(1, 0), row(1, 1), row(2, 2)], 3, 4),
+        // No mark says so, but epoch 2 was sealed there.
+        ((None, None), vec![row(1, 0)], 1, 2),
+        ((Some(at(2, 3)), Some(at(2, 5))), vec![row(2, 4)], 3, 5),
+    ] {
+        let mut takeover = at_tail(marks.0, marks.1);
+        let lost = Lost::LogTruncated { end: Slot(end), committed: Slot(committed) };
+        assert_eq!(takeover.on(Done::Tail(rows)), Err(lost));
+    }
+}
+
+#[test]
+fn a_mark_of_a_lost_term_holds_only_up_to_the_fork() {
+    let starts = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(2))]);
+    assert_eq!(starts.bound(at(1, 9)), Slot(2));
+    // Epoch 1 had acknowledged and projected up to slot 9 in a region that is lost; epoch 2 started at 2 elsewhere.
+    let takeover = at_tail(Some(at(1, 9)), Some(at(1, 9)));
+    assert_eq!(takeover.next(), Some(Do::ReadTail { from: Slot(2), limit: TAIL_PAGE_ROWS }));
+}
+
+#[test]
+fn a_lease_that_went_back_is_refused() {
+    let mut takeover = Takeover::over(Epoch(2), MINE);
+    takeover.on(Done::Cas(Cas::Applied)).unwrap();
+    let lost = Lost::LeaseWentBack { seen: Epoch(2), found: Epoch(0) };
+    assert_eq!(takeover.on(Done::Lease(Lease::default())), Err(lost));
+}
+
+#[test]
+fn an_answer_to_another_question_is_a_defect_and_ends_it() {
+    let mut takeover = Takeover::new(MINE);
+    assert_eq!(takeover.on(Done::Rewritten), Err(Lost::Misled));
+    assert_eq!(takeover.next(), None);
+}
