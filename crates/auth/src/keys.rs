@@ -187,18 +187,18 @@ impl Signer {
         getrandom::fill(&mut seed).map_err(KeyError::Random)?;
         let key = SigningKey::from_bytes(&seed);
         let pem = key.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always has a PEM form");
-        create(path, pem.as_bytes()).map_err(|source| KeyError::Io { path: path.into(), source })?;
+        create(path, &Sha256::digest(key.verifying_key())[..8], pem.as_bytes())
+            .map_err(|source| KeyError::Io { path: path.into(), source })?;
         // Whoever came first has created it.
         Self::load(path)
     }
 }
 
-/// Creates a private file with all of its content at once, unless it exists by now.
-fn create(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+/// Creates a private file with all of its content at once, unless it exists by now. `draft`: bytes that no other draft has.
+fn create(path: &Path, draft: &[u8], content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     private_folder(folder)?;
-    let mut draft: PathBuf = path.into();
-    draft.as_mut_os_string().push(format!(".{}.new", std::process::id()));
+    let draft: PathBuf = folder.join(format!(".new-{}", HEXLOWER.encode(draft)));
     let written = write_private(&draft, content).and_then(|()| match fs::hard_link(&draft, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         linked => linked,

@@ -303,6 +303,3 @@ fn time(claim: &'static str, seconds: f64) -> Result<u64, AuthError> {
     }
     Ok((seconds * 1000.0) as u64)
 }
-
-#[cfg(test)]
-mod tests;
