@@ -8,12 +8,14 @@
 //! | [`contract`] | what every store promises: [`Store`], [`StoreError`] |
 //! | [`conformance`] | the suite that every store passes |
 //! | [`embedded`] | one machine: a fjall database for each region, our own group commit, checks and repair |
+//! | [`simulated`] | in memory, on virtual time, in any weather: for the checker and the simulator |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod conformance;
 pub mod contract;
 pub mod embedded;
+pub mod simulated;
 
 mod cell;
 mod quorum;

@@ -1,0 +1,143 @@
+//! The simulated store: replicas in memory, one for each region, under a sky that can be made as bad as the protocol must
+//! survive: messages delayed, overtaken, lost, far too late; regions cut off from each other; replicas that crash, with or
+//! without what they had not yet synced.
+//!
+//! Everything random comes from the seed and all waiting is tokio's, so under paused time (`start_paused`) a run takes no
+//! time, and the same seed on a current-thread runtime gives the same run.
+//!
+//! A write can be read on a replica as soon as it has arrived and is confirmed when it is synced, as in Scylla: what a crash
+//! takes back may have been seen.
+
+mod network;
+mod replica;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::{RegionId, ZoneId};
+
+use self::network::Network;
+use crate::contract::Store;
+use crate::quorum::{ConditionalWrites, Coordinator};
+
+/// How bad it is out there. Everything is drawn anew for each message.
+#[derive(Clone, Debug)]
+pub struct Weather {
+    /// One way between two regions. Messages overtake each other as their delays will have it.
+    pub delay: Range<Duration>,
+    /// What a sync takes.
+    pub sync: Range<Duration>,
+    /// The share of messages that never arrive, requests and answers alike, 0 to 1.
+    pub lost: f64,
+    /// The share of writes that arrive `late_by` late: long after their sender has given up.
+    pub late: f64,
+    /// See `late`.
+    pub late_by: Range<Duration>,
+    /// After this the sender gives up, and the outcome is unknown.
+    pub patience: Duration,
+}
+
+impl Weather {
+    /// Everything arrives, after 1 to 10 ms.
+    #[must_use]
+    pub fn calm() -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            delay: ms(1)..ms(10),
+            sync: Duration::from_micros(50)..ms(1),
+            lost: 0.0,
+            late: 0.0,
+            late_by: ms(2_500)..ms(20_000),
+            patience: ms(2_000),
+        }
+    }
+
+    /// A tenth of the messages is lost, a tenth of the writes far too late, and any message may take 300 ms.
+    #[must_use]
+    pub fn storm() -> Self {
+        Self { delay: Duration::from_millis(1)..Duration::from_millis(300), lost: 0.1, late: 0.1, ..Self::calm() }
+    }
+}
+
+/// See [`Simulated::new`].
+#[derive(Clone, Debug)]
+pub struct SimulatedOptions {
+    /// Decides everything.
+    pub seed: u64,
+    /// All regions.
+    pub regions: Vec<RegionId>,
+    /// The zones and the regions in which their data may rest.
+    pub zones: Vec<(ZoneId, Vec<RegionId>)>,
+    /// At first.
+    pub weather: Weather,
+}
+
+/// What a crash takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The process: what it had written is still there.
+    Process,
+    /// The machine: of what was not synced, a beginning remains, perhaps nothing.
+    Machine,
+}
+
+/// The replicas and the network between them.
+pub struct Simulated {
+    network: Arc<Network>,
+    conditional: Arc<ConditionalWrites>,
+}
+
+impl Simulated {
+    /// Empty replicas in all regions.
+    #[must_use]
+    pub fn new(options: SimulatedOptions) -> Self {
+        Self { network: Arc::new(Network::new(options)), conditional: Arc::new(ConditionalWrites::new(1)) }
+    }
+
+    /// A region's handle.
+    #[must_use]
+    pub fn store(&self, region: RegionId) -> Arc<dyn Store> {
+        Arc::new(Coordinator {
+            replicas: Arc::clone(&self.network),
+            region,
+            conditional: Arc::clone(&self.conditional),
+        })
+    }
+
+    /// From now on.
+    pub fn set_weather(&self, weather: Weather) {
+        self.network.set_weather(weather);
+    }
+
+    /// No message passes between these two any more, either way, not even those on their way.
+    pub fn cut(&self, a: RegionId, b: RegionId) {
+        self.network.set_cut(a, b, true);
+    }
+
+    /// Messages pass again.
+    pub fn heal(&self, a: RegionId, b: RegionId) {
+        self.network.set_cut(a, b, false);
+    }
+
+    /// The region's replica and its handles stop.
+    pub fn crash(&self, region: RegionId, crash: Crash) {
+        self.network.crash(region, crash);
+    }
+
+    /// They go on, with what the crash left.
+    pub fn restart(&self, region: RegionId) {
+        self.network.restart(region);
+    }
+
+    /// The region's replica takes from all others, through any cut, what it lacks. Returns how many rows that were.
+    pub fn repair(&self, region: RegionId) -> usize {
+        self.network.repair(region)
+    }
+
+    /// Whether these bytes stand in what the region keeps.
+    #[must_use]
+    pub fn holds(&self, region: RegionId, needle: &[u8]) -> bool {
+        self.network.holds(region, needle)
+    }
+}
