@@ -97,3 +97,88 @@ impl Consumer {
         Taken { rows: taken, then }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn at(epoch: u64, slot: u64) -> Position {
+        Position { epoch: Epoch(epoch), slot: Slot(slot) }
+    }
+
+    fn rows(of: &[(u64, u64)]) -> Vec<LogRow> {
+        of.iter().map(|&(epoch, slot)| LogRow { at: at(epoch, slot), frame: Bytes::new() }).collect()
+    }
+
+    fn starts(of: &[(u64, u64)]) -> Starts {
+        of.iter().map(|&(epoch, start)| (Epoch(epoch), Slot(start))).collect()
+    }
+
+    fn places(taken: &Taken<'_>) -> Vec<(u64, u64)> {
+        taken.rows.iter().map(|row| (row.at.epoch.0, row.at.slot.0)).collect()
+    }
+
+    #[test]
+    fn nothing_at_or_past_the_committed_mark_is_taken() {
+        let mut consumer = Consumer::new(None);
+        let rows = rows(&[(1, 0), (1, 1), (1, 2)]);
+        let taken = consumer.take(&rows, true, &starts(&[(1, 0)]), at(1, 2));
+        assert_eq!((places(&taken), taken.then), (vec![(1, 0), (1, 1)], Then::CaughtUp));
+        assert_eq!(consumer.cursor(), at(1, 2));
+        let taken = consumer.take(&rows[2..], true, &starts(&[(1, 0)]), at(1, 3));
+        assert_eq!((places(&taken), taken.then), (vec![(1, 2)], Then::CaughtUp));
+    }
+
+    #[test]
+    fn void_rows_are_passed_over() {
+        let mut consumer = Consumer::new(None);
+        let rows = rows(&[(1, 0), (1, 1), (2, 1), (1, 2), (2, 2)]);
+        let taken = consumer.take(&rows, true, &starts(&[(1, 0), (2, 1)]), at(2, 3));
+        assert_eq!(places(&taken), [(1, 0), (2, 1), (2, 2)]);
+        assert_eq!(taken.then, Then::CaughtUp);
+    }
+
+    #[test]
+    fn a_missing_committed_row_is_a_hole_and_not_the_end() {
+        let starts = starts(&[(1, 0)]);
+        let mut consumer = Consumer::new(None);
+        let gap = rows(&[(1, 0), (1, 2)]);
+        let taken = consumer.take(&gap, false, &starts, at(1, 3));
+        assert_eq!((places(&taken), taken.then), (vec![(1, 0)], Then::Hole(Slot(1))));
+        assert_eq!(consumer.take(&[], true, &starts, at(1, 3)).then, Then::Hole(Slot(1)));
+        let page = rows(&[(1, 1)]);
+        assert_eq!(consumer.take(&page, false, &starts, at(1, 3)).then, Then::ReadOn);
+        assert_eq!(consumer.next_slot(), Slot(2));
+    }
+
+    #[test]
+    fn a_mark_of_an_epoch_not_known_asks_for_the_lease() {
+        let mut consumer = Consumer::new(None);
+        let rows = rows(&[(1, 0)]);
+        let taken = consumer.take(&rows, true, &starts(&[(1, 0)]), at(2, 1));
+        assert_eq!((taken.rows.len(), taken.then), (0, Then::StaleStarts(Epoch(2))));
+        assert_eq!(consumer.take(&rows, true, &starts(&[]), Position::default()).then, Then::CaughtUp);
+    }
+
+    #[test]
+    fn a_cursor_whose_epoch_lost_its_slots_rewinds_to_the_fork() {
+        let mut consumer = Consumer::new(Some(at(2, 9)));
+        let forked = starts(&[(1, 0), (2, 3), (3, 5)]);
+        let old_mark = rows(&[(3, 5)]);
+        // The old mark says up to 9, but in a term that was cut off at 5; nothing of epoch 3 is committed by it.
+        let taken = consumer.take(&old_mark, true, &forked, at(2, 9));
+        assert_eq!((taken.rows.len(), taken.then), (0, Then::CaughtUp));
+        assert_eq!(consumer.cursor(), at(2, 5));
+        let taken = consumer.take(&old_mark, true, &forked, at(3, 6));
+        assert_eq!(places(&taken), [(3, 5)]);
+        assert!(!consumer.rewind(&forked), "once");
+    }
+
+    #[test]
+    fn an_ordinary_takeover_rewinds_nothing() {
+        let mut consumer = Consumer::new(Some(at(1, 4)));
+        assert!(!consumer.rewind(&starts(&[(1, 0), (2, 4), (3, 7)])));
+    }
+}

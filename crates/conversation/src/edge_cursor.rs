@@ -75,3 +75,55 @@ impl<T> EdgeCursor<T> {
         self.asked.then_some(self.last)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_follows_is_delivered_and_what_was_is_dropped() {
+        let mut cursor = EdgeCursor::after(4);
+        assert_eq!(cursor.offer(5, 'a'), Next::Deliver(vec!['a']));
+        assert_eq!(cursor.offer(5, 'a'), Next::Stale);
+        assert_eq!(cursor.offer(2, 'x'), Next::Stale);
+        assert_eq!(cursor.last(), 5);
+    }
+
+    #[test]
+    fn a_hole_is_asked_for_once_and_what_waited_comes_in_order() {
+        let mut cursor = EdgeCursor::after(0);
+        assert_eq!(cursor.offer(3, 'c'), Next::Hole { after_ver: 0, ask: true });
+        assert_eq!(cursor.offer(2, 'b'), Next::Hole { after_ver: 0, ask: false });
+        assert_eq!(cursor.retry(), Some(0), "the question failed");
+        assert_eq!(cursor.offer(1, 'a'), Next::Deliver(vec!['a', 'b', 'c']));
+        assert_eq!(cursor.retry(), None);
+        assert_eq!(cursor.offer(5, 'e'), Next::Hole { after_ver: 3, ask: true });
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut cursor = EdgeCursor::after(0);
+        for ver in 2..10 * HELD_MAX as u64 {
+            cursor.offer(ver, ver);
+        }
+        assert!(cursor.held.len() <= HELD_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn in_whatever_order_they_come_all_are_delivered_once_in_order(
+            arrivals in Just((1..=40u64).flat_map(|ver| [ver, ver]).collect::<Vec<_>>()).prop_shuffle()
+        ) {
+            let mut cursor = EdgeCursor::after(0);
+            let mut delivered = Vec::new();
+            for ver in arrivals {
+                if let Next::Deliver(now) = cursor.offer(ver, ver) {
+                    delivered.extend(now);
+                }
+            }
+            prop_assert_eq!(delivered, (1..=40).collect::<Vec<_>>());
+        }
+    }
+}

@@ -358,3 +358,6 @@ impl History {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,64 @@ pub fn change_bytes(change: &Change) -> usize {
     };
     HEAD + event
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::change::{Event, Left};
+    use wire::{ConversationId, ConversationKind, Durability, RegionId, ShardId, ZoneId};
+
+    use super::*;
+
+    fn frame() -> LogFrame {
+        let shard = ShardId { zone: ZoneId(1), home: RegionId(2), durability: Durability::Region, n: 3 };
+        let conversation = ConversationId { kind: ConversationKind::User, shard, unique: [5; 16] };
+        let change = |ver| Change {
+            conversation,
+            ver,
+            epoch: Epoch(4),
+            ts_ms: 1_000 + ver,
+            event: Event::Left(Left { conversation, at_ver: ver }),
+        };
+        LogFrame { epoch: Epoch(4), slot: Slot(300), ts_ms: 1_002, changes: vec![change(1), change(2)] }
+    }
+
+    #[test]
+    fn a_frame_survives_its_bytes() {
+        let bytes = frame().to_bytes();
+        assert_eq!(LogFrame::from_bytes(&bytes), Ok(frame()));
+        let estimate = FRAME_OVERHEAD_BYTES + frame().changes.iter().map(change_bytes).sum::<usize>();
+        assert!(bytes.len() <= estimate);
+    }
+
+    #[test]
+    fn fields_of_a_later_minor_version_are_skipped() {
+        let mut bytes = frame().to_bytes().to_vec();
+        bytes.extend_from_slice(b"later");
+        assert_eq!(LogFrame::from_bytes(&bytes), Ok(frame()));
+    }
+
+    #[test]
+    fn other_versions_and_cut_frames_are_refused() {
+        let bytes = frame().to_bytes().to_vec();
+        assert_eq!(LogFrame::from_bytes(&[]), Err(LogFrameError::Empty));
+        let newer = [&[2], &bytes[1..]].concat();
+        assert_eq!(LogFrame::from_bytes(&newer), Err(LogFrameError::Version { version: 2 }));
+        for cut in 1..bytes.len() {
+            assert_eq!(LogFrame::from_bytes(&bytes[..cut]), Err(LogFrameError::Malformed), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_frame_in_the_wrong_row_is_refused() {
+        let (at, frame) = (frame().at(), frame().to_bytes());
+        assert!(LogFrame::from_row(&LogRow { at, frame: frame.clone() }).is_ok());
+        let row = Position { slot: Slot(301), ..at };
+        let misplaced = LogFrameError::Misplaced { row, frame: at };
+        assert_eq!(LogFrame::from_row(&LogRow { at: row, frame }), Err(misplaced));
+    }
+
+    #[test]
+    fn the_time_of_frames_never_falls() {
+        assert_eq!((LogFrame::ts_after(10, 7), LogFrame::ts_after(10, 12)), (10, 12));
+    }
+}

@@ -158,3 +158,107 @@ fn contradiction() -> Refusal {
 pub(crate) fn not_a_member() -> Refusal {
     Refusal::new(ErrorCode::NotAMember, "not a member of this conversation")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    fn users(names: &str) -> Vec<UserId> {
+        names.split_whitespace().map(user).collect()
+    }
+
+    /// `ann` owns, `bob` administers, `cat` and `dan` are members.
+    fn group() -> BTreeMap<UserId, Role> {
+        [("ann", Role::Owner), ("bob", Role::Admin), ("cat", Role::Member), ("dan", Role::Member)]
+            .map(|(name, role)| (user(name), role))
+            .into()
+    }
+
+    fn ask(by: &str, add: &str, remove: &str, roles: &[(&str, Role)]) -> Result<Option<MembersChanged>, ErrorCode> {
+        let roles: Vec<_> = roles.iter().map(|&(name, role)| (user(name), role)).collect();
+        let wish = Wish { add: &users(add), remove: &users(remove), roles: &roles };
+        change_members(&group(), |role| *role, &user(by), wish, 9).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn the_table_of_roles_holds() {
+        use Role::{Admin, Member, Owner};
+        let forbidden = |asked: Result<_, ErrorCode>| assert_eq!(asked, Err(ErrorCode::Forbidden));
+        let done = |asked: Result<Option<MembersChanged>, ErrorCode>| assert!(asked.unwrap().is_some());
+        forbidden(ask("cat", "eve", "", &[]));
+        forbidden(ask("cat", "ann", "", &[]));
+        done(ask("bob", "eve", "", &[]));
+        done(ask("ann", "eve", "", &[]));
+
+        forbidden(ask("cat", "", "dan", &[]));
+        done(ask("bob", "", "dan", &[]));
+        forbidden(ask("bob", "", "ann", &[]));
+        done(ask("ann", "", "bob", &[]));
+        done(ask("cat", "", "cat", &[]));
+        done(ask("bob", "", "bob", &[]));
+
+        forbidden(ask("cat", "", "", &[("cat", Admin)]));
+        forbidden(ask("bob", "", "", &[("cat", Admin)]));
+        forbidden(ask("bob", "", "", &[("bob", Owner)]));
+        forbidden(ask("bob", "eve", "", &[("eve", Admin)]));
+        done(ask("bob", "eve", "", &[("eve", Member)]));
+        done(ask("bob", "", "", &[("bob", Member)]));
+        done(ask("ann", "", "", &[("cat", Admin), ("bob", Owner)]));
+        done(ask("ann", "eve", "", &[("eve", Owner)]));
+    }
+
+    #[test]
+    fn who_is_not_in_it_changes_nothing() {
+        assert_eq!(ask("eve", "eve", "", &[]), Err(ErrorCode::NotAMember));
+        assert_eq!(ask("eve", "", "eve", &[]), Err(ErrorCode::NotAMember));
+    }
+
+    #[test]
+    fn only_what_really_changes_is_said_and_sorted() {
+        let changed = ask("ann", "fay eve cat eve", "dan zed", &[("bob", Role::Admin), ("cat", Role::Admin)]);
+        let changed = changed.unwrap().unwrap();
+        assert_eq!(changed.added, [(user("eve"), Role::Member), (user("fay"), Role::Member)]);
+        assert_eq!(changed.removed, users("dan"));
+        assert_eq!(changed.roles, [(user("cat"), Role::Admin)]);
+        assert_eq!((changed.by, changed.head_seq), (user("ann"), 9));
+        assert_eq!(ask("ann", "cat", "zed", &[("bob", Role::Admin)]), Ok(None), "it is so already");
+    }
+
+    #[test]
+    fn while_anyone_is_left_an_owner_is_left() {
+        let bad = Err(ErrorCode::BadRequest);
+        assert_eq!(ask("ann", "", "ann", &[]), bad);
+        assert_eq!(ask("ann", "", "", &[("ann", Role::Member)]), bad);
+        assert!(ask("ann", "", "ann", &[("bob", Role::Owner)]).is_ok());
+        assert!(ask("ann", "", "", &[("ann", Role::Member), ("bob", Role::Owner)]).is_ok());
+        assert!(ask("ann", "eve", "ann", &[("eve", Role::Owner)]).is_ok());
+        assert!(ask("ann", "", "ann bob cat dan", &[]).is_ok(), "nobody is left");
+    }
+
+    #[test]
+    fn contradictions_and_strangers_are_refused() {
+        let bad = Err(ErrorCode::BadRequest);
+        assert_eq!(ask("ann", "", "", &[]), bad);
+        assert_eq!(ask("ann", "eve", "eve", &[]), bad);
+        assert_eq!(ask("ann", "", "bob", &[("bob", Role::Member)]), bad);
+        assert_eq!(ask("ann", "", "", &[("bob", Role::Member), ("bob", Role::Owner)]), bad);
+        assert_eq!(ask("ann", "", "", &[("eve", Role::Admin)]), bad);
+    }
+
+    #[test]
+    fn a_change_and_a_group_have_their_limits() {
+        let many = (0..MEMBERS_PER_CHANGE + 1).map(|n| format!("u{n} ")).collect::<String>();
+        assert_eq!(ask("ann", &many, "", &[]), Err(ErrorCode::TooLarge));
+        let full: BTreeMap<_, _> = (0..GROUP_MEMBERS).map(|n| (user(&format!("u{n}")), Role::Owner)).collect();
+        let add = |add: &str, remove: &str| {
+            let wish = Wish { add: &users(add), remove: &users(remove), roles: &[] };
+            change_members(&full, |role| *role, &user("u0"), wish, 0).map_err(|refusal| refusal.code)
+        };
+        assert_eq!(add("eve", ""), Err(ErrorCode::TooLarge));
+        assert!(add("eve", "u1").is_ok());
+    }
+}

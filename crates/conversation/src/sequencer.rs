@@ -325,3 +325,6 @@ impl Conversation {
 fn not_found() -> Refusal {
     Refusal::new(ErrorCode::NotFound, "no such conversation")
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,7 +249,11 @@ mod tests {
         let read = owner.start_fence_read().unwrap();
         let second = append(&mut owner, "b");
         durable(&mut owner, second);
-        assert_eq!(owner.on_fence(read, Some(Epoch(3))), Ok(0..1), "the second was durable only after the read started");
+        assert_eq!(
+            owner.on_fence(read, Some(Epoch(3))),
+            Ok(0..1),
+            "the second was durable only after the read started"
+        );
         let read = owner.start_fence_read().unwrap();
         assert_eq!(owner.on_fence(read, Some(Epoch(2))), Ok(1..2));
         assert_eq!(owner.committed(), Position { epoch: Epoch(3), slot: Slot(2) });

@@ -1,0 +1,311 @@
+//! What holds for every history of commands: random ones are run as an owner runs them, and then looked at from the log.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+
+use hearth_conversation::log::{FRAME_OVERHEAD_BYTES, LogFrame, change_bytes};
+use hearth_conversation::projection::{Row, project};
+use hearth_conversation::sequencer::{Conversation, Decision, LoadedConversation};
+use proptest::prelude::*;
+use wire::change::{Change, Event, Role};
+use wire::command::{Actor, Command, Draft};
+use wire::{
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId, Slot, TenantId,
+    UserId, ZoneId,
+};
+
+fn conversation(kind: ConversationKind) -> ConversationId {
+    let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 0 };
+    let unique = match kind {
+        ConversationKind::User => ConversationId::user_key(&tenant(), &user(0)),
+        _ => [7; 16],
+    };
+    ConversationId { kind, shard, unique }
+}
+
+fn tenant() -> TenantId {
+    TenantId::new("demo").unwrap()
+}
+
+fn user(n: u8) -> UserId {
+    UserId::new(format!("user-{n}")).unwrap()
+}
+
+fn users() -> impl Strategy<Value = Vec<UserId>> {
+    proptest::collection::vec((0..5u8).prop_map(user), 0..3)
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Member), Just(Role::Admin), Just(Role::Owner)]
+}
+
+fn draft() -> impl Strategy<Value = Draft> {
+    let extras =
+        (proptest::option::of(0..6u64), proptest::option::of(0..6u64), users(), proptest::option::of(".{0,8}"));
+    (0..12u8, 0..2u8, extras).prop_map(|(name, body, (reply_to, thread, mentions, meta))| Draft {
+        client_msg_id: ClientMsgId::new(format!("m{name}")).unwrap(),
+        body: format!("body {body}"),
+        reply_to,
+        thread,
+        mentions,
+        meta,
+    })
+}
+
+/// A command to the group, or (the notes) to the stream of user 0.
+fn command() -> impl Strategy<Value = (u8, Command)> {
+    let change = (users(), users(), proptest::collection::vec(((0..5u8).prop_map(user), role()), 0..2));
+    let about = |n: u8| ConversationId { unique: [n; 16], ..conversation(ConversationKind::Group) };
+    let command = prop_oneof![
+        6 => draft().prop_map(Command::Send),
+        2 => change.prop_map(|(add, remove, roles)| Command::ChangeMembers { add, remove, roles }),
+        1 => users().prop_map(|members| Command::CreateGroup { name: "tea".into(), members }),
+        1 => (0..3u8, 1..9u64).prop_map(move |(n, at_ver)| Command::NoteJoined {
+            conversation: about(n), name: None, joined_seq: at_ver, at_ver,
+        }),
+        1 => (0..3u8, 1..9u64).prop_map(move |(n, at_ver)| Command::NoteLeft { conversation: about(n), at_ver }),
+    ];
+    (0..4u8, command)
+}
+
+/// Both conversations after a history, and its log: frames of up to three commands each, with a takeover now and then.
+struct Run {
+    states: [Conversation; 2],
+    frames: Vec<LogFrame>,
+}
+
+fn run(commands: Vec<(u8, Command)>) -> Run {
+    let create = Command::CreateGroup { name: "tea".into(), members: vec![user(1), user(2)] };
+    let commands = std::iter::once((0, create)).chain(commands);
+    let kinds = [ConversationKind::Group, ConversationKind::User];
+    let mut states = kinds.map(|kind| Conversation::empty(conversation(kind)));
+    let mut frames: Vec<LogFrame> = Vec::new();
+    for (n, (by, command)) in commands.enumerate() {
+        let (epoch, slot) = (Epoch(1 + n as u64 / 7), Slot(n as u64 / 3));
+        let state = match command {
+            Command::NoteJoined { .. } | Command::NoteLeft { .. } => &mut states[1],
+            _ => &mut states[0],
+        };
+        let actor = Actor { tenant: tenant(), user: user(by), device: None };
+        let Decision::Commit(changes) = state.decide(1_000 + n as u64, epoch, &actor, command, None) else { continue };
+        for change in &changes {
+            state.apply(change, Position { epoch, slot }).unwrap();
+        }
+        match frames.last_mut() {
+            Some(frame) if frame.at() == (Position { epoch, slot }) => frame.changes.extend(changes),
+            _ => frames.push(LogFrame { epoch, slot, ts_ms: 1_000 + n as u64, changes }),
+        }
+    }
+    Run { states, frames }
+}
+
+fn replay(state: &mut Conversation, frames: &[LogFrame]) {
+    let id = state.id();
+    for frame in frames {
+        for change in frame.changes.iter().filter(|change| change.conversation == id) {
+            state.apply(change, frame.at()).unwrap();
+        }
+    }
+}
+
+/// What two states that are the same show. (Memory of sends is compared by asking.)
+fn shown(state: &Conversation) -> impl PartialEq + std::fmt::Debug {
+    let view = state.view(RegionId(1), None);
+    (view, state.facts().cloned(), state.joins().clone(), state.last_ts_ms())
+}
+
+/// Last write wins for each key, by stamp.
+#[derive(Default, Clone, PartialEq, Debug)]
+struct Table(HashMap<String, (Position, Row)>);
+
+impl Table {
+    fn write(&mut self, stamp: Position, row: Row) {
+        let key = match &row {
+            Row::Facts(row) => format!("facts {}", row.conversation),
+            Row::Head(row) => format!("head {}", row.conversation),
+            Row::LastMessage(row) => format!("last {}", row.conversation),
+            Row::Member(row) => format!("member {} {}", row.conversation, row.user),
+            Row::Role(row) => format!("role {} {}", row.conversation, row.user),
+            Row::Message(row) => format!("message {} {}", row.conversation, row.seq),
+            Row::Change(row) => format!("change {} {}", row.conversation, row.ver),
+            Row::Dedupe(row) => format!("dedupe {} {} {}", row.conversation, row.sender, row.client_msg_id),
+            Row::Inbox(row) => format!("inbox {} {}", row.stream, row.conversation),
+            Row::ReadCursor(row) => format!("read {} {}", row.conversation, row.user),
+        };
+        let newer = self.0.get(&key).is_none_or(|(there, _)| *there <= stamp);
+        if newer {
+            self.0.insert(key, (stamp, row));
+        }
+    }
+
+    fn project(&mut self, frame: &LogFrame) {
+        for row in project(frame) {
+            self.write(frame.at(), row);
+        }
+    }
+
+    fn load(&self, id: ConversationId) -> LoadedConversation {
+        let mut loaded = LoadedConversation::default();
+        for (_, row) in self.0.values() {
+            match row.clone() {
+                Row::Facts(row) if row.conversation == id => loaded.facts = Some(row),
+                Row::Head(row) if row.conversation == id => loaded.head = Some(row),
+                Row::LastMessage(row) if row.conversation == id => loaded.last_message = Some(row),
+                Row::Member(row) if row.conversation == id => loaded.members.push(row),
+                Row::Role(row) if row.conversation == id => loaded.roles.push(row),
+                Row::Inbox(row) if row.stream == id => loaded.inbox.push(row),
+                _ => {}
+            }
+        }
+        loaded
+    }
+}
+
+fn history() -> impl Strategy<Value = Vec<(u8, Command)>> {
+    proptest::collection::vec(command(), 0..60)
+}
+
+proptest! {
+    #[test]
+    fn numbers_are_dense_and_no_send_counts_twice(commands in history()) {
+        let run = run(commands);
+        let mut sends = HashMap::new();
+        for state in &run.states {
+            let changes = run.frames.iter().flat_map(|f| &f.changes).filter(|c| c.conversation == state.id());
+            let (mut ver, mut seq, mut epoch) = (0, 0, Epoch(0));
+            for change in changes {
+                ver += 1;
+                prop_assert_eq!(change.ver, ver);
+                prop_assert!(change.epoch >= epoch);
+                epoch = change.epoch;
+                prop_assert_eq!(ver == 1, matches!(change.event, Event::Created(_)));
+                if let Event::Message(message) = &change.event {
+                    seq += 1;
+                    prop_assert_eq!(message.seq, seq);
+                    let name = (message.sender.clone(), message.client_msg_id.clone());
+                    prop_assert_eq!(sends.insert(name, seq), None);
+                }
+            }
+            prop_assert_eq!((state.head_ver(), state.head_seq()), (ver, seq));
+        }
+        let members = run.states[0].members();
+        prop_assert!(members.is_empty() || members.values().any(|member| member.role == Role::Owner));
+    }
+
+    #[test]
+    fn a_replay_from_any_prefix_ends_in_the_same_state(commands in history(), cut in 0..60usize, overlap in 0..4usize) {
+        let run = run(commands);
+        let cut = cut.min(run.frames.len());
+        for state in &run.states {
+            let mut replayed = Conversation::empty(state.id());
+            replay(&mut replayed, &run.frames[..cut]);
+            // Replayed again, and on: what it has it passes over.
+            replay(&mut replayed, &run.frames[cut.saturating_sub(overlap)..]);
+            prop_assert_eq!(shown(&replayed), shown(state));
+        }
+    }
+
+    #[test]
+    fn a_takeover_at_any_point_ends_in_the_same_state(commands in history(), cut in 0..60usize) {
+        let run = run(commands);
+        let cut = cut.min(run.frames.len());
+        let mut table = Table::default();
+        run.frames[..cut].iter().for_each(|frame| table.project(frame));
+        for state in &run.states {
+            let mut loaded = Conversation::load(state.id(), table.load(state.id()));
+            replay(&mut loaded, &run.frames[cut..]);
+            prop_assert_eq!(shown(&loaded), shown(state));
+        }
+    }
+
+    #[test]
+    fn a_projection_is_the_same_in_whatever_order_and_however_often(
+        commands in history(),
+        picks in proptest::collection::vec(any::<proptest::sample::Index>(), 0..40),
+    ) {
+        let run = run(commands);
+        let mut once = Table::default();
+        run.frames.iter().for_each(|frame| once.project(frame));
+        let mut again = Table::default();
+        for pick in &picks {
+            again.project(pick.get(&run.frames));
+        }
+        run.frames.iter().rev().for_each(|frame| again.project(frame));
+        prop_assert_eq!(&once, &again);
+        for frame in &run.frames {
+            prop_assert_eq!(project(frame), project(frame));
+        }
+    }
+
+    #[test]
+    fn rows_of_one_frame_never_share_a_key(commands in history()) {
+        for frame in run(commands).frames {
+            let rows = project(&frame);
+            let mut table = Table::default();
+            let count = rows.len();
+            rows.into_iter().for_each(|row| table.write(frame.at(), row));
+            prop_assert_eq!(table.0.len(), count);
+        }
+    }
+
+    #[test]
+    fn every_retry_finds_its_seq_after_a_takeover(commands in history()) {
+        let run = run(commands.clone());
+        let state = &run.states[0];
+        let mut table = Table::default();
+        run.frames.iter().for_each(|frame| table.project(frame));
+        let loaded = Conversation::load(state.id(), table.load(state.id()));
+        for (_, row) in table.0.values() {
+            let Row::Dedupe(row) = row else { continue };
+            let Some((_, Row::Message(message))) =
+                table.0.get(&format!("message {} {}", row.conversation, row.seen.seq)) else { panic!("no message") };
+            let Event::Message(message) = Change::from_bytes(&message.change).unwrap().event else { panic!("no message") };
+            let actor = Actor { tenant: tenant(), user: row.sender.clone(), device: None };
+            let retry = Command::Send(Draft {
+                client_msg_id: message.client_msg_id,
+                body: message.body,
+                reply_to: message.reply_to,
+                thread: message.thread,
+                mentions: message.mentions,
+                meta: message.meta,
+            });
+            prop_assert!(loaded.needs_dedupe_lookup(&actor, &retry));
+            let decision = loaded.decide(2_000, Epoch(99), &actor, retry, Some(&row.seen));
+            let Decision::Already(hearth_conversation::sequencer::Outcome::Ack(ack)) = decision else {
+                return Err(TestCaseError::fail(format!("{decision:?}")));
+            };
+            prop_assert_eq!((ack.seq, ack.epoch, ack.duplicate), (row.seen.seq, row.seen.epoch, true));
+        }
+    }
+
+    #[test]
+    fn frames_survive_their_bytes(commands in history()) {
+        for frame in run(commands).frames {
+            let bytes = frame.to_bytes();
+            prop_assert!(bytes.len() <= FRAME_OVERHEAD_BYTES + frame.changes.iter().map(change_bytes).sum::<usize>());
+            prop_assert_eq!(LogFrame::from_bytes(&bytes).unwrap(), frame);
+        }
+    }
+
+    #[test]
+    fn garbage_is_never_a_frame_and_never_a_panic(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        versioned in any::<bool>(),
+    ) {
+        if versioned && !bytes.is_empty() {
+            bytes[0] = 1;
+        }
+        let _ = LogFrame::from_bytes(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_frame_is_never_a_panic(commands in history(), at in any::<proptest::sample::Index>(), to in any::<u8>()) {
+        for frame in run(commands).frames {
+            let mut bytes = frame.to_bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            let _ = LogFrame::from_bytes(&bytes);
+        }
+    }
+}
