@@ -165,11 +165,15 @@ mod as_bytes {
 impl Event {
     fn pack(&self) -> (u16, Vec<u8>) {
         fn body<T: Serialize>(event: &T) -> Vec<u8> {
-            postcard::to_stdvec(event).expect("plain data in memory always serializes")
+            sized(event, 128)
+        }
+        fn sized<T: Serialize>(event: &T, bytes: usize) -> Vec<u8> {
+            // A first guess of the size, so that the buffer does not grow step by step under every message.
+            postcard::to_extend(event, Vec::with_capacity(bytes)).expect("plain data in memory always serializes")
         }
         match self {
             Self::Created(e) => (1, body(e)),
-            Self::Message(e) => (2, body(e)),
+            Self::Message(e) => (2, sized(e, e.body.len() + 160)),
             Self::MembersChanged(e) => (3, body(e)),
             Self::Joined(e) => (4, body(e)),
             Self::Left(e) => (5, body(e)),
@@ -206,7 +210,8 @@ impl Change {
             kind,
             event,
         };
-        postcard::to_stdvec(&packed).expect("plain data in memory always serializes")
+        let sized = Vec::with_capacity(packed.event.len() + 64);
+        postcard::to_extend(&packed, sized).expect("plain data in memory always serializes")
     }
 
     /// The inverse of [`Change::to_bytes`]; bytes of later versions at the end are skipped.

@@ -27,40 +27,48 @@ impl Conversation {
     /// ([`Seen::at`]).
     #[must_use]
     pub fn decide(&self, now_ms: u64, epoch: Epoch, actor: &Actor, command: Command, seen: Option<&Seen>) -> Decision {
+        let moment = Moment { now_ms, epoch };
         let decided = match command {
-            Command::Send(draft) => self.decide_send(now_ms, actor, draft, seen),
-            Command::CreateGroup { name, members } => self.decide_group(actor, name, members),
-            Command::OpenDirect { with } => self.decide_direct(actor, with),
-            Command::ChangeMembers { add, remove, roles } => self.decide_members(actor, &add, &remove, &roles),
+            Command::Send(draft) => self.decide_send(moment, actor, draft, seen),
+            Command::CreateGroup { name, members } => self.decide_group(moment, actor, name, members),
+            Command::OpenDirect { with } => self.decide_direct(moment, actor, with),
+            Command::ChangeMembers { add, remove, roles } => {
+                self.decide_members(moment, actor, Wish { add: &add, remove: &remove, roles: &roles })
+            }
             Command::NoteJoined { conversation, name, joined_seq, at_ver } => {
                 let joined = Event::Joined(Joined { conversation, name, joined_seq, at_ver });
-                self.decide_note(actor, &conversation, at_ver, joined)
+                self.decide_note(moment, actor, &conversation, at_ver, joined)
             }
             Command::NoteLeft { conversation, at_ver } => {
-                self.decide_note(actor, &conversation, at_ver, Event::Left(Left { conversation, at_ver }))
+                let left = Event::Left(Left { conversation, at_ver });
+                self.decide_note(moment, actor, &conversation, at_ver, left)
             }
         };
-        match decided {
-            Ok(Decided::Events(events)) => Decision::Commit(self.number(now_ms, epoch, events)),
-            Ok(Decided::Already(outcome)) => Decision::Already(outcome),
-            Err(refusal) => Decision::Refuse(refusal),
+        decided.unwrap_or_else(Decision::Refuse)
+    }
+
+    /// Gives an event its place, `ahead` of the next one. The epoch that clients see never falls, and neither does the time.
+    fn number(&self, moment: Moment, ahead: u64, event: Event) -> Change {
+        Change {
+            conversation: self.id,
+            ver: self.head_ver + 1 + ahead,
+            epoch: moment.epoch.max(self.last_epoch),
+            ts_ms: moment.now_ms.max(self.last_ts_ms),
+            event,
         }
     }
 
-    /// Gives the events their place. The epoch that clients see never falls, and neither does the time.
-    fn number(&self, now_ms: u64, epoch: Epoch, events: Events) -> Vec<Change> {
-        let epoch = epoch.max(self.last_epoch);
-        let ts_ms = now_ms.max(self.last_ts_ms);
-        let change = |ver, event| Change { conversation: self.id, ver, epoch, ts_ms, event };
-        match events {
-            Events::One(event) => vec![change(self.head_ver + 1, event)],
-            Events::Two(first, second) => {
-                vec![change(self.head_ver + 1, first), change(self.head_ver + 2, second)]
-            }
-        }
+    fn commit(&self, moment: Moment, event: Event) -> Decision {
+        Decision::Commit(vec![self.number(moment, 0, event)])
     }
 
-    fn decide_send(&self, now_ms: u64, actor: &Actor, draft: Draft, seen: Option<&Seen>) -> Result<Decided, Refusal> {
+    fn decide_send(
+        &self,
+        moment: Moment,
+        actor: &Actor,
+        draft: Draft,
+        seen: Option<&Seen>,
+    ) -> Result<Decision, Refusal> {
         self.facts_for(&actor.tenant)?;
         if self.id.kind == ConversationKind::User {
             self.readable_by(&actor.tenant, &actor.user)?;
@@ -69,13 +77,13 @@ impl Conversation {
         check_draft(&draft)?;
         // Before membership: who was removed in between still learns what became of his message.
         let seen = self.dedupe.find(&actor.user, &draft.client_msg_id).or(seen);
-        if let Some(seen) = seen.filter(|seen| seen.counts(now_ms)) {
+        if let Some(seen) = seen.filter(|seen| seen.counts(moment.now_ms)) {
             if seen.fingerprint != fingerprint_of_draft(&draft) {
                 let message = "this client_msg_id was used for another message";
                 return Err(Refusal::new(ErrorCode::ClientMsgIdReused, message));
             }
             let ack = Ack { seq: seen.seq, epoch: seen.epoch, ts_ms: seen.ts_ms, duplicate: true };
-            return Ok(Decided::Already(Outcome::Ack(ack)));
+            return Ok(Decision::Already(Outcome::Ack(ack)));
         }
         if !self.members.contains_key(&actor.user) {
             return Err(roles::not_a_member());
@@ -85,28 +93,37 @@ impl Conversation {
                 return Err(Refusal::new(ErrorCode::BadRequest, format!("{field}: no such message yet")));
             }
         }
-        Ok(Decided::one(Event::Message(Message {
-            seq: self.head_seq + 1,
-            sender: actor.user.clone(),
-            device: actor.device.clone(),
-            client_msg_id: draft.client_msg_id,
-            body: draft.body,
-            reply_to: draft.reply_to,
-            thread: draft.thread,
-            mentions: draft.mentions,
-            meta: draft.meta,
-            recovered: false,
-        })))
+        Ok(self.commit(
+            moment,
+            Event::Message(Message {
+                seq: self.head_seq + 1,
+                sender: actor.user.clone(),
+                device: actor.device.clone(),
+                client_msg_id: draft.client_msg_id,
+                body: draft.body,
+                reply_to: draft.reply_to,
+                thread: draft.thread,
+                mentions: draft.mentions,
+                meta: draft.meta,
+                recovered: false,
+            }),
+        ))
     }
 
-    fn decide_group(&self, actor: &Actor, name: SmolStr, members: Vec<UserId>) -> Result<Decided, Refusal> {
+    fn decide_group(
+        &self,
+        moment: Moment,
+        actor: &Actor,
+        name: SmolStr,
+        members: Vec<UserId>,
+    ) -> Result<Decision, Refusal> {
         if self.id.kind != ConversationKind::Group {
             return Err(Refusal::new(ErrorCode::BadRequest, "not the id of a group"));
         }
         if let Some(facts) = &self.facts {
             // The id was drawn for one creation, so who comes again with it is the one who sent it twice.
             if facts.tenant == actor.tenant && facts.by == actor.user && self.members.contains_key(&actor.user) {
-                return Ok(Decided::Already(Outcome::View { created: true }));
+                return Ok(Decision::Already(Outcome::View { created: true }));
             }
             return Err(not_found());
         }
@@ -124,15 +141,13 @@ impl Conversation {
         let mut members: Vec<(UserId, Role)> = others.into_iter().map(|user| (user, Role::Member)).collect();
         let at = members.partition_point(|(user, _)| *user < actor.user);
         members.insert(at, (actor.user.clone(), Created::creator_role(ConversationKind::Group)));
-        Ok(Decided::one(Event::Created(Created {
-            tenant: actor.tenant.clone(),
-            name: Some(name),
-            by: actor.user.clone(),
-            members,
-        })))
+        Ok(self.commit(
+            moment,
+            Event::Created(Created { tenant: actor.tenant.clone(), name: Some(name), by: actor.user.clone(), members }),
+        ))
     }
 
-    fn decide_direct(&self, actor: &Actor, with: UserId) -> Result<Decided, Refusal> {
+    fn decide_direct(&self, moment: Moment, actor: &Actor, with: UserId) -> Result<Decision, Refusal> {
         if with == actor.user {
             return Err(Refusal::new(ErrorCode::BadRequest, "a direct conversation is with someone else"));
         }
@@ -141,50 +156,44 @@ impl Conversation {
             return Err(Refusal::new(ErrorCode::BadRequest, "not the id of this direct conversation"));
         }
         if self.facts.is_some() {
-            return Ok(Decided::Already(Outcome::View { created: false }));
+            return Ok(Decision::Already(Outcome::View { created: false }));
         }
         let role = Created::creator_role(ConversationKind::Direct);
         let mut members = vec![(actor.user.clone(), role), (with, role)];
         members.sort_unstable();
         let by = actor.user.clone();
-        Ok(Decided::one(Event::Created(Created { tenant: actor.tenant.clone(), name: None, by, members })))
+        Ok(self.commit(moment, Event::Created(Created { tenant: actor.tenant.clone(), name: None, by, members })))
     }
 
-    fn decide_members(
-        &self,
-        actor: &Actor,
-        add: &[UserId],
-        remove: &[UserId],
-        roles: &[(UserId, Role)],
-    ) -> Result<Decided, Refusal> {
+    fn decide_members(&self, moment: Moment, actor: &Actor, wish: Wish<'_>) -> Result<Decision, Refusal> {
         self.readable_by(&actor.tenant, &actor.user)?;
         if self.id.kind != ConversationKind::Group {
             return Err(Refusal::new(ErrorCode::BadRequest, "only the members of a group can change"));
         }
-        let wish = Wish { add, remove, roles };
         let changed = roles::change_members(&self.members, |member| member.role, &actor.user, wish, self.head_seq)?;
         Ok(match changed {
-            Some(changed) => Decided::one(Event::MembersChanged(changed)),
-            None => Decided::Already(Outcome::View { created: false }),
+            Some(changed) => self.commit(moment, Event::MembersChanged(changed)),
+            None => Decision::Already(Outcome::View { created: false }),
         })
     }
 
     fn decide_note(
         &self,
+        moment: Moment,
         actor: &Actor,
         about: &ConversationId,
         at_ver: u64,
         event: Event,
-    ) -> Result<Decided, Refusal> {
+    ) -> Result<Decision, Refusal> {
         if self.id.kind != ConversationKind::User {
             return Err(Refusal::new(ErrorCode::BadRequest, "not a user's own stream"));
         }
         self.readable_by(&actor.tenant, &actor.user)?;
         if self.joins.get(about).is_some_and(|join| join.at_ver >= at_ver) {
-            return Ok(Decided::Already(Outcome::Noted));
+            return Ok(Decision::Already(Outcome::Noted));
         }
         if self.facts.is_some() {
-            return Ok(Decided::one(event));
+            return Ok(self.commit(moment, event));
         }
         let founded = Event::Created(Created {
             tenant: actor.tenant.clone(),
@@ -192,23 +201,13 @@ impl Conversation {
             by: actor.user.clone(),
             members: vec![(actor.user.clone(), Created::creator_role(ConversationKind::User))],
         });
-        Ok(Decided::Events(Events::Two(founded, event)))
+        Ok(Decision::Commit(vec![self.number(moment, 0, founded), self.number(moment, 1, event)]))
     }
 }
 
-enum Decided {
-    Events(Events),
-    Already(Outcome),
-}
-
-#[expect(clippy::large_enum_variant, reason = "lives for one call")]
-enum Events {
-    One(Event),
-    Two(Event, Event),
-}
-
-impl Decided {
-    fn one(event: Event) -> Self {
-        Self::Events(Events::One(event))
-    }
+/// When, and in whose term.
+#[derive(Clone, Copy)]
+struct Moment {
+    now_ms: u64,
+    epoch: Epoch,
 }
