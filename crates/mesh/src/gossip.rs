@@ -20,7 +20,7 @@ use wire::NodeId;
 
 use crate::membership::{Membership, NodeState};
 use crate::shared::Shared;
-use member::Member;
+pub(crate) use member::Member;
 use pool::{Pool, Scope};
 
 /// Events that wait for the gossip's task; one more datagram is dropped, as the network may.
@@ -84,7 +84,7 @@ impl Gossip {
         };
         let region = Pool::new(Scope::Region(shared.node.region), me.clone(), &shared.timings.region, seed);
         let wide = Pool::new(Scope::Wide, me, &shared.timings.wide, seed.wrapping_add(1));
-        let gossip = Self { shared, pools: [region, wide], membership };
+        let mut gossip = Self { shared, pools: [region, wide], membership };
         gossip.tell();
         gossip
     }
@@ -165,12 +165,17 @@ impl Gossip {
         }
     }
 
-    /// Publishes who lives, when it has changed, and passes on where they are.
-    fn tell(&self) {
-        let now = self.view();
-        for (node, state) in &now.nodes {
-            self.shared.learn(node, state.generation, state.addr);
+    /// Publishes who lives, when it has changed, and passes on where they are. Whoever is met in one pool is dialled, and
+    /// then asked into the other.
+    fn tell(&mut self) {
+        let changed = self.pools.each_mut().map(Pool::take_changed);
+        if !changed.contains(&true) {
+            return;
         }
+        for member in self.pools.iter().flat_map(Pool::members) {
+            self.shared.learn(&member.node, member.generation, member.addr);
+        }
+        let now = self.view();
         self.membership.send_if_modified(|known| {
             if **known == now {
                 return false;

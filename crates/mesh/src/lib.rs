@@ -49,6 +49,8 @@ mod node;
 mod open;
 mod options;
 mod proof;
+#[cfg(test)]
+mod refusals;
 mod relay;
 mod routes;
 mod shared;

@@ -39,7 +39,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(peer: NodeId, connection: Connection, id: u64, dialled_by_smaller: bool, generation: u64) -> Self {
+    pub(crate) fn new(
+        peer: NodeId,
+        connection: Connection,
+        id: u64,
+        dialled_by_smaller: bool,
+        generation: u64,
+    ) -> Self {
         Self {
             peer,
             connection,

@@ -121,7 +121,18 @@ fn unusable(error: Error) -> IdentityError {
 
 /// So that the reason stands in the log of the one who refuses.
 fn refused(error: IdentityError) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(error)))))
+}
+
+/// rustls shows a foreign reason by its `Debug`.
+#[derive(thiserror::Error)]
+#[error("{0}")]
+struct Refused(IdentityError);
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
 }
 
 /// The proven name of a finished handshake's peer, from the certificates that TLS has accepted.

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_mesh::{FEED_BYTES_MAX, OpenError, RecvError, STREAM_WINDOW_BYTES, SendError};
+use support::{DEADLINE, Rig, echo, echoes, node, open};
+use tokio::time::timeout;
 use wire::limits::MESH_FRAME_BYTES;
 use wire::mesh::Purpose;
 use wire::{Durability, RegionId, ShardId, ZoneId};
-use support::{DEADLINE, Rig, echo, echoes, node, open};
-use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_exchange_frames_of_every_size_in_order_and_know_each_other() {
@@ -146,7 +146,11 @@ async fn a_reset_channel_is_an_error_and_a_dropped_one_an_end() {
     assert!(matches!(timeout(DEADLINE, there.recv()).await.unwrap(), Err(RecvError::Broken(_))));
     // And who no longer reads is told to the sender.
     drop(_receiver);
-    let told = async { while back.send(Bytes::from_static(b"anyone?")).await.is_ok() { tokio::task::yield_now().await } };
+    let told = async {
+        while back.send(Bytes::from_static(b"anyone?")).await.is_ok() {
+            tokio::task::yield_now().await
+        }
+    };
     timeout(DEADLINE, told).await.unwrap();
 }
 

@@ -63,7 +63,7 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(scope: Scope, me: Member, timings: &PoolTimings, seed: u64) -> Self {
         let foca = Foca::new(me, config(timings), Pcg64Mcg::seed_from_u64(seed), PostcardCodec);
-        Self { scope, foca, effects: Effects { tag: scope.tag(), ..Effects::default() } }
+        Self { scope, foca, effects: Effects { tag: scope.tag(), changed: true, ..Effects::default() } }
     }
 
     pub(super) fn tag(&self) -> u8 {
@@ -104,6 +104,7 @@ impl Pool {
     pub(super) fn set_draining(&mut self, draining: bool) {
         if self.me().draining != draining {
             let changed = Member { draining, ..self.me().changed() };
+            self.effects.changed = true;
             let done = self.foca.change_identity(changed, &mut self.effects);
             note(done, "draining not told");
         }
@@ -126,6 +127,11 @@ impl Pool {
             let done = self.foca.handle_timer(due.timer, &mut self.effects);
             note(done, "gossip timer");
         }
+    }
+
+    /// Something may have changed about who lives, since the last call.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.effects.changed)
     }
 
     /// Takes what is to be sent.
@@ -167,6 +173,7 @@ struct Effects {
     outgoing: Vec<(NodeId, Bytes)>,
     timers: BinaryHeap<Reverse<Due>>,
     timed: u64,
+    changed: bool,
 }
 
 /// A timer; of those due at one moment the one that was set first comes first.
@@ -198,6 +205,7 @@ impl Ord for Due {
 
 impl Runtime<Member> for &mut Effects {
     fn notify(&mut self, notification: Notification<'_, Member>) {
+        self.changed = true;
         if let Notification::Rejoin(me) = notification {
             tracing::warn!(node = %me.node, "was believed dead; back again");
         }

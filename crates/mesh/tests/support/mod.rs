@@ -101,7 +101,8 @@ pub async fn sees(of: &Mesh, names: &[&str]) {
 }
 
 pub async fn linked(from: &Mesh, to: &NodeId) {
-    until(&format!("link {} to {to}", from.node()), || from.links().iter().any(|link| link.peer == *to && link.up)).await;
+    until(&format!("link {} to {to}", from.node()), || from.links().iter().any(|link| link.peer == *to && link.up))
+        .await;
 }
 
 /// Answers every frame of every channel with itself, until the mesh stops.
@@ -142,4 +143,51 @@ pub async fn open(from: &Mesh, to: &NodeId) -> Channel {
         }
     };
     tokio::time::timeout(DEADLINE, opening).await.expect("a channel in time")
+}
+
+/// A node on a runtime of its own, which can be killed as a process is: at once, in the middle of everything.
+pub struct Island {
+    runtime: Option<tokio::runtime::Runtime>,
+    pub mesh: Option<Mesh>,
+}
+
+impl Island {
+    /// Starts; waits for its port to be free when it is a given one.
+    pub async fn start(options: MeshOptions) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mesh = {
+            let _inside = runtime.enter();
+            let mut started = None;
+            until("a free port", || {
+                started = Mesh::start(options.clone()).ok();
+                started.is_some()
+            })
+            .await;
+            started.unwrap()
+        };
+        Self { runtime: Some(runtime), mesh: Some(mesh) }
+    }
+
+    pub fn mesh(&self) -> &Mesh {
+        self.mesh.as_ref().unwrap()
+    }
+
+    pub fn echo(&self) {
+        let _inside = self.runtime.as_ref().unwrap().enter();
+        echo(self.mesh());
+    }
+
+    pub fn kill(&mut self) {
+        self.mesh().crash();
+        self.runtime.take().unwrap().shutdown_background();
+        self.mesh = None;
+    }
+}
+
+impl Drop for Island {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
