@@ -205,6 +205,7 @@ impl Serving {
         };
         if matches!(ended, Ended::Drained) {
             self.projector.finish().await;
+            self.progress.projected(self.work.pending.committed());
         }
         let streams = self.work.feed.into_streams().collect();
         (ended, Farewell { streams, inputs: self.inputs })

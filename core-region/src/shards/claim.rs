@@ -9,7 +9,7 @@ use conversation::projection;
 use conversation::shard::{Do, Done, Lost, Nonce, Takeover, Term};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use store::{Mark, Store, StoreError};
-use wire::{NodeId, ShardId};
+use wire::{Epoch, NodeId, ShardId};
 
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -27,13 +27,19 @@ pub(crate) enum ClaimError {
     Tail(#[from] LogFrameError),
 }
 
-/// Claims the shard for `me`. Tries as long as the store does not answer; drop it to give up, and the shard is then as
+/// Claims the shard for `me`, over `observed` if the lease was read just now. Tries as long as the store does not answer; drop it to give up, and the shard is then as
 /// after a crash in the middle.
 ///
 /// # Errors
 /// When the claim came to nothing.
-pub(crate) async fn claim(store: &Arc<dyn Store>, shard: ShardId, me: &NodeId) -> Result<Term, ClaimError> {
-    let mut takeover = Takeover::new(Nonce(rand::random()));
+pub(crate) async fn claim(
+    store: &Arc<dyn Store>,
+    shard: ShardId,
+    me: &NodeId,
+    observed: Option<Epoch>,
+) -> Result<Term, ClaimError> {
+    let nonce = Nonce(rand::random());
+    let mut takeover = observed.map_or_else(|| Takeover::new(nonce), |observed| Takeover::over(observed, nonce));
     let began = Instant::now();
     let mut last = began;
     while let Some(todo) = takeover.next() {

@@ -143,9 +143,9 @@ impl Runner {
         invitation: &mut mpsc::Receiver<NodeId>,
     ) -> Result<Term, ClaimError> {
         let began = Instant::now();
-        if let Ok(lease) = shared.store.lease(shard).await
-            && let Some(owner) = lease.owner.filter(|owner| *owner != shared.node)
-        {
+        let lease = shared.store.lease(shard).await.ok();
+        let observed = lease.as_ref().map(|lease| lease.epoch);
+        if let Some(owner) = lease.and_then(|lease| lease.owner).filter(|owner| *owner != shared.node) {
             let mut membership = shared.mesh.membership();
             tokio::select! {
                 _ = membership.wait_for(|membership| !membership.is_alive(&owner)) => {}
@@ -155,7 +155,7 @@ impl Runner {
             }
         }
         metrics::histogram!("hearth_takeover_step_seconds", "step" => "wait").record(began.elapsed());
-        claim(&shared.store, shard, &shared.node).await
+        claim(&shared.store, shard, &shared.node, observed).await
     }
 
     /// Logs it; returns who is the owner, if that is why.

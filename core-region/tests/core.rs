@@ -1,0 +1,12 @@
+//! Cores on real mesh nodes over loopback, asked by a test edge that speaks frames: what they promise together, and what
+//! they promise when one of them dies.
+#![allow(clippy::unwrap_used)]
+
+mod core {
+    pub(crate) mod edge;
+    mod feed;
+    mod life;
+    mod notes;
+    pub(crate) mod site;
+    mod takeover;
+}
