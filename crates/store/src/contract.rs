@@ -131,10 +131,11 @@ pub trait Store: Send + Sync + 'static {
     /// Everything the sequencer needs to know of a conversation, or nothing when it was never created.
     async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError>;
 
-    /// The messages from `from_seq` to `to_seq`, both inclusive, oldest first.
+    /// The messages from `from_seq` to `to_seq`, both inclusive, oldest first, at most 16,384 of them.
     async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError>;
 
-    /// At most `limit` changes with a higher `ver` than `after_ver`, oldest first.
+    /// At most `limit` changes with a higher `ver` than `after_ver`, oldest first, without a hole: fewer, when a row is still
+    /// on its way.
     async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
 
     /// What a `client_msg_id` of this sender became. The caller checks [`Seen::at`] against the lease's `starts`: a row

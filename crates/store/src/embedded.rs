@@ -53,6 +53,9 @@ use crate::quorum::{ConditionalWrites, Coordinator};
 pub use self::report::{Finding, OpenError, OpenReport, RegionReport};
 pub use self::site::RegionState;
 
+/// A replica that is behind is repaired after at most this.
+const REPAIR_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a message takes from one region to another, one way.
 pub type Delay = Arc<dyn Fn(RegionId, RegionId) -> Duration + Send + Sync>;
 
@@ -138,7 +141,8 @@ impl Embedded {
     /// Opens all replicas, after checking and where needed healing them. Blocks, for as long as reading all rows takes.
     ///
     /// # Errors
-    /// [`OpenError`]: nothing is open then, and no file of a replica that was refused has been changed.
+    /// [`OpenError`]: nothing is open then. No file of a refused replica was changed if its files alone showed the loss; where
+    /// only fjall could tell, it has cut torn tails and written out its memory.
     pub fn open(options: EmbeddedOptions) -> Result<(Arc<Self>, OpenReport), OpenError> {
         options.check()?;
         let mut opened = open_all(&options)?;
@@ -156,7 +160,7 @@ impl Embedded {
         }
         boot += 1;
         let (repairs, orders) = mpsc::channel();
-        let shared = Arc::new(Shared::new(options, repairs.clone()));
+        let shared = Arc::new(Shared::new(options));
         for site in shared.sites() {
             let Some(mut opened) = opened.remove(&site.region) else { continue };
             let io = |source| OpenError::Io { name: site.name.clone(), what: "starting", source };
@@ -315,15 +319,22 @@ fn recover_site<'a>(options: &EmbeddedOptions, region: RegionId, name: &'a str) 
     }
 }
 
-/// One thread does all repairs, one after the other. It ends with the last handle on the replicas.
+/// One thread does all repairs, one after the other: what is ordered, and once a second whatever is known to be behind.
 fn spawn_repairs(shared: &Arc<Shared>, orders: mpsc::Receiver<RepairOrder>) -> Result<(), OpenError> {
     let shared = Arc::downgrade(shared);
     let work = move || {
-        while let Ok(order) = orders.recv() {
+        loop {
+            let order = orders.recv_timeout(REPAIR_EVERY);
             let Some(shared) = shared.upgrade() else { return };
-            let count = shared.repair(order.region);
-            if let Some(done) = order.done {
-                let _ = done.send(count);
+            match order {
+                Ok(RepairOrder { region, done }) => {
+                    let count = shared.repair(region);
+                    if let Some(done) = done {
+                        let _ = done.send(count);
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => shared.repair_those_behind(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
         }
     };

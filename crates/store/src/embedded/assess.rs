@@ -136,22 +136,26 @@ fn missing_commits(journals: &[Journal], water: &Water, unreadable: bool) -> Opt
         touches: touches.clone(),
     };
     let mut before: Option<(&Journal, u64)> = None;
+    // A journal that is no longer written has had commits.
+    let mut emptied: Option<&Journal> = None;
     for (index, journal) in journals.iter().enumerate() {
         for commit in &journal.commits {
+            let vouched_for = commit.number <= water.floor + 1;
+            if let Some(emptied) = emptied.take().filter(|_| !vouched_for) {
+                let from = before.map_or(0, |(_, number)| number + 1);
+                return Some(loss(emptied, from, emptied.broken.unwrap_or("it is empty")));
+            }
             if let Some((at, number)) = before
                 && commit.number != number + 1
-                && commit.number > water.floor + 1
+                && !vouched_for
             {
                 return Some(loss(at, number + 1, at.broken.unwrap_or("it ends too early")));
             }
             before = Some((journal, commit.number));
         }
-        let is_sealed = index + 1 < journals.len();
-        if is_sealed && journal.commits.is_empty() {
-            let from = before.map_or(0, |(_, number)| number + 1);
-            return Some(loss(journal, from, journal.broken.unwrap_or("it is empty")));
+        if journal.commits.is_empty() && index + 1 < journals.len() {
+            emptied = Some(journal);
         }
-        before = before.map(|(_, number)| (journal, number));
     }
     match before {
         Some((journal, number)) if number < proven => {
@@ -212,5 +216,7 @@ mod tests {
     fn what_was_vouched_for_may_be_missing() {
         let repaired = Water { floor: 5, ..water(9) };
         assert_eq!(lost_from(&[journal(1..=4, false, &[]), journal(6..=9, false, &[])], &repaired), None);
+        assert_eq!(lost_from(&[journal(1..=0, false, &[]), journal(6..=9, false, &[])], &repaired), None);
+        assert_eq!(lost_from(&[journal(1..=4, false, &[]), journal(7..=9, false, &[])], &repaired), Some(5));
     }
 }

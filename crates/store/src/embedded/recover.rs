@@ -59,7 +59,16 @@ impl Site<'_> {
 
     /// Reads; changes nothing.
     pub(super) fn assess(&self) -> Result<Assessment, OpenError> {
-        std::fs::create_dir_all(&self.files.dir).map_err(self.io("creating its folder"))?;
+        let create = || {
+            if !self.files.dir.try_exists()? {
+                std::fs::create_dir_all(&self.files.dir)?;
+                if let Some(parent) = self.files.dir.parent() {
+                    std::fs::File::open(parent)?.sync_all()?;
+                }
+            }
+            Ok(())
+        };
+        create().map_err(self.io("creating its folder"))?;
         assess(&self.files).map_err(self.io("reading its files"))
     }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use wire::{RegionId, ZoneId};
 use super::committer::{Committer, Done};
 use super::engine::Engine;
 use super::recover::Opened;
-use super::{EmbeddedOptions, RepairOrder, recover_site, repair};
+use super::{EmbeddedOptions, recover_site, repair};
 use crate::cell::{Stored, Table};
 use crate::quorum::{ReplicaError, Replicas, Scan, Sync, Write};
 
@@ -24,6 +24,9 @@ use crate::quorum::{ReplicaError, Replicas, Scan, Sync, Write};
 const LATER_WRITES: usize = 8192;
 /// A scan of more rows than this leaves the runtime's threads.
 const SHORT_SCAN_ROWS: usize = 64;
+
+/// How long a close waits for those who still read.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
 /// Whether a region's replica serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,10 +113,15 @@ impl Site {
     /// After everything handed in is written.
     pub(super) fn close(&self) {
         let Some(replica) = self.shut(RegionState::Closed) else { return };
-        let Replica { engine, committer, thread, .. } = replica;
+        let Replica { engine, committer, thread, closed } = replica;
         drop((engine, committer));
         if let Some(thread) = thread.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let _ = thread.join();
+        }
+        // Readers and a repair may still hold the files. Nothing is ever sent: it errs when they have let go.
+        let deadline = Instant::now() + CLOSE_WAIT;
+        while closed.has_changed().is_ok() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -159,14 +167,13 @@ pub(super) struct Shared {
     pub(super) linger: Duration,
     sites: BTreeMap<RegionId, Site>,
     zones: HashMap<ZoneId, Arc<[RegionId]>>,
-    repairs: mpsc::Sender<RepairOrder>,
 }
 
 impl Shared {
-    pub(super) fn new(options: EmbeddedOptions, repairs: mpsc::Sender<RepairOrder>) -> Self {
+    pub(super) fn new(options: EmbeddedOptions) -> Self {
         let sites = options.regions.iter().map(|(region, name)| (*region, Site::new(*region, name.clone()))).collect();
         let zones = options.zones.iter().map(|(zone, regions)| (*zone, regions.as_slice().into())).collect();
-        Self { linger: options.linger, sites, zones, repairs, options }
+        Self { linger: options.linger, sites, zones, options }
     }
 
     pub(super) fn sites(&self) -> impl Iterator<Item = &Site> {
@@ -181,6 +188,15 @@ impl Shared {
         recover_site(&self.options, site.region, &site.name)
     }
 
+    /// Repairs every replica that is open and known to lack something.
+    pub(super) fn repair_those_behind(&self) {
+        for site in self.sites().filter(|site| site.state() == RegionState::Open) {
+            if site.behind.load(Ordering::Acquire) {
+                self.repair(site.region);
+            }
+        }
+    }
+
     /// Takes from all others what a replica lacks, while it serves. Returns how many rows that were.
     pub(super) fn repair(&self, region: RegionId) -> u64 {
         let Some(site) = self.site(region) else { return 0 };
@@ -191,6 +207,7 @@ impl Shared {
                 match self.repair_from(site, other, zone) {
                     Ok(rows) => count += rows,
                     Err(error) => {
+                        site.behind.store(true, Ordering::Release);
                         tracing::debug!(region = region.0, from = other.region.0, zone = zone.0, ?error, "not repaired");
                     }
                 }
@@ -296,10 +313,8 @@ impl Replicas for Arc<Shared> {
         let before = site.later.fetch_add(1, Ordering::AcqRel);
         let later = Later { count: Arc::clone(&site.later) };
         if before >= LATER_WRITES {
-            // Full: skipped, and made good by a repair as soon as there is time for one.
-            if !site.behind.swap(true, Ordering::AcqRel) {
-                let _ = self.repairs.send(RepairOrder { region: to, done: None });
-            }
+            // Full: skipped, and made good by the next repair.
+            site.behind.store(true, Ordering::Release);
             return;
         }
         let done = Done::Drop(Box::new(later));

@@ -9,6 +9,8 @@ use conversation::log::LogRow;
 use conversation::projection::{InboxRow, ReadCursorRow, Row};
 use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Cas, Lease, Nonce};
+use futures_util::future::try_join_all;
+use tokio::try_join;
 use wire::change::Change;
 use wire::{ClientMsgId, ConversationId, ConversationKind, Epoch, NodeId, Position, ShardId, Slot, UserId};
 
@@ -144,18 +146,17 @@ impl<R: Replicas> Store for Coordinator<R> {
 
     async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
         let Some(head) = self.one(id, Kind::Head, &[], rows::decode).await? else { return Ok(None) };
-        let mut loaded = LoadedConversation {
-            facts: self.one(id, Kind::Facts, &[], rows::decode).await?,
-            head: Some(head),
-            last_message: self.one(id, Kind::LastMessage, &[], rows::decode).await?,
-            members: self.all(id, Kind::Member, rows::decode).await?,
-            roles: self.all(id, Kind::Role, rows::decode).await?,
-            inbox: Vec::new(),
+        let inbox = async {
+            if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) }
         };
-        if id.kind == ConversationKind::User {
-            loaded.inbox = self.inbox(id).await?;
-        }
-        Ok(Some(loaded))
+        let (facts, last_message, members, roles, inbox) = try_join!(
+            self.one(id, Kind::Facts, &[], rows::decode),
+            self.one(id, Kind::LastMessage, &[], rows::decode),
+            self.all(id, Kind::Member, rows::decode),
+            self.all(id, Kind::Role, rows::decode),
+            inbox,
+        )?;
+        Ok(Some(LoadedConversation { facts, head: Some(head), last_message, members, roles, inbox }))
     }
 
     async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError> {
@@ -216,25 +217,22 @@ impl<R: Replicas> Store for Coordinator<R> {
     }
 
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
-        let mut out = Vec::with_capacity(ids.len());
-        for &id in ids {
-            let head = self.one(id, Kind::Head, &[], rows::decode).await?;
-            let last_message = match head {
-                Some(_) => self.one(id, Kind::LastMessage, &[], rows::decode).await?,
-                None => None,
-            };
-            out.push(head.map(|head| Heads { head, last_message }));
-        }
-        Ok(out)
+        let one = async |&id| {
+            let (head, last_message) = try_join!(
+                self.one(id, Kind::Head, &[], rows::decode),
+                self.one(id, Kind::LastMessage, &[], rows::decode),
+            )?;
+            Ok(head.map(|head| Heads { head, last_message }))
+        };
+        try_join_all(ids.iter().map(one)).await
     }
 
     async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
-        let mut out = Vec::with_capacity(ids.len());
-        for &id in ids {
+        let one = async |&id| {
             let row: Option<ReadCursorRow> =
                 self.one(id, Kind::ReadCursor, user.as_str().as_bytes(), rows::decode).await?;
-            out.push(row.map_or(0, |row| row.read_seq));
-        }
-        Ok(out)
+            Ok(row.map_or(0, |row| row.read_seq))
+        };
+        try_join_all(ids.iter().map(one)).await
     }
 }
