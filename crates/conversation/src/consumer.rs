@@ -71,7 +71,8 @@ impl Consumer {
     /// Takes what it may of `rows`, which were read from [`Consumer::next_slot`] on, all epochs, in (slot, epoch) order, and
     /// moves behind them. `end`: whether they are all there are.
     pub fn take<'a>(&mut self, rows: &'a [LogRow], end: bool, starts: &Starts, committed: Position) -> Taken<'a> {
-        if committed.epoch > Epoch(0) && starts.get(committed.epoch).is_none() {
+        let known = starts.last().map_or(Epoch(0), |(epoch, _)| epoch);
+        if committed.epoch > known {
             return Taken { rows: Vec::new(), then: Then::StaleStarts(committed.epoch) };
         }
         self.rewind(starts);

@@ -166,6 +166,38 @@ fn history() -> impl Strategy<Value = Vec<(u8, Command)>> {
     proptest::collection::vec(command(), 0..60)
 }
 
+/// A message of this epoch and slot, by a clock that says what it likes.
+fn message(epoch: u64, slot: u64, ts_ms: u64, seq: u64, body: &str) -> LogFrame {
+    let event = Event::Message(wire::change::Message {
+        seq,
+        sender: user(1),
+        device: None,
+        client_msg_id: ClientMsgId::new("m").unwrap(),
+        body: body.into(),
+        reply_to: None,
+        thread: None,
+        mentions: vec![],
+        meta: None,
+        recovered: false,
+    });
+    let conversation = conversation(ConversationKind::Group);
+    let change = Change { conversation, ver: seq + 1, epoch: Epoch(epoch), ts_ms, event };
+    LogFrame { epoch: Epoch(epoch), slot: Slot(slot), ts_ms, changes: vec![change] }
+}
+
+#[test]
+fn a_late_projection_of_a_lost_term_never_wins() {
+    // Epoch 1 wrote slot 9 and lost it to a fork; epoch 2 started at slot 4. The clock of the lost one was ahead.
+    let (lost, kept) = (message(1, 9, 9_000, 5, "lost"), message(2, 4, 1_000, 5, "kept"));
+    for order in [[&lost, &kept], [&kept, &lost]] {
+        let mut table = Table::default();
+        order.into_iter().for_each(|frame| table.project(frame));
+        let mut kept_alone = Table::default();
+        kept_alone.project(&kept);
+        assert_eq!(table, kept_alone);
+    }
+}
+
 proptest! {
     #[test]
     fn numbers_are_dense_and_no_send_counts_twice(commands in history()) {

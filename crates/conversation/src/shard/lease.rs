@@ -76,12 +76,16 @@ impl Lease {
 pub struct Starts(BTreeMap<Epoch, Slot>);
 
 impl Starts {
-    /// Records a seal.
+    /// Records a seal. Epochs that own no slot because of it are forgotten, so that a core which crashes and comes back
+    /// many times without writing anything does not make the row grow.
     pub fn insert(&mut self, epoch: Epoch, start: Slot) {
-        self.0.insert(epoch, start);
+        self.0.retain(|&older, &mut its| older > epoch || its < start);
+        if self.0.range(epoch..).all(|(_, &newer)| newer > start) {
+            self.0.insert(epoch, start);
+        }
     }
 
-    /// Where this epoch starts, if it was sealed.
+    /// Where this epoch starts, if it was sealed and owns any slot.
     #[must_use]
     pub fn get(&self, epoch: Epoch) -> Option<Slot> {
         self.0.get(&epoch).copied()
@@ -120,7 +124,11 @@ impl Starts {
 
 impl FromIterator<(Epoch, Slot)> for Starts {
     fn from_iter<I: IntoIterator<Item = (Epoch, Slot)>>(starts: I) -> Self {
-        Self(starts.into_iter().collect())
+        let mut all = Self::default();
+        for (epoch, start) in starts {
+            all.insert(epoch, start);
+        }
+        all
     }
 }
 
@@ -139,6 +147,7 @@ mod tests {
     #[test]
     fn a_slot_belongs_to_the_newest_epoch_that_had_started_there() {
         let starts = starts(&[(1, 0), (3, 5), (4, 5), (6, 9)]);
+        assert_eq!(starts.get(Epoch(3)), None, "an epoch that owns nothing is forgotten");
         let owners = [(0, 1), (4, 1), (5, 4), (8, 4), (9, 6), (1_000, 6)];
         for (slot, epoch) in owners {
             assert_eq!(starts.owner_of(Slot(slot)), Some(Epoch(epoch)), "slot {slot}");
@@ -153,9 +162,30 @@ mod tests {
         let starts = starts(&[(1, 0), (2, 10), (3, 4)]);
         assert!(starts.owns(at(1, 3)) && starts.owns(at(3, 4)) && starts.owns(at(3, 12)));
         assert!(!starts.owns(at(2, 12)) && !starts.owns(at(1, 4)));
+        assert_eq!(starts.last(), Some((Epoch(3), Slot(4))));
         assert_eq!(starts.bound(at(2, 15)), Slot(4), "what epoch 2 said holds up to the cut");
         assert_eq!(starts.bound(at(2, 3)), Slot(3));
         assert_eq!(starts.bound(at(3, 15)), Slot(15));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_what_owns_nothing() {
+        // Every order of starts of four epochs, with and without forgetting.
+        for code in 0..4u64.pow(4) {
+            let seals: Vec<_> = (0..4).map(|n| (Epoch(n + 1), Slot(code / 4u64.pow(n as u32) % 4))).collect();
+            let kept = Starts::from_iter(seals.clone());
+            let all = Starts(seals.iter().copied().collect());
+            for slot in (0..5).map(Slot) {
+                assert_eq!(kept.owner_of(slot), all.owner_of(slot), "{seals:?}");
+                for epoch in (0..5).map(Epoch) {
+                    let mark = Position { epoch, slot };
+                    assert_eq!(kept.bound(mark), all.bound(mark), "{seals:?}");
+                }
+            }
+            assert_eq!(kept.last(), all.last());
+            let backwards = Starts::from_iter(seals.into_iter().rev());
+            assert_eq!(backwards, kept, "in whatever order they are told");
+        }
     }
 
     #[test]

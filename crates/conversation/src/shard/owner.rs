@@ -161,23 +161,15 @@ impl Owner {
     /// # Errors
     /// When a newer epoch is there, or the term had ended before: acknowledge nothing more.
     pub fn on_fence(&mut self, read: FenceRead, fence: Option<Epoch>) -> Result<Range<u64>, Stopped> {
-        self.check()?;
+        self.on_idle_fence(fence)?;
         let acked = self.acked;
-        match fence {
-            Some(fence) if fence > self.epoch => {
-                let stopped = Stopped { fence: Some(fence) };
-                self.stopped = Some(stopped);
-                return Err(stopped);
-            }
-            Some(_) => {
-                if read.covers > acked {
-                    self.in_flight.drain(..(read.covers.0 - acked.0) as usize);
-                    self.acked = read.covers;
-                    self.reading = self.reading.max(self.acked);
-                }
-            }
+        if fence.is_none() {
             // If others are under way they count still; at worst one is started that was not needed.
-            None => self.reading = acked,
+            self.reading = acked;
+        } else if read.covers > acked {
+            self.in_flight.drain(..(read.covers.0 - acked.0) as usize);
+            self.acked = read.covers;
+            self.reading = self.reading.max(self.acked);
         }
         Ok(acked.0..self.acked.0)
     }
@@ -329,6 +321,16 @@ mod tests {
         assert_eq!(owner.committed().slot, Slot(0));
         owner.stop();
         assert_eq!(owner.stopped(), Some(stopped), "the first reason stays");
+    }
+
+    #[test]
+    fn an_owner_without_work_learns_that_its_term_is_over() {
+        let mut owner = owner(0);
+        assert_eq!(owner.on_idle_fence(Some(Epoch(3))), Ok(()));
+        assert_eq!(owner.on_idle_fence(None), Ok(()), "not knowing is no reason to stop");
+        let stopped = Stopped { fence: Some(Epoch(5)) };
+        assert_eq!(owner.on_idle_fence(Some(Epoch(5))), Err(stopped));
+        assert_eq!(owner.append(Bytes::new()), Err(stopped));
     }
 
     #[test]

@@ -1,5 +1,18 @@
 //! Exhaustive check of the shard protocol (DESIGN 3.1), over the very machines that production runs.
 //!
+//! The races that the design names, and where each is closed:
+//!
+//! | race | here | beside |
+//! |---|---|---|
+//! | zombie owner acknowledging after takeover; pause between check and write | every state of an owner beside a newer claimant; mutants `NoFenceRead`, `FenceNotMax` | `shard/owner.rs` |
+//! | write landing after the tail was read | writes arrive when somebody looks; mutant `TailReadBeforeFence` | |
+//! | tail row on a minority | a read of the tail asks any two; mutant `NoRewrite` | |
+//! | conditional write with unknown outcome | `ClaimUnknown`, `SealUnknown`, and their landing at any time | `shard/takeover/tests.rs` |
+//! | two claimers; a second takeover in the middle of the first | up to four claimants, at any step; mutants `SealNotConditional`, `StartsReadBeforeClaim` | `shard/takeover/tests.rs` |
+//! | a hole in the pipeline | appends become durable in any order; mutant `AcksOutOfOrder` | `shard/owner.rs` |
+//! | retry of a send across takeover | | `sequencer/tests.rs`, `tests/properties.rs` |
+//! | late projection of a zombie | | `tests/properties.rs` |
+//!
 //! The bounds here take seconds; `HEARTH_MODEL=full` searches larger ones. Every search prints how many states it saw.
 
 #![allow(clippy::unwrap_used)]
