@@ -103,6 +103,27 @@ fn larger_bounds_hold_too() {
     }
 }
 
+/// `HEARTH_SEED` walks again what failed.
+#[test]
+fn random_walks_through_larger_bounds_hold() {
+    let seed = std::env::var("HEARTH_SEED").ok().map_or_else(rand_seed, |seed| seed.parse().unwrap());
+    let walks = if full() { 2_000_000 } else { 10_000 };
+    for bounds in [bounds(3, 3, 4), bounds(4, 4, 4), Bounds { checkpoints: true, reduced: false, ..bounds(3, 4, 4) }] {
+        println!("HEARTH_SEED={seed}: {walks} walks, {bounds:?}");
+        let (steps, goals, violation) = search::walk(&world(bounds, None), seed, walks);
+        if let Some(violation) = violation {
+            panic!("{}\n{}", violation.what, told(&violation.trace));
+        }
+        println!("  {steps} steps, {goals} walks got through");
+        assert!(goals > 0, "nothing of interest was reached");
+    }
+}
+
+fn rand_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
 #[test]
 fn without_the_fence_read_a_zombie_acknowledges_what_is_void() {
     fails(Mutant::NoFenceRead, bounds(1, 2, 2));

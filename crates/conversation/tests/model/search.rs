@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 /// What is searched.
 pub(crate) trait Model {
@@ -80,6 +80,39 @@ pub(crate) fn search<M: Model>(model: &M, states_max: usize) -> Outcome<M::Actio
     }
     Outcome { states: seen.len(), steps, depth, goals, violation: None }
 }
+
+/// Walks at random from the start until nothing is left to do, for bounds too large to search: returns how many steps were
+/// taken and how many walks reached a goal, or the first violation. The same seed takes the same walks.
+pub(crate) fn walk<M: Model>(model: &M, seed: u64, walks: usize) -> (u64, usize, Option<Violation<M::Action>>) {
+    let mut found = Vec::new();
+    let (mut steps, mut goals) = (0u64, 0);
+    for n in 0..walks as u64 {
+        let mut state = model.start();
+        let mut trace = Vec::new();
+        let mut reached = false;
+        // Late and repeated writes can go round for ever.
+        while trace.len() < WALK_STEPS_MAX {
+            model.steps(&state, &mut found);
+            if found.is_empty() {
+                break;
+            }
+            let dice = xxh3_64_with_seed(&steps.to_le_bytes(), seed ^ n.rotate_left(32));
+            let step = found.swap_remove(dice as usize % found.len());
+            found.clear();
+            steps += 1;
+            trace.push(step.action);
+            match step.to {
+                Ok(to) => state = to,
+                Err(what) => return (steps, goals, Some(Violation { what, trace })),
+            }
+            reached |= model.is_goal(&state);
+        }
+        goals += usize::from(reached);
+    }
+    (steps, goals, None)
+}
+
+const WALK_STEPS_MAX: usize = 200;
 
 fn trace<A: Copy>(told: &[(u32, Option<A>)], mut index: u32) -> Vec<A> {
     let mut trace = Vec::new();

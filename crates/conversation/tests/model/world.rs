@@ -85,7 +85,7 @@ struct Replica {
     fence: u8,
     rows: Rows,
     /// Which quorum reads under way have been here.
-    asked: u32,
+    asked: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -98,7 +98,7 @@ impl World {
             found.push(Step { action: Action::ReadTailAtOne(actor), to });
             return;
         }
-        let mine = 1 << (actor * READS);
+        let mine = 1u64 << (actor * READS);
         let asked = state.replicas.iter().filter(|replica| replica.asked & mine != 0).count();
         for (index, replica) in state.replicas.iter().enumerate().filter(|(_, replica)| replica.asked & mine == 0) {
             for arrived in subsets(state.rows & !replica.rows) {

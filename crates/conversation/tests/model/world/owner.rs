@@ -84,7 +84,7 @@ impl World {
     /// Asks one replica for the fence; with the second, the read is complete.
     fn read_fence(&self, state: &State, actor: usize, index: usize, id: usize, found: &mut Steps) {
         assert!(id < READS);
-        let mine = 1 << (actor * READS + id);
+        let mine = 1u64 << (actor * READS + id);
         let asked = state.replicas.iter().filter(|replica| replica.asked & mine != 0).count();
         for (at, replica) in state.replicas.iter().enumerate().filter(|(_, replica)| replica.asked & mine == 0) {
             let arrives = |level: &u8| {

@@ -97,7 +97,7 @@ impl State {
     fn stop(mut self, actor: usize) -> Self {
         self.actors[actor] = Actor::Gone;
         for replica in &mut self.replicas {
-            replica.asked &= !(((1 << READS) - 1) << (actor * READS));
+            replica.asked &= !(((1u64 << READS) - 1) << (actor * READS));
         }
         self
     }
