@@ -1,18 +1,212 @@
-//! `hearth up`: the whole mesh on this machine.
+//! `hearth up`: the whole mesh on this machine, on the embedded store, over real QUIC and real sockets on loopback.
+//!
+//! Every node of the world runs in a runtime of its own ([`node`]), so that killing a node or a region ([`region`]) drops
+//! its tasks and sockets where they stand, as the death of a process would; what they share is [`material`]. The other
+//! commands reach it through [`control`] and find it by what [`data`] keeps.
 
-use crate::local::DataDir;
+mod control;
+mod data;
+mod greeting;
+mod material;
+mod node;
+mod region;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use net::Net as _;
+use store::embedded::{Finding, OpenReport};
+use tokio_util::sync::CancellationToken;
+use wire::{NodeId, NodeRole};
+
+use self::data::Data;
+use self::material::{How, Material};
+use self::region::Region;
+use crate::local::{DataDir, LocalMesh, LocalRegion, LocalTenant, Ready};
+use crate::out;
+
+/// How long the shards may take to find their owners at the start.
+const SERVING_WAIT: Duration = Duration::from_secs(60);
 
 /// The whole mesh on this machine, on the embedded store
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  hearth up\n  hearth up --world six-regions --data /tmp/six --wan\n\nCtrl-C ends it in \
+                        order. After anything worse, start it again: it goes on from the same data."
+)]
 pub(crate) struct Options {
+    /// A world file, or the name of a world that comes with hearth: three-regions, six-regions, one-region [default: what
+    /// the data folder was started with, else three-regions]
+    #[arg(long, value_name = "FILE")]
+    world: Option<PathBuf>,
     #[command(flatten)]
     data: DataDir,
+    /// Give the links between regions, and the store replicas behind them, the delay that the world says
+    #[arg(long)]
+    wan: bool,
+    /// Start although acknowledged records in this region's replica are destroyed and nobody else has them
+    #[arg(long, value_name = "REGION")]
+    accept_loss: Vec<String>,
+    /// Print one JSON line when ready, and nothing else on stdout
+    #[arg(long)]
+    json: bool,
 }
 
-/// Runs until Ctrl-C.
+/// The mesh that runs.
+struct LocalWorld {
+    material: Arc<Material>,
+    regions: Vec<Arc<Region>>,
+}
+
+/// Runs until Ctrl-C or SIGTERM.
 ///
 /// # Errors
 /// When it cannot start.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet: {}", options.data.path()?.display())
+    ::node::telemetry::init(::node::telemetry::LogFormat::Text, if options.json { "warn" } else { "error" });
+    ::node::telemetry::metrics();
+    let data = Data::open(&options.data.path()?)?;
+    let world = data.world(options.world.as_deref())?;
+    let world_dir = options.world.as_deref().and_then(Path::parent).unwrap_or(data.dir()).to_owned();
+    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let ports = control.block_on(data.ports(&world))?;
+    let how = How { world_dir: &world_dir, wan: options.wan, accept_loss: &options.accept_loss };
+    let (material, report) = Material::gather(&data, world, ports, &how)?;
+    say_what_was_found(&report);
+    let mesh = Arc::new(LocalWorld::new(material));
+    for region in &mesh.regions {
+        region.start()?;
+    }
+    let outcome = control.block_on(serve(&mesh, &data, &options));
+    control.shutdown_timeout(Duration::from_secs(1));
+    mesh.material.store.close();
+    outcome
+}
+
+/// Tells what was not as it should be; that a replica is new is no news.
+fn say_what_was_found(report: &OpenReport) {
+    for region in &report.regions {
+        for finding in region.findings.iter().filter(|finding| **finding != Finding::Created) {
+            out::note(format_args!("{}: {finding}", region.name));
+        }
+    }
+}
+
+async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let sockets = net::OsNet;
+    let bind = mesh.material.ports.control();
+    let listener = sockets.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let token = format!("{:032x}", u128::from_be_bytes(secret));
+    let router = control::router(Arc::clone(mesh), token.clone());
+    tokio::spawn(::node::admin::serve(listener, router, stop.clone()));
+    for region in &mesh.regions {
+        let bind = mesh.material.ports.admin(&region.about.name);
+        let listener = sockets.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
+        let asked = Arc::clone(region);
+        let readiness = Arc::new(move || asked.readiness());
+        ::node::admin::Admin::start(::node::admin::AdminOptions { listener, readiness })?;
+    }
+    tokio::select! {
+        served = mesh.wait_until_served() => served?,
+        asked = ::node::tasks::interrupted() => return asked.context("signals"),
+    }
+    let local = LocalMesh {
+        pid: std::process::id(),
+        control: format!("http://{bind}"),
+        control_token: token,
+        regions: mesh.regions.iter().map(|region| region.about.clone()).collect(),
+        tenants: mesh.tenants(),
+    };
+    local.publish(data.dir()).with_context(|| format!("cannot write into {}", data.dir().display()))?;
+    if options.json {
+        out::json(&ready(&local))?;
+    } else {
+        greeting::print(mesh, &local, data.dir(), options.wan)?;
+    }
+    ::node::tasks::interrupted().await.context("signals")?;
+    if !options.json {
+        out::note("ending: sessions leave, shards are written to their end");
+    }
+    local.retract(data.dir())?;
+    stop.cancel();
+    futures_util::future::try_join_all(mesh.regions.iter().map(|region| region.stop())).await?;
+    Ok(())
+}
+
+fn ready(local: &LocalMesh) -> Ready {
+    Ready {
+        ready: true,
+        tenant: local.tenants.first().map(|tenant| tenant.name.clone()).unwrap_or_default(),
+        tenants: local.tenants.clone(),
+        regions: local.regions.clone(),
+    }
+}
+
+impl LocalWorld {
+    fn new(material: Material) -> Self {
+        let material = Arc::new(material);
+        let world = Arc::clone(&material.world);
+        let regions = world.regions.iter().map(|region| {
+            let edges: Vec<_> = region.nodes().filter(|node| node.role == NodeRole::Edge).collect();
+            let edges: Vec<_> = edges.iter().map(|edge| material.edge_url(edge)).collect();
+            let about = LocalRegion {
+                name: region.name.clone(),
+                zones: world.zones_of(region.id).map(|zone| zone.name.clone()).collect(),
+                edge: edges.first().cloned().unwrap_or_default(),
+                edges,
+                admin: format!("http://{}", material.ports.admin(&region.name)),
+            };
+            Arc::new(Region::new(&material, region.id, about))
+        });
+        let regions = regions.collect();
+        Self { material, regions }
+    }
+
+    fn region(&self, name: &str) -> anyhow::Result<Arc<Region>> {
+        match self.regions.iter().find(|region| region.about.name == name) {
+            Some(region) => Ok(Arc::clone(region)),
+            None => {
+                let known: Vec<_> = self.regions.iter().map(|region| region.about.name.as_str()).collect();
+                bail!("no region {name:?}; this mesh has: {}", known.join(", "))
+            }
+        }
+    }
+
+    fn region_of(&self, node: &NodeId) -> anyhow::Result<Arc<Region>> {
+        let nodes = self.material.world.nodes();
+        let known = || nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let found = self.regions.iter().find(|region| region.id == node.region && nodes.contains(node));
+        found.cloned().with_context(|| format!("no node {node}; this mesh has: {}", known()))
+    }
+
+    fn tenants(&self) -> Vec<LocalTenant> {
+        let world = &self.material.world;
+        let tenants = world.tenants.iter().map(|tenant| LocalTenant {
+            name: tenant.id.to_string(),
+            zone: world.zone(tenant.zone).map(|zone| zone.name.clone()).unwrap_or_default(),
+            durability: tenant.durability,
+        });
+        tenants.collect()
+    }
+
+    /// Until every shard of the world has an owner.
+    async fn wait_until_served(&self) -> anyhow::Result<()> {
+        let wanted = self.material.world.all_shards().len();
+        let begun = Instant::now();
+        loop {
+            let served: usize = self.regions.iter().map(|region| region.status().shards.len()).sum();
+            if served >= wanted {
+                return Ok(());
+            }
+            if begun.elapsed() > SERVING_WAIT {
+                bail!("only {served} of {wanted} shards found an owner within {} s", SERVING_WAIT.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }

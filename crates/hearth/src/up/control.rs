@@ -1,0 +1,120 @@
+//! The control API of the local mesh: what `hearth region` and its like ask. See [`crate::local`] for the requests.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use wire::NodeId;
+
+use super::LocalWorld;
+use crate::local::{ControlProblem, LinkStatus, RegionStatus};
+
+/// The routes, behind the token.
+pub(super) fn router(mesh: Arc<LocalWorld>, token: String) -> Router {
+    let token: Arc<str> = format!("Bearer {token}").into();
+    Router::new()
+        .route("/v1/regions", get(regions))
+        .route("/v1/regions/{name}/{verb}", post(change_region))
+        .route("/v1/nodes/{region}/{role}/{name}/{verb}", post(change_node))
+        .route("/v1/links/{a}/{b}/{verb}", post(change_link))
+        .layer(middleware::from_fn(move |request, next| admit(Arc::clone(&token), request, next)))
+        .with_state(mesh)
+}
+
+async fn admit(token: Arc<str>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if shown == Some(&*token) {
+        next.run(request).await
+    } else {
+        Problem(StatusCode::UNAUTHORIZED, "the control token of hearth.json is wanted".into()).into_response()
+    }
+}
+
+async fn regions(State(mesh): State<Arc<LocalWorld>>) -> Json<Vec<RegionStatus>> {
+    Json(mesh.regions.iter().map(|region| region.status()).collect())
+}
+
+async fn change_region(
+    State(mesh): State<Arc<LocalWorld>>,
+    Path((name, verb)): Path<(String, String)>,
+) -> Result<Json<RegionStatus>, Problem> {
+    let region = mesh.region(&name).map_err(not_found)?;
+    // A client that goes away does not stop half-way what it asked for.
+    let (region, done) = tokio::spawn(async move {
+        let done = match verb.as_str() {
+            "kill" => region.kill().await,
+            "restore" => region.restore().await,
+            "drain" => region.drain().await,
+            _ => Err(anyhow::anyhow!("cannot {verb} a region; known: kill, restore, drain")),
+        };
+        (region, done)
+    })
+    .await
+    .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    done.map_err(conflict)?;
+    Ok(Json(region.status()))
+}
+
+async fn change_node(
+    State(mesh): State<Arc<LocalWorld>>,
+    Path((region, role, name, verb)): Path<(String, String, String, String)>,
+) -> Result<Json<RegionStatus>, Problem> {
+    let id: NodeId =
+        format!("{region}/{role}/{name}").parse().map_err(|error| not_found(anyhow::Error::from(error)))?;
+    let region = mesh.region_of(&id).map_err(not_found)?;
+    let (region, done) = tokio::spawn(async move {
+        let done = match verb.as_str() {
+            "kill" => region.kill_node(&id).await,
+            "restore" => region.restore_node(&id).await,
+            _ => Err(anyhow::anyhow!("cannot {verb} a node; known: kill, restore")),
+        };
+        (region, done)
+    })
+    .await
+    .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    done.map_err(conflict)?;
+    Ok(Json(region.status()))
+}
+
+async fn change_link(
+    State(mesh): State<Arc<LocalWorld>>,
+    Path((a, b, verb)): Path<(String, String, String)>,
+) -> Result<Json<LinkStatus>, Problem> {
+    let (first, second) = (mesh.region(&a).map_err(not_found)?, mesh.region(&b).map_err(not_found)?);
+    if first.id == second.id {
+        return Err(conflict(anyhow::anyhow!("a link has two ends; {a} is one region")));
+    }
+    let cut = match verb.as_str() {
+        "cut" => true,
+        "heal" => false,
+        _ => return Err(conflict(anyhow::anyhow!("cannot {verb} a link; known: cut, heal"))),
+    };
+    let conditions = &mesh.material.conditions;
+    if cut {
+        conditions.cut(first.id.0, second.id.0);
+    } else {
+        conditions.heal(first.id.0, second.id.0);
+    }
+    Ok(Json(LinkStatus { a, b, cut }))
+}
+
+/// What the control API answers when it does not.
+struct Problem(StatusCode, String);
+
+fn not_found(error: anyhow::Error) -> Problem {
+    Problem(StatusCode::NOT_FOUND, format!("{error:#}"))
+}
+
+fn conflict(error: anyhow::Error) -> Problem {
+    Problem(StatusCode::CONFLICT, format!("{error:#}"))
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.0, Json(ControlProblem { message: self.1 })).into_response()
+    }
+}

@@ -1,0 +1,160 @@
+//! What the nodes of a local mesh are made of: one world, one CA, one set of keys, one store with a replica a region.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use auth::{Jwks, Keys, TenantIssuer, Verifier, VerifierOptions};
+use mesh::{Identity, MeshCa};
+use net::{ConditionedNet, Conditions, Net};
+use store::embedded::{Embedded, EmbeddedOptions, OpenReport};
+use topology::World;
+use wire::{NodeId, RegionId};
+
+use super::data::{Data, Ports};
+use crate::local::LocalMesh;
+
+/// Everything that outlives a single node.
+pub(super) struct Material {
+    pub(super) world: Arc<World>,
+    pub(super) ports: Ports,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) store: Arc<Embedded>,
+    pub(super) conditions: Conditions,
+    /// The edges that take clients now, with their URLs: where the others send those that they may not serve.
+    pub(super) open_edges: Mutex<BTreeMap<NodeId, String>>,
+    identities: BTreeMap<NodeId, Identity>,
+    wan: bool,
+}
+
+/// How the mesh was asked for.
+pub(super) struct How<'a> {
+    /// Where the key files that the world names are.
+    pub(super) world_dir: &'a Path,
+    /// Whether distance takes time.
+    pub(super) wan: bool,
+    /// Regions that may start although acknowledged records in them are destroyed.
+    pub(super) accept_loss: &'a [String],
+}
+
+impl Material {
+    /// Opens the store and makes or loads the keys.
+    ///
+    /// # Errors
+    /// When the data folder holds what it should not, or cannot be written.
+    pub(super) fn gather(data: &Data, world: World, ports: Ports, how: &How<'_>) -> anyhow::Result<(Self, OpenReport)> {
+        let keys_dir = LocalMesh::keys(data.dir());
+        let keys = Keys::load_or_create(&keys_dir).context("the development keys")?;
+        let verifier = Arc::new(verifier(&world, &keys, how.world_dir)?);
+        let ca = load_or_create_ca(&keys_dir)?;
+        let mut identities = BTreeMap::new();
+        for node in world.nodes() {
+            let identity = ca.issue(&node).with_context(|| format!("a certificate for {node}"))?;
+            identities.insert(node, identity);
+        }
+        let world = Arc::new(world);
+        let conditions = Conditions::new(0);
+        if how.wan {
+            every_pair(&world, |a, b, delay, loss| {
+                conditions.set_delay(a.0, b.0, delay);
+                conditions.set_loss(a.0, b.0, loss);
+            });
+        }
+        let (store, found) = open_store(data, &world, how)?;
+        let open_edges = Mutex::default();
+        Ok((Self { world, ports, verifier, store, conditions, open_edges, identities, wan: how.wan }, found))
+    }
+
+    /// The sockets of a region's nodes, under the weather of the world.
+    pub(super) fn net(&self, region: RegionId) -> Arc<dyn Net> {
+        Arc::new(ConditionedNet::new(self.conditions.clone(), region.0, self.wan))
+    }
+
+    pub(super) fn identity(&self, node: &NodeId) -> Identity {
+        self.identities.get(node).expect("every node of the world has one").clone()
+    }
+
+    /// The public URL of an edge.
+    pub(super) fn edge_url(&self, node: &NodeId) -> String {
+        format!("http://{}", self.ports.edge(node))
+    }
+
+    /// The edges that take clients now.
+    pub(super) fn edges_open(&self) -> Vec<(RegionId, String)> {
+        let open = self.open_edges.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().map(|(node, url)| (node.region, url.clone())).collect()
+    }
+}
+
+fn every_pair(world: &World, mut each: impl FnMut(RegionId, RegionId, Duration, f64)) {
+    for (n, a) in world.regions.iter().enumerate() {
+        for b in &world.regions[n + 1..] {
+            each(a.id, b.id, world.delay(a.id, b.id), world.loss(a.id, b.id));
+        }
+    }
+}
+
+fn open_store(data: &Data, world: &Arc<World>, how: &How<'_>) -> anyhow::Result<(Arc<Embedded>, OpenReport)> {
+    let between = Arc::clone(world);
+    let regions = world.regions.iter().map(|region| (region.id, region.name.clone())).collect();
+    let zones = world.zones.iter().map(|zone| (zone.id, zone.regions.clone())).collect();
+    let mut options = EmbeddedOptions::new(data.dir(), regions, zones);
+    for name in how.accept_loss {
+        let region = world.region_by_name(name).with_context(|| format!("--accept-loss: no region {name:?}"))?;
+        options.accept_loss.push(region.id);
+    }
+    if how.wan {
+        options.delay = Some(Arc::new(move |a, b| between.delay(a, b)));
+    }
+    Ok(Embedded::open(options)?)
+}
+
+/// The tenants' identity providers, as the world says, and the development key for all.
+fn verifier(world: &World, keys: &Keys, world_dir: &Path) -> anyhow::Result<Verifier> {
+    let mut issuers = Vec::new();
+    for tenant in &world.tenants {
+        let Some(identity) = &tenant.identity else { continue };
+        let json = match &identity.jwks {
+            topology::Jwks::Inline(json) => json.clone(),
+            topology::Jwks::File(file) => {
+                let path = world_dir.join(file);
+                fs::read_to_string(&path)
+                    .with_context(|| format!("the keys of tenant {}: cannot read {}", tenant.id, path.display()))?
+            }
+        };
+        let jwks = Jwks::parse(&json).with_context(|| format!("the keys of tenant {}", tenant.id))?;
+        issuers.push(TenantIssuer { tenant: tenant.id.clone(), issuer: identity.issuer.clone(), jwks });
+    }
+    let options = VerifierOptions {
+        tenants: world.tenants.iter().map(|tenant| tenant.id.clone()).collect(),
+        issuers,
+        dev: Some(keys.dev.public_key()),
+        stream: keys.stream.clone(),
+    };
+    Ok(Verifier::new(options)?)
+}
+
+fn load_or_create_ca(dir: &Path) -> anyhow::Result<MeshCa> {
+    let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key.pem"));
+    if let (Ok(cert), Ok(key)) = (fs::read_to_string(&cert), fs::read_to_string(&key)) {
+        return MeshCa::load(&cert, &key).with_context(|| format!("the CA in {}", dir.display()));
+    }
+    let ca = MeshCa::create().context("a CA for the mesh")?;
+    // The key last: a CA without it is made anew.
+    for (path, pem) in [(cert, ca.cert_pem()), (key, &ca.key_pem())] {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        std::io::Write::write_all(&mut file, pem.as_bytes())?;
+        file.sync_all()?;
+    }
+    Ok(ca)
+}

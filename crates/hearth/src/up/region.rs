@@ -1,0 +1,258 @@
+//! A region of the local mesh: its nodes, and what may be done to all of them at once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use wire::{NodeId, RegionId};
+
+use super::material::Material;
+use super::node::{Part, RunningNode};
+use crate::local::{LocalRegion, NodeStatus, RegionState, RegionStatus, ShardStatus};
+
+/// Sessions of a draining edge are asked to leave over this time.
+const DRAIN_WINDOW: Duration = Duration::from_secs(2);
+/// A drain that is not through by then is given up.
+const DRAIN_WAIT: Duration = Duration::from_secs(30);
+
+/// A region, running or not.
+pub(super) struct Region {
+    pub(super) id: RegionId,
+    pub(super) about: LocalRegion,
+    material: Arc<Material>,
+    /// One change at a time; reading the status waits for none.
+    changing: tokio::sync::Mutex<()>,
+    now: Mutex<Now>,
+}
+
+struct Now {
+    state: RegionState,
+    nodes: Vec<RunningNode>,
+}
+
+impl Region {
+    pub(super) fn new(material: &Arc<Material>, id: RegionId, about: LocalRegion) -> Self {
+        let now = Mutex::new(Now { state: RegionState::Killed, nodes: Vec::new() });
+        Self { id, about, material: Arc::clone(material), changing: tokio::sync::Mutex::default(), now }
+    }
+
+    /// Starts every node; the replica is open already. Blocks.
+    ///
+    /// # Errors
+    /// When one does not start; those that did run on.
+    pub(super) fn start(&self) -> anyhow::Result<()> {
+        let region = self.material.world.region(self.id).context("a region of the world")?;
+        for node in region.nodes() {
+            let node = RunningNode::start(&self.material, node)?;
+            self.now().nodes.push(node);
+        }
+        self.now().state = RegionState::Up;
+        Ok(())
+    }
+
+    /// Every node, every socket and the replica, at once and mid-write.
+    ///
+    /// # Errors
+    /// When it is dead already.
+    pub(super) async fn kill(self: &Arc<Self>) -> anyhow::Result<()> {
+        // Not `changing`: death does not wait for a drain.
+        let nodes = {
+            let mut now = self.now();
+            if now.state == RegionState::Killed {
+                bail!("region {} is killed already; restore it first", self.about.name);
+            }
+            now.state = RegionState::Killed;
+            std::mem::take(&mut now.nodes)
+        };
+        self.material.store.kill(self.id);
+        blocking(move || {
+            std::thread::scope(|scope| {
+                for node in nodes {
+                    scope.spawn(move || node.kill());
+                }
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// From killed or drained to up.
+    ///
+    /// # Errors
+    /// When it is up, or its replica or a node does not start.
+    pub(super) async fn restore(self: &Arc<Self>) -> anyhow::Result<()> {
+        let _one = self.changing.lock().await;
+        let state = self.now().state;
+        match state {
+            RegionState::Up | RegionState::Draining => {
+                bail!("region {} is {state}; nothing to restore", self.about.name)
+            }
+            RegionState::Killed => {
+                self.material.store.restore(self.id).await.context("the replica")?;
+            }
+            RegionState::Drained => self.stop().await?,
+        }
+        let this = Arc::clone(self);
+        blocking(move || this.start()).await
+    }
+
+    /// Hands its shards to others, then asks its sessions to leave. It runs on, with nothing to do.
+    ///
+    /// # Errors
+    /// When it is not up, or somebody does not take over in time.
+    pub(super) async fn drain(self: &Arc<Self>) -> anyhow::Result<()> {
+        let _one = self.changing.lock().await;
+        {
+            let mut now = self.now();
+            if now.state != RegionState::Up {
+                bail!("region {} is {}; only one that is up can be drained", self.about.name, now.state);
+            }
+            now.state = RegionState::Draining;
+            for node in &now.nodes {
+                node.forget();
+            }
+        }
+        let drained = tokio::time::timeout(DRAIN_WAIT, self.drain_nodes()).await;
+        let mut now = self.now();
+        if now.state == RegionState::Killed {
+            bail!("region {} was killed while it drained", self.about.name);
+        }
+        match drained {
+            Ok(()) => {
+                now.state = RegionState::Drained;
+                Ok(())
+            }
+            Err(_) => {
+                now.state = RegionState::Up;
+                bail!("region {}: nobody took over all of it within {} s", self.about.name, DRAIN_WAIT.as_secs())
+            }
+        }
+    }
+
+    async fn drain_nodes(&self) {
+        let parts: Vec<_> = self.now().nodes.iter().map(|node| (node.mesh.clone(), node.part.clone())).collect();
+        for (mesh, _) in &parts {
+            mesh.set_draining(true);
+        }
+        let all = parts.iter().map(|(_, part)| async move {
+            match part {
+                Part::Core(core) => core.drain().await,
+                Part::Edge(edge) => edge.drain(DRAIN_WINDOW).await,
+            }
+        });
+        futures_util::future::join_all(all).await;
+    }
+
+    /// Ends every node in order; edges first, so that cores can still answer them.
+    ///
+    /// # Errors
+    /// When the machine cannot run it.
+    pub(super) async fn stop(&self) -> anyhow::Result<()> {
+        let mut nodes = std::mem::take(&mut self.now().nodes);
+        nodes.sort_by_key(|node| matches!(node.part, Part::Core(_)));
+        blocking(move || {
+            nodes.into_iter().for_each(RunningNode::stop);
+            Ok(())
+        })
+        .await
+    }
+
+    /// One node, at once; the replica stays.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub(super) async fn kill_node(&self, id: &NodeId) -> anyhow::Result<()> {
+        let node = {
+            let mut now = self.now();
+            let at = now.nodes.iter().position(|node| node.id == *id);
+            now.nodes.remove(at.with_context(|| format!("node {id} does not run"))?)
+        };
+        blocking(move || {
+            node.kill();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Starts one node that was killed.
+    ///
+    /// # Errors
+    /// When it runs, the region does not, or it does not start.
+    pub(super) async fn restore_node(&self, id: &NodeId) -> anyhow::Result<()> {
+        let _one = self.changing.lock().await;
+        {
+            let now = self.now();
+            if now.state != RegionState::Up {
+                bail!("region {} is {}; restore the region", self.about.name, now.state);
+            }
+            if now.nodes.iter().any(|node| node.id == *id) {
+                bail!("node {id} runs already");
+            }
+        }
+        let (material, id) = (Arc::clone(&self.material), id.clone());
+        let node = blocking(move || RunningNode::start(&material, id)).await?;
+        self.now().nodes.push(node);
+        Ok(())
+    }
+
+    pub(super) fn status(&self) -> RegionStatus {
+        let now = self.now();
+        let mut status = RegionStatus {
+            name: self.about.name.clone(),
+            state: now.state,
+            zones: self.about.zones.clone(),
+            nodes: Vec::new(),
+            shards: Vec::new(),
+        };
+        for node in &now.nodes {
+            let sees = node.mesh.membership().borrow().nodes.len().saturating_sub(1);
+            let mut sessions = None;
+            match &node.part {
+                Part::Edge(edge) => sessions = Some(edge.status().sessions as u64),
+                Part::Core(core) => status.shards.extend(owned(&node.id, core)),
+            }
+            status.nodes.push(NodeStatus { node: node.id.to_string(), sessions, sees });
+        }
+        status
+    }
+
+    /// Whether its nodes see every other living node and its shards are served.
+    pub(super) fn readiness(&self) -> ::node::admin::Readiness {
+        let now = self.now();
+        let mut reasons = Vec::new();
+        if now.state != RegionState::Up {
+            reasons.push(format!("the region is {}", now.state));
+        }
+        for node in &now.nodes {
+            if let Part::Core(core) = &node.part {
+                let status = core.status();
+                if !status.is_settled() {
+                    reasons.push(format!("{}: shards are being claimed", node.id));
+                }
+                reasons.extend(status.panicked.iter().map(|task| format!("{}: task {task} has panicked", node.id)));
+            }
+        }
+        ::node::admin::Readiness::unless(reasons)
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn owned(node: &NodeId, core: &core_region::Core) -> Vec<ShardStatus> {
+    let status = core.status();
+    status
+        .serving()
+        .map(|shard| ShardStatus {
+            shard: shard.shard.to_string(),
+            node: node.to_string(),
+            epoch: shard.epoch,
+            committed: shard.committed.checked_sub(1),
+        })
+        .collect()
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("the work panicked")?
+}
