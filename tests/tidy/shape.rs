@@ -21,7 +21,6 @@ struct Ban {
 }
 
 const SOCKETS: (&str, &str) = ("crates/net/", "the only place that opens sockets");
-const PORTS: (&str, &str) = ("crates/hearth/src/up/data.rs", "asks for ports that are free; nothing is said on them");
 const COMMITTER: (&str, &str) =
     ("crates/store/src/embedded/committer.rs", "lives as long as its replica, in fdatasync");
 const REPAIR: (&str, &str) = ("crates/store/src/embedded.rs", "reads whole replicas, which blocks for seconds");
@@ -31,13 +30,8 @@ const RULES: &[&str] = &["wire", "conversation", "topology"];
 const BANS: &[Ban] = &[
     ban(("tokio", "net"), &[SOCKETS], &[], "take a `net::Net`, so that the simulator can stand below"),
     ban(("net", "TcpStream"), &[SOCKETS], &[], "take a `net::Net`, so that the simulator can stand below"),
-    ban(
-        ("net", "TcpListener"),
-        &[SOCKETS, PORTS],
-        &[],
-        "take a `net::Listener`, so that the simulator can stand below",
-    ),
-    ban(("net", "UdpSocket"), &[SOCKETS, PORTS], &[], "take a `net::Udp`, so that the simulator can stand below"),
+    ban(("net", "TcpListener"), &[SOCKETS], &[], "take a `net::Listener`, so that the simulator can stand below"),
+    ban(("net", "UdpSocket"), &[SOCKETS], &[], "take a `net::Udp`, so that the simulator can stand below"),
     ban(("futures", "select"), &[], &[], "`tokio::select!`, whose order can be seeded"),
     ban(("futures_util", "select"), &[], &[], "`tokio::select!`, whose order can be seeded"),
     ban(("futures_util", "select_biased"), &[], &[], "`tokio::select!` with `biased;`"),
