@@ -278,6 +278,35 @@ impl Http {
     }
 }
 
+/// Plain requests to whatever speaks HTTP beside the protocol: the control API of a local mesh, admin listeners.
+#[derive(Clone)]
+pub struct Plain(Transport);
+
+impl Plain {
+    /// Connects when it is asked something.
+    #[must_use]
+    pub fn new(net: Arc<dyn net::Net>) -> Self {
+        Self(Transport::new(net))
+    }
+
+    /// One request, tried once; gives status and body, whatever the status.
+    ///
+    /// # Errors
+    /// In words for people, when nobody answered. Whether anything was changed is unknown then.
+    pub async fn call(
+        &self,
+        method: Method,
+        url: &str,
+        path: &str,
+        bearer: &str,
+    ) -> Result<(StatusCode, Bytes), String> {
+        match self.0.call(url, method, path, bearer, None).await {
+            Answer::Said { status, body } => Ok((status, body)),
+            Answer::Nobody(why) => Err(why),
+        }
+    }
+}
+
 fn refusal(url: &str, status: StatusCode, body: &[u8]) -> Outcome {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) if is_elsewhere(problem.code, &problem.alternatives) => Outcome::Elsewhere {

@@ -1,12 +1,20 @@
 //! The command line. What clap refuses ends with exit code 2, what fails later with 1 and one line on stderr.
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
 
-use crate::up;
+use crate::{chat, check, region, replay, token, up};
 
 /// An edge-distributed chat mesh.
 #[derive(Debug, Parser)]
-#[command(name = "hearth", version, arg_required_else_help = true, after_help = "Start here:\n  hearth up")]
+#[command(
+    name = "hearth",
+    version,
+    arg_required_else_help = true,
+    after_help = "Start here:\n  hearth up\nand in other terminals:\n  hearth chat --user ann @bob\n  hearth chat --user \
+                  bob @ann"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -15,6 +23,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Options),
+    Token(token::Options),
+    Chat(chat::Options),
+    Replay(replay::Options),
+    Region(region::RegionOptions),
+    Node(region::NodeOptions),
+    Link(region::LinkOptions),
+    Topology(check::Options),
 }
 
 impl Cli {
@@ -25,6 +40,91 @@ impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Up(options) => up::run(options),
+            Command::Token(options) => token::run(&options),
+            Command::Chat(options) => chat::run(options),
+            Command::Replay(options) => wait_for(replay::run(options)),
+            Command::Region(options) => wait_for(region::region(options)),
+            Command::Node(options) => wait_for(region::node(options)),
+            Command::Link(options) => wait_for(region::link(options)),
+            Command::Topology(options) => check::run(&options),
         }
+    }
+}
+
+/// Runs a command that waits for sockets.
+///
+/// # Errors
+/// As the command, or when the operating system has no threads.
+pub(crate) fn wait_for(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(Box::pin(command));
+    // A thread that still waits for a key press must not keep the program.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn exit_code(args: &[&str]) -> i32 {
+        let args = std::iter::once("hearth").chain(args.iter().copied());
+        Cli::try_parse_from(args).map_or_else(|error| error.exit_code(), |_| 0)
+    }
+
+    #[test]
+    fn wrong_use_ends_with_2() {
+        let wrong: [&[&str]; 15] = [
+            &[],
+            &["nonsense"],
+            &["token"],
+            &["token", "--user", ""],
+            &["token", "--user", "ann", "--ttl", "0"],
+            &["token", "--user", "ann", "--ttl", "soon"],
+            &["chat"],
+            &["replay"],
+            &["replay", "x", "--speed", "0"],
+            &["replay", "x", "--speed", "nan"],
+            &["region"],
+            &["region", "kill"],
+            &["node", "kill", "core-2"],
+            &["link", "cut", "a"],
+            &["topology", "check"],
+        ];
+        for args in wrong {
+            assert_eq!(exit_code(args), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn right_use_is_understood() {
+        let right: [&[&str]; 8] = [
+            &["token", "--user", "ann", "--tenant", "demo", "--ttl", "60"],
+            &["chat", "--user", "ann", "--region", "eu-west", "@bob"],
+            &["replay", "a", "b", "--speed", "60", "--json"],
+            &["region", "status", "--json"],
+            &["region", "kill", "eu-west", "--json", "--data", "x"],
+            &["node", "kill", "r1/core/2"],
+            &["link", "cut", "a", "b"],
+            &["topology", "check", "world.toml"],
+        ];
+        for args in right {
+            assert_eq!(exit_code(args), 0, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("hearth "), "{path} --help shows no example");
+            assert!(command.get_about().is_some(), "{path} does not say what it is for");
+            command.get_subcommands().for_each(|command| check(command, &path));
+        }
+        Cli::command().debug_assert();
+        check(&Cli::command(), "");
     }
 }

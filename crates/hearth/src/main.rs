@@ -7,16 +7,25 @@
 //! | [`token`] | an identity token of that mesh |
 //! | [`chat`] | a terminal client |
 //! | [`replay`] | real logs through the mesh, and the check of what came out |
-//! | [`region`] | `region` and `link`: rehearse the loss of either |
+//! | [`region`] | `region`, `node` and `link`: rehearse the loss of either |
 //! | [`check`] | `topology check`: world files |
-//! | [`local`] | no command: how the others find the mesh that `up` runs |
-//! | [`out`] | no command: lines on stdout and stderr |
+//!
+//! What they share: [`local`] and [`access`] find the mesh that `up` runs, [`control`] asks it for things, [`text`] reads
+//! what others wrote, [`out`] prints.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod access;
+mod chat;
+mod check;
 mod cli;
+mod control;
 mod local;
 mod out;
+mod region;
+mod replay;
+mod text;
+mod token;
 mod up;
 
 use std::process::ExitCode;

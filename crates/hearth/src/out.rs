@@ -20,11 +20,16 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     line(serde_json::to_string(value)?)
 }
 
+/// One line for people on stderr, beside what stdout says.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    // Nobody is left to tell when stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// An error with its causes as one line on stderr.
 pub(crate) fn complain(error: &anyhow::Error) {
     let text = format!("{error:#}").replace(['\n', '\r'], " ");
-    // Nobody is left to tell when stderr is closed.
-    let _ = writeln!(io::stderr().lock(), "hearth: {text}");
+    note(format_args!("hearth: {text}"));
 }
 
 fn tolerate(result: io::Result<()>) -> io::Result<()> {

@@ -257,18 +257,8 @@ impl Service {
             }
             Frame::Message(message) => self.hear_message(&envelope, message),
             Frame::Joined(group) => self.hear_joined(group, live),
-            Frame::Updated(group) => {
-                if self.is_news(&group) {
-                    self.tell(Event::Updated(Box::new(group)));
-                }
-            }
-            Frame::Left(group) => {
-                if self.is_news(&group) {
-                    self.orders.remove(&group.conversation_id);
-                    self.wanting.remove(&group.conversation_id);
-                    self.tell(Event::Left(Box::new(group)));
-                }
-            }
+            Frame::Updated(group) => self.hear_updated(group),
+            Frame::Left(group) => self.hear_left(group),
             Frame::SyncDone(done) => {
                 let asked = number(&envelope, 's').and_then(|id| live.asked.remove(&id)).unwrap_or_default();
                 for conversation in asked {
@@ -333,6 +323,20 @@ impl Service {
             self.wanting.insert(conversation);
         }
         self.tell(Event::Joined(Box::new(group)));
+    }
+
+    fn hear_updated(&mut self, group: GroupPayload) {
+        if self.is_news(&group) {
+            self.tell(Event::Updated(Box::new(group)));
+        }
+    }
+
+    fn hear_left(&mut self, group: GroupPayload) {
+        if self.is_news(&group) {
+            self.orders.remove(&group.conversation_id);
+            self.wanting.remove(&group.conversation_id);
+            self.tell(Event::Left(Box::new(group)));
+        }
     }
 
     /// Whether this view is newer than the last one delivered.

@@ -1,0 +1,257 @@
+//! `hearth region`, `hearth node` and `hearth link`: lose a part of the mesh on purpose, before it happens by itself.
+
+use std::path::Path;
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use wire::NodeId;
+
+use crate::control::Control;
+use crate::local::{DataDir, RegionStatus};
+use crate::out;
+
+/// Regions of the local mesh: how they are, and the loss of one
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  hearth region status\n  hearth region kill eu-west\n  hearth region restore eu-west"
+)]
+pub(crate) struct RegionOptions {
+    #[command(subcommand)]
+    verb: RegionVerb,
+}
+
+#[derive(Subcommand, Debug)]
+enum RegionVerb {
+    /// Show what every region does, which nodes run there, and which shards they own
+    #[command(after_help = "Example:\n  hearth region status --json")]
+    Status {
+        /// Only this region
+        name: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Drop a region's nodes, sockets and store replica at once, mid-write
+    #[command(after_help = "Example:\n  hearth region kill eu-west")]
+    Kill(Named),
+    /// Start a killed or drained region again, and let it catch up
+    #[command(after_help = "Example:\n  hearth region restore eu-west")]
+    Restore(Named),
+    /// Hand a region's shards and sessions to the others, without an error for anyone
+    #[command(after_help = "Example:\n  hearth region drain eu-west")]
+    Drain(Named),
+}
+
+#[derive(Args, Debug)]
+struct Named {
+    /// The region, as the world file names it
+    name: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataDir,
+}
+
+/// Single nodes of the local mesh
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  hearth node kill r1/core/2")]
+pub(crate) struct NodeOptions {
+    #[command(subcommand)]
+    verb: NodeVerb,
+}
+
+#[derive(Subcommand, Debug)]
+enum NodeVerb {
+    /// Drop a node's tasks and sockets at once
+    #[command(after_help = "Example:\n  hearth node kill r1/core/2")]
+    Kill(Node),
+    /// Start a killed node again
+    #[command(after_help = "Example:\n  hearth node restore r1/core/2")]
+    Restore(Node),
+}
+
+#[derive(Args, Debug)]
+struct Node {
+    /// The node, as `hearth region status` shows it
+    node: NodeId,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Direct ways between two regions of the local mesh
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  hearth link cut eu-west us-east")]
+pub(crate) struct LinkOptions {
+    #[command(subcommand)]
+    verb: LinkVerb,
+}
+
+#[derive(Subcommand, Debug)]
+enum LinkVerb {
+    /// Let nothing pass directly between two regions
+    #[command(after_help = "Example:\n  hearth link cut eu-west us-east")]
+    Cut(Ends),
+    /// Undo a cut
+    #[command(after_help = "Example:\n  hearth link heal eu-west us-east")]
+    Heal(Ends),
+}
+
+#[derive(Args, Debug)]
+struct Ends {
+    /// A region
+    a: String,
+    /// Another
+    b: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Does what `hearth region` says.
+///
+/// # Errors
+/// When it could not be done.
+pub(crate) async fn region(options: RegionOptions) -> anyhow::Result<()> {
+    match options.verb {
+        RegionVerb::Status { name, common } => status(name.as_deref(), &common).await,
+        RegionVerb::Kill(named) => change(&named, "kill", "killed").await,
+        RegionVerb::Restore(named) => change(&named, "restore", "restored").await,
+        RegionVerb::Drain(named) => change(&named, "drain", "drained").await,
+    }
+}
+
+/// Does what `hearth node` says.
+///
+/// # Errors
+/// When it could not be done.
+pub(crate) async fn node(options: NodeOptions) -> anyhow::Result<()> {
+    let (node, verb, done) = match options.verb {
+        NodeVerb::Kill(node) => (node, "kill", "killed"),
+        NodeVerb::Restore(node) => (node, "restore", "restored"),
+    };
+    let region = control(&node.common.data.path()?)?.change_node(&node.node, verb).await?;
+    if node.common.json {
+        out::json(&region)?
+    } else {
+        out::line(format_args!("{}: {done}", node.node))?
+    }
+    Ok(())
+}
+
+/// Does what `hearth link` says.
+///
+/// # Errors
+/// When it could not be done.
+pub(crate) async fn link(options: LinkOptions) -> anyhow::Result<()> {
+    let (ends, verb) = match options.verb {
+        LinkVerb::Cut(ends) => (ends, "cut"),
+        LinkVerb::Heal(ends) => (ends, "heal"),
+    };
+    let link = control(&ends.common.data.path()?)?.change_link(&ends.a, &ends.b, verb).await?;
+    if ends.common.json {
+        out::json(&link)?;
+    } else {
+        out::line(format_args!("{} - {}: {}", link.a, link.b, if link.cut { "cut" } else { "whole" }))?;
+    }
+    Ok(())
+}
+
+fn control(dir: &Path) -> anyhow::Result<Control> {
+    Control::open(dir)
+}
+
+async fn change(named: &Named, verb: &str, done: &str) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let region = control(&named.common.data.path()?)?.change_region(&named.name, verb).await?;
+    if named.common.json {
+        out::json(&region)?;
+    } else {
+        out::line(format_args!("{}: {done} in {:.1} s; it is {} now", region.name, seconds(began), region.state))?;
+    }
+    Ok(())
+}
+
+fn seconds(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64()
+}
+
+async fn status(name: Option<&str>, common: &Common) -> anyhow::Result<()> {
+    let dir = common.data.path()?;
+    let mut regions = control(&dir)?.regions().await?;
+    if let Some(name) = name {
+        crate::local::LocalMesh::find(&dir)?.region(name)?;
+        regions.retain(|region| region.name == name);
+    }
+    if common.json {
+        for region in &regions {
+            out::json(region)?;
+        }
+        return Ok(());
+    }
+    table(&regions).iter().try_for_each(out::line)?;
+    Ok(())
+}
+
+fn table(regions: &[RegionStatus]) -> Vec<String> {
+    let mut lines = vec![format!("{:<14}{:<10}{:<18}{:<14}owns shards", "region", "state", "zones", "node")];
+    for region in regions {
+        let facts = format!("{:<14}{:<10}{:<18}", region.name, region.state, region.zones.join(" "));
+        if region.nodes.is_empty() {
+            lines.push(facts.trim_end().to_owned());
+        }
+        for (n, node) in region.nodes.iter().enumerate() {
+            let left = if n == 0 { facts.as_str() } else { "" };
+            let owned: Vec<_> = region.shards.iter().filter(|shard| shard.node == node.node).collect();
+            let mut right = match (node.sessions, owned.len()) {
+                (Some(sessions), _) => format!("{sessions} sessions"),
+                (None, 0) => "none".to_owned(),
+                (None, n) => format!("{n}, highest epoch {}", owned.iter().map(|s| s.epoch).max().unwrap_or(0)),
+            };
+            right += &format!("; sees {} nodes", node.sees);
+            lines.push(format!("{left:<42}{:<14}{right}", node.node));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::{NodeStatus, RegionState, ShardStatus};
+
+    #[test]
+    fn the_table_shows_every_region_with_its_nodes() {
+        let node = |node: &str, sessions| NodeStatus { node: node.into(), sessions, sees: 8 };
+        let shard = |n, epoch| ShardStatus {
+            shard: format!("z1-r1-region-{n}"),
+            node: "r1/core/1".into(),
+            epoch,
+            committed: None,
+        };
+        let up = RegionStatus {
+            name: "eu-west".into(),
+            state: RegionState::Up,
+            zones: vec!["global".into(), "eu".into()],
+            nodes: vec![node("r1/edge/1", Some(3)), node("r1/core/1", None), node("r1/core/2", None)],
+            shards: vec![shard(0, 4), shard(1, 7)],
+        };
+        let killed = RegionStatus {
+            name: "us-east".into(),
+            state: RegionState::Killed,
+            nodes: vec![],
+            shards: vec![],
+            ..up.clone()
+        };
+        let lines = table(&[up, killed]);
+        assert_eq!(lines.len(), 5);
+        assert!(lines[1].starts_with("eu-west       up") && lines[1].contains("3 sessions"), "{lines:?}");
+        assert!(lines[2].contains("r1/core/1     2, highest epoch 7"), "{lines:?}");
+        assert!(lines[3].contains("none; sees 8 nodes"), "{lines:?}");
+        assert!(lines[4].contains("killed"), "{lines:?}");
+    }
+}
