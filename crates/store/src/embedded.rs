@@ -44,7 +44,7 @@ use tokio::sync::oneshot;
 use wire::{RegionId, ZoneId};
 
 use self::assess::{Assessment, Files, Loss};
-use self::engine::Engine;
+use self::engine::{Engine, Sizes};
 use self::recover::{Opened, Tried};
 use self::site::{Shared, Site};
 use crate::contract::Store;
@@ -75,6 +75,9 @@ pub struct EmbeddedOptions {
     pub linger: Duration,
     /// Block cache of each replica, bytes. Default: 16 MiB.
     pub cache_bytes: u64,
+    /// What each table of a replica keeps in memory before it writes it out, bytes: more makes writing cheaper and the next
+    /// start slower. Counts when a table is created. Default: 24 MiB.
+    pub memtable_bytes: u64,
     /// Whether every row is read and checked before the store opens. Default: yes.
     pub verify: bool,
     /// Regions whose replicas may open although acknowledged records in them are destroyed. Default: none.
@@ -96,6 +99,7 @@ impl EmbeddedOptions {
             delay: None,
             linger: Duration::from_micros(300),
             cache_bytes: 16 * 1024 * 1024,
+            memtable_bytes: 24 * 1024 * 1024,
             verify: true,
             accept_loss: Vec::new(),
         }
@@ -313,7 +317,7 @@ fn recover_site<'a>(options: &EmbeddedOptions, region: RegionId, name: &'a str) 
         name,
         files: Files { dir: options.dir.join(name) },
         zones: zones.map(|(zone, regions)| (*zone, regions.as_slice().into())).collect(),
-        cache_bytes: options.cache_bytes,
+        sizes: Sizes { cache_bytes: options.cache_bytes, memtable_bytes: options.memtable_bytes },
         verify: options.verify,
         accept_loss: options.accept_loss.contains(&region),
     }

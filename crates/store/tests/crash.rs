@@ -25,7 +25,9 @@ fn options(dir: &Path, regions: usize) -> EmbeddedOptions {
     let all: Vec<(RegionId, String)> =
         (1..).map(RegionId).zip(NAMES.iter().map(|name| (*name).to_owned())).take(regions).collect();
     let ids = all.iter().map(|(id, _)| *id).collect();
-    EmbeddedOptions::new(dir, all, vec![(ZoneId(1), ids)])
+    // Small, so that tables are written and journals end and vanish while the processes are killed.
+    let memtable_bytes = 128 * 1024;
+    EmbeddedOptions { memtable_bytes, ..EmbeddedOptions::new(dir, all, vec![(ZoneId(1), ids)]) }
 }
 
 fn shard(regions: usize, n: u16) -> ShardId {
@@ -302,6 +304,8 @@ fn open_damaged(dir: &Path, regions: usize, acknowledged: &BTreeSet<(u16, u64)>,
         Err(error @ OpenError::Destroyed { .. }) => {
             let text = error.to_string();
             assert!(text.contains("region one") && text.contains("Cure: "), "{text}");
+            let again = Embedded::open(options(dir, regions)).err().map(|error| error.to_string());
+            assert!(again.is_some(), "{what}: refused only once: {text}");
             Outcome::Refused
         }
         Err(error) => panic!("{what}: refused without saying what is destroyed: {error}"),

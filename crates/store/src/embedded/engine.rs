@@ -11,9 +11,15 @@ use super::commit::{self, Commit};
 use crate::cell::{self, Stored, Table};
 use crate::quorum::{ReplicaError, Scan};
 
-/// Memtable of each table, bytes: small, so that the journals that a start must read stay few.
-const MEMTABLE_BYTES: u64 = 24 * 1024 * 1024;
+/// Over this, fjall writes out the tables that keep the oldest journals alive.
 const JOURNAL_BYTES: u64 = 192 * 1024 * 1024;
+
+/// See [`super::EmbeddedOptions`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) cache_bytes: u64,
+    pub(super) memtable_bytes: u64,
+}
 
 /// An open database. Dropping the last reference closes it.
 pub(super) struct Engine {
@@ -26,16 +32,16 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Opens, or creates when there is nothing. The receiver errs once the database is closed again.
-    pub(super) fn open(path: &Path, cache_bytes: u64) -> fjall::Result<(Self, watch::Receiver<()>)> {
+    pub(super) fn open(path: &Path, sizes: Sizes) -> fjall::Result<(Self, watch::Receiver<()>)> {
         let db = Database::builder(path)
-            .cache_size(cache_bytes)
+            .cache_size(sizes.cache_bytes)
             // What the journal holds is checked by `journal`, which reads it as it is.
             .journal_compression(CompressionType::None)
             .max_journaling_size(JOURNAL_BYTES)
             .manual_journal_persist(true)
             .worker_threads(1)
             .open()?;
-        let table = |table: Table| db.keyspace(table.name(), || options(table));
+        let table = |table: Table| db.keyspace(table.name(), || options(table, sizes));
         let tables = [
             table(Table::Log)?,
             table(Table::Lease)?,
@@ -147,8 +153,8 @@ impl Batch<'_> {
     }
 }
 
-fn options(table: Table) -> KeyspaceCreateOptions {
-    let options = KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+fn options(table: Table, sizes: Sizes) -> KeyspaceCreateOptions {
+    let options = KeyspaceCreateOptions::default().max_memtable_size(sizes.memtable_bytes);
     match table {
         // Frames are small and read once: what compression would save costs the committer's time at flush.
         Table::Log => options.data_block_compression_policy(CompressionPolicy::disabled()),

@@ -16,7 +16,7 @@ use wire::{Durability, RegionId, ZoneId};
 
 use super::assess::{Assessment, Files, Loss, Touches, assess};
 use super::commit::Commit;
-use super::engine::Engine;
+use super::engine::{Engine, Sizes};
 use super::highwater::{HighWater, Water};
 use super::report::{Finding, OpenError};
 use super::{committer, journal, repair};
@@ -40,7 +40,7 @@ pub(super) struct Site<'a> {
     pub(super) files: Files,
     /// The zones that it is in, each with all its regions.
     pub(super) zones: Vec<(ZoneId, Arc<[RegionId]>)>,
-    pub(super) cache_bytes: u64,
+    pub(super) sizes: Sizes,
     pub(super) verify: bool,
     pub(super) accept_loss: bool,
 }
@@ -120,7 +120,7 @@ impl Site<'_> {
 
     /// fjall checks much by panicking.
     fn engine(&self) -> Result<Result<(Engine, watch::Receiver<()>), String>, OpenError> {
-        let open = || Engine::open(&self.files.store(), self.cache_bytes);
+        let open = || Engine::open(&self.files.store(), self.sizes);
         match std::panic::catch_unwind(AssertUnwindSafe(open)) {
             Ok(Ok(opened)) => Ok(Ok(opened)),
             Ok(Err(fjall::Error::Locked)) => {
