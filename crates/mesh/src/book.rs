@@ -49,6 +49,8 @@ struct Peer {
 pub(crate) enum Installed {
     /// It is kept, instead of that one if there was one.
     Kept(Option<Arc<Link>>),
+    /// It is kept, instead of that one, which is known to be dead.
+    KeptForDead(Arc<Link>),
     /// Another one is kept.
     Superseded,
 }
@@ -173,19 +175,35 @@ impl Book {
         peer.why.clear();
         drop(peers);
         self.tell_change();
-        Installed::Kept(replaced)
+        match replaced {
+            Some(dead) if dead.generation < link.generation || lost == Some(dead.id) => Installed::KeptForDead(dead),
+            replaced => Installed::Kept(replaced),
+        }
     }
 
-    /// A link is lost.
-    pub(crate) fn lose(&self, link: &Arc<Link>) {
-        if let Some(peer) = self.lock().get_mut(&link.peer)
-            && peer.link.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link))
-        {
-            peer.link = None;
-            peer.lost = Some(link.id);
-            peer.reported_at = None;
-        }
+    /// A link is lost. True when it was the kept one.
+    pub(crate) fn lose(&self, link: &Arc<Link>) -> bool {
+        let kept = self.lock().get_mut(&link.peer).is_some_and(|peer| {
+            let kept = peer.link.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link));
+            if kept {
+                peer.link = None;
+                peer.lost = Some(link.id);
+                peer.reported_at = None;
+            }
+            kept
+        });
         self.tell_change();
+        kept
+    }
+
+    /// Strikes a peer out that only gossip knew. False when there is a link to it or the operator named it.
+    pub(crate) fn forget(&self, node: &NodeId) -> bool {
+        let mut peers = self.lock();
+        let gone = peers.get(node).is_some_and(|peer| peer.link.is_none() && peer.told.is_none());
+        if gone {
+            peers.remove(node);
+        }
+        gone
     }
 
     /// Our healthy links and their round trips in microseconds, for `to`.

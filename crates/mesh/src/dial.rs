@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::ClientConfig;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::NodeId;
 
 use crate::book::Installed;
 use crate::channel::Channel;
+use crate::codes;
 use crate::greet::{self, GreetError};
 use crate::head::{Head, Hello};
 use crate::link::{self, Link};
@@ -21,6 +22,8 @@ use crate::tls;
 
 /// How long the node with the larger name waits to be dialled.
 const COURTESY: Duration = Duration::from_millis(200);
+/// A node that only gossip knew, and that was not seen for so long, is dialled no more.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// Whoever wants a peer now does not make us dial more often than this.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
@@ -41,12 +44,19 @@ pub(crate) enum DialError {
     Greet(#[from] GreetError),
 }
 
-/// Keeps a link to `peer` for as long as the node runs.
+/// Keeps a link to `peer` for as long as the node runs, or until it is forgotten.
 pub(crate) async fn keep(shared: Arc<Shared>, peer: NodeId) {
     let wanted = shared.book.wanted(&peer);
     let mut pause = shared.timings.redial_min;
+    let mut last_seen = Instant::now();
     loop {
         absence(&shared, &peer).await;
+        if shared.membership.borrow().is_alive(&peer) {
+            last_seen = Instant::now();
+        } else if last_seen.elapsed() > FORGET_AFTER && shared.book.forget(&peer) {
+            tracing::info!(node = %shared.node, %peer, "forgotten");
+            return;
+        }
         if shared.node > peer {
             presence(&shared, &peer, shared.jitter(COURTESY)).await;
         }
@@ -54,7 +64,10 @@ pub(crate) async fn keep(shared: Arc<Shared>, peer: NodeId) {
             continue;
         }
         match dial(&shared, &peer).await {
-            Ok(()) => pause = shared.timings.redial_min,
+            Ok(()) => {
+                pause = shared.timings.redial_min;
+                last_seen = Instant::now();
+            }
             Err(error) => {
                 if shared.book.failed(&peer, error.to_string()) {
                     tracing::info!(node = %shared.node, %peer, %error, "cannot reach a node; trying on");
@@ -111,17 +124,21 @@ async fn dial_and_greet(shared: &Arc<Shared>, peer: &NodeId) -> Result<(), DialE
 /// A greeted link is put into the book and served, whether it is kept or only finishes what was begun on it.
 pub(crate) fn welcome(shared: &Arc<Shared>, link: Link, control: Channel, theirs: &Hello, lost: Option<u64>) {
     let link = Arc::new(link);
-    match shared.book.install(&link, lost) {
-        Installed::Kept(replaced) => {
-            if let Some(replaced) = replaced {
-                shared.spawn(replaced.retire());
+    let installed = shared.book.install(&link, lost);
+    match installed {
+        Installed::Superseded => shared.spawn(link.clone().retire()),
+        Installed::Kept(_) | Installed::KeptForDead(_) => {
+            match installed {
+                Installed::Kept(Some(replaced)) => shared.spawn(replaced.retire()),
+                // What waits on it should know now, not after its timeout.
+                Installed::KeptForDead(dead) => dead.connection.close(codes::SUPERSEDED, b"superseded"),
+                _ => {}
             }
             let (peer, rtt) = (&link.peer, link.rtt());
             tracing::info!(node = %shared.node, %peer, ?rtt, minor = theirs.minor, draining = theirs.draining, "link up");
             shared.learn(peer, theirs.generation, theirs.addr);
             shared.gossip.link_up(peer);
         }
-        Installed::Superseded => shared.spawn(link.clone().retire()),
     }
     shared.spawn(link::serve(shared.clone(), link, control));
 }

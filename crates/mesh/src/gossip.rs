@@ -98,6 +98,12 @@ impl Gossip {
             let next = self.pools.iter().filter_map(Pool::next_timer).min();
             tokio::select! {
                 event = events.recv() => match event {
+                    Some(Event::Leave(done)) => {
+                        self.leave();
+                        let _ = done.send(());
+                        // Not one word more: whoever hears himself called dead comes back.
+                        return;
+                    }
                     Some(event) => self.on(event),
                     None => return,
                 },
@@ -138,12 +144,13 @@ impl Gossip {
                     }
                 }
             }
-            Event::Leave(done) => {
-                self.pools.iter_mut().for_each(Pool::leave);
-                self.post();
-                let _ = done.send(());
-            }
+            Event::Leave(_) => self.leave(),
         }
+    }
+
+    fn leave(&mut self) {
+        self.pools.iter_mut().for_each(Pool::leave);
+        self.post();
     }
 
     /// Asks every known node that is not a member to let this one in. Those that are down are asked for ever, too.

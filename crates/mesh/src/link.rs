@@ -153,8 +153,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, link: Arc<Link>, control: Channel
         }
     }
     let reason = connection.closed().await;
-    shared.book.lose(&link);
-    tracing::info!(node = %shared.node, peer = %link.peer, %reason, "link lost");
+    if shared.book.lose(&link) {
+        tracing::info!(node = %shared.node, peer = %link.peer, %reason, "link lost");
+    }
 }
 
 /// One notice; false when there will be no more.

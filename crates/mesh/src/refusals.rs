@@ -188,13 +188,12 @@ async fn garbage_on_a_stream_resets_that_stream_and_no_other() {
     }
     // What comes "through a relay" and is no TLS ends, whatever it is.
     let relayed = [framed(&Head::Relayed(node("r3/core/1")).to_bytes()), vec![0x55; 500]].concat();
-    let _ = timeout(DEADLINE, async {
+    let ended = timeout(DEADLINE, async {
         let (mut send, mut recv) = rogue.connection.open_bi().await.unwrap();
         send.write_all(&relayed).await.unwrap();
         while let Ok(Some(_)) = recv.read_chunk(1000, true).await {}
-    })
-    .await
-    .expect("an end");
+    });
+    ended.await.expect("an end");
 
     let (mut to, mut from) = (honest.split().0, arrived.split().1);
     to.send(Bytes::from_static(b"unharmed")).await.unwrap();

@@ -10,7 +10,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
@@ -161,14 +160,14 @@ impl VirtualUdp for DelayedUdp {
         let conditions = self.gate.conditions();
         match conditions.fate(self.gate.region(), to) {
             Fate::Lost => {}
-            Fate::Arrives(Duration::ZERO) => {
-                // A full send buffer or an unreachable port is a lost datagram.
-                let _ = self.socket.try_send_to(datagram, to);
-            }
             Fate::Arrives(delay) => {
-                let region = conditions.region_of(to).unwrap_or(self.gate.region());
-                if self.queue.lock().push(region, Instant::now() + delay, to, datagram) {
-                    self.queue.sooner.notify_one();
+                // Inside the region at once; when the socket is not ready, as soon as it is.
+                let direct = delay.is_zero() && self.socket.try_send_to(datagram, to).is_ok();
+                if !direct {
+                    let region = conditions.region_of(to).unwrap_or(self.gate.region());
+                    if self.queue.lock().push(region, Instant::now() + delay, to, datagram) {
+                        self.queue.sooner.notify_one();
+                    }
                 }
             }
         }
@@ -203,6 +202,7 @@ impl Drop for DelayedUdp {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use super::*;
 
