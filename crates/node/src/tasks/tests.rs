@@ -41,7 +41,7 @@ async fn a_task_that_does_not_listen_is_dropped_at_the_deadline() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_blocks_does_not_hold_up_the_stop() {
     let tasks = Tasks::new("test");
-    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let (release, blocked) = std::sync::mpsc::sync_channel::<()>(1);
     let started = Arc::new(Notify::new());
     let running = started.clone();
     tasks.spawn("blocking", async move {
