@@ -1,7 +1,8 @@
 //! Processes that are killed and files that are damaged: what was acknowledged is there, or the store says why not.
 //!
 //! The child is this test binary, started again with `HEARTH_CRASH_CHILD`: it appends under load and says on stdout what was
-//! acknowledged. `HEARTH_CRASH_ROUNDS` and `HEARTH_DAMAGE_ROUNDS` make the tests longer; `HEARTH_SEED` repeats a run.
+//! acknowledged. `HEARTH_CRASH_ROUNDS` and `HEARTH_DAMAGE_ROUNDS` make the tests longer, `HEARTH_DAMAGE_ROWS` (over 1,000)
+//! lets the damaged stores have more than one journal; `HEARTH_SEED` repeats a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -43,7 +44,10 @@ fn at(slot: u64) -> Position {
 fn frame(n: u16, slot: u64) -> Bytes {
     let mut random = StdRng::seed_from_u64(u64::from(n) << 48 | slot);
     let mut bytes = format!("frame {n} {slot} ").into_bytes();
-    bytes.extend((0..random.random_range(0..600)).map(|_| random.random::<u8>()));
+    let longest = if slot % 8 == 0 { 64 * 1024 } else { 600 };
+    let length = random.random_range(0..longest);
+    bytes.resize(bytes.len() + length, 0);
+    random.fill(&mut bytes[..length]);
     bytes.into()
 }
 
@@ -320,7 +324,7 @@ fn has_healed(report: &OpenReport) -> bool {
 fn one_damaged_replica_alone_has_everything_or_refuses_clearly() {
     let mut random = StdRng::seed_from_u64(seed());
     let original = tempfile::tempdir().unwrap();
-    let acknowledged = filled(original.path(), 1, 120);
+    let acknowledged = filled(original.path(), 1, from_env("HEARTH_DAMAGE_ROWS", 100));
     let (mut intact, mut refused) = (0, 0);
     for _ in 0..from_env("HEARTH_DAMAGE_ROUNDS", 40) {
         let dir = tempfile::tempdir().unwrap();
@@ -342,7 +346,7 @@ fn one_damaged_replica_alone_has_everything_or_refuses_clearly() {
 fn one_damaged_replica_of_three_has_everything_after_healing() {
     let mut random = StdRng::seed_from_u64(seed());
     let original = tempfile::tempdir().unwrap();
-    let acknowledged = filled(original.path(), 3, 60);
+    let acknowledged = filled(original.path(), 3, from_env("HEARTH_DAMAGE_ROWS", 100) / 2);
     let (mut intact, mut healed) = (0, 0);
     for _ in 0..from_env("HEARTH_DAMAGE_ROUNDS", 40).div_ceil(3) {
         let dir = tempfile::tempdir().unwrap();

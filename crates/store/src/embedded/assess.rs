@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use wire::{Durability, ZoneId};
 
 use super::highwater::{Found, HighWater, Water};
 use super::journal::{self, Journal};
 use super::report::Finding;
+use super::tables::{self, Checked};
 
 /// The files of one region.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Assessment {
     pub(super) is_new: bool,
     pub(super) water: Water,
     pub(super) journals: Vec<Journal>,
+    /// Of tables.
+    pub(super) checked_bytes: u64,
     pub(super) findings: Vec<Finding>,
     pub(super) loss: Option<Loss>,
 }
@@ -83,7 +86,8 @@ impl Loss {
     }
 }
 
-pub(super) fn assess(files: &Files) -> io::Result<Assessment> {
+/// `tables`: whether the files of the tables are read too.
+pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
     let store = files.store();
     let is_new = !store.join("version").try_exists()?;
     let (water, unreadable) = match HighWater::read(&files.highwater())? {
@@ -97,30 +101,24 @@ pub(super) fn assess(files: &Files) -> io::Result<Assessment> {
     }
     if is_new {
         let loss = (water.synced > 0).then(|| Loss::of_everything(store, "the database is gone"));
-        return Ok(Assessment { is_new, water, journals: Vec::new(), findings, loss });
+        return Ok(Assessment { is_new, water, journals: Vec::new(), checked_bytes: 0, findings, loss });
     }
     let journals = journal::read_all(&store)?;
-    let loss = if water.incomplete {
-        Some(Loss::of_everything(store, "an earlier repair of this replica did not end"))
-    } else {
-        missing_keyspace(&store)?.or_else(|| missing_commits(&journals, &water, unreadable))
-    };
+    let mut checked_bytes = 0;
+    let mut loss =
+        water.incomplete.then(|| Loss::of_everything(store.clone(), "an earlier repair of this replica did not end"));
+    if tables && loss.is_none() {
+        match tables::check(&store)? {
+            Checked::Whole(bytes) => checked_bytes = bytes,
+            Checked::Damaged(file, what) => loss = Some(Loss::of_everything(file, what)),
+        }
+    }
+    let loss = loss.or_else(|| missing_commits(&journals, &water, unreadable));
     if loss.is_none() {
         let torn = journals.iter().filter(|journal| journal.broken.is_some());
         findings.extend(torn.map(|j| Finding::TornTail { file: j.path.clone(), bytes: j.broken_bytes }));
     }
-    Ok(Assessment { is_new, water, journals, findings, loss })
-}
-
-/// fjall removes a keyspace's folder when its `current` file is missing: never let it.
-fn missing_keyspace(store: &Path) -> io::Result<Option<Loss>> {
-    for entry in std::fs::read_dir(store.join("keyspaces"))? {
-        let path = entry?.path();
-        if path.is_dir() && !path.join("current").try_exists()? {
-            return Ok(Some(Loss::of_everything(path, "a table has lost its index")));
-        }
-    }
-    Ok(None)
+    Ok(Assessment { is_new, water, journals, checked_bytes, findings, loss })
 }
 
 /// The rules of the commit numbers, see [`super::highwater`].

@@ -29,7 +29,7 @@ pub(super) struct Opened {
     pub(super) closed: watch::Receiver<()>,
     pub(super) highwater: HighWater,
     pub(super) last: Commit,
-    pub(super) rows: u64,
+    pub(super) checked_bytes: u64,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -69,7 +69,7 @@ impl Site<'_> {
             Ok(())
         };
         create().map_err(self.io("creating its folder"))?;
-        assess(&self.files).map_err(self.io("reading its files"))
+        assess(&self.files, self.verify).map_err(self.io("reading its files"))
     }
 
     /// Opens it if nothing is lost.
@@ -94,20 +94,13 @@ impl Site<'_> {
             Ok(last) => last,
             Err(error) => return Ok(Tried::Lost(assessment, self.unreadable(&error))),
         };
-        let rows = if self.verify {
-            match engine.verify() {
-                Ok(rows) => rows,
-                Err(error) => return Ok(Tried::Lost(assessment, self.unreadable(&error))),
-            }
-        } else {
-            0
-        };
-        let water = Water { synced: last.number.max(assessment.water.synced), ..assessment.water };
+        let water = Water { synced: last.number.max(assessment.water.synced), ..assessment.water.clone() };
         let highwater = HighWater::open(&self.files.highwater(), water).map_err(self.io("writing its side file"))?;
         if assessment.is_new {
             assessment.findings.push(Finding::Created);
         }
-        Ok(Tried::Whole(Opened { engine: Arc::new(engine), closed, highwater, last, rows, findings: assessment.findings }))
+        let Assessment { checked_bytes, findings, .. } = assessment;
+        Ok(Tried::Whole(Opened { engine: Arc::new(engine), closed, highwater, last, checked_bytes, findings }))
     }
 
     fn unreadable(&self, error: &ReplicaError) -> Loss {
@@ -206,7 +199,6 @@ impl Site<'_> {
         let fetched = self.fetch(&mut writer, others).map_err(failed)?;
         writer.write(&[], true).map_err(failed)?;
         let last = Commit { number: writer.number, synced_before: writer.number };
-        let rows = engine.verify().map_err(failed)?;
         let zones: Vec<ZoneId> = self.zones.iter().map(|&(zone, _)| zone).collect();
         let touched = loss.touched(&assessment.water, &zones);
         highwater
@@ -226,12 +218,12 @@ impl Site<'_> {
             Finding::Healed { file, what, kept: self.files.damaged(), fetched, salvaged }
         };
         let findings = [assessment.findings.clone(), vec![finding]].concat();
-        Ok(Opened { engine: Arc::new(engine), closed, highwater, last, rows, findings })
+        Ok(Opened { engine: Arc::new(engine), closed, highwater, last, checked_bytes: 0, findings })
     }
 
-    /// The database, if it opens and every row in it is whole.
+    /// The database, if it opens.
     fn sound_engine(&self) -> Result<Option<(Engine, watch::Receiver<()>)>, OpenError> {
-        Ok(self.engine()?.ok().filter(|(engine, _)| engine.last_commit().is_ok() && engine.verify().is_ok()))
+        Ok(self.engine()?.ok().filter(|(engine, _)| engine.last_commit().is_ok()))
     }
 
     fn fetch(&self, writer: &mut Direct<'_>, others: &[(RegionId, Arc<Engine>)]) -> Result<u64, ReplicaError> {

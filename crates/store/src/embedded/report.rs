@@ -19,8 +19,8 @@ pub struct RegionReport {
     pub region: RegionId,
     /// Its name.
     pub name: String,
-    /// Rows in it, all checked; 0 when checking was not asked for.
-    pub rows: u64,
+    /// Bytes of its tables, all checked; 0 when checking was not asked for. Its journals are always checked.
+    pub checked_bytes: u64,
     /// What was not as it should be, or worth knowing. Empty after an orderly close.
     pub findings: Vec<Finding>,
 }
