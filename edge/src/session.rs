@@ -134,16 +134,19 @@ impl Session {
     pub(crate) fn tick(&self, now_ms: u64, wall_ms: u64, limits: &Limits) {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let heartbeat = millis(limits.heartbeat);
-        let stalled = self.stalled_ms.load(Ordering::Relaxed);
+        let [stalled, seen, pinged] =
+            [&self.stalled_ms, &self.seen_ms, &self.pinged_ms].map(|at| at.load(Ordering::Relaxed));
         if wall_ms >= self.expires_ms {
             self.outbox.close(TOKEN_EXPIRED);
         } else if stalled != 0 && now_ms.saturating_sub(stalled) >= millis(limits.stall) {
             self.outbox.close(TOO_SLOW);
-        } else if now_ms.saturating_sub(self.seen_ms.load(Ordering::Relaxed)) >= 2 * heartbeat {
-            self.outbox.close(HEARTBEAT_MISSED);
-        } else if stalled == 0 && now_ms.saturating_sub(self.pinged_ms.load(Ordering::Relaxed)) >= heartbeat {
-            self.pinged_ms.store(now_ms, Ordering::Relaxed);
-            self.outbox.answer(frame::PING);
+        } else if now_ms.saturating_sub(pinged) >= heartbeat {
+            if seen < pinged && now_ms.saturating_sub(seen) >= 2 * heartbeat {
+                self.outbox.close(HEARTBEAT_MISSED);
+            } else if stalled == 0 {
+                self.pinged_ms.store(now_ms, Ordering::Relaxed);
+                self.outbox.answer(frame::PING);
+            }
         }
     }
 }

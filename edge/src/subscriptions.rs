@@ -34,7 +34,7 @@ pub(crate) struct Interest {
     /// To be watched, or watched again, with the next frames.
     dirty: Vec<ConversationId>,
     /// Watches without an answer on the current stream.
-    asked: HashMap<u64, (ConversationId, Vec<UserId>)>,
+    asked: HashMap<u64, ConversationId>,
     /// Without sessions, and since when.
     idle: Vec<(ConversationId, Instant)>,
     unwatch: Vec<ConversationId>,
@@ -54,7 +54,7 @@ impl Interest {
             return;
         }
         let watched = self.conversations.entry(conversation).or_default();
-        watched.asking.push(Asking { session: session.clone(), from, asked: false, _guard: guard });
+        watched.asking.push(Asking { session: session.clone(), from, asked: None, _guard: guard });
         self.mark_dirty(conversation);
     }
 
@@ -102,11 +102,11 @@ impl Interest {
         while frames.len() < limit {
             let Some(conversation) = self.dirty.pop() else { break };
             let Some(watched) = self.conversations.get_mut(&conversation) else { continue };
-            let (after_ver, users, more) = watched.ask(USERS_PER_WATCH);
             // Odd: the even ones are those of commands and queries.
             let rid = self.next_rid * 2 + 1;
             self.next_rid += 1;
-            self.asked.insert(rid, (conversation, users.clone()));
+            let (after_ver, users, more) = watched.ask(rid, USERS_PER_WATCH);
+            self.asked.insert(rid, conversation);
             frames.push(Frame::Watch { rid, conversation, after_ver, users });
             if more {
                 self.dirty.push(conversation);
@@ -119,22 +119,18 @@ impl Interest {
 
     /// The owner's answer to a watch.
     pub(crate) fn watching(&mut self, rid: u64, result: Result<Answer, Refusal>, effects: &mut Effects) {
-        let Some((conversation, users)) = self.asked.remove(&rid) else { return };
+        let Some(conversation) = self.asked.remove(&rid) else { return };
         let Some(watched) = self.conversations.get_mut(&conversation) else { return };
         match result {
             Ok(Answer::Watching { head_ver, head_seq, members }) => {
                 // A user's own stream has him as its only reader, whatever it holds.
                 let own = conversation.kind == ConversationKind::User;
-                let is_member = |user: &UserId| own || members.contains(user);
-                watched.answered(&conversation, At { ver: head_ver, seq: head_seq }, &users, is_member, effects);
+                // In the order of the question, which was sorted.
+                let is_member = |user: &UserId| own || members.binary_search(user).is_ok();
+                watched.answered(&conversation, rid, At { ver: head_ver, seq: head_seq }, is_member, effects);
             }
-            Err(refusal) if refusal.code.is_retryable() => {
-                watched.asking.iter_mut().for_each(|asking| asking.asked = false);
-                // The tick asks again.
-                watched.retry = true;
-                return;
-            }
-            Ok(_) | Err(_) => watched.refused(&conversation, &users),
+            Err(refusal) if refusal.code.is_retryable() => watched.put_off(rid),
+            Ok(_) | Err(_) => watched.refused(&conversation, rid),
         }
         if watched.is_unused() {
             self.idle.push((conversation, Instant::now()));
@@ -160,7 +156,8 @@ impl Interest {
 
     /// The owner has dropped a watch: watch again after the last `ver`.
     pub(crate) fn lagged(&mut self, conversation: &ConversationId) {
-        if self.conversations.contains_key(conversation) {
+        if let Some(watched) = self.conversations.get_mut(conversation) {
+            watched.note_lagged();
             self.mark_dirty(*conversation);
         }
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use wire::client::event::GroupPayload;
 use wire::client::http::{ChangeMembers, CreateGroup, OpenConversation};
 use wire::command::{Answer, Command, Query, Refusal};
-use wire::{ConversationKind, ErrorCode, RegionId, limits};
+use wire::{ConversationKind, ErrorCode, RegionId};
 
 use super::extract::{InPath, Json, Parameters, User, user_id};
 use super::problem::Refused;
@@ -48,9 +48,6 @@ pub(crate) async fn create_group(
     Json(request): Json<CreateGroup>,
 ) -> Result<(StatusCode, Out<GroupPayload>), Refused> {
     let CreateGroup { name, members, home_region, durability } = request;
-    if name.is_empty() || name.len() > limits::GROUP_NAME_BYTES {
-        return Err(Refused::bad_request(format!("name has not 1 to {} bytes", limits::GROUP_NAME_BYTES)));
-    }
     let members = members.iter().map(|member| user_id(member)).collect::<Result<_, _>>()?;
     let home = home(&shared, &user, home_region.as_deref())?;
     let tenant = shared.world.tenant(&user.actor.tenant);

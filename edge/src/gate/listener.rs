@@ -3,6 +3,7 @@
 //! Not `axum::serve`: that has no deadline for the head of a request and no bound on connections, so a few thousand silent
 //! ones would hold the door shut.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: net::Listener, rou
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
+            // One that was gone before we took it.
+            Err(error) if is_of_one(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept");
                 tokio::time::sleep(PAUSE).await;
@@ -47,4 +50,10 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: net::Listener, rou
             drop(place);
         });
     }
+}
+
+/// Whether only that one connection failed, and not the listener or the process.
+fn is_of_one(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidInput, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput | NotConnected)
 }

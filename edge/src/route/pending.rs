@@ -160,7 +160,9 @@ impl ReplyTo {
             Self::Hole(conversation) => {
                 let mut effects = crate::fanout::Effects::new(shared.limits.outbox());
                 shared.route.interest(&conversation.shard, |interest| {
-                    if let Ok(Answer::Changes { changes, .. }) = result {
+                    if let Ok(Answer::Changes { changes, .. }) = result
+                        && !changes.is_empty()
+                    {
                         for delivery in changes {
                             interest.delivered(delivery, &shared.printer, &mut effects);
                         }

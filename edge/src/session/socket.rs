@@ -62,6 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .max_write_buffer_size(CONTROL_BYTES_MAX)
             .max_message_size(Some(limits::FRAME_BYTES))
             .max_frame_size(Some(limits::FRAME_BYTES));
+        // Even an empty one would keep the whole buffer of the request alive.
+        let early = if early.is_empty() { Bytes::new() } else { early };
         let parser = WebSocketContext::new(Role::Server, Some(config));
         Self { io, parser, early, controls: Vec::new(), writing: Bytes::new(), progressed: false }
     }
@@ -185,6 +187,9 @@ impl<S: AsyncRead + Unpin> Read for Side<'_, '_, S> {
         if !self.early.is_empty() {
             let n = self.early.len().min(buf.len());
             self.early.copy_to_slice(&mut buf[..n]);
+            if self.early.is_empty() {
+                *self.early = Bytes::new();
+            }
             return Ok(n);
         }
         let mut buf = ReadBuf::new(buf);

@@ -66,8 +66,8 @@ pub(crate) enum Rejoined {
 pub(super) struct Asking {
     pub(super) session: Arc<Session>,
     pub(super) from: From,
-    /// Named in a watch on the current stream.
-    pub(super) asked: bool,
+    /// The watch on the current stream that names it.
+    pub(super) asked: Option<u64>,
     pub(super) _guard: Option<Guard>,
 }
 
@@ -99,6 +99,8 @@ pub(super) struct Watched {
     ended: usize,
     /// The last changes, while a subscriber is off.
     recent: Option<Box<VecDeque<Printed>>>,
+    /// It is watched on the current stream: another watch there only asks about more users.
+    established: bool,
     /// It stands in the list of those to be watched.
     pub(super) dirty: bool,
     /// To be watched again at the next tick.
@@ -144,35 +146,36 @@ impl Watched {
     pub(super) fn begin_stream(&mut self) {
         self.dirty = true;
         self.retry = false;
-        self.asking.iter_mut().for_each(|asking| asking.asked = false);
+        self.established = false;
+        self.asking.iter_mut().for_each(|asking| asking.asked = None);
         if let Some(cursor) = &mut self.cursor {
             // The watch brings what is missing.
             cursor.retry();
         }
     }
 
-    /// What a watch says: after which `ver`, about which users, and whether there are more of them.
-    pub(super) fn ask(&mut self, most: usize) -> (Option<u64>, Vec<UserId>, bool) {
-        let after_ver = match &self.cursor {
-            Some(cursor) => Some(cursor.last()),
-            None => self.first_wish(),
-        };
-        let mut users: Vec<UserId> = Vec::new();
-        let mut more = false;
-        for asking in self.asking.iter_mut().filter(|asking| !asking.asked) {
-            let user = &asking.session.actor.user;
-            if !users.contains(user) {
-                if users.len() == most {
-                    more = true;
-                    break;
-                }
-                users.push(user.clone());
-            }
-            asking.asked = true;
-        }
+    /// The owner no longer sends what comes: the next watch says where to start.
+    pub(super) fn note_lagged(&mut self) {
+        self.established = false;
+    }
+
+    /// What a watch says: after which `ver`, about which users (sorted), and whether there are more of them.
+    pub(super) fn ask(&mut self, rid: u64, most: usize) -> (Option<u64>, Vec<UserId>, bool) {
+        let start = self.cursor.as_ref().map(EdgeCursor::last).or_else(|| self.first_wish());
+        let after_ver = start.filter(|_| !self.established);
+        self.established = true;
         if self.cursor.is_none() {
             self.cursor = after_ver.map(EdgeCursor::after);
         }
+        let mut waiting = self.asking.iter_mut().filter(|asking| asking.asked.is_none());
+        let mut users = Vec::new();
+        for asking in waiting.by_ref().take(most) {
+            asking.asked = Some(rid);
+            users.push(asking.session.actor.user.clone());
+        }
+        let more = waiting.next().is_some();
+        users.sort_unstable();
+        users.dedup();
         (after_ver, users, more)
     }
 
@@ -189,8 +192,8 @@ impl Watched {
     pub(super) fn answered(
         &mut self,
         conversation: &ConversationId,
+        rid: u64,
         head: At,
-        users: &[UserId],
         is_member: impl Fn(&UserId) -> bool,
         effects: &mut Effects,
     ) {
@@ -198,11 +201,7 @@ impl Watched {
         if head.ver > self.head.ver {
             self.head = head;
         }
-        let (answered, rest) = std::mem::take(&mut self.asking)
-            .into_iter()
-            .partition(|asking| asking.asked && users.contains(&asking.session.actor.user));
-        self.asking = rest;
-        let answered: Vec<Asking> = answered;
+        let answered: Vec<Asking> = self.asking.extract_if(.., |asking| asking.asked == Some(rid)).collect();
         for Asking { session, from, .. } in answered {
             if !is_member(&session.actor.user) {
                 session.note_detached(conversation);
@@ -225,14 +224,17 @@ impl Watched {
     }
 
     /// The owner knows no such conversation.
-    pub(super) fn refused(&mut self, conversation: &ConversationId, users: &[UserId]) {
-        self.asking.retain(|asking| {
-            let goes = users.contains(&asking.session.actor.user);
-            if goes {
-                asking.session.note_detached(conversation);
-            }
-            !goes
-        });
+    pub(super) fn refused(&mut self, conversation: &ConversationId, rid: u64) {
+        for asking in self.asking.extract_if(.., |asking| asking.asked == Some(rid)) {
+            asking.session.note_detached(conversation);
+        }
+    }
+
+    /// The owner could not answer now: the next tick asks again.
+    pub(super) fn put_off(&mut self, rid: u64) {
+        self.asking.iter_mut().filter(|asking| asking.asked == Some(rid)).for_each(|asking| asking.asked = None);
+        self.established = false;
+        self.retry = true;
     }
 
     pub(super) fn retry_hole(&mut self) -> Option<u64> {

@@ -1,0 +1,268 @@
+//! A core as an edge sees it: answers commands, queries and watches with the production rules, in memory.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use conversation::sequencer::{Conversation, Decision, Outcome};
+use mesh::{Channel, Mesh};
+use tokio::sync::mpsc;
+use topology::World;
+use wire::change::{Change, Event};
+use wire::command::{Actor, Answer, Command, Delivery, Query, Refusal};
+use wire::mesh::{Frame, StreamEnd};
+use wire::{ConversationId, ConversationKind, Epoch, Position, RegionId, Slot, TenantId, UserId};
+
+/// Where it acts.
+const REGION: RegionId = RegionId(1);
+/// So many of the largest changes fit into one frame of the mesh.
+const FRAME_CHANGES: usize = 60;
+
+/// What all owners of a test share, as they would share a store.
+#[derive(Default)]
+pub(crate) struct Homes {
+    conversations: HashMap<ConversationId, Home>,
+    streams: HashMap<u64, mpsc::Sender<Frame>>,
+    /// Commands are taken and not answered, and nothing is done.
+    pub(crate) deaf: bool,
+    /// Commands are done and not answered.
+    pub(crate) mute: bool,
+    /// Feeds are left out.
+    pub(crate) forgetful: bool,
+    /// Everyone is told that this one is the owner.
+    pub(crate) elsewhere: Option<wire::NodeId>,
+    /// Commands that came, with their request ids.
+    pub(crate) commands: Vec<(u64, Command)>,
+    /// Questions that came.
+    pub(crate) queries: Vec<Query>,
+}
+
+struct Home {
+    rules: Conversation,
+    changes: Vec<Change>,
+    watchers: Vec<u64>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Owner {
+    homes: Arc<Mutex<Homes>>,
+    world: Arc<World>,
+}
+
+impl Owner {
+    pub(crate) fn new(world: Arc<World>) -> Self {
+        Self { homes: Arc::default(), world }
+    }
+
+    pub(crate) fn homes(&self) -> MutexGuard<'_, Homes> {
+        self.homes.lock().unwrap()
+    }
+
+    /// Serves the channels of one node.
+    pub(crate) async fn run(self, mesh: Mesh) {
+        while let Some((_, _, channel)) = mesh.accept().await {
+            tokio::spawn(self.clone().serve(mesh.node().clone(), channel));
+        }
+    }
+
+    async fn serve(self, me: wire::NodeId, channel: Channel) {
+        static STREAMS: AtomicU64 = AtomicU64::new(0);
+        let stream = STREAMS.fetch_add(1, Ordering::Relaxed);
+        let (mut sender, mut receiver) = channel.split();
+        let elsewhere = self.homes().elsewhere.clone().filter(|owner| *owner != me);
+        if elsewhere.is_some() {
+            let _ = sender.send(Frame::End(StreamEnd::NotOwner { owner: elsewhere }).to_bytes()).await;
+            return;
+        }
+        let (out, mut frames) = mpsc::channel(100_000);
+        self.homes().streams.insert(stream, out.clone());
+        tokio::spawn(async move {
+            while let Some(frame) = frames.recv().await {
+                let end = matches!(frame, Frame::End(_));
+                if sender.send(frame.to_bytes()).await.is_err() || end {
+                    return;
+                }
+            }
+        });
+        while let Ok(Some(bytes)) = receiver.recv().await {
+            let answer = self.answer(stream, Frame::from_bytes(bytes).unwrap());
+            if let Some(answer) = answer {
+                let _ = out.send(answer).await;
+            }
+        }
+        self.homes().streams.remove(&stream);
+    }
+
+    fn answer(&self, stream: u64, frame: Frame) -> Option<Frame> {
+        let mut homes = self.homes();
+        match frame {
+            Frame::Command { rid, actor, conversation, command } => {
+                homes.commands.push((rid, command.clone()));
+                if homes.deaf {
+                    return None;
+                }
+                let result = homes.command(&self.world, &actor, conversation, command);
+                (!homes.mute).then_some(Frame::Reply { rid, result })
+            }
+            Frame::Query { rid, actor, conversation, query } => {
+                homes.queries.push(query.clone());
+                Some(Frame::Reply { rid, result: homes.query(actor.as_ref(), conversation, query) })
+            }
+            Frame::Watch { rid, conversation, after_ver, users } => {
+                homes.watch(stream, rid, conversation, after_ver, &users);
+                None
+            }
+            Frame::Unwatch { conversation } => {
+                homes.home(conversation).watchers.retain(|watcher| *watcher != stream);
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Homes {
+    fn home(&mut self, id: ConversationId) -> &mut Home {
+        let new = || Home { rules: Conversation::empty(id), changes: Vec::new(), watchers: Vec::new() };
+        self.conversations.entry(id).or_insert_with(new)
+    }
+
+    /// Ends every stream, as an owner does whose term is over.
+    pub(crate) fn end_streams(&mut self) {
+        for (_, out) in self.streams.drain() {
+            out.try_send(Frame::End(StreamEnd::Stopping)).unwrap();
+        }
+        self.conversations.values_mut().for_each(|home| home.watchers.clear());
+    }
+
+    /// Who watches a conversation.
+    pub(crate) fn watchers(&mut self, id: ConversationId) -> usize {
+        self.home(id).watchers.len()
+    }
+
+    /// As if some user had sent it through another edge.
+    pub(crate) fn command(
+        &mut self,
+        world: &World,
+        actor: &Actor,
+        id: ConversationId,
+        command: Command,
+    ) -> Result<Answer, Refusal> {
+        let home = self.home(id);
+        let outcome = match home.rules.decide(1, Epoch(1), actor, command, None) {
+            Decision::Refuse(refusal) => return Err(refusal),
+            Decision::Already(outcome) => return Ok(home.rules.answer(outcome, REGION)),
+            Decision::Commit(changes) => {
+                let outcome = Outcome::of(changes.last().unwrap());
+                for change in changes {
+                    let at = Position { epoch: Epoch(1), slot: Slot(change.ver) };
+                    self.home(id).rules.apply(&change, at).unwrap();
+                    self.commit(world, &actor.tenant, change);
+                }
+                outcome
+            }
+        };
+        Ok(self.home(id).rules.answer(outcome, REGION))
+    }
+
+    fn commit(&mut self, world: &World, tenant: &TenantId, change: Change) {
+        let id = change.conversation;
+        let home = self.home(id);
+        home.changes.push(change.clone());
+        let delivery = home.delivery(change.clone());
+        let watchers = home.watchers.clone();
+        if !self.forgetful {
+            for watcher in watchers {
+                self.send(watcher, Frame::Feed { deliveries: vec![delivery.clone()] });
+            }
+        }
+        if id.kind == ConversationKind::User {
+            return;
+        }
+        let joined = |at_ver| Command::NoteJoined { conversation: id, name: None, joined_seq: 1, at_ver };
+        let left = |at_ver| Command::NoteLeft { conversation: id, at_ver };
+        let notes: Vec<(UserId, Command)> = match change.event {
+            Event::Created(created) => created.members.into_iter().map(|(user, _)| (user, joined(1))).collect(),
+            Event::MembersChanged(changed) => {
+                let added = changed.added.into_iter().map(|(user, _)| (user, joined(change.ver)));
+                added.chain(changed.removed.into_iter().map(|user| (user, left(change.ver)))).collect()
+            }
+            _ => Vec::new(),
+        };
+        for (user, note) in notes {
+            let own = world.user_stream_id(tenant, &user).unwrap();
+            let actor = Actor { tenant: tenant.clone(), user, device: None };
+            self.command(world, &actor, own, note).unwrap();
+        }
+    }
+
+    fn send(&self, stream: u64, frame: Frame) {
+        if let Some(out) = self.streams.get(&stream) {
+            let _ = out.try_send(frame);
+        }
+    }
+
+    fn watch(&mut self, stream: u64, rid: u64, id: ConversationId, after_ver: Option<u64>, users: &[UserId]) {
+        let home = self.home(id);
+        let (head_ver, head_seq) = (home.rules.head_ver(), home.rules.head_seq());
+        let members = users.iter().filter(|user| home.rules.members().contains_key(*user)).cloned().collect();
+        if !home.watchers.contains(&stream) {
+            home.watchers.push(stream);
+        }
+        let after = after_ver.unwrap_or(head_ver);
+        let missed: Vec<_> = home.changes.iter().filter(|change| change.ver > after).cloned().collect();
+        let missed: Vec<_> = missed.into_iter().map(|change| home.delivery(change)).collect();
+        self.send(stream, Frame::Reply { rid, result: Ok(Answer::Watching { head_ver, head_seq, members }) });
+        for deliveries in missed.chunks(FRAME_CHANGES) {
+            self.send(stream, Frame::Feed { deliveries: deliveries.to_vec() });
+        }
+    }
+
+    fn query(&mut self, actor: Option<&Actor>, id: ConversationId, query: Query) -> Result<Answer, Refusal> {
+        let home = self.home(id);
+        if let Some(actor) = actor {
+            home.rules.readable_by(&actor.tenant, &actor.user)?;
+        }
+        let (head_seq, head_ver) = (home.rules.head_seq(), home.rules.head_ver());
+        Ok(match query {
+            Query::History { before, after, limit } => {
+                let is_message = |change: &&Change| matches!(change.event, Event::Message(_));
+                let mut messages: Vec<Change> = home.changes.iter().filter(is_message).cloned().collect();
+                let seq = |change: &Change| match &change.event {
+                    Event::Message(message) => message.seq,
+                    _ => 0,
+                };
+                messages.retain(|c| before.is_none_or(|b| seq(c) < b) && after.is_none_or(|a| seq(c) > a));
+                let most = usize::from(limit).min(FRAME_CHANGES);
+                let has_more = messages.len() > most;
+                if after.is_some() {
+                    messages.truncate(most);
+                } else {
+                    messages.drain(..messages.len().saturating_sub(most));
+                }
+                Answer::History { messages, head_seq, head_ver, has_more }
+            }
+            Query::Changes { after_ver, limit } => {
+                let after = home.changes.iter().filter(|change| change.ver > after_ver);
+                let changes: Vec<_> = after.take(usize::from(limit).min(FRAME_CHANGES)).cloned().collect();
+                let changes = changes.into_iter().map(|change| home.delivery(change)).collect();
+                Answer::Changes { changes, head_ver }
+            }
+            Query::View { members_after } => {
+                Answer::View { view: Box::new(home.rules.view(REGION, members_after.as_ref())), created: false }
+            }
+            Query::Inbox { after, limit } => {
+                let (lines, _) = home.rules.inbox(after.as_ref(), usize::from(limit));
+                Answer::Inbox { lines, next: None, head_ver }
+            }
+        })
+    }
+}
+
+impl Home {
+    fn delivery(&self, change: Change) -> Delivery {
+        let turn = matches!(change.event, Event::Created(_) | Event::MembersChanged(_));
+        let view = turn.then(|| Box::new(self.rules.view(REGION, None)));
+        Delivery { change, view }
+    }
+}
