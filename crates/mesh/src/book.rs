@@ -33,8 +33,8 @@ struct Peer {
     /// As its latest life said, through gossip or by itself.
     learnt: Option<(u64, SocketAddr)>,
     link: Option<Arc<Link>>,
-    /// The name of the last link that was lost.
-    lost: Option<u64>,
+    /// The last link that was lost.
+    lost: Option<Lost>,
     /// Dials failed since the last link.
     failures: u32,
     /// Why the last one failed.
@@ -43,6 +43,14 @@ struct Peer {
     wanted: Arc<Notify>,
     reported: BTreeMap<NodeId, Duration>,
     reported_at: Option<Instant>,
+}
+
+/// A link that is no more.
+#[derive(Clone, Copy)]
+struct Lost {
+    id: u64,
+    /// The life of the peer at its other end.
+    generation: u64,
 }
 
 /// What became of a new link.
@@ -141,7 +149,7 @@ impl Book {
 
     /// The name of the last link to it that was lost.
     pub(crate) fn lost(&self, node: &NodeId) -> Option<u64> {
-        self.lock().get(node)?.lost
+        self.lock().get(node)?.lost.map(|lost| lost.id)
     }
 
     /// All kept links.
@@ -187,7 +195,7 @@ impl Book {
             let kept = peer.link.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link));
             if kept {
                 peer.link = None;
-                peer.lost = Some(link.id);
+                peer.lost = Some(Lost { id: link.id, generation: link.generation });
                 peer.reported_at = None;
             }
             kept
@@ -222,14 +230,31 @@ impl Book {
         }
     }
 
+    /// Lives of peers to which the link went silent or was lost, and whom no peer reports to hear either. A node that hears
+    /// nobody at all says nothing: the silence may be its own.
+    pub(crate) fn unheard(&self) -> Vec<(NodeId, u64)> {
+        let peers = self.lock();
+        let silent = peers.iter().filter_map(|(node, peer)| match &peer.link {
+            Some(link) if link.is_healthy() => None,
+            Some(link) => Some((node, link.generation)),
+            None => peer.lost.map(|lost| (node, lost.generation)),
+        });
+        let silent: Vec<_> = silent.collect();
+        if silent.is_empty() || (peers.len() > 1 && !peers.values().any(Peer::is_healthy)) {
+            return Vec::new();
+        }
+        let helpers = || peers.values().filter(|peer| peer.is_healthy() && peer.has_reported());
+        let unheard = silent.into_iter().filter(|(node, _)| !helpers().any(|peer| peer.reported.contains_key(*node)));
+        unheard.map(|(node, generation)| (node.clone(), generation)).collect()
+    }
+
     /// The ways to a peer; `drains` tells who goes away soon. None: nobody has told where it is.
     pub(crate) fn ways(&self, target: &NodeId, drains: impl Fn(&NodeId) -> bool) -> Option<Ways> {
         let peers = self.lock();
         let peer = peers.get(target)?;
         let legs = peers.iter().filter_map(|(via, relay)| {
             let link = relay.link.as_ref().filter(|link| link.is_healthy())?;
-            let fresh = relay.reported_at.is_some_and(|at| at.elapsed() < REPORT_AGE_MAX);
-            let theirs = *relay.reported.get(target).filter(|_| fresh)?;
+            let theirs = *relay.reported.get(target).filter(|_| relay.has_reported())?;
             Some(Leg { via: via.clone(), mine: link.rtt(), theirs, draining: drains(via) })
         });
         Some(Ways {
@@ -247,6 +272,15 @@ impl Book {
 }
 
 impl Peer {
+    fn is_healthy(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.is_healthy())
+    }
+
+    /// Lately.
+    fn has_reported(&self) -> bool {
+        self.reported_at.is_some_and(|at| at.elapsed() < REPORT_AGE_MAX)
+    }
+
     fn address(&self, attempt: u32) -> Option<SocketAddr> {
         let learnt = self.learnt.map(|(_, addr)| addr);
         if attempt.is_multiple_of(2) { learnt.or(self.told) } else { self.told.or(learnt) }

@@ -4,6 +4,10 @@
 //! starts with the pool's tag. What a node says about itself must come over its own link. Draining is part of a node's
 //! identity there, so that it spreads as fast as any news.
 //!
+//! SWIM probes one node at a time, so the last of many that die at once would be found late. The links know earlier: a
+//! node whose link went silent here, and whom nobody reports to hear, is suspected without a probe. As with every suspicion
+//! it has its time to object.
+//!
 //! SWIM suspects; it decides nothing.
 
 mod member;
@@ -27,6 +31,8 @@ use pool::{Pool, Scope};
 const EVENTS: usize = 1024;
 /// How often nodes that are known but not members are asked to let us in.
 const ANNOUNCE: Duration = Duration::from_secs(1);
+/// How often it is looked who is not heard any more.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What happens to the gossip.
 pub(crate) enum Event {
@@ -93,7 +99,9 @@ impl Gossip {
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut draining = self.shared.draining.subscribe();
         let mut announce = tokio::time::interval(ANNOUNCE);
+        let mut look = tokio::time::interval(LOOK);
         announce.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = self.pools.iter().filter_map(Pool::next_timer).min();
             tokio::select! {
@@ -112,6 +120,7 @@ impl Gossip {
                     self.pools.iter_mut().for_each(|pool| pool.fire(now));
                 }
                 _ = announce.tick() => self.announce(),
+                _ = look.tick() => self.suspect(),
                 changed = draining.changed() => {
                     if changed.is_err() {
                         return;
@@ -151,6 +160,15 @@ impl Gossip {
     fn leave(&mut self) {
         self.pools.iter_mut().for_each(Pool::leave);
         self.post();
+    }
+
+    /// Suspects whom nobody hears, and gives up whom nobody has heard for the time of a suspicion.
+    fn suspect(&mut self) {
+        let (now, unheard) = (Instant::now(), self.shared.book.unheard());
+        for pool in &mut self.pools {
+            unheard.iter().for_each(|(node, generation)| pool.suspect(node, *generation, now));
+            pool.give_up(now);
+        }
     }
 
     /// Asks every known node that is not a member to let this one in. Those that are down are asked for ever, too.

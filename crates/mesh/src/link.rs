@@ -16,9 +16,13 @@ use crate::shared::Shared;
 use crate::streams;
 
 /// How often a link's pulse is felt.
-const PULSE: Duration = Duration::from_millis(250);
-/// Every so many pulses the peer is told our links.
-const PULSES_PER_REPORT: u32 = 4;
+const PULSE: Duration = Duration::from_millis(100);
+/// Every so many pulses the peer is told our links, and at the next pulse after one of them has changed.
+const PULSES_PER_REPORT: u32 = 10;
+/// A pulse felt so late says that this node stood still, not that the peer is silent.
+const STOOD_STILL: Duration = Duration::from_millis(400);
+/// A report that the peer does not take within this is left out.
+const REPORT_WITHIN: Duration = Duration::from_millis(250);
 /// A superseded link is not closed before this: the peer may just be opening something on it.
 const RETIRE_AFTER: Duration = Duration::from_secs(2);
 
@@ -117,12 +121,28 @@ impl Drop for Use {
 struct Pulse {
     datagrams: u64,
     heard: Instant,
+    felt: Instant,
+}
+
+impl Pulse {
+    /// How long the peer has been silent while this node was awake.
+    fn silence(&mut self, datagrams: u64, now: Instant) -> Duration {
+        let since = now - self.felt;
+        if datagrams != self.datagrams {
+            (self.datagrams, self.heard) = (datagrams, now);
+        } else if since > STOOD_STILL {
+            self.heard = (self.heard + since).min(now);
+        }
+        self.felt = now;
+        now - self.heard
+    }
 }
 
 /// Serves a link until it is lost: its streams, its datagrams, its notices, its pulse.
 pub(crate) async fn serve(shared: Arc<Shared>, link: Arc<Link>, control: Channel) {
     let (mut sender, mut receiver) = control.split();
-    let mut pulse = Pulse { datagrams: 0, heard: Instant::now() };
+    let mut pulse = Pulse { datagrams: 0, heard: Instant::now(), felt: Instant::now() };
+    let mut changes = shared.book.changes();
     let mut ticks = tokio::time::interval(PULSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut beats = 0u32;
@@ -145,7 +165,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, link: Arc<Link>, control: Channel
             }
             _ = ticks.tick() => {
                 feel(&shared, &link, &mut pulse);
-                if beats.is_multiple_of(PULSES_PER_REPORT) {
+                if beats.is_multiple_of(PULSES_PER_REPORT) || changes.has_changed().unwrap_or(false) {
+                    changes.mark_unchanged();
                     report(&shared, &link, &mut sender).await;
                 }
                 beats = beats.wrapping_add(1);
@@ -175,11 +196,7 @@ async fn notice(shared: &Shared, link: &Link, receiver: &mut Receiver) -> bool {
 
 fn feel(shared: &Shared, link: &Link, pulse: &mut Pulse) {
     let datagrams = link.connection.stats().udp_rx.datagrams;
-    let now = Instant::now();
-    if datagrams != pulse.datagrams {
-        *pulse = Pulse { datagrams, heard: now };
-    }
-    let healthy = now - pulse.heard < shared.timings.link_silent;
+    let healthy = pulse.silence(datagrams, Instant::now()) < shared.timings.link_silent;
     if link.healthy.swap(healthy, Ordering::AcqRel) != healthy {
         tracing::info!(node = %shared.node, peer = %link.peer, healthy, "link");
         shared.book.tell_change();
@@ -189,5 +206,23 @@ fn feel(shared: &Shared, link: &Link, pulse: &mut Pulse) {
 /// Tells the peer our links; a peer that does not read its notices misses one.
 async fn report(shared: &Shared, link: &Link, sender: &mut Sender) {
     let notice = Notice::Links(shared.book.report(&link.peer)).to_bytes();
-    let _ = tokio::time::timeout(PULSE, sender.send(notice)).await;
+    let _ = tokio::time::timeout(REPORT_WITHIN, sender.send(notice)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_counted_only_while_this_node_is_awake() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut pulse = Pulse { datagrams: 0, heard: start, felt: start };
+        assert_eq!(pulse.silence(0, at(100)), Duration::from_millis(100));
+        assert_eq!(pulse.silence(0, at(200)), Duration::from_millis(200));
+        // It stood still for ten seconds.
+        assert_eq!(pulse.silence(0, at(10_200)), Duration::from_millis(200));
+        assert_eq!(pulse.silence(0, at(10_300)), Duration::from_millis(300));
+        assert_eq!(pulse.silence(1, at(10_400)), Duration::ZERO);
+    }
 }

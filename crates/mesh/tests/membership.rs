@@ -107,3 +107,33 @@ async fn a_node_that_takes_leave_is_gone_without_suspicion_and_may_come_back() {
         sees(mesh, &all).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_whole_region_dies_the_others_see_all_of_it_go() {
+    let rig = Rig::new();
+    let all = [
+        "r1/core/1",
+        "r1/core/2",
+        "r1/edge/1",
+        "r2/core/1",
+        "r2/core/2",
+        "r2/edge/1",
+        "r3/core/1",
+        "r3/core/2",
+        "r3/edge/1",
+    ];
+    let nodes = rig.start_all(&all[..6]).await;
+    let mut doomed = Vec::new();
+    for name in &all[6..] {
+        doomed.push(Island::start(rig.options(name, &[&nodes[0]])).await);
+    }
+    for mesh in nodes.iter().chain(doomed.iter().map(Island::mesh)) {
+        sees(mesh, &all).await;
+    }
+    let killed = Instant::now();
+    doomed.iter_mut().for_each(Island::kill);
+    for mesh in &nodes {
+        sees(mesh, &all[..6]).await;
+        println!("{} saw the region go after {:?}", mesh.node(), killed.elapsed());
+    }
+}

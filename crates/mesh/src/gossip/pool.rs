@@ -7,7 +7,7 @@ use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use foca::{Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec, Runtime, Timer};
+use foca::{Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec, Runtime, State, Timer};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::SeedableRng;
 use tokio::time::Instant;
@@ -58,12 +58,28 @@ pub(super) struct Pool {
     scope: Scope,
     foca: Foca<Member, PostcardCodec, Pcg64Mcg, NoCustomBroadcast>,
     effects: Effects,
+    suspicion: Duration,
+    suspected: Vec<Suspicion>,
+}
+
+/// A member that nobody hears. It objects by a higher incarnation.
+struct Suspicion {
+    until: Instant,
+    member: Member,
+    incarnation: foca::Incarnation,
+}
+
+impl Suspicion {
+    fn is_of(&self, member: &foca::Member<Member>) -> bool {
+        self.incarnation == member.incarnation() && self.member == *member.id()
+    }
 }
 
 impl Pool {
     pub(super) fn new(scope: Scope, me: Member, timings: &PoolTimings, seed: u64) -> Self {
         let foca = Foca::new(me, config(timings), Pcg64Mcg::seed_from_u64(seed), PostcardCodec);
-        Self { scope, foca, effects: Effects { tag: scope.tag(), changed: true, ..Effects::default() } }
+        let effects = Effects { tag: scope.tag(), changed: true, ..Effects::default() };
+        Self { scope, foca, effects, suspicion: timings.suspicion, suspected: Vec::new() }
     }
 
     pub(super) fn tag(&self) -> u8 {
@@ -98,6 +114,35 @@ impl Pool {
         if self.scope.holds(node) && !self.members().any(|member| member.node == *node) {
             let done = self.foca.announce(Member::unknown(node.clone(), addr), &mut self.effects);
             note(done, "announcement failed");
+        }
+    }
+
+    /// Nobody hears this life of a node: suspects it, as a failed probe would.
+    pub(super) fn suspect(&mut self, node: &NodeId, generation: u64, now: Instant) {
+        let lives = |member: &&foca::Member<Member>| member.id().node == *node && member.id().generation == generation;
+        let Some(member) = self.foca.iter_members().find(lives) else { return };
+        if self.suspected.iter().any(|suspicion| suspicion.is_of(member)) {
+            return;
+        }
+        let (id, incarnation) = (member.id().clone(), member.incarnation());
+        let update = foca::Member::new(id.clone(), incarnation, State::Suspect);
+        self.suspected.push(Suspicion { until: now + self.suspicion, member: id, incarnation });
+        let done = self.foca.apply_many(std::iter::once(update), true, &mut self.effects);
+        note(done, "suspicion not told");
+    }
+
+    /// Declares down whom nobody heard for the time of a suspicion, and who has not objected.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        let (due, waiting) = std::mem::take(&mut self.suspected).into_iter().partition(|one| one.until <= now);
+        self.suspected = waiting;
+        for suspicion in due {
+            let suspicion: Suspicion = suspicion;
+            let silent = |member: &foca::Member<Member>| suspicion.is_of(member) && member.state() == State::Suspect;
+            if self.foca.iter_members().any(silent) {
+                let down = foca::Member::new(suspicion.member, suspicion.incarnation, State::Down);
+                let done = self.foca.apply_many(std::iter::once(down), true, &mut self.effects);
+                note(done, "death not told");
+            }
         }
     }
 
