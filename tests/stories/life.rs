@@ -121,7 +121,7 @@ async fn sync_sends_what_was_missed_in_order() {
     assert_eq!((seqs, &newest["has_more"], &newest["head_seq"]), (vec![449, 450, 451], &json!(true), &json!(451)));
     let first = http::get(&edge, &page("before=3"), &bob).await.body;
     assert_eq!((first["messages"].as_array().unwrap().len(), &first["has_more"]), (2, &json!(false)));
-    for bad in ["limit=0", "limit=201", "limit=x", "before=1&after=1", "nonsense=1"] {
+    for bad in ["limit=0", "limit=201", "limit=x", "before=1&after=1"] {
         let refused = http::get(&edge, &page(bad), &bob).await;
         assert_eq!((refused.status, refused.code()), (400, "bad_request"), "{bad}");
     }
