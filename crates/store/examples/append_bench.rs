@@ -170,7 +170,8 @@ fn frame(n: u16, slot: u64) -> Bytes {
 }
 
 async fn embedded_round(arguments: &Arguments, dir: &Path) -> Result<Round, Box<dyn std::error::Error>> {
-    let regions: Vec<(RegionId, String)> = (1..=arguments.regions).map(|n| (RegionId(n), format!("region-{n}"))).collect();
+    let regions: Vec<(RegionId, String)> =
+        (1..=arguments.regions).map(|n| (RegionId(n), format!("region-{n}"))).collect();
     let zone = (ZoneId(1), regions.iter().map(|(id, _)| *id).collect());
     let (embedded, _) = Embedded::open(EmbeddedOptions::new(dir, regions, vec![zone]))?;
     let durability = if arguments.regions == 1 { Durability::Region } else { Durability::MultiRegion };
@@ -190,7 +191,7 @@ async fn embedded_round(arguments: &Arguments, dir: &Path) -> Result<Round, Box<
 }
 
 async fn bare_round(arguments: &Arguments, path: &Path) -> Result<Round, Box<dyn std::error::Error>> {
-    let (queue, waiting) = mpsc::channel::<(Vec<u8>, oneshot::Sender<()>)>();
+    let (queue, waiting) = mpsc::sync_channel::<(Vec<u8>, oneshot::Sender<()>)>(4096);
     let mut file = File::create(path)?;
     let committer = std::thread::spawn(move || -> std::io::Result<()> {
         let mut bytes = Vec::new();

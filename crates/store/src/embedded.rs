@@ -39,6 +39,7 @@ mod tables;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub use self::site::RegionState;
 
 /// A replica that is behind is repaired after at most this.
 const REPAIR_EVERY: Duration = Duration::from_secs(1);
+/// Orders over this are not heard; the next round repairs what they named.
+const REPAIR_ORDERS: usize = 256;
 
 /// How long a message takes from one region to another, one way.
 pub type Delay = Arc<dyn Fn(RegionId, RegionId) -> Duration + Send + Sync>;
@@ -89,11 +92,7 @@ pub struct EmbeddedOptions {
 impl EmbeddedOptions {
     /// With defaults.
     #[must_use]
-    pub fn new(
-        dir: impl Into<PathBuf>,
-        regions: Vec<(RegionId, String)>,
-        zones: Vec<(ZoneId, Vec<RegionId>)>,
-    ) -> Self {
+    pub fn new(dir: impl Into<PathBuf>, regions: Vec<(RegionId, String)>, zones: Vec<(ZoneId, Vec<RegionId>)>) -> Self {
         Self {
             dir: dir.into(),
             regions,
@@ -134,7 +133,7 @@ impl EmbeddedOptions {
 pub struct Embedded {
     shared: Arc<Shared>,
     conditional: Arc<ConditionalWrites>,
-    repairs: mpsc::Sender<RepairOrder>,
+    repairs: mpsc::SyncSender<RepairOrder>,
 }
 
 /// A region that may lack something, and whom to tell when it no longer does.
@@ -165,7 +164,7 @@ impl Embedded {
             boot = boot.max(opened.highwater.water().boot).max(opened.engine.highest_boot().unwrap_or(0));
         }
         boot += 1;
-        let (repairs, orders) = mpsc::channel();
+        let (repairs, orders) = mpsc::sync_channel(REPAIR_ORDERS);
         let shared = Arc::new(Shared::new(options));
         for site in shared.sites() {
             let Some(mut opened) = opened.remove(&site.region) else { continue };
@@ -185,11 +184,7 @@ impl Embedded {
     /// A region's handle. It outlives kills and restores of the region.
     #[must_use]
     pub fn store(&self, region: RegionId) -> Arc<dyn Store> {
-        Arc::new(Coordinator {
-            replicas: Arc::clone(&self.shared),
-            region,
-            conditional: Arc::clone(&self.conditional),
-        })
+        Arc::new(Coordinator { replicas: Arc::clone(&self.shared), region, conditional: Arc::clone(&self.conditional) })
     }
 
     /// Drops a region's replica at once, mid-write: operations of its handles fail with
@@ -238,7 +233,11 @@ impl Embedded {
     }
 
     fn order(&self, region: RegionId, done: Option<oneshot::Sender<u64>>) {
-        let _ = self.repairs.send(RepairOrder { region, done });
+        if self.repairs.try_send(RepairOrder { region, done }).is_err()
+            && let Some(site) = self.shared.site(region)
+        {
+            site.behind.store(true, Ordering::Release);
+        }
     }
 
     fn reopen(&self, region: RegionId) -> Result<(), OpenError> {
@@ -283,8 +282,11 @@ fn open_all(options: &EmbeddedOptions) -> Result<HashMap<RegionId, Opened>, Open
         assessments.push(site.assess()?);
     }
     let pairs: Vec<(RegionId, &Assessment)> = sites.iter().map(|s| s.region).zip(&assessments).collect();
-    let late: Vec<Option<Loss>> =
-        sites.iter().zip(&assessments).map(|(s, a)| if a.is_new { recover::is_late(s, &pairs) } else { None }).collect();
+    let late: Vec<Option<Loss>> = sites
+        .iter()
+        .zip(&assessments)
+        .map(|(s, a)| if a.is_new { recover::is_late(s, &pairs) } else { None })
+        .collect();
     for (assessment, late) in assessments.iter_mut().zip(late) {
         if let Some(late) = late {
             assessment.loss = Some(late);
@@ -344,9 +346,9 @@ fn spawn_repairs(shared: &Arc<Shared>, orders: mpsc::Receiver<RepairOrder>) -> R
             }
         }
     };
-    std::thread::Builder::new().name("store-repair".to_owned()).spawn(work).map(|_| ()).map_err(|source| OpenError::Io {
-        name: "all".to_owned(),
-        what: "starting the repair thread",
-        source,
-    })
+    std::thread::Builder::new()
+        .name("store-repair".to_owned())
+        .spawn(work)
+        .map(|_| ())
+        .map_err(|source| OpenError::Io { name: "all".to_owned(), what: "starting the repair thread", source })
 }

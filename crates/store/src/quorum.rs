@@ -91,13 +91,8 @@ pub(crate) trait Replicas: Send + std::marker::Sync + 'static {
     /// Writes when there is time, through a bounded queue; what does not fit is left to repair.
     fn write_later(&self, from: RegionId, to: RegionId, write: &Arc<Write>);
 
-    async fn get(
-        &self,
-        from: RegionId,
-        to: RegionId,
-        table: Table,
-        key: &[u8],
-    ) -> Result<Option<Stored>, ReplicaError>;
+    async fn get(&self, from: RegionId, to: RegionId, table: Table, key: &[u8])
+    -> Result<Option<Stored>, ReplicaError>;
 
     async fn scan(&self, from: RegionId, to: RegionId, scan: &Scan) -> Result<Vec<(Bytes, Stored)>, ReplicaError>;
 }

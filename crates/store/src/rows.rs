@@ -90,7 +90,7 @@ pub(crate) fn decode_seen(bytes: &[u8]) -> Option<Seen> {
 /// A row of kind change.
 #[derive(Debug)]
 pub(crate) enum ChangeEntry {
-    Change(Change),
+    Change(Box<Change>),
     /// The message with this seq.
     Message(u64),
 }
@@ -106,7 +106,7 @@ impl ChangeEntry {
 
 pub(crate) fn change_entry(bytes: &[u8]) -> Option<ChangeEntry> {
     match bytes.split_first()? {
-        (0, change) => Change::from_bytes(change).ok().map(ChangeEntry::Change),
+        (0, change) => Change::from_bytes(change).ok().map(Box::new).map(ChangeEntry::Change),
         (1, seq) => Some(ChangeEntry::Message(u64::from_be_bytes(*seq.first_chunk()?))),
         _ => None,
     }

@@ -4,6 +4,8 @@
 //! acknowledged. `HEARTH_CRASH_ROUNDS` and `HEARTH_DAMAGE_ROUNDS` make the tests longer, `HEARTH_DAMAGE_ROWS` (over 1,000)
 //! lets the damaged stores have more than one journal; `HEARTH_SEED` repeats a run.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -44,7 +46,7 @@ fn at(slot: u64) -> Position {
 fn frame(n: u16, slot: u64) -> Bytes {
     let mut random = StdRng::seed_from_u64(u64::from(n) << 48 | slot);
     let mut bytes = format!("frame {n} {slot} ").into_bytes();
-    let longest = if slot % 8 == 0 { 64 * 1024 } else { 600 };
+    let longest = if slot.is_multiple_of(8) { 64 * 1024 } else { 600 };
     let length = random.random_range(0..longest);
     bytes.resize(bytes.len() + length, 0);
     random.fill(&mut bytes[..length]);
@@ -69,7 +71,13 @@ fn runtime() -> tokio::runtime::Runtime {
 type Heads = BTreeMap<u16, u64>;
 
 /// Appends to every shard from its head on, until the end of the world or `count` rows each.
-async fn load(store: Arc<dyn Store>, regions: usize, heads: &Heads, count: u64, says: impl Fn(u16, u64) + Clone + Send + Sync + 'static) {
+async fn load(
+    store: Arc<dyn Store>,
+    regions: usize,
+    heads: &Heads,
+    count: u64,
+    says: impl Fn(u16, u64) + Clone + Send + Sync + 'static,
+) {
     let writers = (0..WRITERS).map(|n| {
         let (store, says, shard) = (Arc::clone(&store), says.clone(), shard(regions, n));
         let first = heads.get(&n).copied().unwrap_or(0);
@@ -77,7 +85,7 @@ async fn load(store: Arc<dyn Store>, regions: usize, heads: &Heads, count: u64, 
             for slot in first..first.saturating_add(count) {
                 store.append(shard, at(slot), frame(n, slot)).await.unwrap();
                 says(n, slot);
-                if slot % 7 == 0 {
+                if slot.is_multiple_of(7) {
                     // What waits for no disk rides along.
                     store.write_mark(shard, &Mark::Committed, at(slot)).await.unwrap();
                 }
@@ -119,7 +127,7 @@ fn spawn(dir: &Path, regions: usize, heads: &Heads) -> Child {
         .spawn()
         .unwrap();
     let stdout = BufReader::new(process.stdout.take().unwrap());
-    let (send, lines) = std::sync::mpsc::channel();
+    let (send, lines) = std::sync::mpsc::sync_channel(1024);
     std::thread::spawn(move || {
         // A line without its end was not said.
         for line in stdout.split(b'\n').map_while(Result::ok) {
@@ -169,8 +177,11 @@ async fn check(store: &Arc<dyn Store>, regions: usize, acknowledged: &BTreeSet<(
             return Err(format!("shard {n} slot {} is not what was written", row.at.slot.0));
         }
         let there: BTreeSet<u64> = rows.iter().map(|row| row.at.slot.0).collect();
-        let missing: Vec<u64> =
-            acknowledged.range((n, 0)..=(n, u64::MAX)).map(|&(_, slot)| slot).filter(|slot| !there.contains(slot)).collect();
+        let missing: Vec<u64> = acknowledged
+            .range((n, 0)..=(n, u64::MAX))
+            .map(|&(_, slot)| slot)
+            .filter(|slot| !there.contains(slot))
+            .collect();
         if !missing.is_empty() {
             return Err(format!("shard {n} lacks acknowledged slots {missing:?}"));
         }
@@ -232,7 +243,11 @@ fn damage(path: &Path, random: &mut StdRng) -> String {
     let mut bytes = std::fs::read(path).unwrap();
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(1, |last| last + 1);
     // Mostly near the end, where what is newest stands.
-    let place = if random.random_bool(0.5) { random.random_range(0..used) } else { used - 1 - random.random_range(0..used.min(2_000)) };
+    let place = if random.random_bool(0.5) {
+        random.random_range(0..used)
+    } else {
+        used - 1 - random.random_range(0..used.min(2_000))
+    };
     let what = match random.random_range(0..3) {
         0 => {
             let bit = random.random_range(0..8);

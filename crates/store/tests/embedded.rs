@@ -1,5 +1,7 @@
 //! The embedded store: the suite, and what happens when a region dies and returns.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +79,8 @@ async fn the_embedded_store_keeps_the_contract() {
 async fn far_regions_keep_the_contract_too_and_cost_a_round_trip() {
     let dir = tempfile::tempdir().unwrap();
     let delay = |_, _| Duration::from_millis(20);
-    let (embedded, _) = Embedded::open(EmbeddedOptions { delay: Some(Arc::new(delay)), ..options(dir.path()) }).unwrap();
+    let (embedded, _) =
+        Embedded::open(EmbeddedOptions { delay: Some(Arc::new(delay)), ..options(dir.path()) }).unwrap();
     let begun = std::time::Instant::now();
     append(&embedded.store(RegionId(1)), shard(Durability::MultiRegion), 0..1).await;
     assert!(begun.elapsed() >= Duration::from_millis(40));

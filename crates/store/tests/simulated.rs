@@ -1,5 +1,7 @@
 //! The simulated store: the suite in good weather, and what must hold in bad.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,8 +115,7 @@ async fn a_region_cut_off_can_do_nothing_and_the_others_go_on() {
     three.append(WIDE, at(1, 5), Bytes::from_static(b"majority")).await.unwrap();
     world.heal(RegionId(1), RegionId(2));
     assert_eq!(one.lease(WIDE).await.unwrap().nonce, Nonce(2));
-    let slots: Vec<u64> =
-        one.read_log(WIDE, Slot(0), 9).await.unwrap().iter().map(|row| row.at.slot.0).collect();
+    let slots: Vec<u64> = one.read_log(WIDE, Slot(0), 9).await.unwrap().iter().map(|row| row.at.slot.0).collect();
     // The write on a minority shows to who asks that minority. What to make of it the rules of the takeover say.
     assert_eq!(slots, vec![0, 5]);
 }

@@ -47,14 +47,8 @@ async fn rows_of_all_epochs_show_in_the_order_of_slot_and_epoch(bench: &Bench<'_
             bench.store(1).append(shard, at(epoch, slot), frame(text)).await.expect("appended");
         }
         let read = bench.store(3).read_log(shard, Slot(0), 100).await.expect("read");
-        let want = vec![
-            row(1, 0, "a"),
-            row(2, 0, "b"),
-            row(1, 1, "c"),
-            row(2, 1, "d"),
-            row(3, 1, "e"),
-            row(1, 300, "f"),
-        ];
+        let want =
+            vec![row(1, 0, "a"), row(2, 0, "b"), row(1, 1, "c"), row(2, 1, "d"), row(3, 1, "e"), row(1, 300, "f")];
         assert_eq!(read, want);
     }
 }

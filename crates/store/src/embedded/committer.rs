@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,12 +24,13 @@ use crate::quorum::{ReplicaError, Sync, Write};
 
 /// A batch is closed at this many bytes; one write always fits.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Waiting writes over this are refused as [`ReplicaError::Overloaded`].
+/// Waiting writes over either of these are refused as [`ReplicaError::Overloaded`].
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+const QUEUE_WRITES: usize = 16 * 1024;
 
 /// Where writes of one replica are handed in.
 pub(super) struct Committer {
-    queue: mpsc::Sender<Pending>,
+    queue: mpsc::SyncSender<Pending>,
     shared: Arc<Shared>,
 }
 
@@ -65,7 +66,7 @@ impl Committer {
         last: Commit,
         linger: Duration,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
-        let (queue, waiting) = mpsc::channel();
+        let (queue, waiting) = mpsc::sync_channel(QUEUE_WRITES);
         let shared = Arc::new(Shared {
             region,
             dead: AtomicBool::new(false),
@@ -92,19 +93,26 @@ impl Committer {
         }
         let bytes = write.cells.iter().map(|cell| cell.key.len() + cell.value.len()).sum();
         let before = self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before > QUEUE_BYTES {
+        let sent = if before > QUEUE_BYTES {
+            Err(ReplicaError::Overloaded)
+        } else {
+            self.queue.try_send(Pending { write, bytes, done }).map_err(|error| match error {
+                TrySendError::Full(_) => ReplicaError::Overloaded,
+                TrySendError::Disconnected(_) => ReplicaError::Gone,
+            })
+        };
+        if sent.is_err() {
             self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(ReplicaError::Overloaded);
         }
-        self.queue.send(Pending { write, bytes, done }).map_err(|_| ReplicaError::Gone)
+        sent
     }
 
     /// At once, mid-write: what waits is dropped.
     pub(super) fn die(&self) {
         self.shared.dead.store(true, Ordering::Release);
-        // Wakes the thread if it sleeps.
+        // Wakes the thread if it sleeps; if the queue is full it does not.
         let nothing = Arc::new(Write { zone: ZoneId(0), cells: Vec::new(), sync: Sync::Memory });
-        let _ = self.queue.send(Pending { write: nothing, bytes: 0, done: Done::Drop(Box::new(())) });
+        let _ = self.queue.try_send(Pending { write: nothing, bytes: 0, done: Done::Drop(Box::new(())) });
     }
 
     /// Why the replica stopped by itself, if it did.

@@ -1,6 +1,8 @@
 //! One replica's fjall database, as tables of cells.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fjall::config::CompressionPolicy;
@@ -27,12 +29,42 @@ pub(super) struct Engine {
     tables: [Keyspace; 5],
     commits: Keyspace,
     /// Dropped last: says that the files are free.
-    _closed: watch::Sender<()>,
+    _open: (watch::Sender<()>, mpsc::SyncSender<()>),
+}
+
+/// Ends when a database has been closed.
+#[derive(Clone)]
+pub(super) struct Closed {
+    // Nothing is ever sent on either: they err when their senders are gone.
+    waiting: watch::Receiver<()>,
+    blocking: Arc<Mutex<mpsc::Receiver<()>>>,
+}
+
+impl Closed {
+    pub(super) async fn wait(mut self) {
+        while self.waiting.changed().await.is_ok() {}
+    }
+
+    /// Blocks, at most so long.
+    pub(super) fn wait_blocking(&self, longest: Duration) {
+        let _ = self.blocking.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(longest);
+    }
+
+    /// Of what never was open.
+    pub(super) fn already() -> Self {
+        Self::pair().1
+    }
+
+    fn pair() -> ((watch::Sender<()>, mpsc::SyncSender<()>), Self) {
+        let (open, waiting) = watch::channel(());
+        let (open_too, blocking) = mpsc::sync_channel(0);
+        ((open, open_too), Self { waiting, blocking: Arc::new(Mutex::new(blocking)) })
+    }
 }
 
 impl Engine {
-    /// Opens, or creates when there is nothing. The receiver errs once the database is closed again.
-    pub(super) fn open(path: &Path, sizes: Sizes) -> fjall::Result<(Self, watch::Receiver<()>)> {
+    /// Opens, or creates when there is nothing.
+    pub(super) fn open(path: &Path, sizes: Sizes) -> fjall::Result<(Self, Closed)> {
         let db = Database::builder(path)
             .cache_size(sizes.cache_bytes)
             // What the journal holds is checked by `journal`, which reads it as it is.
@@ -50,8 +82,8 @@ impl Engine {
             table(Table::Projection)?,
         ];
         let commits = db.keyspace("commit", KeyspaceCreateOptions::default)?;
-        let (closed, on_closed) = watch::channel(());
-        Ok((Self { db, tables, commits, _closed: closed }, on_closed))
+        let (open, closed) = Closed::pair();
+        Ok((Self { db, tables, commits, _open: open }, closed))
     }
 
     fn table(&self, table: Table) -> &Keyspace {

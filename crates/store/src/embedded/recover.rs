@@ -11,12 +11,11 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use wire::{Durability, RegionId, ZoneId};
 
 use super::assess::{Assessment, Files, Loss, Touches, assess};
 use super::commit::Commit;
-use super::engine::{Engine, Sizes};
+use super::engine::{Closed, Engine, Sizes};
 use super::highwater::{HighWater, Water};
 use super::report::{Finding, OpenError};
 use super::{committer, journal, repair};
@@ -26,7 +25,7 @@ use crate::quorum::ReplicaError;
 /// A replica that is ready to serve.
 pub(super) struct Opened {
     pub(super) engine: Arc<Engine>,
-    pub(super) closed: watch::Receiver<()>,
+    pub(super) closed: Closed,
     pub(super) highwater: HighWater,
     pub(super) last: Commit,
     pub(super) checked_bytes: u64,
@@ -87,7 +86,8 @@ impl Site<'_> {
         };
         let last = match engine.last_commit() {
             Ok(last) if last.number < assessment.water.synced => {
-                let what = format!("it ends at commit {}, but {} was acknowledged", last.number, assessment.water.synced);
+                let what =
+                    format!("it ends at commit {}, but {} was acknowledged", last.number, assessment.water.synced);
                 let loss = Loss { from: last.number + 1, ..Loss::of_everything(self.files.store(), what) };
                 return Ok(Tried::Lost(assessment, loss));
             }
@@ -112,7 +112,7 @@ impl Site<'_> {
     }
 
     /// fjall checks much by panicking.
-    fn engine(&self) -> Result<Result<(Engine, watch::Receiver<()>), String>, OpenError> {
+    fn engine(&self) -> Result<Result<(Engine, Closed), String>, OpenError> {
         let open = || Engine::open(&self.files.store(), self.sizes);
         match std::panic::catch_unwind(AssertUnwindSafe(open)) {
             Ok(Ok(opened)) => Ok(Ok(opened)),
@@ -164,7 +164,8 @@ impl Site<'_> {
         others: &[(RegionId, Arc<Engine>)],
     ) -> Result<Opened, OpenError> {
         let water = Water { incomplete: true, ..assessment.water.clone() };
-        let mut highwater = HighWater::open(&self.files.highwater(), water).map_err(self.io("writing its side file"))?;
+        let mut highwater =
+            HighWater::open(&self.files.highwater(), water).map_err(self.io("writing its side file"))?;
         let mut saved = Vec::new();
         let only_journals = loss.from > 0;
         if only_journals {
@@ -222,7 +223,7 @@ impl Site<'_> {
     }
 
     /// The database, if it opens.
-    fn sound_engine(&self) -> Result<Option<(Engine, watch::Receiver<()>)>, OpenError> {
+    fn sound_engine(&self) -> Result<Option<(Engine, Closed)>, OpenError> {
         Ok(self.engine()?.ok().filter(|(engine, _)| engine.last_commit().is_ok()))
     }
 
@@ -281,7 +282,8 @@ impl Site<'_> {
 pub(super) fn is_late(site: &Site<'_>, all: &[(RegionId, &Assessment)]) -> Option<Loss> {
     let mut these = BTreeSet::new();
     for (zone, regions) in &site.zones {
-        let others = all.iter().filter(|(region, other)| *region != site.region && regions.contains(region) && !other.is_new);
+        let others =
+            all.iter().filter(|(region, other)| *region != site.region && regions.contains(region) && !other.is_new);
         for (_, other) in others {
             let unknown = other.findings.iter().any(|f| matches!(f, Finding::HighWaterUnreadable { .. }));
             if unknown || other.water.last.contains_key(&(*zone, Durability::MultiRegion)) {
@@ -290,10 +292,8 @@ pub(super) fn is_late(site: &Site<'_>, all: &[(RegionId, &Assessment)]) -> Optio
         }
     }
     let what = "there is no database here, but other regions of its zones have data";
-    (!these.is_empty()).then(|| Loss {
-        touches: Touches::These(these),
-        ..Loss::of_everything(site.files.store(), what)
-    })
+    (!these.is_empty())
+        .then(|| Loss { touches: Touches::These(these), ..Loss::of_everything(site.files.store(), what) })
 }
 
 /// Writes to a database that nobody else uses yet.

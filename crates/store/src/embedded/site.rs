@@ -5,16 +5,16 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use wire::{RegionId, ZoneId};
 
 use super::committer::{Committer, Done};
-use super::engine::Engine;
+use super::engine::{Closed, Engine};
 use super::recover::Opened;
 use super::{EmbeddedOptions, recover_site, repair};
 use crate::cell::{Stored, Table};
@@ -49,28 +49,27 @@ pub(super) struct Site {
     /// Copies on their way here that nobody waits for.
     later: Arc<AtomicUsize>,
     /// A copy did not come, so a repair is due.
-    behind: AtomicBool,
+    pub(super) behind: AtomicBool,
 }
 
 enum State {
     Open(Replica),
-    Shut(RegionState, watch::Receiver<()>),
+    Shut(RegionState, Closed),
 }
 
 struct Replica {
     engine: Arc<Engine>,
     committer: Committer,
     thread: Mutex<Option<JoinHandle<()>>>,
-    closed: watch::Receiver<()>,
+    closed: Closed,
 }
 
 impl Site {
     fn new(region: RegionId, name: String) -> Self {
-        let (_, closed) = watch::channel(());
         Self {
             region,
             name,
-            state: RwLock::new(State::Shut(RegionState::Closed, closed)),
+            state: RwLock::new(State::Shut(RegionState::Closed, Closed::already())),
             later: Arc::default(),
             behind: AtomicBool::new(false),
         }
@@ -118,11 +117,8 @@ impl Site {
         if let Some(thread) = thread.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let _ = thread.join();
         }
-        // Readers and a repair may still hold the files. Nothing is ever sent: it errs when they have let go.
-        let deadline = Instant::now() + CLOSE_WAIT;
-        while closed.has_changed().is_ok() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        // Readers and a repair may still hold the files.
+        closed.wait_blocking(CLOSE_WAIT);
     }
 
     fn shut(&self, why: RegionState) -> Option<Replica> {
@@ -146,9 +142,8 @@ impl Site {
             State::Shut(_, closed) => Some(closed.clone()),
             State::Open(_) => None,
         };
-        if let Some(mut closed) = closed {
-            // Nothing is ever sent: it errs when the database has been dropped.
-            while closed.changed().await.is_ok() {}
+        if let Some(closed) = closed {
+            closed.wait().await;
         }
     }
 
@@ -208,7 +203,13 @@ impl Shared {
                     Ok(rows) => count += rows,
                     Err(error) => {
                         site.behind.store(true, Ordering::Release);
-                        tracing::debug!(region = region.0, from = other.region.0, zone = zone.0, ?error, "not repaired");
+                        tracing::debug!(
+                            region = region.0,
+                            from = other.region.0,
+                            zone = zone.0,
+                            ?error,
+                            "not repaired"
+                        );
                     }
                 }
             }

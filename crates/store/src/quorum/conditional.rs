@@ -95,13 +95,7 @@ impl<R: Replicas> Coordinator<R> {
         Ok(lease)
     }
 
-    async fn attempt(
-        &self,
-        quorum: &Quorum,
-        shard: ShardId,
-        turn: &mut Turn,
-        lease: &Lease,
-    ) -> Result<(), StoreError> {
+    async fn attempt(&self, quorum: &Quorum, shard: ShardId, turn: &mut Turn, lease: &Lease) -> Result<(), StoreError> {
         turn.count += 1;
         let doubtful_before = std::mem::replace(&mut turn.in_doubt, true);
         let stamp = Position { epoch: Epoch(self.conditional.boot), slot: Slot(turn.count) };

@@ -146,9 +146,7 @@ impl<R: Replicas> Store for Coordinator<R> {
 
     async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
         let Some(head) = self.one(id, Kind::Head, &[], rows::decode).await? else { return Ok(None) };
-        let inbox = async {
-            if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) }
-        };
+        let inbox = async { if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) } };
         let (facts, last_message, members, roles, inbox) = try_join!(
             self.one(id, Kind::Facts, &[], rows::decode),
             self.one(id, Kind::LastMessage, &[], rows::decode),
@@ -192,7 +190,7 @@ impl<R: Replicas> Store for Coordinator<R> {
         let mut out = Vec::with_capacity(entries.len());
         for entry in entries {
             match entry {
-                rows::ChangeEntry::Change(change) => out.push(change),
+                rows::ChangeEntry::Change(change) => out.push(*change),
                 rows::ChangeEntry::Message(seq) => match messages.get(&seq) {
                     Some(change) => out.push(change.clone()),
                     // Its row is on its way. What is dense so far is the answer; the caller asks again.

@@ -78,7 +78,11 @@ impl Network {
 
     pub(super) fn set_cut(&self, a: RegionId, b: RegionId, cut: bool) {
         let pair = (a.min(b), a.max(b));
-        if cut { self.world().cuts.insert(pair) } else { self.world().cuts.remove(&pair) };
+        if cut {
+            self.world().cuts.insert(pair)
+        } else {
+            self.world().cuts.remove(&pair)
+        };
     }
 
     pub(super) fn crash(&self, region: RegionId, crash: Crash) {
