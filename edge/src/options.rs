@@ -85,7 +85,7 @@ impl Default for Limits {
             outbox_bytes: 256 * 1024,
             home_deadline: seconds(30),
             hello_wait: seconds(3),
-            settle: Duration::from_millis(100),
+            settle: Duration::from_millis(250),
             heartbeat: seconds(20),
             stall: seconds(30),
             behind: seconds(120),

@@ -126,8 +126,11 @@ pub(super) async fn run(
         }
         let guess = placement.borrow_and_update().owner(&link.shard).cloned();
         if let Some(owner) = hint.take().or(guess) {
-            let opened = tokio::time::timeout(OPEN_DEADLINE, mesh.open(&owner, Purpose::Shard(link.shard))).await;
-            if let Ok(Ok(channel)) = opened {
+            let opened = tokio::select! {
+                opened = tokio::time::timeout(OPEN_DEADLINE, mesh.open(&owner, Purpose::Shard(link.shard))) => opened.ok(),
+                () = dies(placement.clone(), &owner) => None,
+            };
+            if let Some(Ok(channel)) = opened {
                 link.set_owner(Some(owner.clone()));
                 let (ended, served) = serve(&shared, &link, channel.split(), &owner, placement.clone()).await;
                 link.set_owner(None);
@@ -160,7 +163,7 @@ async fn serve(
     link: &Link,
     (sender, receiver): (Sender, Receiver),
     owner: &NodeId,
-    mut placement: watch::Receiver<Arc<Placement>>,
+    placement: watch::Receiver<Arc<Placement>>,
 ) -> (Ended, bool) {
     link.pending().begin_stream();
     link.interest(Interest::begin_stream);
@@ -169,13 +172,22 @@ async fn serve(
         () = write(link, sender) => Ended::Broken,
         ended = read(shared, link, receiver, &mut served) => ended,
         // Only a guess: if the owner lives, it says so when it is asked again.
-        _ = placement.wait_for(|placement| !placement.is_alive(owner)) => Ended::Broken,
+        () = dies(placement, owner) => Ended::Broken,
         () = expire(shared, link) => Ended::Broken,
     };
     if let Ended::Broken = ended {
         tracing::debug!(shard = %link.shard, %owner, "stream to the owner broke");
     }
     (ended, served)
+}
+
+/// Waits until a node that was alive is said to be dead.
+async fn dies(mut placement: watch::Receiver<Arc<Placement>>, node: &NodeId) {
+    let known = placement.wait_for(|placement| placement.is_alive(node)).await.is_ok();
+    if !known || placement.wait_for(|placement| !placement.is_alive(node)).await.is_err() {
+        // The edge stops.
+        std::future::pending().await
+    }
 }
 
 /// Writes what waits, several frames at once, until the stream breaks.

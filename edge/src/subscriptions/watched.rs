@@ -98,7 +98,7 @@ pub(super) struct Watched {
     /// Subscribers whose session has ended, about.
     ended: usize,
     /// The last changes, while a subscriber is off.
-    recent: Option<Box<VecDeque<Printed>>>,
+    recent: Option<VecDeque<Printed>>,
     /// It is watched on the current stream: another watch there only asks about more users.
     established: bool,
     /// It stands in the list of those to be watched.

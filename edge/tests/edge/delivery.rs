@@ -107,7 +107,7 @@ async fn a_sync_brings_what_is_missing_in_order_then_the_heads() {
 
 #[tokio::test]
 async fn a_sync_right_after_hello_under_load_has_no_hole_and_no_double() {
-    let bench = Bench::start().await;
+    let bench = Bench::with(Limits { settle: Duration::from_secs(10), ..Limits::default() }).await;
     let tea = bench.group("ann", &["bob"]);
     for round in 0..5u64 {
         let total = (round + 1) * 300;
