@@ -47,10 +47,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            inputs_per_shard: 4_096,
-            outstanding_per_stream: 8_192,
+            inputs_per_shard: 1_024,
+            outstanding_per_stream: 4_096,
             feed_bytes_per_stream: 8 * 1024 * 1024,
-            gated_per_shard: 16_384,
+            gated_per_shard: 4_096,
             loads_at_once: 128,
             conversations_cached: 50_000,
             frames_in_flight: 16,

@@ -26,7 +26,7 @@ use conversation::shard::Term;
 use conversation::shard::owner::Stopped;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use store::Store;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use wire::command::Refusal;
 use wire::mesh::StreamEnd;
@@ -99,7 +99,7 @@ pub(crate) struct Serving {
     /// Requests that wait in all conversations.
     gated: usize,
     work: Work,
-    replayed: mpsc::UnboundedReceiver<replay::Done>,
+    replayed: mpsc::Receiver<replay::Done>,
     commits: Commits,
     projector: Projector,
     projected: watch::Receiver<Slot>,
@@ -125,7 +125,9 @@ impl Serving {
             projected: projected.clone(),
         };
         let notes = Notes::start(&tasks, store.clone(), source, carriers, limits.notes_outstanding);
-        let (replays, replayed) = mpsc::unbounded_channel();
+        let last = term.tail.last().and_then(|row| LogFrame::from_row(row).ok());
+        let last_ts_ms = last.map_or(0, |frame| frame.ts_ms);
+        let (replays, replayed) = mpsc::channel(INPUTS_AT_ONCE);
         let work = Work {
             region: node.region,
             epoch: term.epoch,
@@ -133,10 +135,11 @@ impl Serving {
             now_ms: now_ms(),
             store: store.clone(),
             tasks,
-            pending: Pending::new(term.epoch, term.start),
+            pending: Pending::new(term.epoch, term.start, last_ts_ms),
             feed: Feed::new(limits.deliveries_behind_replay),
             reads: Reads::new(store.clone(), projected.clone(), limits.reads_at_once),
             replays,
+            loading: Arc::new(Semaphore::new(limits.loads_at_once)),
             fetches: FuturesUnordered::new(),
             lookups: 0,
         };
@@ -308,7 +311,7 @@ impl Serving {
                 match rows {
                     Ok(rows) => {
                         let conversation =
-                            rows.map_or_else(|| Conversation::empty(id), |rows| Conversation::load(id, rows));
+                            rows.map_or_else(|| Conversation::empty(id), |rows| Conversation::load(id, *rows));
                         place.entry = Some(entries::Entry::new(conversation));
                         for ticket in place.gone..place.gone + place.waiting.len() as u64 {
                             self.work.look_up(id, place, ticket);
@@ -378,7 +381,8 @@ impl Serving {
 
     fn on_projected(&mut self) {
         let projected = *self.projected.borrow_and_update();
-        while let Some(frame) = self.unprojected.pop_front_if(|frame| frame.slot < projected) {
+        while self.unprojected.front().is_some_and(|frame| frame.slot < projected) {
+            let Some(frame) = self.unprojected.pop_front() else { break };
             self.changes_unprojected -= frame.changes.len();
             for change in &frame.changes {
                 if let Some(place) = self.entries.peek(&change.conversation)

@@ -90,7 +90,7 @@ impl Shards {
             options.tasks.spawn("shard", runner.run());
         }
         let tasks = options.tasks.clone();
-        tasks.spawn("supervisor", supervise(options, draining, desires_out));
+        tasks.spawn_while_running("supervisor", supervise(options, draining, desires_out));
         Self { directory: Arc::new(Directory::new(standings)), invitations, progress, desires }
     }
 

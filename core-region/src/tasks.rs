@@ -25,6 +25,14 @@ impl Tasks {
         });
     }
 
+    /// Spawns a task that is dropped where it stands when the core is asked to stop, too.
+    pub(crate) fn spawn_while_running(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping();
+        self.spawn(name, async move {
+            stopping.run_until_cancelled(task).await;
+        });
+    }
+
     /// Cancelled when the core is asked to stop.
     pub(crate) fn stopping(&self) -> CancellationToken {
         self.watched.stopping()

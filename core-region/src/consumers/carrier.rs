@@ -78,9 +78,10 @@ impl Carriers {
         let shard = note.stream.shard;
         let mut queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.entry(shard).or_insert_with(|| {
+            #[expect(clippy::disallowed_methods, reason = "never holds more than the consumers have outstanding")]
             let (queue, notes) = mpsc::unbounded_channel();
             let carrier = Carrier { shared: self.shared.clone(), shard, hint: None, open: VecDeque::new(), rids: 0 };
-            self.shared.tasks.spawn("carrier", carrier.run(notes));
+            self.shared.tasks.spawn_while_running("carrier", carrier.run(notes));
             queue
         });
         // The carrier ends only with the core.

@@ -62,6 +62,7 @@ impl Notes {
         outstanding_max: usize,
     ) -> Self {
         let (frames, frames_in) = mpsc::channel(FRAMES_WAITING);
+        #[expect(clippy::disallowed_methods, reason = "never holds more than the notes outstanding")]
         let (done_out, done) = mpsc::unbounded_channel();
         let follower = Follower {
             store,
@@ -247,7 +248,9 @@ impl Follower {
         if let Some(open) = self.window.get_mut(index) {
             open.notes -= 1;
         }
-        while self.window.pop_front_if(|open| open.notes == 0).is_some() {}
+        while self.window.front().is_some_and(|open| open.notes == 0) {
+            self.window.pop_front();
+        }
     }
 
     async fn write_cursor(&mut self, mark: &Mark) {

@@ -65,8 +65,8 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Nothing pending at the start of a term.
-    pub(crate) fn new(epoch: Epoch, start: Slot) -> Self {
+    /// Nothing pending at the start of a term, after a frame with this time.
+    pub(crate) fn new(epoch: Epoch, start: Slot, last_ts_ms: u64) -> Self {
         Self {
             epoch,
             first: start,
@@ -74,7 +74,7 @@ impl Pending {
             full: VecDeque::new(),
             open: Open::default(),
             changes: 0,
-            last_ts_ms: 0,
+            last_ts_ms,
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_closed_when_it_is_full_and_the_next_slot_opened() {
-        let mut pending = Pending::new(Epoch(1), Slot(7));
+        let mut pending = Pending::new(Epoch(1), Slot(7), 0);
         let slots: Vec<Slot> = (1..=9).map(|ver| put(&mut pending, change(ver, 16_000))).collect();
         assert_eq!(slots[..3], [Slot(7), Slot(7), Slot(7)]);
         assert_eq!(slots[8], pending.slot());
@@ -215,7 +215,7 @@ mod tests {
     fn an_answer_leaves_with_its_slot_and_not_before() {
         let outbox = Arc::new(Outbox::new("r1/edge/1".parse().unwrap(), 9, 9));
         let owed = |rid| Owed { to: outbox.clone(), rid, outcome: Ok(Answer::Noted) };
-        let mut pending = Pending::new(Epoch(1), Slot(0));
+        let mut pending = Pending::new(Epoch(1), Slot(0), 0);
         let first = put(&mut pending, change(1, 10));
         pending.owe(Some(first), owed(1));
         pending.launch(1);
@@ -233,10 +233,12 @@ mod tests {
 
     #[test]
     fn time_in_the_log_does_not_step_back() {
-        let mut pending = Pending::new(Epoch(1), Slot(0));
+        let mut pending = Pending::new(Epoch(1), Slot(0), 45);
         put(&mut pending, change(1, 10));
-        assert_eq!(pending.launch(50).unwrap().ts_ms, 50);
+        assert_eq!(pending.launch(40).unwrap().ts_ms, 45);
         put(&mut pending, change(2, 10));
+        assert_eq!(pending.launch(50).unwrap().ts_ms, 50);
+        put(&mut pending, change(3, 10));
         assert_eq!(pending.launch(40).unwrap().ts_ms, 50);
     }
 }

@@ -11,6 +11,7 @@ use conversation::log::LogFrame;
 use conversation::projection;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use store::{Mark, Store, StoreError};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use wire::{Epoch, Position, ShardId, Slot};
 
@@ -22,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// The term's end of the projector. When it is dropped, the projector ends with it.
 pub(crate) struct Projector {
-    frames: mpsc::UnboundedSender<Arc<LogFrame>>,
+    frames: mpsc::Sender<Arc<LogFrame>>,
     committed: watch::Sender<Slot>,
     projected: watch::Receiver<Slot>,
     finish: Option<oneshot::Sender<oneshot::Sender<()>>>,
@@ -38,7 +39,8 @@ impl Projector {
         start: Slot,
         limits: &Arc<Limits>,
     ) -> Self {
-        let (frames, frames_in) = mpsc::unbounded_channel();
+        // As many as the term lets wait: each frame has at least one change.
+        let (frames, frames_in) = mpsc::channel(limits.changes_unprojected + limits.frames_in_flight + 1);
         let (committed, committed_in) = watch::channel(start);
         let (projected_out, projected) = watch::channel(start);
         let (finish, finish_in) = oneshot::channel();
@@ -53,8 +55,9 @@ impl Projector {
     /// Takes a committed frame; they come in slot order. Never waits: the term bounds how far it runs ahead.
     pub(crate) fn take(&self, frame: Arc<LogFrame>) {
         self.committed.send_replace(frame.slot.next());
-        // The task is gone only when the core is being killed.
-        let _ = self.frames.send(frame);
+        // The task is gone only when the core is being killed. Were the queue full, a committed frame would never be
+        // projected: then the term must end here, and the next owner projects it.
+        assert!(!matches!(self.frames.try_send(frame), Err(TrySendError::Full(_))), "the term bounds what waits");
     }
 
     /// Everything before this slot is projected.
@@ -84,7 +87,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self, mut frames: mpsc::UnboundedReceiver<Arc<LogFrame>>) {
+    async fn run(self, mut frames: mpsc::Receiver<Arc<LogFrame>>) {
         let mut under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Slot> + Send>>> = FuturesOrdered::new();
         let mut open = true;
         while open || !under_way.is_empty() {

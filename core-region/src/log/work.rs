@@ -12,7 +12,7 @@ use conversation::sequencer::{Conversation, Decision, LoadedConversation, Outcom
 use conversation::shard::Starts;
 use futures_util::stream::FuturesUnordered;
 use store::{Store, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use wire::change::{Change, Event};
 use wire::command::{Actor, Answer, Command, Query, Refusal, View};
 use wire::{ClientMsgId, ConversationId, ConversationKind, Epoch, ErrorCode, Position, RegionId, UserId};
@@ -25,7 +25,7 @@ use crate::intake::outbox::Outbox;
 use crate::intake::{Ask, Input};
 use crate::tasks::Tasks;
 
-/// Lookups of sends in the store that are under way at once; the others are asked when it is their turn.
+/// Lookups of sends in the store that are under way ahead of their turn; the others are asked when it is.
 const LOOKUPS_AT_ONCE: usize = 1_024;
 /// Pause before a read of the store is tried again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// Something read from the store for a request that waits for it.
 pub(super) enum Fetched {
     /// A conversation.
-    Conversation { id: ConversationId, rows: Result<Option<LoadedConversation>, StoreError> },
+    Conversation { id: ConversationId, rows: Result<Option<Box<LoadedConversation>>, StoreError> },
     /// What a send became.
     Lookup { id: ConversationId, ticket: u64, projected_then: u64, seen: Result<Option<Seen>, StoreError> },
 }
@@ -52,7 +52,9 @@ pub(super) struct Work {
     pub(super) pending: Pending,
     pub(super) feed: Feed,
     pub(super) reads: Reads,
-    pub(super) replays: mpsc::UnboundedSender<replay::Done>,
+    pub(super) replays: mpsc::Sender<replay::Done>,
+    /// One permit a conversation that is being read.
+    pub(super) loading: Arc<Semaphore>,
     /// Under way.
     pub(super) fetches: FuturesUnordered<Fetch>,
     /// Lookups among them.
@@ -62,6 +64,7 @@ pub(super) struct Work {
 impl Work {
     /// Does what is asked, or hands it back when it has to wait: for a lookup, for a turn to be committed, for the
     /// projector.
+    #[allow(clippy::result_large_err, reason = "what has to wait is moved into a queue, and seldom")]
     pub(super) fn attempt(&mut self, entry: &mut Entry, held: Held) -> Result<(), Held> {
         let Held { input: Input { from, ask }, lookup } = held;
         match ask {
@@ -205,7 +208,7 @@ impl Work {
         let replays = self.replays.clone();
         self.tasks.spawn("replay", async move {
             // Gone only with the term.
-            let _ = replays.send(replay.await);
+            let _ = replays.send(replay.await).await;
         });
     }
 
@@ -223,9 +226,11 @@ impl Work {
 
     /// Reads a conversation from the projections.
     pub(super) fn load(&self, id: ConversationId) {
-        let store = self.store.clone();
+        let (store, loading) = (self.store.clone(), self.loading.clone());
         self.fetches.push(Box::pin(async move {
-            let rows = until_answered(|| store.conversation(id)).await;
+            // Never closed.
+            let _permit = loading.acquire().await;
+            let rows = until_answered(|| store.conversation(id)).await.map(|rows| rows.map(Box::new));
             Fetched::Conversation { id, rows }
         }));
     }
@@ -234,12 +239,14 @@ impl Work {
     pub(super) fn look_up(&mut self, id: ConversationId, place: &mut Place, ticket: u64) {
         let Some(entry) = &place.entry else { return };
         let (projected, ripe) = (entry.projected, entry.covers_since(entry.projected));
+        // The first of a queue is always asked for: nothing else would bring it forward.
+        let asks = ticket == place.gone || self.lookups < LOOKUPS_AT_ONCE;
         let index = usize::try_from(ticket - place.gone).unwrap_or(usize::MAX);
         let Some(held) = place.waiting.get_mut(index) else { return };
         let Ask::Command { actor, command, .. } = &held.input.ask else { return };
         let Command::Send(draft) = command else { return };
         if !ripe
-            || self.lookups >= LOOKUPS_AT_ONCE
+            || !asks
             || !matches!(held.lookup, Lookup::Unasked)
             || !entry.conversation.needs_dedupe_lookup(actor, command)
         {
