@@ -12,7 +12,7 @@ use wire::client::request::SendPayload;
 use wire::{ClientMsgId, ConversationId, ErrorCode};
 
 use crate::events::Queue;
-use crate::service::{Command, Service, State};
+use crate::service::{Draft, Follows, Service, State, Wishes};
 use crate::{Ack, Events, Http, Options};
 
 /// Why a message has no acknowledgement.
@@ -44,7 +44,8 @@ pub struct Client {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    commands: mpsc::UnboundedSender<Command>,
+    drafts: mpsc::Sender<Draft>,
+    follows: Arc<Follows>,
     state: watch::Receiver<State>,
     room: Arc<Semaphore>,
     cancel: CancellationToken,
@@ -66,21 +67,23 @@ impl Client {
         let mut rng = rng(options.seed);
         let queue = Queue::new(options.event_messages);
         let http = Http::new(&options);
-        // Bounded by the permits of the outbox; `follow` adds one per conversation the program knows.
-        let (commands, inbox) = mpsc::unbounded_channel();
+        // Never full: whoever puts a message in has a permit of the outbox.
+        let (drafts, inbox) = mpsc::channel(options.outbox_messages.max(1));
+        let follows = Arc::new(Follows::default());
         let (state_out, state) = watch::channel(State::Connecting);
         let cancel = CancellationToken::new();
         let done = CancellationToken::new();
         let room = Arc::new(Semaphore::new(options.outbox_messages.max(1)));
         let service_rng = SmallRng::seed_from_u64(rng.next_u64());
-        let service = Service::new(options, http.clone(), queue.clone(), inbox, state_out, cancel.clone(), service_rng);
+        let wishes = Wishes { drafts: inbox, follows: follows.clone(), cancel: cancel.clone() };
+        let service = Service::new(options, http.clone(), queue.clone(), wishes, state_out, service_rng);
         let guard = done.clone().drop_guard();
         // Ends by `cancel`; `done` tells whoever closes.
         tokio::spawn(async move {
             let _guard = guard;
             Box::pin(service.run()).await;
         });
-        let shared = Arc::new(Shared { commands, state, room, cancel, rng: Mutex::new(rng), done });
+        let shared = Arc::new(Shared { drafts, follows, state, room, cancel, rng: Mutex::new(rng), done });
         (Self { shared: shared.clone(), http }, Events { queue, _shared: shared })
     }
 
@@ -139,8 +142,12 @@ impl Client {
         let draft =
             payload.into_draft(client_msg_id).map_err(|(code, message)| SendError::Refused { code, message })?;
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Send { conversation, draft: Box::new(draft), permit, reply })?;
-        Ok(Pending(answer))
+        let draft = Draft { conversation, draft: Box::new(draft), permit, reply };
+        match self.shared.drafts.try_send(draft) {
+            Ok(()) => Ok(Pending(answer)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(SendError::Full),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(SendError::Closed(self.why_closed())),
+        }
     }
 
     /// From now on messages of this conversation are delivered after seq `after`: those that are already there, and all
@@ -150,11 +157,11 @@ impl Client {
     /// # Errors
     /// When the client has ended.
     pub fn follow(&self, conversation: ConversationId, after: u64) -> Result<(), SendError> {
-        self.command(Command::Follow { conversation, after })
-    }
-
-    fn command(&self, command: Command) -> Result<(), SendError> {
-        self.shared.commands.send(command).map_err(|_| SendError::Closed(self.why_closed()))
+        if self.shared.drafts.is_closed() {
+            return Err(SendError::Closed(self.why_closed()));
+        }
+        self.shared.follows.add(conversation, after);
+        Ok(())
     }
 
     fn why_closed(&self) -> String {

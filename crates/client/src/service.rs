@@ -3,18 +3,17 @@
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::SmallRng;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 use wire::client::event::MessagePayload;
 use wire::client::request::{Request, RequestBody};
-use wire::command::Draft;
 use wire::{ConversationId, ErrorCode};
 
 use crate::dial::{DialError, Session, dial};
@@ -57,9 +56,40 @@ pub enum State {
 }
 
 /// What the handle asks of the service.
-pub(crate) enum Command {
-    Send { conversation: ConversationId, draft: Box<Draft>, permit: OwnedSemaphorePermit, reply: Reply },
-    Follow { conversation: ConversationId, after: u64 },
+pub(crate) struct Wishes {
+    pub(crate) drafts: mpsc::Receiver<Draft>,
+    pub(crate) follows: Arc<Follows>,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// A message to send.
+pub(crate) struct Draft {
+    pub(crate) conversation: ConversationId,
+    pub(crate) draft: Box<wire::command::Draft>,
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) reply: Reply,
+}
+
+/// Conversations to follow: bounded by how many the program knows.
+#[derive(Debug, Default)]
+pub(crate) struct Follows {
+    wanted: Mutex<BTreeMap<ConversationId, u64>>,
+    told: Notify,
+}
+
+impl Follows {
+    pub(crate) fn add(&self, conversation: ConversationId, after: u64) {
+        self.lock().entry(conversation).or_insert(after);
+        self.told.notify_one();
+    }
+
+    fn take(&self) -> BTreeMap<ConversationId, u64> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ConversationId, u64>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 type Reply = oneshot::Sender<Result<Ack, SendError>>;
@@ -82,9 +112,8 @@ pub(crate) struct Service {
     options: Options,
     http: Http,
     events: Arc<Queue>,
-    commands: mpsc::UnboundedReceiver<Command>,
+    wishes: Wishes,
     state: watch::Sender<State>,
-    cancel: CancellationToken,
     rng: SmallRng,
     rotation: Rotation,
     refusals: u32,
@@ -104,9 +133,8 @@ impl Service {
         options: Options,
         http: Http,
         events: Arc<Queue>,
-        commands: mpsc::UnboundedReceiver<Command>,
+        wishes: Wishes,
         state: watch::Sender<State>,
-        cancel: CancellationToken,
         rng: SmallRng,
     ) -> Self {
         let orders = options.cursors.iter().map(|(id, last)| (*id, Order::after(*last))).collect();
@@ -116,9 +144,8 @@ impl Service {
             options,
             http,
             events,
-            commands,
+            wishes,
             state,
-            cancel,
             rng,
             refusals: 0,
             next_id: 0,
@@ -131,7 +158,7 @@ impl Service {
 
     /// Runs until it is cancelled or refused for good.
     pub(crate) async fn run(mut self) {
-        let cancel = self.cancel.clone();
+        let cancel = self.wishes.cancel.clone();
         let why = loop {
             let found = tokio::select! {
                 found = self.find_edge() => found,
@@ -180,7 +207,7 @@ impl Service {
         tracing::debug!(edge = %url, why, "session ended");
         self.tell(Event::Disconnected { why: why.clone() });
         self.state.send_replace(State::Waiting { why });
-        let cancel = self.cancel.clone();
+        let cancel = self.wishes.cancel.clone();
         tokio::select! {
             () = sleep_until(not_before) => Ok(()),
             () = cancel.cancelled() => Err("closed by the program".into()),
@@ -250,29 +277,26 @@ impl Service {
         self.state.send_replace(State::Closed { why: why.to_owned() });
         let closed = || Err(SendError::Closed(why.to_owned()));
         self.outbox.drain().for_each(|ticket| ticket.answer(closed()));
-        self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
-            if let Command::Send { permit, reply, .. } = command {
-                Ticket { reply, _permit: permit }.answer(closed());
-            }
+        self.wishes.drafts.close();
+        while let Ok(Draft { permit, reply, .. }) = self.wishes.drafts.try_recv() {
+            Ticket { reply, _permit: permit }.answer(closed());
         }
         self.tell(Event::Closed { why: why.to_owned() });
         self.events.end();
     }
 
-    fn accept(&mut self, command: Command) {
-        match command {
-            Command::Send { conversation, draft, permit, reply } => {
-                let id = self.draw_id();
-                let request =
-                    Request { id: Some(format!("m{id}")), body: RequestBody::Send { conversation, draft: *draft } };
-                self.outbox.push(conversation, id, request.to_json().into(), Ticket { reply, _permit: permit });
-            }
-            Command::Follow { conversation, after } => {
-                let order = self.orders.entry(conversation).or_insert_with(|| Order::after(after));
-                order.unanswered();
-                self.wanting.insert(conversation);
-            }
+    fn accept(&mut self, draft: Draft) {
+        let Draft { conversation, draft, permit, reply } = draft;
+        let id = self.draw_id();
+        let request = Request { id: Some(format!("m{id}")), body: RequestBody::Send { conversation, draft: *draft } };
+        self.outbox.push(conversation, id, request.to_json().into(), Ticket { reply, _permit: permit });
+    }
+
+    /// What the program follows since the last time is asked for.
+    fn follow(&mut self) {
+        for (conversation, after) in self.wishes.follows.take() {
+            self.orders.entry(conversation).or_insert_with(|| Order::after(after)).unanswered();
+            self.wanting.insert(conversation);
         }
     }
 

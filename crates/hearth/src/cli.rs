@@ -1,10 +1,13 @@
 //! The command line. What clap refuses ends with exit code 2, what fails later with 1 and one line on stderr.
 
+use std::ffi::OsString;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::{chat, check, region, replay, token, up};
+use crate::{chat, check, out, region, replay, token, up};
 
 /// An edge-distributed chat mesh.
 #[derive(Debug, Parser)]
@@ -30,6 +33,36 @@ enum Command {
     Node(region::NodeOptions),
     Link(region::LinkOptions),
     Topology(check::Options),
+}
+
+/// Reads the command line. Prints help, or in one line what is wrong; then the program ends with the code.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    Cli::try_parse_from(args).map_err(|error| {
+        let code = if error.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        if is_help(&error) {
+            // A reader that went away has seen enough.
+            let _ = error.print();
+        } else {
+            out::note(format_args!("hearth: {}", one_line(&error)));
+        }
+        code
+    })
+}
+
+fn is_help(error: &clap::Error) -> bool {
+    let help = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) || error.kind() == help
+}
+
+/// clap's words without its paragraphs.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words: Vec<_> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
+    let said = words.join(" ");
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let usage = usage.map(|usage| format!("; usage: {usage}")).unwrap_or_default();
+    format!("{}{usage}", said.strip_prefix("error: ").unwrap_or(&said))
 }
 
 impl Cli {
@@ -95,6 +128,15 @@ mod tests {
         ];
         for args in wrong {
             assert_eq!(exit_code(args), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line() {
+        for args in [&["hearth", "region", "kill"][..], &["hearth", "regoin"], &["hearth", "token", "--user", ""]] {
+            let error = Cli::try_parse_from(args).unwrap_err();
+            let line = one_line(&error);
+            assert!(!line.contains('\n') && line.len() > 20 && !line.starts_with("error"), "{line}");
         }
     }
 

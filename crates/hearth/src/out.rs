@@ -28,13 +28,42 @@ pub(crate) fn note(text: impl std::fmt::Display) {
 
 /// An error with its causes as one line on stderr.
 pub(crate) fn complain(error: &anyhow::Error) {
-    let text = format!("{error:#}").replace(['\n', '\r'], " ");
-    note(format_args!("hearth: {text}"));
+    note(format_args!("hearth: {}", one_line(error)));
+}
+
+/// The causes that say something new, outermost first.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Many errors already quote their cause.
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text += ": ";
+        }
+        text += &cause;
+    }
+    text.replace(['\n', '\r'], " ")
 }
 
 fn tolerate(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_that_says_everything_once() {
+        let cause = io::Error::other("disk\non fire");
+        let quoting = Err::<(), _>(cause).context("a file: disk\non fire").context("cannot start").unwrap_err();
+        assert_eq!(one_line(&quoting), "cannot start: a file: disk on fire");
     }
 }

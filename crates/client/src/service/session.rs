@@ -131,7 +131,8 @@ impl Service {
     async fn wait(&mut self, stream: &mut SplitStream<Socket>, live: &mut Live) -> Result<(), End> {
         let wakes_at = self.wakes_at(live);
         let events = self.events.clone();
-        let cancel = self.cancel.clone();
+        let cancel = self.wishes.cancel.clone();
+        let follows = self.wishes.follows.clone();
         tokio::select! {
             message = stream.next() => {
                 self.hear(message, live)?;
@@ -140,15 +141,16 @@ impl Service {
                     self.hear(message, live)?;
                 }
             }
-            command = self.commands.recv() => match command {
-                Some(command) => {
-                    self.accept(command);
-                    while let Ok(command) = self.commands.try_recv() {
-                        self.accept(command);
+            draft = self.wishes.drafts.recv() => match draft {
+                Some(draft) => {
+                    self.accept(draft);
+                    while let Ok(draft) = self.wishes.drafts.try_recv() {
+                        self.accept(draft);
                     }
                 }
                 None => return Err(End::Closed),
             },
+            () = follows.told.notified() => self.follow(),
             // What is left at the edge is in `wanting`: the next turn asks for it.
             () = events.room() => self.starved = false,
             () = pin!(sleep_until(wakes_at)) => self.check_time(live)?,

@@ -247,7 +247,11 @@ mod tests {
         for (width, height) in [(120, 30), (60, 10), (20, 5), (3, 2), (1, 1)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
             let mut typing = Typing { line: "hello".chars().collect(), cursor: 5, scroll: 99 };
-            terminal.draw(|frame| drop(draw(frame, &model, &mut typing))).unwrap();
+            terminal
+                .draw(|frame| {
+                    draw(frame, &model, &mut typing);
+                })
+                .unwrap();
             let screen = terminal.backend().to_string();
             if width == 120 {
                 for seen in [

@@ -31,11 +31,16 @@ pub(super) enum Input {
 
 /// Shown by `/help`.
 pub(super) const HELP: &[&str] = &[
-    "/new NAME [USER…]  make a group        /direct USER    talk to one person",
-    "/rooms             what you are in     /switch N|NAME  go to another room",
-    "/add USER…         let people in       /remove USER…   put people out",
-    "/members           who is here         /history        what was said before",
-    "/quit              leave               //text          say /text",
+    "/new NAME [USER…]  make a group and go there",
+    "/direct USER       talk to one person",
+    "/rooms             list what you are in",
+    "/switch N|NAME     go to another room",
+    "/add USER…         let people in",
+    "/remove USER…      put people out, or yourself",
+    "/members           who is here",
+    "/history           what was said before",
+    "/quit              leave the program",
+    "//text             say /text",
 ];
 
 impl Input {

@@ -99,7 +99,8 @@ impl Typing {
             KeyCode::Home => self.cursor = 0,
             KeyCode::End => self.cursor = self.line.len(),
             KeyCode::PageUp => {
-                if top {
+                let more = talk.model.room().and_then(|room| room.first_seq()).is_some_and(|seq| seq > 1);
+                if top && more {
                     talk.older();
                 }
                 self.scroll += 10;

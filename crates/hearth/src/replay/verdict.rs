@@ -71,27 +71,33 @@ pub(super) async fn reach(
     ledger: &Ledger,
     seconds: f64,
 ) -> anyhow::Result<Verdict> {
-    let regions = readable(access, dir).await;
     let mut observers: Vec<_> = access.regions().iter().map(|region| watchers::name(region)).collect();
-    for region in &regions {
-        observers.push(read_history(access, region, plan, ledger).await?);
+    let mut regions = Vec::new();
+    for region in access.regions() {
+        if !is_up(dir, region).await {
+            out::note(format_args!("{region} is not up: its edge is not asked for the history"));
+            continue;
+        }
+        match read_history(access, region, plan, ledger).await {
+            Ok(observer) => observers.push(observer),
+            // Lost meanwhile: what it had shown until then is checked, but it need not be whole.
+            Err(why) if !is_up(dir, region).await => {
+                out::note(format_args!("{region} is no longer up: {why}"));
+                continue;
+            }
+            Err(why) => return Err(why),
+        }
+        regions.push(region.clone());
     }
     let report = ledger.report(&observers);
     Ok(Verdict { clean: report.is_clean(), summary: summarise(access, plan, ledger, seconds, regions, &report) })
 }
 
-/// The regions whose edges should answer. A mesh that does not say is asked everywhere.
-async fn readable(access: &Access, dir: &Path) -> Vec<String> {
-    let states = match Control::open(dir) {
-        Ok(control) => control.regions().await.unwrap_or_default(),
-        Err(_) => Vec::new(),
-    };
-    let is_up = |name: &&String| states.iter().all(|state| state.name != **name || state.state == RegionState::Up);
-    let (up, down): (Vec<_>, Vec<_>) = access.regions().iter().partition(is_up);
-    for name in down {
-        out::note(format_args!("{name} is not up: its edge is not asked for the history"));
-    }
-    up.into_iter().cloned().collect()
+/// Whether the region's edge should answer. A mesh that does not say is asked everywhere.
+async fn is_up(dir: &Path, name: &str) -> bool {
+    let Ok(control) = Control::open(dir) else { return true };
+    let states = control.regions().await.unwrap_or_default();
+    states.iter().all(|state| state.name != name || state.state == RegionState::Up)
 }
 
 async fn read_history(access: &Access, region: &str, plan: &Plan, ledger: &Ledger) -> anyhow::Result<String> {
