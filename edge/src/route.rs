@@ -140,6 +140,11 @@ impl Route {
         }
     }
 
+    /// How many links there are.
+    pub(crate) fn len(&self) -> usize {
+        self.links().len()
+    }
+
     /// All links.
     pub(crate) fn status(&self) -> Vec<LinkStatus> {
         let mut status: Vec<_> = self.links().values().map(|link| link.status()).collect();

@@ -50,7 +50,7 @@ pub(crate) struct Session {
     pinged_ms: AtomicU64,
     /// Since when the socket has taken nothing though something waits; 0: it takes.
     stalled_ms: AtomicU64,
-    /// The conversations that it is attached to. None once it has ended: nothing is attached any more.
+    /// The conversations that it is attached to, sorted. None once it has ended: nothing is attached any more.
     attached: std::sync::Mutex<Option<Vec<ConversationId>>>,
     /// What has to be caught up, while there is something.
     pub(crate) catch_up: catch_up::Slot,
@@ -74,19 +74,21 @@ impl Session {
 
     /// Remembers that it is attached. False when it was already, or has ended: do not attach.
     pub(crate) fn note_attached(&self, conversation: ConversationId) -> bool {
-        match &mut *self.attached() {
-            Some(list) if !list.contains(&conversation) => {
-                list.push(conversation);
-                true
-            }
-            _ => false,
+        let mut attached = self.attached();
+        let Some(list) = &mut *attached else { return false };
+        let place = list.binary_search(&conversation);
+        if let Err(at) = place {
+            list.insert(at, conversation);
         }
+        place.is_err()
     }
 
     /// The inverse.
     pub(crate) fn note_detached(&self, conversation: &ConversationId) {
         if let Some(list) = &mut *self.attached() {
-            list.retain(|attached| attached != conversation);
+            if let Ok(at) = list.binary_search(conversation) {
+                list.remove(at);
+            }
         }
     }
 

@@ -147,7 +147,10 @@ impl Outbox {
 
     /// Holds events back, or lets them go.
     pub(crate) fn set_settling(&self, settling: bool) {
-        self.lock().settling = settling;
+        let was = std::mem::replace(&mut self.lock().settling, settling);
+        if was && !settling {
+            self.pump.wake();
+        }
     }
 
     /// Registers the session's task for whatever is pushed from now on.

@@ -10,9 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 use wire::client::close;
 
+use super::Session;
 use super::outbox::Close;
+use super::requests::{self, Handled};
 use super::socket::{Incoming, Socket};
-use super::{Session, requests};
 use crate::shared::Shared;
 
 /// Frames handled before others get their turn.
@@ -54,7 +55,7 @@ struct Pump<'a, S> {
     session: &'a Arc<Session>,
     socket: &'a mut Socket<S>,
     abuse: Abuse,
-    /// Until then events are held back.
+    /// Until then events are held back, unless a frame that is no `sync` comes, or the `sync` is on its way.
     settle: Option<Pin<Box<Sleep>>>,
 }
 
@@ -129,10 +130,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
         self.session.note_alive(now_ms);
         match incoming {
             Incoming::Text(text) => {
-                let good = requests::handle(self.shared, self.session, &text);
-                self.settle();
+                let handled = requests::handle(self.shared, self.session, &text);
+                if handled != Handled::Sync {
+                    self.settle();
+                }
                 let limits = &self.shared.limits;
-                (!good && self.abuse.is_too_much(now_ms, limits.abuse_window, limits.bad_frames))
+                let is_nonsense = handled == Handled::Nonsense;
+                (is_nonsense && self.abuse.is_too_much(now_ms, limits.abuse_window, limits.bad_frames))
                     .then_some(End::Close(ABUSE))
             }
             Incoming::Alive => None,

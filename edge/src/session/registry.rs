@@ -28,14 +28,12 @@ impl Registry {
 
     pub(crate) fn insert(&self, session: &Arc<Session>) {
         self.part(session.number as usize).insert(session.number, session.clone());
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        metrics::gauge!("hearth_edge_sessions").set(count as f64);
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn remove(&self, session: &Session) {
         if self.part(session.number as usize).remove(&session.number).is_some() {
-            let count = self.count.fetch_sub(1, Ordering::Relaxed) - 1;
-            metrics::gauge!("hearth_edge_sessions").set(count as f64);
+            self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -60,6 +58,12 @@ impl Registry {
 /// Looks at the clock of every session once a second, a few at a time; and at the links.
 pub(crate) async fn watch_clocks(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(TURN);
+    // A process may run several edges.
+    let edge = shared.node.to_string();
+    let (sessions, links) = (
+        metrics::gauge!("hearth_edge_sessions", "edge" => edge.clone()),
+        metrics::gauge!("hearth_edge_links", "edge" => edge),
+    );
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         for first in (0..PARTS).step_by(PARTS_PER_TURN) {
@@ -67,5 +71,7 @@ pub(crate) async fn watch_clocks(shared: Arc<Shared>) {
             (first..first + PARTS_PER_TURN).for_each(|at| shared.sessions.tick(at, &shared));
         }
         shared.route.tick(shared.limits.linger);
+        sessions.set(shared.sessions.len() as f64);
+        links.set(shared.route.len() as f64);
     }
 }

@@ -14,8 +14,19 @@ use super::frame::{self, Echo};
 use crate::route::pending::{Ask, ReplyTo, Sent};
 use crate::shared::{Shared, wall_ms};
 
-/// Handles one text frame. False when it was no frame of the protocol, which a client may not do too often.
-pub(super) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -> bool {
+/// What a text frame was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handled {
+    /// Something that is answered.
+    Asked,
+    /// A `sync`: the events that it is about go out with its answer, so those that wait shall wait for it.
+    Sync,
+    /// No frame of the protocol, which a client may not send too often.
+    Nonsense,
+}
+
+/// Handles one text frame.
+pub(super) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -> Handled {
     let Request { id, body } = match Request::parse(text) {
         Ok(request) => request,
         Err(error) => return refuse(session, error),
@@ -25,13 +36,14 @@ pub(super) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -
         RequestBody::Sync { after } => {
             session.begin_request();
             catch_up::order(shared, session, Order::Sync { re: id, after });
+            return Handled::Sync;
         }
         RequestBody::Ping => {
             let echo = Echo { re: id, ..Echo::default() };
             session.outbox.answer(frame::answer("pong", echo, PongPayload { server_time_ms: wall_ms() }));
         }
     }
-    true
+    Handled::Asked
 }
 
 fn send(shared: &Arc<Shared>, session: &Arc<Session>, re: Option<String>, conversation: ConversationId, draft: Draft) {
@@ -51,10 +63,10 @@ fn send(shared: &Arc<Shared>, session: &Arc<Session>, re: Option<String>, conver
     shared.route.ask(conversation, ask, ReplyTo::Sender(Box::new(to)));
 }
 
-fn refuse(session: &Session, error: RequestError) -> bool {
+fn refuse(session: &Session, error: RequestError) -> Handled {
     let RequestError { code, message, re, conversation_id, client_msg_id } = error;
     let echo = Echo { re, conversation_id, client_msg_id };
     session.outbox.answer(frame::error(echo, Refusal::new(code, message)));
     // Types of a later version and bodies that are too long are no abuse.
-    code != ErrorCode::BadFrame
+    if code == ErrorCode::BadFrame { Handled::Nonsense } else { Handled::Asked }
 }

@@ -115,6 +115,8 @@ impl Runner {
                 self.begin(conversation, job);
             }
         }
+        // What waits now is not about these conversations, or older than what they get.
+        self.session.outbox.set_settling(false);
         self.finish_sync(number);
     }
 
