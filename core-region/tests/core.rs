@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod core {
+    mod chaos;
     pub(crate) mod edge;
     mod feed;
     mod life;
     mod notes;
+    mod restart;
     pub(crate) mod site;
     mod takeover;
 }

@@ -52,7 +52,7 @@ async fn who_reads_too_slowly_is_told_and_loses_nothing() {
     let mut site = Site::empty(ONE);
     let limits = Limits { feed_bytes_per_stream: 16 * 1024, deliveries_behind_replay: 8, ..Limits::default() };
     for core in ["r1/core/1", "r1/core/2"] {
-        let store = site.simulated.store(node(core).region);
+        let store = site.store(node(core).region);
         site.add_with(&node(core), store, limits.clone());
     }
     site.settled().await;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hearth_core_region::{Core, CoreOptions, Limits, ShardStatus};
 use mesh::{Mesh, MeshCa, MeshOptions};
 use store::Store;
+use store::embedded::{Embedded, EmbeddedOptions};
 use store::simulated::{Simulated, SimulatedOptions, Weather};
 use topology::World;
 use wire::{NodeId, RegionId, ShardId};
@@ -83,9 +85,15 @@ durability = "region"
 pub(crate) struct Site {
     pub(crate) world: Arc<World>,
     ca: MeshCa,
-    pub(crate) simulated: Arc<Simulated>,
+    stores: Stores,
     pub(crate) cores: BTreeMap<NodeId, Running>,
     peers: Vec<(NodeId, SocketAddr)>,
+}
+
+/// What the regions keep their data in.
+enum Stores {
+    Simulated(Arc<Simulated>),
+    Embedded(Arc<Embedded>),
 }
 
 /// A core and its mesh node.
@@ -114,25 +122,59 @@ impl Site {
                 ..Weather::calm()
             },
         });
-        let (ca, simulated) = (MeshCa::create().unwrap(), Arc::new(simulated));
-        Self { world, ca, simulated, cores: BTreeMap::new(), peers: Vec::new() }
+        Self::over(world, Stores::Simulated(Arc::new(simulated)))
+    }
+
+    /// With no core yet, over the embedded store in this directory.
+    pub(crate) fn on_disk(world: &str, dir: &Path) -> Self {
+        init_log();
+        let world = Arc::new(World::parse(world).unwrap());
+        let regions = world.regions.iter().map(|region| (region.id, region.name.clone())).collect();
+        let zones = world.zones.iter().map(|zone| (zone.id, zone.regions.clone())).collect();
+        let (embedded, _) = Embedded::open(EmbeddedOptions::new(dir, regions, zones)).unwrap();
+        Self::over(world, Stores::Embedded(embedded))
+    }
+
+    fn over(world: Arc<World>, stores: Stores) -> Self {
+        Self { world, ca: MeshCa::create().unwrap(), stores, cores: BTreeMap::new(), peers: Vec::new() }
+    }
+
+    /// The sky over a simulated store.
+    pub(crate) fn simulated(&self) -> &Simulated {
+        match &self.stores {
+            Stores::Simulated(simulated) => simulated,
+            Stores::Embedded(_) => panic!("there is no sky over the embedded store"),
+        }
+    }
+
+    /// A region's handle.
+    pub(crate) fn store(&self, region: RegionId) -> Arc<dyn Store> {
+        match &self.stores {
+            Stores::Simulated(simulated) => simulated.store(region),
+            Stores::Embedded(embedded) => embedded.store(region),
+        }
+    }
+
+    /// Starts all cores of the world.
+    pub(crate) fn add_all(&mut self) {
+        for node in self.world.nodes() {
+            if node.role == wire::NodeRole::Core {
+                self.add(&node);
+            }
+        }
     }
 
     /// With all cores of the world, as soon as every shard has an owner.
     pub(crate) async fn start(world: &str) -> Self {
         let mut site = Self::empty(world);
-        for node in site.world.nodes() {
-            if node.role == wire::NodeRole::Core {
-                site.add(&node);
-            }
-        }
+        site.add_all();
         site.settled().await;
         site
     }
 
     /// Starts a core.
     pub(crate) fn add(&mut self, node: &NodeId) -> Core {
-        let store = self.simulated.store(node.region);
+        let store = self.store(node.region);
         self.add_with(node, store, Limits::default())
     }
 
@@ -148,7 +190,7 @@ impl Site {
     /// Starts a core that knows no other.
     pub(crate) fn add_alone(&mut self, node: &NodeId) -> Core {
         let mesh = self.join(node, false);
-        let store = self.simulated.store(node.region);
+        let store = self.store(node.region);
         let core = Core::start(CoreOptions::new(node.clone(), self.world.clone(), mesh.clone(), store));
         self.cores.insert(node.clone(), Running { core: core.clone(), mesh });
         core

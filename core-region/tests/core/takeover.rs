@@ -216,7 +216,7 @@ async fn a_zombie_acknowledges_nothing_and_ends_its_streams() {
     let (first, second) = (node("r1/core/1"), node("r1/core/2"));
     let (open_gate, open) = watch::channel(true);
     let waiting = Arc::new(AtomicUsize::new(0));
-    let store = site.simulated.store(first.region);
+    let store = site.store(first.region);
     site.add_with(&first, Arc::new(Gated { store, open, waiting: waiting.clone() }), Limits::default());
     site.settled().await;
     let edge = site.edge_to(&node("r1/edge/1"), &[&first]);
@@ -299,12 +299,12 @@ async fn when_a_home_region_is_lost_its_successor_goes_on_and_gives_back() {
     let home = node("r1/core/1");
     assert_eq!(site.owner(&shard).await, home);
     let before = send_all(&edge, id, 0, 10).await;
-    site.simulated.crash(home.region, store::simulated::Crash::Machine);
+    site.simulated().crash(home.region, store::simulated::Crash::Machine);
     site.kill(&home);
     let after = send_all(&edge, id, 10, 10).await;
     assert_eq!(site.owner(&shard).await, node("r2/core/1"), "the first in its order of succession");
-    site.simulated.restart(home.region);
-    site.simulated.repair(home.region);
+    site.simulated().restart(home.region);
+    site.simulated().repair(home.region);
     site.add(&home);
     eventually("home again", || (site.owners(&shard) == [home.clone()]).then_some(())).await;
     let back = send_all(&edge, id, 20, 10).await;
