@@ -103,6 +103,8 @@ impl<M> Default for Order<M> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn drain(order: &mut Order<u64>) -> Vec<u64> {
@@ -172,5 +174,31 @@ mod tests {
         assert_eq!(take(&mut order, &[1]).len(), HELD_MAX + 1);
         order.answered(Some(9_999));
         assert!(order.wants(), "the rest is asked for");
+    }
+
+    proptest! {
+        /// Live messages may be lost, doubled and disordered; whoever is asked answers from the history, or not at all.
+        #[test]
+        fn whatever_the_edge_does_everything_is_delivered_once_in_order(
+            head in 1..60u64,
+            live in proptest::collection::vec(1..60u64, 0..120),
+            fails in proptest::collection::vec(any::<bool>(), 8),
+        ) {
+            let mut order = Order::after(0);
+            let mut delivered = take(&mut order, &live.into_iter().map(|seq| seq.min(head)).collect::<Vec<_>>());
+            // A new session asks for everything; every answer may fail a few times.
+            order.unanswered();
+            for fails in fails.into_iter().chain([false; 2]) {
+                let Some(after) = order.ask() else { break };
+                if fails {
+                    order.unanswered();
+                    continue;
+                }
+                delivered.extend(take(&mut order, &(after + 1..=head).collect::<Vec<_>>()));
+                order.answered(Some(head));
+            }
+            prop_assert_eq!(delivered, (1..=head).collect::<Vec<_>>());
+            prop_assert!(!order.wants());
+        }
     }
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wire::ConversationId;
 
-/// How often `internal`, whose outcome is unknown, is tried again.
-const INTERNAL_RETRIES: u32 = 8;
+/// How often a refusal that should not be final is tried again: `internal` hides an unknown outcome, and after
+/// `token_expired` comes a session with a fresh token.
+const DOUBTS_MAX: u32 = 8;
 /// Pause before a refused send is tried again, when the edge names none; doubled each time.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 /// The pause is never longer.
@@ -114,8 +115,8 @@ impl<F: Clone, T> Outbox<F, T> {
     ) -> Refused<T> {
         let Some((conversation, mut queue)) = self.take_queue(id) else { return Refused::Unknown };
         let Some(at) = queue.entries.iter().position(|entry| entry.id == id) else { return Refused::Unknown };
-        let unknown = code == wire::ErrorCode::Internal && queue.refusals < INTERNAL_RETRIES;
-        if code.is_retryable() || unknown {
+        let doubtful = matches!(code, wire::ErrorCode::Internal | wire::ErrorCode::TokenExpired);
+        if code.is_retryable() || (doubtful && queue.refusals < DOUBTS_MAX) {
             let backoff = RETRY_MIN.saturating_mul(1 << queue.refusals.min(8)).min(RETRY_MAX);
             queue.refusals += 1;
             queue.not_before = Some(now + retry_after.unwrap_or(backoff));
@@ -221,7 +222,7 @@ mod tests {
     async fn an_internal_error_is_tried_again_a_few_times() {
         let mut now = Instant::now();
         let mut outbox = outbox(1);
-        for _ in 0..INTERNAL_RETRIES {
+        for _ in 0..DOUBTS_MAX {
             assert_eq!(outbox.next(now), Some("one"));
             assert_eq!(outbox.refused(1, ErrorCode::Internal, None, now), Refused::Retrying);
             now += RETRY_MAX;

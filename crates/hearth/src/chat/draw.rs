@@ -214,6 +214,7 @@ fn color_of(name: &str) -> Color {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use serde_json::json;
@@ -228,6 +229,16 @@ mod tests {
         assert_eq!(wrap("one two three", 7), ["one two ", "three"]);
         assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh ", "ij"]);
         assert!(wrap("你好世界", 4).iter().all(|line| Span::raw(line.as_str()).width() <= 4));
+    }
+
+    proptest! {
+        #[test]
+        fn wrapping_loses_nothing_and_fits(text in "[a-z ☃你]{0,60}", width in 2..30usize) {
+            let lines = wrap(&text, width);
+            prop_assert_eq!(lines.concat(), text);
+            // A space at the end may hang over.
+            prop_assert!(lines.iter().all(|line| Span::raw(line.trim_end()).width() <= width));
+        }
     }
 
     #[test]

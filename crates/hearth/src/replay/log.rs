@@ -129,7 +129,21 @@ fn clock(line: &str) -> Option<(u64, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_and_every_line_is_accounted_for(text in "(\\[[0-9]{2}:[0-9]{2}\\] <?[a-z|]{0,3}>? .{0,5}\n|.{0,9}\n|=== x\n){0,20}") {
+            let log = Log::parse("x".into(), &text);
+            let Skipped { events, actions, empty, invalid } = log.skipped;
+            let blank = text.lines().filter(|line| line.trim().is_empty()).count() as u64;
+            let known = log.lines.len() as u64 + events + actions + empty + invalid;
+            prop_assert_eq!(known + blank, text.lines().count() as u64);
+            prop_assert!(log.lines.windows(2).all(|pair| pair[0].minute <= pair[1].minute));
+        }
+    }
 
     fn lines(text: &str) -> Vec<(String, String, u64)> {
         let log = Log::parse("x".into(), text);

@@ -66,11 +66,7 @@ impl Region {
         };
         self.material.store.kill(self.id);
         blocking(move || {
-            std::thread::scope(|scope| {
-                for node in nodes {
-                    scope.spawn(move || node.kill());
-                }
-            });
+            each_at_once(nodes, RunningNode::kill);
             Ok(())
         })
         .await
@@ -148,10 +144,11 @@ impl Region {
     /// # Errors
     /// When the machine cannot run it.
     pub(super) async fn stop(&self) -> anyhow::Result<()> {
-        let mut nodes = std::mem::take(&mut self.now().nodes);
-        nodes.sort_by_key(|node| matches!(node.part, Part::Core(_)));
+        let nodes = std::mem::take(&mut self.now().nodes);
+        let (cores, edges): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| matches!(node.part, Part::Core(_)));
         blocking(move || {
-            nodes.into_iter().for_each(RunningNode::stop);
+            each_at_once(edges, RunningNode::stop);
+            each_at_once(cores, RunningNode::stop);
             Ok(())
         })
         .await
@@ -251,6 +248,15 @@ fn owned(node: &NodeId, core: &core_region::Core) -> Vec<ShardStatus> {
             committed: shard.committed.checked_sub(1),
         })
         .collect()
+}
+
+/// Each node in a thread of its own; returns when all are through.
+fn each_at_once(nodes: Vec<RunningNode>, end: fn(RunningNode)) {
+    std::thread::scope(|scope| {
+        for node in nodes {
+            scope.spawn(move || end(node));
+        }
+    });
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
