@@ -197,7 +197,7 @@ fn killed_in_a_loop(regions: usize, rounds: u64) {
     let mut heads = Heads::new();
     for round in 0..rounds {
         let more = Duration::from_micros(random.random_range(0..30_000));
-        let said = spawn(dir.path(), regions, &heads).kill_after(random.random_range(200..3_000), more);
+        let said = spawn(dir.path(), regions, &heads).kill_after(random.random_range(100..1_500), more);
         acknowledged.extend(said);
         heads = runtime().block_on(async {
             let (embedded, report) = Embedded::open(options(dir.path(), regions)).unwrap();
@@ -339,9 +339,9 @@ fn has_healed(report: &OpenReport) -> bool {
 fn one_damaged_replica_alone_has_everything_or_refuses_clearly() {
     let mut random = StdRng::seed_from_u64(seed());
     let original = tempfile::tempdir().unwrap();
-    let acknowledged = filled(original.path(), 1, from_env("HEARTH_DAMAGE_ROWS", 100));
+    let acknowledged = filled(original.path(), 1, from_env("HEARTH_DAMAGE_ROWS", 40));
     let (mut intact, mut refused) = (0, 0);
-    for _ in 0..from_env("HEARTH_DAMAGE_ROUNDS", 40) {
+    for _ in 0..from_env("HEARTH_DAMAGE_ROUNDS", 30) {
         let dir = tempfile::tempdir().unwrap();
         copy(original.path(), dir.path());
         let files = files(dir.path());
@@ -361,9 +361,9 @@ fn one_damaged_replica_alone_has_everything_or_refuses_clearly() {
 fn one_damaged_replica_of_three_has_everything_after_healing() {
     let mut random = StdRng::seed_from_u64(seed());
     let original = tempfile::tempdir().unwrap();
-    let acknowledged = filled(original.path(), 3, from_env("HEARTH_DAMAGE_ROWS", 100) / 2);
+    let acknowledged = filled(original.path(), 3, from_env("HEARTH_DAMAGE_ROWS", 40) / 2);
     let (mut intact, mut healed) = (0, 0);
-    for _ in 0..from_env("HEARTH_DAMAGE_ROUNDS", 40).div_ceil(3) {
+    for _ in 0..from_env("HEARTH_DAMAGE_ROUNDS", 30).div_ceil(3) {
         let dir = tempfile::tempdir().unwrap();
         copy(original.path(), dir.path());
         let region = dir.path().join(NAMES[random.random_range(0..3)]);

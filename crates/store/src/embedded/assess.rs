@@ -217,4 +217,26 @@ mod tests {
         assert_eq!(lost_from(&[journal(1..1, false, &[]), journal(6..10, false, &[])], &repaired), None);
         assert_eq!(lost_from(&[journal(1..5, false, &[]), journal(7..10, false, &[])], &repaired), Some(5));
     }
+
+    #[test]
+    fn a_repair_that_did_not_end_is_a_loss_of_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files { dir: dir.path().to_owned() };
+        std::fs::create_dir_all(files.store().join("keyspaces")).unwrap();
+        std::fs::write(files.store().join("version"), b"").unwrap();
+        let zone = (ZoneId(1), Durability::MultiRegion);
+        let unfinished = Water { incomplete: true, last: [(zone, 7)].into(), ..water(9) };
+        HighWater::open(&files.highwater(), unfinished).unwrap();
+        let found = assess(&files, true).unwrap();
+        let loss = found.loss.unwrap();
+        assert_eq!((loss.from, loss.touched(&found.water, &[ZoneId(1)])), (0, [zone].into()));
+    }
+
+    #[test]
+    fn only_zones_with_something_in_the_lost_commits_are_touched() {
+        let [early, late] = [ZoneId(1), ZoneId(2)].map(|zone| (zone, Durability::Region));
+        let water = Water { last: [(early, 4), (late, 9)].into(), ..water(9) };
+        let loss = missing_commits(&[journal(1..6, true, &[])], &water, false).unwrap();
+        assert_eq!(loss.touched(&water, &[ZoneId(1), ZoneId(2)]), [late].into());
+    }
 }

@@ -207,3 +207,94 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use wire::{Epoch, Position, Slot};
+
+    use super::super::engine::{Engine, Sizes};
+    use super::*;
+    use crate::cell::{self, Cell, Table};
+
+    const COMMITS: u64 = 12;
+
+    fn row(n: u64) -> Cell {
+        let stamp = Position { epoch: Epoch(1), slot: Slot(n) };
+        Cell::new(Table::Log, vec![0, 1, 2, n as u8], stamp, format!("row {n} of the log").as_bytes())
+    }
+
+    /// The journal of a closed database with twelve commits of two rows each.
+    fn written(dir: &Path) -> PathBuf {
+        let sizes = Sizes { cache_bytes: 1 << 20, memtable_bytes: 1 << 20 };
+        let (engine, closed) = Engine::open(dir, sizes).unwrap();
+        for number in 1..=COMMITS {
+            let mut batch = engine.batch(3);
+            for cell in [row(2 * number), row(2 * number + 1)] {
+                batch.insert(cell.table, &cell.key, &cell.value);
+            }
+            batch.commit(Commit { number, synced_before: number - 1 }, true).unwrap();
+        }
+        drop(engine);
+        closed.wait_blocking(std::time::Duration::from_secs(10));
+        dir.join("0.jnl")
+    }
+
+    fn numbers(commits: &[Commit]) -> Vec<u64> {
+        commits.iter().map(|commit| commit.number).collect()
+    }
+
+    fn whole(key: &[u8], value: &[u8]) -> bool {
+        cell::peek(key, value).is_ok()
+    }
+
+    #[test]
+    fn what_fjall_wrote_is_read_and_every_commit_has_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        written(dir.path());
+        let journals = read_all(dir.path()).unwrap();
+        let [journal] = &journals[..] else { panic!("{journals:?}") };
+        assert_eq!(numbers(&journal.commits), (1..=COMMITS).collect::<Vec<_>>());
+        assert_eq!((journal.broken, journal.later.len()), (None, 0));
+        assert_eq!(salvage(&journal.path, 0, whole).unwrap().len(), 2 * COMMITS as usize);
+    }
+
+    #[test]
+    fn wherever_a_bit_flips_the_commits_before_it_and_behind_it_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = written(dir.path());
+        let original = std::fs::read(&path).unwrap();
+        let used = without_zeros(&original).to_vec();
+        let copy = dir.path().join("damaged");
+        // Offsets at which fjall's fields of every kind stand, one batch long.
+        let batch_bytes = used.len() / COMMITS as usize;
+        for place in 3 * batch_bytes..4 * batch_bytes {
+            let mut bytes = used.clone();
+            bytes[place] ^= 0x10;
+            std::fs::write(&copy, &bytes).unwrap();
+            let journal = read(copy.clone()).unwrap();
+            let found = [numbers(&journal.commits), numbers(&journal.later)].concat();
+            assert!(journal.commits.len() >= 3 && found.is_sorted(), "byte {place}: {journal:?}");
+            // A flip in a sequence number is either out of order or does no harm.
+            assert!(found.len() >= COMMITS as usize - 1, "byte {place}: {found:?}");
+            if journal.broken.is_some() {
+                let saved = salvage(&copy, journal.valid_end, whole).unwrap().len();
+                let behind = 2 * (COMMITS as usize - journal.commits.len());
+                assert!(saved + 1 >= behind, "byte {place}: {saved} of {behind}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn garbage_is_never_a_panic_and_never_a_commit(bytes in proptest::collection::vec(0..5u8, 0..400)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("0.jnl");
+            std::fs::write(&path, &bytes).unwrap();
+            let journal = read(path.clone()).unwrap();
+            prop_assert!(journal.commits.is_empty() && journal.later.is_empty());
+            prop_assert!(salvage(&path, 0, whole).unwrap().is_empty());
+        }
+    }
+}
