@@ -102,3 +102,122 @@ fn names_itself(world: &World, id: &ConversationId, actor: &Actor, command: &Com
     };
     if right { Ok(()) } else { Err(refuse(ErrorCode::BadRequest, "not a conversation that allows this")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::command::Draft;
+    use wire::{ClientMsgId, Durability, RegionId, TenantId, UserId, ZoneId};
+
+    use super::*;
+
+    const WORLD: &str = r#"
+        name = "two zones"
+        [[region]]
+        id = 1
+        name = "in"
+        lat = 1.0
+        lon = 1.0
+        [[region]]
+        id = 2
+        name = "out"
+        lat = 2.0
+        lon = 2.0
+        [[zone]]
+        id = 1
+        name = "closed"
+        regions = ["in"]
+        transit = "deny"
+        [[zone]]
+        id = 2
+        name = "open"
+        regions = ["in"]
+        [[zone]]
+        id = 3
+        name = "both"
+        regions = ["in", "out"]
+        [[tenant]]
+        name = "closed"
+        zone = "closed"
+        durability = "region"
+        [[tenant]]
+        name = "both"
+        zone = "both"
+        durability = "region"
+    "#;
+
+    fn world() -> World {
+        World::parse(WORLD).unwrap()
+    }
+
+    fn shard(zone: u16) -> ShardId {
+        ShardId { zone: ZoneId(zone), home: RegionId(1), durability: Durability::Region, n: 0 }
+    }
+
+    fn node(id: &str) -> NodeId {
+        id.parse().unwrap()
+    }
+
+    fn actor(tenant: &str) -> Actor {
+        Actor { tenant: TenantId::new(tenant).unwrap(), user: UserId::new("ann").unwrap(), device: None }
+    }
+
+    fn code(peer: &str, frame: &Frame) -> Option<ErrorCode> {
+        check(&world(), &shard(1), &node(peer), frame).err().map(|refusal| refusal.code)
+    }
+
+    fn command(tenant: &str, conversation: ConversationId, command: Command) -> Frame {
+        Frame::Command { rid: 1, actor: actor(tenant), conversation, command }
+    }
+
+    fn group(shard: ShardId) -> ConversationId {
+        ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] }
+    }
+
+    fn draft() -> Command {
+        let client_msg_id = ClientMsgId::new("m").unwrap();
+        let (reply_to, thread, mentions, meta) = (None, None, vec![], None);
+        Command::Send(Draft { client_msg_id, body: "x".into(), reply_to, thread, mentions, meta })
+    }
+
+    #[test]
+    fn who_is_outside_of_a_zone_gets_its_frames_in_transit_only_or_not_at_all() {
+        for (zone, peer, allowed) in [
+            (1, "r1/edge/1", true),
+            (1, "r2/edge/1", false),
+            (2, "r2/edge/1", true),
+            (2, "r2/core/1", false),
+            (3, "r2/core/1", true),
+            (9, "r1/edge/1", false),
+            (9, "r1/core/1", false),
+        ] {
+            assert_eq!(may_open(&world(), &shard(zone), &node(peer)), allowed, "{peer} and zone {zone}");
+        }
+    }
+
+    #[test]
+    fn a_stream_of_one_shard_asks_nothing_of_another_nor_for_a_tenant_of_another_zone() {
+        let ours = group(shard(1));
+        assert_eq!(code("r1/edge/1", &command("closed", ours, draft())), None);
+        assert_eq!(code("r1/edge/1", &command("both", ours, draft())), Some(ErrorCode::NotFound));
+        assert_eq!(code("r1/edge/1", &command("nobody", ours, draft())), Some(ErrorCode::NotFound));
+        let other = group(ShardId { n: 1, ..shard(1) });
+        assert_eq!(code("r1/edge/1", &command("closed", other, draft())), Some(ErrorCode::NotFound));
+    }
+
+    #[test]
+    fn cores_send_notes_to_the_user_they_name_and_nothing_else() {
+        let world = world();
+        let own = world.user_stream_id(&actor("closed").tenant, &actor("closed").user).unwrap();
+        let at_home =
+            |peer: &str, frame: &Frame| check(&world, &own.shard, &node(peer), frame).err().map(|refusal| refusal.code);
+        let note = || Command::NoteLeft { conversation: group(shard(1)), at_ver: 1 };
+        assert_eq!(at_home("r1/core/1", &command("closed", own, note())), None);
+        assert_eq!(at_home("r1/edge/1", &command("closed", own, note())), Some(ErrorCode::Forbidden));
+        assert_eq!(at_home("r1/core/1", &command("closed", own, draft())), Some(ErrorCode::Forbidden));
+        let forged = ConversationId { unique: [9; 16], ..own };
+        assert_eq!(at_home("r1/core/1", &command("closed", forged, note())), Some(ErrorCode::BadRequest));
+        let watch = Frame::Watch { rid: 1, conversation: own, after_ver: None, users: vec![] };
+        assert_eq!(at_home("r1/core/1", &watch), Some(ErrorCode::Forbidden));
+        assert_eq!(at_home("r1/edge/1", &watch), None);
+    }
+}

@@ -14,8 +14,10 @@ use store::{Store, StoreError};
 use tokio::time::Instant;
 use wire::{Epoch, ShardId, Slot};
 
-/// Pause before an append or a read of the fence whose outcome is unknown is repeated.
+/// Pause before an append or a read of the fence whose outcome is unknown is repeated; twice as long each time.
 const RETRY: Duration = Duration::from_millis(20);
+/// Doublings of [`RETRY`].
+const DOUBLINGS: u32 = 4;
 /// Frames in flight that are launched without pacing: one on its way, one behind it.
 const EAGER: usize = 2;
 /// Weight of the newest commit in the running mean of what a commit takes.
@@ -24,6 +26,8 @@ const NEWEST: f64 = 0.2;
 /// The outcome of writing one row.
 pub(super) struct AppendAnswer {
     slot: Slot,
+    /// How often the row was written before.
+    repeated: u32,
     outcome: Result<(), StoreError>,
 }
 
@@ -58,6 +62,8 @@ pub(super) struct Commits {
     /// Reads of the fence under way.
     pub(super) fence_reads: FuturesUnordered<Operation<FenceAnswer>>,
     launched: Option<Instant>,
+    /// Reads of the fence that failed since the last one that did not.
+    fence_failures: u32,
     /// Running mean of what a commit takes, seconds.
     commit_seconds: f64,
     figures: Figures,
@@ -82,6 +88,7 @@ impl Commits {
             appends: FuturesUnordered::new(),
             fence_reads: FuturesUnordered::new(),
             launched: None,
+            fence_failures: 0,
             commit_seconds: 0.0,
             figures: Figures {
                 commits: metrics::counter!("hearth_commits_total"),
@@ -111,20 +118,20 @@ impl Commits {
     pub(super) fn append(&mut self, frame: &LogFrame) -> Result<(), Stopped> {
         let row = self.owner.append(frame.to_bytes())?;
         debug_assert_eq!(row.at, frame.at());
-        self.write(row, None);
+        self.write(row, 0);
         self.launched = Some(Instant::now());
         self.figures.in_flight.set(self.owner.in_flight() as f64);
         Ok(())
     }
 
-    fn write(&self, row: LogRow, pause: Option<Duration>) {
+    fn write(&self, row: LogRow, repeated: u32) {
         let (store, shard) = (self.store.clone(), self.shard);
         self.appends.push(Box::pin(async move {
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
+            if repeated > 0 {
+                tokio::time::sleep(RETRY * 2u32.pow((repeated - 1).min(DOUBLINGS))).await;
             }
             let outcome = store.append(shard, row.at, row.frame).await;
-            AppendAnswer { slot: row.at.slot, outcome }
+            AppendAnswer { slot: row.at.slot, repeated, outcome }
         }));
     }
 
@@ -133,13 +140,15 @@ impl Commits {
         let appended = match answer.outcome {
             Ok(()) => Appended::Durable,
             Err(error) => {
-                tracing::warn!(%error, slot = answer.slot.0, "append: outcome unknown, the same again");
+                if answer.repeated == 0 {
+                    tracing::warn!(%error, slot = answer.slot.0, "append: outcome unknown, the same again until it is known");
+                }
                 self.figures.retries.increment(1);
                 Appended::Unknown
             }
         };
         if let Some(row) = self.owner.on_append(answer.slot, appended)? {
-            self.write(row, Some(RETRY));
+            self.write(row, answer.repeated + 1);
         }
         self.read_fence();
         Ok(())
@@ -148,20 +157,32 @@ impl Commits {
     /// Starts the read that the owner wants now, if any.
     fn read_fence(&mut self) {
         if let Some(ticket) = self.owner.start_fence_read() {
-            self.fence_reads.push(fence(self.store.clone(), self.shard, Some(ticket)));
+            self.fence_reads.push(fence(self.store.clone(), self.shard, Some(ticket), self.fence_failures));
         }
     }
 
     /// Reads the fence although nothing is to be acknowledged, so that an owner without work learns of a successor.
     pub(super) fn read_fence_when_idle(&mut self) {
         if self.owner.in_flight() == 0 && self.fence_reads.is_empty() {
-            self.fence_reads.push(fence(self.store.clone(), self.shard, None));
+            self.fence_reads.push(fence(self.store.clone(), self.shard, None, 0));
         }
     }
 
     /// The fence was read. Returns the slots that may now be acknowledged, in order.
     pub(super) fn on_fence(&mut self, answer: FenceAnswer) -> Result<Range<u64>, Stopped> {
-        let fence = answer.fence.inspect_err(|error| tracing::warn!(%error, "the fence cannot be read")).ok();
+        let fence = match answer.fence {
+            Ok(fence) => {
+                self.fence_failures = 0;
+                Some(fence)
+            }
+            Err(error) => {
+                if self.fence_failures == 0 {
+                    tracing::warn!(%error, "the fence cannot be read: nothing is acknowledged until it can");
+                }
+                self.fence_failures += 1;
+                None
+            }
+        };
         let acked = match answer.ticket {
             Some(ticket) => self.owner.on_fence(ticket, fence)?,
             None => {
@@ -184,13 +205,13 @@ impl Commits {
     }
 }
 
-fn fence(store: Arc<dyn Store>, shard: ShardId, ticket: Option<FenceRead>) -> Operation<FenceAnswer> {
+/// `failures`: of the reads before it, for which it waits before it starts.
+fn fence(store: Arc<dyn Store>, shard: ShardId, ticket: Option<FenceRead>, failures: u32) -> Operation<FenceAnswer> {
     Box::pin(async move {
-        let fence = store.fence(shard).await;
-        if fence.is_err() {
-            // Another is started as soon as this one is answered.
-            tokio::time::sleep(RETRY).await;
+        if failures > 0 {
+            tokio::time::sleep(RETRY * 2u32.pow((failures - 1).min(DOUBLINGS))).await;
         }
+        let fence = store.fence(shard).await;
         FenceAnswer { ticket, fence }
     })
 }
