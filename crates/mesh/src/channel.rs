@@ -80,10 +80,20 @@ impl Channel {
         (self.sender, self.receiver)
     }
 
-    /// The inverse of [`Channel::split`]; of two channels' halves it makes nonsense.
-    #[must_use]
-    pub fn join(sender: Sender, receiver: Receiver) -> Self {
-        Self { sender, receiver }
+    /// As [`Sender::send`], for who asks and answers in turn.
+    ///
+    /// # Errors
+    /// As [`SendError`] says.
+    pub async fn send(&mut self, frame: Bytes) -> Result<(), SendError> {
+        self.sender.send(frame).await
+    }
+
+    /// As [`Receiver::recv`], for who asks and answers in turn.
+    ///
+    /// # Errors
+    /// As [`RecvError`] says.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, RecvError> {
+        self.receiver.recv().await
     }
 
     pub(crate) fn halves(&mut self) -> (&mut Sender, &mut Receiver) {

@@ -32,7 +32,7 @@ const EVENTS: usize = 1024;
 /// How often nodes that are known but not members are asked to let us in.
 const ANNOUNCE: Duration = Duration::from_secs(1);
 /// How often it is looked who is not heard any more.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What happens to the gossip.
 pub(crate) enum Event {

@@ -16,11 +16,11 @@ use crate::shared::Shared;
 use crate::streams;
 
 /// How often a link's pulse is felt.
-const PULSE: Duration = Duration::from_millis(100);
+const PULSE: Duration = Duration::from_millis(200);
 /// Every so many pulses the peer is told our links, and at the next pulse after one of them has changed.
-const PULSES_PER_REPORT: u32 = 10;
+const PULSES_PER_REPORT: u32 = 5;
 /// A pulse felt so late says that this node stood still, not that the peer is silent.
-const STOOD_STILL: Duration = Duration::from_millis(400);
+const STOOD_STILL: Duration = Duration::from_millis(600);
 /// A report that the peer does not take within this is left out.
 const REPORT_WITHIN: Duration = Duration::from_millis(250);
 /// A superseded link is not closed before this: the peer may just be opening something on it.

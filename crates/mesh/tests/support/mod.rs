@@ -123,14 +123,13 @@ pub fn echo(mesh: &Mesh) {
 }
 
 /// Sends one frame and expects it back.
-pub async fn echoes(channel: Channel, text: &'static str) -> Channel {
-    let (mut sender, mut receiver) = channel.split();
+pub async fn echoes(mut channel: Channel, text: &'static str) -> Channel {
     let asked = async {
-        sender.send(Bytes::from_static(text.as_bytes())).await.unwrap();
-        assert_eq!(receiver.recv().await.unwrap().as_deref(), Some(text.as_bytes()));
+        channel.send(Bytes::from_static(text.as_bytes())).await.unwrap();
+        assert_eq!(channel.recv().await.unwrap().as_deref(), Some(text.as_bytes()));
     };
     tokio::time::timeout(DEADLINE, asked).await.expect("an echo in time");
-    Channel::join(sender, receiver)
+    channel
 }
 
 pub async fn open(from: &Mesh, to: &NodeId) -> Channel {
