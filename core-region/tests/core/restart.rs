@@ -3,6 +3,9 @@
 use super::edge::{ack, actor, send};
 use super::site::{ONE, Site, THREE, node};
 
+/// Sends of one life: more than a conversation remembers in memory of what each became.
+const EACH: usize = 700;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_everything_was_dropped_a_new_life_goes_on_from_the_disk() {
     let dir = tempfile::tempdir().unwrap();
@@ -25,14 +28,27 @@ async fn after_everything_was_dropped_a_new_life_goes_on_from_the_disk() {
             };
             let mut stream = edge.open(id.shard).await;
             // The whole life before this one again, then something new.
-            for n in 0..(life + 1) * 100 {
+            for n in 0..(life + 1) * EACH {
                 stream.start(&ann, id, send(&format!("m-{n}"), "x")).await;
             }
             stream.flush().await;
-            let acks: Vec<_> = stream.answers((life + 1) * 100).await.into_values().map(ack).collect();
+            let acks: Vec<_> = stream.answers((life + 1) * EACH).await.into_values().map(ack).collect();
             for (n, ack) in acks.iter().enumerate() {
-                assert_eq!((ack.seq, ack.duplicate), (n as u64 + 1, n < life * 100), "message {n} in life {life}");
+                // More were sent at the end of each life.
+                let seq = n + 1 + (EACH + 1) * (n / EACH);
+                assert_eq!((ack.seq, ack.duplicate), (seq as u64, n < life * EACH), "message {n} in life {life}");
             }
+            // Twice in one breath, with more between the two than memory holds.
+            let twice = format!("twice-{life}");
+            let first = stream.start(&ann, id, send(&twice, "x")).await;
+            for n in 0..EACH {
+                stream.start(&ann, id, send(&format!("{twice}-{n}"), "x")).await;
+            }
+            let last = stream.start(&ann, id, send(&twice, "x")).await;
+            stream.flush().await;
+            let answers = stream.answers(EACH + 2).await;
+            let (first, again) = (ack(answers[&first].clone()), ack(answers[&last].clone()));
+            assert_eq!((again.seq, first.duplicate, again.duplicate), (first.seq, false, true));
             for node in site.cores.keys().cloned().collect::<Vec<_>>() {
                 site.kill(&node);
             }
