@@ -48,6 +48,7 @@ use wire::{RegionId, ZoneId};
 
 use self::assess::{Assessment, Files, Loss};
 use self::engine::{Engine, Sizes};
+use self::highwater::Water;
 use self::recover::{Opened, Tried};
 use self::site::{Shared, Site};
 use crate::contract::Store;
@@ -164,19 +165,26 @@ impl Embedded {
             boot = boot.max(opened.highwater.water().boot).max(opened.engine.highest_boot().unwrap_or(0));
         }
         boot += 1;
+        let clean = opened.values().all(|opened| opened.clean);
         let (repairs, orders) = mpsc::sync_channel(REPAIR_ORDERS);
         let shared = Arc::new(Shared::new(options));
         for site in shared.sites() {
             let Some(mut opened) = opened.remove(&site.region) else { continue };
             let io = |source| OpenError::Io { name: site.name.clone(), what: "starting", source };
-            opened.highwater.rewrite(|water| water.boot = boot).map_err(io)?;
+            let begin = |water: &mut Water| {
+                water.boot = boot;
+                water.clean = false;
+            };
+            opened.highwater.rewrite(begin).map_err(io)?;
             site.start(opened, shared.linger).map_err(io)?;
         }
         spawn_repairs(&shared, orders)?;
         let this = Self { conditional: Arc::new(ConditionalWrites::new(boot)), shared, repairs };
-        // What a crash left on some replicas only: projections and marks that waited for no disk.
-        for site in this.shared.sites() {
-            this.order(site.region, None);
+        if !clean {
+            // What a crash left on some replicas only: projections and marks that waited for no disk, copies on their way.
+            for site in this.shared.sites() {
+                this.order(site.region, None);
+            }
         }
         Ok((Arc::new(this), report))
     }
@@ -228,7 +236,8 @@ impl Embedded {
     /// Closes everything in order: what was handed in is written first. Blocks.
     pub fn close(&self) {
         for site in self.shared.sites() {
-            site.close();
+            // Between far regions something may still be on its way.
+            site.close(!self.shared.is_wide());
         }
     }
 
@@ -246,11 +255,12 @@ impl Embedded {
         let assessment = recover.assess()?;
         let others: Vec<(RegionId, Arc<Engine>)> =
             self.shared.sites().filter_map(|other| Some((other.region, other.engine().ok()?))).collect();
-        let opened = match recover.open_whole(assessment)? {
+        let mut opened = match recover.open_whole(assessment)? {
             Tried::Whole(opened) => opened,
             Tried::Lost(assessment, loss) => heal(&recover, &assessment, &loss, &others)?,
         };
         let io = |source| OpenError::Io { name: site.name.clone(), what: "starting", source };
+        opened.highwater.rewrite(|water| water.clean = false).map_err(io)?;
         site.start(opened, self.shared.linger).map_err(io)
     }
 }

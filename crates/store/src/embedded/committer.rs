@@ -38,6 +38,8 @@ struct Shared {
     region: RegionId,
     /// Nothing more is written, and who waits is told so.
     dead: AtomicBool,
+    /// Nothing is missing here: to be said at the close.
+    clean: AtomicBool,
     queued_bytes: AtomicUsize,
     failure: Mutex<Option<String>>,
 }
@@ -70,6 +72,7 @@ impl Committer {
         let shared = Arc::new(Shared {
             region,
             dead: AtomicBool::new(false),
+            clean: AtomicBool::new(false),
             queued_bytes: AtomicUsize::new(0),
             failure: Mutex::new(None),
         });
@@ -115,6 +118,11 @@ impl Committer {
         let _ = self.queue.try_send(Pending { write: nothing, bytes: 0, done: Done::Drop(Box::new(())) });
     }
 
+    /// Lets what was handed in be written, and ends.
+    pub(super) fn close(self, clean: bool) {
+        self.shared.clean.store(clean, Ordering::Release);
+    }
+
     /// Why the replica stopped by itself, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -149,8 +157,9 @@ impl Thread {
                 return;
             }
         }
-        // Closed in order: leave the side file exact.
-        let _ = self.highwater.sync();
+        let clean = self.shared.clean.load(Ordering::Acquire);
+        // Should it fail: an older side file proves less and is never wrong.
+        let _ = self.highwater.rewrite(|water| water.clean = clean);
     }
 
     fn dead(&self) -> bool {

@@ -39,6 +39,8 @@ pub(super) struct Water {
     pub(super) floor: u64,
     /// A repair was begun and not ended: what is here is not all that was acknowledged here.
     pub(super) incomplete: bool,
+    /// It was closed in order, and no copy had failed to come.
+    pub(super) clean: bool,
     /// The last synced commit with something of this zone and class that this replica must not lose.
     pub(super) last: BTreeMap<(ZoneId, Durability), u64>,
 }

@@ -285,6 +285,20 @@ mod tests {
         }
     }
 
+    /// Why this reader exists. When this test fails, fjall has become more careful, and so may we.
+    #[test]
+    fn fjall_alone_forgets_in_silence_what_stands_behind_a_flipped_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = written(dir.path());
+        let mut bytes = std::fs::read(&path).unwrap();
+        let start_of_the_fourth = (0..3).fold(0, |at, _| batch(&bytes, at).ok().unwrap().end);
+        bytes[start_of_the_fourth] ^= 0x10;
+        std::fs::write(&path, &bytes).unwrap();
+        let sizes = Sizes { cache_bytes: 1 << 20, memtable_bytes: 1 << 20 };
+        let (engine, _) = Engine::open(dir.path(), sizes).unwrap();
+        assert_eq!(engine.last_commit().unwrap().number, 3);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]

@@ -28,6 +28,8 @@ pub(super) struct Opened {
     pub(super) closed: Closed,
     pub(super) highwater: HighWater,
     pub(super) last: Commit,
+    /// It was closed in order, and nothing has happened to it since.
+    pub(super) clean: bool,
     pub(super) checked_bytes: u64,
     pub(super) findings: Vec<Finding>,
 }
@@ -95,12 +97,13 @@ impl Site<'_> {
             Err(error) => return Ok(Tried::Lost(assessment, self.unreadable(&error))),
         };
         let water = Water { synced: last.number.max(assessment.water.synced), ..assessment.water.clone() };
+        let clean = assessment.is_new || water.clean;
         let highwater = HighWater::open(&self.files.highwater(), water).map_err(self.io("writing its side file"))?;
         if assessment.is_new {
             assessment.findings.push(Finding::Created);
         }
         let Assessment { checked_bytes, findings, .. } = assessment;
-        Ok(Tried::Whole(Opened { engine: Arc::new(engine), closed, highwater, last, checked_bytes, findings }))
+        Ok(Tried::Whole(Opened { engine: Arc::new(engine), closed, highwater, last, clean, checked_bytes, findings }))
     }
 
     fn unreadable(&self, error: &ReplicaError) -> Loss {
@@ -219,7 +222,7 @@ impl Site<'_> {
             Finding::Healed { file, what, kept: self.files.damaged(), fetched, salvaged }
         };
         let findings = [assessment.findings.clone(), vec![finding]].concat();
-        Ok(Opened { engine: Arc::new(engine), closed, highwater, last, checked_bytes: 0, findings })
+        Ok(Opened { engine: Arc::new(engine), closed, highwater, last, clean: false, checked_bytes: 0, findings })
     }
 
     /// The database, if it opens.

@@ -110,10 +110,12 @@ impl Site {
     }
 
     /// After everything handed in is written.
-    pub(super) fn close(&self) {
+    /// `clean`: nothing can be on its way any more.
+    pub(super) fn close(&self, clean: bool) {
         let Some(replica) = self.shut(RegionState::Closed) else { return };
         let Replica { engine, committer, thread, closed } = replica;
-        drop((engine, committer));
+        committer.close(clean && !self.behind.load(Ordering::Acquire));
+        drop(engine);
         if let Some(thread) = thread.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let _ = thread.join();
         }
@@ -228,6 +230,10 @@ impl Shared {
             site.submit(write, Done::Tell(done))?;
             written.blocking_recv().unwrap_or(Err(ReplicaError::Gone))
         })
+    }
+
+    pub(super) fn is_wide(&self) -> bool {
+        self.options.delay.is_some()
     }
 
     /// None when the regions are not made far.
