@@ -201,20 +201,20 @@ pub(crate) enum FindError {
         dir: String,
     },
     /// The file is there and unreadable.
-    #[error("{file}: {source}")]
+    #[error("{file}: {cause}")]
     Unreadable {
         /// Which file.
         file: String,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The file is there and is not what `up` writes.
-    #[error("{file} is not what this version of `hearth up` writes ({source}); start the mesh again")]
+    #[error("{file} is not what this version of `hearth up` writes ({cause}); start the mesh again")]
     Garbled {
         /// Which file.
         file: String,
         /// Where it goes wrong.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
 }
 
@@ -236,11 +236,11 @@ impl LocalMesh {
     pub(crate) fn find(dir: &Path) -> Result<Self, FindError> {
         let file = Self::file(dir);
         let name = || file.display().to_string();
-        let text = fs::read_to_string(&file).map_err(|source| match source.kind() {
+        let text = fs::read_to_string(&file).map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound => FindError::NotRunning { dir: dir.display().to_string() },
-            _ => FindError::Unreadable { file: name(), source },
+            _ => FindError::Unreadable { file: name(), cause },
         })?;
-        serde_json::from_str(&text).map_err(|source| FindError::Garbled { file: name(), source })
+        serde_json::from_str(&text).map_err(|cause| FindError::Garbled { file: name(), cause })
     }
 
     /// Writes the file at once and whole, readable by this user alone: a reader sees the old one or the new one.
@@ -291,5 +291,57 @@ impl LocalMesh {
             let known: Vec<_> = self.regions.iter().map(|region| region.name.as_str()).collect();
             anyhow::anyhow!("no region {name:?}; this mesh has: {}", known.join(", "))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mesh(pid: u32) -> LocalMesh {
+        let region = LocalRegion {
+            name: "eu-west".into(),
+            zones: vec!["eu".into()],
+            edge: "http://e".into(),
+            edges: Vec::new(),
+            admin: "http://a".into(),
+        };
+        let tenant = LocalTenant { name: "demo".into(), zone: "eu".into(), durability: wire::Durability::Region };
+        let (control, control_token) = ("http://c".into(), "t".into());
+        LocalMesh { pid, control, control_token, regions: vec![region], tenants: vec![tenant] }
+    }
+
+    #[test]
+    fn a_mesh_is_found_until_it_ends_and_only_by_its_user() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(LocalMesh::find(dir.path()), Err(FindError::NotRunning { .. })));
+        mesh(1).publish(dir.path()).unwrap();
+        mesh(2).publish(dir.path()).unwrap();
+        assert_eq!(LocalMesh::find(dir.path()).unwrap().pid, 2);
+        let mode = fs::metadata(LocalMesh::file(dir.path())).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        mesh(1).retract(dir.path()).unwrap();
+        assert!(LocalMesh::find(dir.path()).is_ok(), "another process' file stays");
+        mesh(2).retract(dir.path()).unwrap();
+        assert!(matches!(LocalMesh::find(dir.path()), Err(FindError::NotRunning { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_something_else_is_told_in_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(LocalMesh::file(dir.path()), "{}").unwrap();
+        let error = LocalMesh::find(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("hearth.json is not what this version") && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn unknown_names_list_the_known_ones() {
+        let mesh = mesh(1);
+        assert_eq!(mesh.tenant(None).unwrap().name, "demo");
+        assert!(mesh.tenant(Some("x")).unwrap_err().to_string().ends_with("this mesh has: demo"));
+        assert!(mesh.region("x").unwrap_err().to_string().ends_with("this mesh has: eu-west"));
+        assert_eq!(mesh.region("eu-west").unwrap().edge_urls(), ["http://e"]);
     }
 }

@@ -8,6 +8,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{self, Message};
 use wire::client::event::{self, Envelope, ErrorPayload, GoawayPayload, GroupPayload, MessagePayload};
 use wire::client::request::{Request, RequestBody};
@@ -416,7 +417,9 @@ fn sent(not_before: Instant, goaway: GoawayPayload) -> End {
 fn words(error: &tungstenite::Error) -> String {
     match error {
         tungstenite::Error::Io(error) => error.to_string(),
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => "the edge hung up".into(),
+        tungstenite::Error::ConnectionClosed
+        | tungstenite::Error::AlreadyClosed
+        | tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => "the edge hung up".into(),
         error => error.to_string(),
     }
 }
