@@ -56,6 +56,17 @@ pub(crate) enum ReplicaError {
     Damaged(String),
 }
 
+/// In which order replicas are asked, nearest first, until enough have answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// One after the other: they answer at once.
+    OneByOne,
+    /// As many as are needed, and one more for each that fails.
+    Needed,
+    /// All: some will never answer.
+    All,
+}
+
 /// A part of a table, in key order.
 #[derive(Clone, Debug)]
 pub(crate) struct Scan {
@@ -82,8 +93,8 @@ pub(crate) trait Replicas: Send + std::marker::Sync + 'static {
     /// What one round trip takes: reads ask the nearest first.
     fn distance(&self, from: RegionId, to: RegionId) -> Duration;
 
-    /// Whether reads ask every replica at once, because some will never answer.
-    fn reads_ask_all(&self) -> bool;
+    /// How reads ask.
+    fn asking(&self) -> Asking;
 
     /// Starts a write at once; dropping the future does not stop it.
     fn write(&self, from: RegionId, to: RegionId, write: &Arc<Write>) -> BoxFuture<'static, Result<(), ReplicaError>>;
@@ -164,7 +175,7 @@ impl<R: Replicas> Coordinator<R> {
         if confirmed { Ok(()) } else { Err(StoreError::Unknown) }
     }
 
-    /// Asks until `needed` replicas have answered: the nearest first, and one more for each that fails.
+    /// Asks until `needed` replicas have answered.
     async fn read<'a, T, F>(&'a self, quorum: &Quorum, ask: impl Fn(RegionId) -> F) -> Result<Vec<T>, StoreError>
     where
         F: Future<Output = Result<T, ReplicaError>> + Send + 'a,
@@ -174,13 +185,22 @@ impl<R: Replicas> Coordinator<R> {
             let answer = ask(to);
             async move { (to, answer.await) }
         };
-        let at_once = if self.replicas.reads_ask_all() { quorum.members.len() } else { quorum.needed };
+        let at_once = match self.replicas.asking() {
+            Asking::OneByOne => 1,
+            Asking::Needed => quorum.needed,
+            Asking::All => quorum.members.len(),
+        };
         let mut asked: FuturesUnordered<_> = waiting.by_ref().take(at_once).map(ask).collect();
         let mut answers = Vec::with_capacity(quorum.needed);
         let mut damaged = None;
         while answers.len() < quorum.needed {
             match asked.next().await {
-                Some((_, Ok(answer))) => answers.push(answer),
+                Some((_, Ok(answer))) => {
+                    answers.push(answer);
+                    if asked.is_empty() && answers.len() < quorum.needed {
+                        asked.extend(waiting.next().map(ask));
+                    }
+                }
                 Some((to, Err(error))) => {
                     if let ReplicaError::Damaged(what) = error {
                         damaged = Some(StoreError::Corrupt { region: to, what });

@@ -97,9 +97,9 @@ async fn load(
     }
 }
 
-/// Not a test of its own: what the children run.
+/// What the children run; without one, nothing.
 #[test]
-fn child() {
+fn the_child_appends_until_it_is_killed() {
     let Ok(dir) = std::env::var("HEARTH_CRASH_CHILD") else { return };
     let regions = from_env("HEARTH_CRASH_REGIONS", 1) as usize;
     let heads: Heads = serde_json::from_str(&std::env::var("HEARTH_CRASH_HEADS").unwrap()).unwrap();
@@ -119,7 +119,7 @@ struct Child {
 
 fn spawn(dir: &Path, regions: usize, heads: &Heads) -> Child {
     let mut process = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture"])
+        .args(["--exact", "the_child_appends_until_it_is_killed", "--nocapture"])
         .env("HEARTH_CRASH_CHILD", dir)
         .env("HEARTH_CRASH_REGIONS", regions.to_string())
         .env("HEARTH_CRASH_HEADS", serde_json::to_string(heads).unwrap())

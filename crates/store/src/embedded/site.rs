@@ -18,7 +18,7 @@ use super::engine::{Closed, Engine};
 use super::recover::Opened;
 use super::{EmbeddedOptions, recover_site, repair};
 use crate::cell::{Stored, Table};
-use crate::quorum::{ReplicaError, Replicas, Scan, Sync, Write};
+use crate::quorum::{Asking, ReplicaError, Replicas, Scan, Sync, Write};
 
 /// Copies that wait to be written in another region than the one that confirms. Over it they are left to repair.
 const LATER_WRITES: usize = 8192;
@@ -289,8 +289,8 @@ impl Replicas for Arc<Shared> {
         if from == to { Duration::ZERO } else { self.delay(from, to).unwrap_or(Duration::from_nanos(1)) }
     }
 
-    fn reads_ask_all(&self) -> bool {
-        false
+    fn asking(&self) -> Asking {
+        if self.is_wide() { Asking::Needed } else { Asking::OneByOne }
     }
 
     fn write(&self, from: RegionId, to: RegionId, write: &Arc<Write>) -> BoxFuture<'static, Result<(), ReplicaError>> {

@@ -17,7 +17,7 @@ use wire::{RegionId, ZoneId};
 use super::replica::Replica;
 use super::{Crash, SimulatedOptions, Weather};
 use crate::cell::{Stored, Table};
-use crate::quorum::{ReplicaError, Replicas, Scan, Sync, Write};
+use crate::quorum::{Asking, ReplicaError, Replicas, Scan, Sync, Write};
 
 pub(super) struct Network {
     zones: HashMap<ZoneId, Arc<[RegionId]>>,
@@ -200,8 +200,8 @@ impl Replicas for Arc<Network> {
         if from == to { Duration::ZERO } else { Duration::from_nanos(1) }
     }
 
-    fn reads_ask_all(&self) -> bool {
-        true
+    fn asking(&self) -> Asking {
+        Asking::All
     }
 
     fn write(&self, from: RegionId, to: RegionId, write: &Arc<Write>) -> BoxFuture<'static, Result<(), ReplicaError>> {
