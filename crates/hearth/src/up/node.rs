@@ -55,6 +55,7 @@ impl RunningNode {
     /// Drops its tasks and sockets where they stand, as the death of its process would. Blocks as `start` does.
     pub(super) fn kill(mut self) {
         self.forget();
+        self.mesh.crash();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(KILL_WAIT);
         }
