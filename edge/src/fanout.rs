@@ -88,7 +88,7 @@ fn group(world: &World, view: &View) -> GroupPayload {
 
 /// How a change concerns a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum For {
+enum For {
     /// As everyone.
     Member,
     /// It made him a member.
@@ -139,7 +139,7 @@ impl Printed {
     }
 
     /// How it concerns a user.
-    pub(crate) fn who(&self, user: &UserId) -> For {
+    fn who(&self, user: &UserId) -> For {
         match &self.delivery.change.event {
             Event::Created(_) => For::Added,
             Event::MembersChanged(changed) if changed.added.iter().any(|(added, _)| added == user) => For::Added,

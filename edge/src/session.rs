@@ -72,15 +72,15 @@ impl Session {
         }
     }
 
-    /// Remembers that it is attached. False when it was already, or has ended: do not attach.
-    pub(crate) fn note_attached(&self, conversation: ConversationId) -> bool {
+    /// Remembers that it is attached. False when it was already; none when it has ended: do not attach.
+    pub(crate) fn note_attached(&self, conversation: ConversationId) -> Option<bool> {
         let mut attached = self.attached();
-        let Some(list) = &mut *attached else { return false };
+        let list = attached.as_mut()?;
         let place = list.binary_search(&conversation);
         if let Err(at) = place {
             list.insert(at, conversation);
         }
-        place.is_err()
+        Some(place.is_err())
     }
 
     /// The inverse.

@@ -13,9 +13,9 @@ use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, TenantId};
 use crate::fanout::{Effects, Printer};
 use crate::options::{EdgeUrls, Limits};
 use crate::route::Route;
-use crate::session::catch_up;
 use crate::session::registry::Registry;
-use crate::subscriptions::From;
+use crate::session::{Session, catch_up};
+use crate::subscriptions::{From, Guard};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -91,6 +91,21 @@ impl Shared {
         if fits { Ok(()) } else { Err(Refusal::new(ErrorCode::NotFound, "no such conversation")) }
     }
 
+    /// A session is to get the events of a conversation. `guard` is dropped when it does, or may not.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        conversation: ConversationId,
+        from: From,
+        guard: Option<Guard>,
+    ) {
+        let order =
+            self.route.interest(&conversation.shard, |interest| interest.attach(session, conversation, from, guard));
+        if let Some(order) = order {
+            catch_up::order(self, session, order);
+        }
+    }
+
     /// Does what a fan-out has left to do. Call it without holding any lock.
     pub(crate) fn apply(self: &Arc<Self>, effects: Effects) {
         if effects.is_empty() {
@@ -98,8 +113,7 @@ impl Shared {
         }
         let Effects { behind, joins, holes, .. } = effects;
         for (session, conversation, at_ver) in joins {
-            let from = From::Ver(at_ver.saturating_sub(1));
-            self.route.interest(&conversation.shard, |interest| interest.attach(&session, conversation, from, None));
+            self.attach(&session, conversation, From::Ver(at_ver.saturating_sub(1)), None);
         }
         for (session, order) in behind {
             catch_up::order(self, &session, order);

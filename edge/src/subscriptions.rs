@@ -2,8 +2,9 @@
 //! delivered, and who gets what comes next. From sessions that start and users who join; to the shard's
 //! [link](crate::route::link), which watches at the owner what is wanted here.
 //!
-//! Kept under one lock per shard and never across an await. Who is a member is decided at the home alone: a session is attached
-//! only after the owner has named its user among the members, and detached by the change that removes him.
+//! Kept under one lock per shard and never across an await. Who is a member is decided at the home alone. A session that starts
+//! is attached after the owner has named its user among the members; one whose user joins, from the change on that made him
+//! one; either is detached by the change that removes him.
 
 mod watched;
 
@@ -14,10 +15,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use wire::command::{Answer, Delivery, Refusal};
 use wire::mesh::Frame;
-use wire::{ConversationId, ConversationKind, UserId};
+use wire::{ConversationId, UserId};
 
 use crate::fanout::{Effects, Printer};
 use crate::session::Session;
+use crate::session::catch_up::Order;
 use watched::{Asking, Watched};
 pub(crate) use watched::{At, Attached, From, Rejoined};
 
@@ -42,20 +44,35 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
-    /// A session wants the events of a conversation from `from` on. Its user's membership is asked first.
+    /// A session is to get the events of a conversation from `from` on. Returns what has to be caught up first.
+    #[must_use]
     pub(crate) fn attach(
         &mut self,
         session: &Arc<Session>,
         conversation: ConversationId,
         from: From,
         guard: Option<Guard>,
-    ) {
-        if !session.note_attached(conversation) {
-            return;
-        }
+    ) -> Option<Order> {
+        let is_new = session.note_attached(conversation)?;
         let watched = self.conversations.entry(conversation).or_default();
-        watched.asking.push(Asking { session: session.clone(), from, asked: None, _guard: guard });
-        self.mark_dirty(conversation);
+        match from {
+            // The news that he is in again may be here before the change that puts him out.
+            From::Ver(ver) if !is_new => {
+                watched.note_again(session, ver);
+                None
+            }
+            From::Now { .. } if !is_new => None,
+            From::Ver(ver) => {
+                let behind = watched.join(session, ver, guard);
+                self.mark_dirty_if(conversation, Watched::is_unwatched);
+                behind.map(|at| Order::Behind { conversation, at })
+            }
+            From::Now { .. } => {
+                watched.asking.push(Asking::new(session.clone(), from, guard));
+                self.mark_dirty(conversation);
+                None
+            }
+        }
     }
 
     /// A session that was attached has ended.
@@ -123,11 +140,12 @@ impl Interest {
         let Some(watched) = self.conversations.get_mut(&conversation) else { return };
         match result {
             Ok(Answer::Watching { head_ver, head_seq, members }) => {
-                // A user's own stream has him as its only reader, whatever it holds.
-                let own = conversation.kind == ConversationKind::User;
                 // In the order of the question, which was sorted.
-                let is_member = |user: &UserId| own || members.binary_search(user).is_ok();
-                watched.answered(&conversation, rid, At { ver: head_ver, seq: head_seq }, is_member, effects);
+                let is_member = |user: &UserId| members.binary_search(user).is_ok();
+                let head = At { ver: head_ver, seq: head_seq };
+                let behind = watched.answered(&conversation, rid, head, is_member);
+                let order = |(session, at)| (session, Order::Behind { conversation, at });
+                effects.behind.extend(behind.into_iter().map(order));
             }
             Err(refusal) if refusal.code.is_retryable() => watched.put_off(rid),
             Ok(_) | Err(_) => watched.refused(&conversation, rid),
@@ -209,14 +227,23 @@ impl Interest {
         rejoined
     }
 
-    /// A session's user was removed from a conversation: the session gets no more of it.
-    pub(crate) fn remove(&mut self, session: &Session, conversation: &ConversationId) {
+    /// A session's user was removed from a conversation by the change `ver`: the session gets no more of it. Unless he is
+    /// in again: then the place is returned after which he gets everything.
+    pub(crate) fn remove(&mut self, session: &Session, conversation: &ConversationId, ver: u64) -> Option<At> {
+        let watched = self.conversations.get_mut(conversation)?;
+        if let Some(again) = watched.remove(session, ver) {
+            return Some(again);
+        }
         session.note_detached(conversation);
-        if let Some(watched) = self.conversations.get_mut(conversation) {
-            watched.remove(session);
-            if watched.is_unused() {
-                self.idle.push((*conversation, Instant::now()));
-            }
+        if watched.is_unused() {
+            self.idle.push((*conversation, Instant::now()));
+        }
+        None
+    }
+
+    fn mark_dirty_if(&mut self, conversation: ConversationId, is_wanted: impl Fn(&Watched) -> bool) {
+        if self.conversations.get(&conversation).is_some_and(is_wanted) {
+            self.mark_dirty(conversation);
         }
     }
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error shall fail")]
 
+#[path = "edge/chaos.rs"]
+mod chaos;
 #[path = "edge/delivery.rs"]
 mod delivery;
 #[path = "edge/doors.rs"]

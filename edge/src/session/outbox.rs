@@ -34,7 +34,7 @@ struct State {
     settling: bool,
     closed: bool,
     close: Option<Close>,
-    /// Who waits for room.
+    /// Who waits for room, or for the end of settling.
     room: Option<Waker>,
 }
 
@@ -147,10 +147,26 @@ impl Outbox {
 
     /// Holds events back, or lets them go.
     pub(crate) fn set_settling(&self, settling: bool) {
-        let was = std::mem::replace(&mut self.lock().settling, settling);
+        let mut state = self.lock();
+        let was = std::mem::replace(&mut state.settling, settling);
+        let waiting = state.room.take();
+        drop(state);
         if was && !settling {
             self.pump.wake();
         }
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+
+    /// Ready when events are not held back, or the session has ended.
+    pub(crate) fn poll_settled(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.settling || state.closed {
+            return Poll::Ready(());
+        }
+        state.room = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Registers the session's task for whatever is pushed from now on.

@@ -43,14 +43,11 @@ async fn attach(shared: Arc<Shared>, session: Arc<Session>, guard: Guard) {
         match page(&shared, &session, own, after).await {
             Ok((lines, next, head_ver)) => {
                 if std::mem::take(&mut is_first) {
-                    let from = From::Ver(head_ver);
-                    shared.route.interest(&own.shard, |i| i.attach(&session, own, from, Some(guard.clone())));
+                    shared.attach(&session, own, From::Ver(head_ver), None);
                 }
                 for line in lines {
-                    let (conversation, from) = (line.conversation, From::Now { at_ver: line.at_ver });
-                    shared
-                        .route
-                        .interest(&conversation.shard, |i| i.attach(&session, conversation, from, Some(guard.clone())));
+                    let from = From::Now { at_ver: line.at_ver };
+                    shared.attach(&session, line.conversation, from, Some(guard.clone()));
                 }
                 if next.is_none() {
                     return;

@@ -9,12 +9,16 @@ use wire::command::Delivery;
 use wire::{ConversationId, UserId};
 
 use super::Guard;
-use crate::fanout::{Effects, For, Outcome, Printed, Printer};
+use crate::fanout::{Effects, Outcome, Printed, Printer};
 use crate::session::Session;
 use crate::session::catch_up::Order;
 
 /// Changes kept for sessions that are being caught up, so that the last step needs no question.
 const RECENT_MAX: usize = 256;
+
+/// Times that a user may be put out and taken in again while this edge is behind. Further ones are not heard of before he
+/// connects anew.
+const AGAIN_MAX: usize = 256;
 
 /// A place in a conversation: the last change, and the last message at that change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,18 +66,48 @@ pub(crate) enum Rejoined {
     Gone,
 }
 
-/// A session that waits for the owner's word on its user.
+/// A session that waits for the owner's word: on its user, or on where the conversation stands.
 pub(super) struct Asking {
-    pub(super) session: Arc<Session>,
-    pub(super) from: From,
+    session: Arc<Session>,
+    from: From,
     /// The watch on the current stream that names it.
-    pub(super) asked: Option<u64>,
-    pub(super) _guard: Option<Guard>,
+    asked: Option<u64>,
+    /// See [`Subscriber::again`].
+    again: Again,
+    _guard: Option<Guard>,
+}
+
+impl Asking {
+    pub(super) fn new(session: Arc<Session>, from: From, guard: Option<Guard>) -> Self {
+        Self { session, from, asked: None, again: Again::default(), _guard: guard }
+    }
 }
 
 struct Subscriber {
     session: Arc<Session>,
     state: Delivering,
+    /// When its user is in again. That news may come before the one that he was put out.
+    again: Again,
+}
+
+/// After which changes a user was taken in again; ascending.
+#[derive(Default)]
+struct Again(Vec<u64>);
+
+impl Again {
+    fn note(&mut self, ver: u64) {
+        if let Err(at) = self.0.binary_search(&ver)
+            && self.0.len() < AGAIN_MAX
+        {
+            self.0.insert(at, ver);
+        }
+    }
+
+    /// He was put out by `ver`: after which change is he in again, if he is?
+    fn after(&mut self, ver: u64) -> Option<u64> {
+        self.0.drain(..self.0.partition_point(|again| *again < ver));
+        if self.0.is_empty() { None } else { Some(self.0.remove(0)) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +118,8 @@ enum Delivering {
     After(u64),
     /// Nothing: it is being caught up.
     Off,
+    /// Nothing any more: its user is out.
+    Gone,
 }
 
 /// See the module.
@@ -132,9 +168,57 @@ impl Watched {
         self.forget_recent();
     }
 
-    pub(super) fn remove(&mut self, session: &Session) {
-        self.subscribers.retain(|subscriber| subscriber.session.number != session.number);
-        self.forget_recent();
+    /// The session's user was removed by the change `ver`. Returns after which place he is in again, if he is.
+    pub(super) fn remove(&mut self, session: &Session, ver: u64) -> Option<At> {
+        let at = self.position(session)?;
+        let again = self.subscribers[at].again.after(ver);
+        if again.is_none() {
+            self.subscribers.swap_remove(at);
+            self.forget_recent();
+        }
+        again.map(|ver| At { ver, seq: 0 })
+    }
+
+    /// The session is to get everything after `ver`, the change before the one that made its user a member. Returns where it
+    /// must be caught up from, if others here were served beyond that.
+    pub(super) fn join(&mut self, session: &Arc<Session>, ver: u64, guard: Option<Guard>) -> Option<At> {
+        let Some(cursor) = self.cursor.as_ref().map(EdgeCursor::last) else {
+            self.asking.push(Asking::new(session.clone(), From::Ver(ver), guard));
+            return None;
+        };
+        self.subscribe(session.clone(), From::Ver(ver), cursor, Again::default())
+    }
+
+    fn subscribe(&mut self, session: Arc<Session>, from: From, cursor: u64, again: Again) -> Option<At> {
+        let (state, behind) = match from {
+            From::Now { at_ver } if at_ver > cursor + 1 => (Delivering::After(at_ver - 1), None),
+            From::Ver(ver) if ver > cursor => (Delivering::After(ver), None),
+            From::Ver(ver) if ver < cursor => {
+                self.recent.get_or_insert_default();
+                (Delivering::Off, Some(At { ver, seq: 0 }))
+            }
+            From::Now { .. } | From::Ver(_) => (Delivering::Live, None),
+        };
+        self.subscribers.push(Subscriber { session, state, again });
+        behind
+    }
+
+    /// The user of a session that is attached was taken in again after `ver`: so he was put out in between, which this
+    /// conversation itself tells sooner or later.
+    pub(super) fn note_again(&mut self, session: &Session, ver: u64) {
+        let again = match self.position(session) {
+            Some(at) => &mut self.subscribers[at].again,
+            None => match self.asking.iter_mut().find(|asking| asking.session.number == session.number) {
+                Some(asking) => &mut asking.again,
+                None => return,
+            },
+        };
+        again.note(ver);
+    }
+
+    /// Whether the owner has not been asked yet where it stands.
+    pub(super) fn is_unwatched(&self) -> bool {
+        self.cursor.is_none()
     }
 
     fn forget_recent(&mut self) {
@@ -167,7 +251,8 @@ impl Watched {
         if self.cursor.is_none() {
             self.cursor = after_ver.map(EdgeCursor::after);
         }
-        let mut waiting = self.asking.iter_mut().filter(|asking| asking.asked.is_none());
+        let is_waiting = |asking: &&mut Asking| asking.asked.is_none() && matches!(asking.from, From::Now { .. });
+        let mut waiting = self.asking.iter_mut().filter(is_waiting);
         let mut users = Vec::new();
         for asking in waiting.by_ref().take(most) {
             asking.asked = Some(rid);
@@ -188,44 +273,45 @@ impl Watched {
         self.asking.iter().filter_map(wish).min()
     }
 
-    /// The owner has answered a watch.
+    /// The owner has answered a watch. Returns who must be caught up first, and from where.
     pub(super) fn answered(
         &mut self,
         conversation: &ConversationId,
         rid: u64,
         head: At,
         is_member: impl Fn(&UserId) -> bool,
-        effects: &mut Effects,
-    ) {
+    ) -> Vec<(Arc<Session>, At)> {
         let cursor = self.cursor.get_or_insert_with(|| EdgeCursor::after(head.ver)).last();
         if head.ver > self.head.ver {
             self.head = head;
         }
-        let answered: Vec<Asking> = self.asking.extract_if(.., |asking| asking.asked == Some(rid)).collect();
-        for Asking { session, from, .. } in answered {
-            if !is_member(&session.actor.user) {
-                session.note_detached(conversation);
-                continue;
-            }
-            let state = match from {
-                From::Now { at_ver } if at_ver > cursor + 1 => Delivering::After(at_ver - 1),
-                From::Ver(ver) if ver > cursor => Delivering::After(ver),
-                From::Ver(ver) if ver < cursor => {
-                    // Others were served beyond it already.
-                    let order = Order::Behind { conversation: *conversation, at: At { ver, seq: 0 } };
-                    effects.behind.push((session.clone(), order));
-                    self.recent.get_or_insert_default();
-                    Delivering::Off
-                }
-                From::Now { .. } | From::Ver(_) => Delivering::Live,
+        let mut behind = Vec::new();
+        for Asking { session, from, mut again, .. } in self.take_asking(rid) {
+            // He was a member when he joined; the conversation itself tells when he is no longer.
+            let joined = match from {
+                From::Now { .. } if !is_member(&session.actor.user) => again.after(0).map(From::Ver),
+                from => Some(from),
             };
-            self.subscribers.push(Subscriber { session, state });
+            match joined {
+                Some(from) => {
+                    let at = self.subscribe(session.clone(), from, cursor, again);
+                    behind.extend(at.map(|at| (session, at)));
+                }
+                None => session.note_detached(conversation),
+            }
         }
+        behind
+    }
+
+    /// Those whom the answer to this watch concerns.
+    fn take_asking(&mut self, rid: u64) -> Vec<Asking> {
+        let concerns = |asking: &mut Asking| asking.asked == Some(rid) || matches!(asking.from, From::Ver(_));
+        self.asking.extract_if(.., concerns).collect()
     }
 
     /// The owner knows no such conversation.
     pub(super) fn refused(&mut self, conversation: &ConversationId, rid: u64) {
-        for asking in self.asking.extract_if(.., |asking| asking.asked == Some(rid)) {
+        for asking in self.take_asking(rid) {
             asking.session.note_detached(conversation);
         }
     }
@@ -275,15 +361,20 @@ impl Watched {
                     off = true;
                     continue;
                 }
+                Delivering::Gone => continue,
                 Delivering::After(from) if ver <= from => continue,
                 Delivering::After(_) | Delivering::Live => subscriber.state = Delivering::Live,
             }
             match printed.send(&subscriber.session, effects) {
                 Outcome::Sent => {}
-                Outcome::Last => {
-                    subscriber.session.note_detached(&conversation);
-                    gone = true;
-                }
+                Outcome::Last => match subscriber.again.after(ver) {
+                    Some(again) => subscriber.state = Delivering::After(again),
+                    None => {
+                        subscriber.session.note_detached(&conversation);
+                        subscriber.state = Delivering::Gone;
+                        gone = true;
+                    }
+                },
                 Outcome::Full => {
                     off = true;
                     subscriber.state = Delivering::Off;
@@ -293,10 +384,7 @@ impl Watched {
             }
         }
         if gone {
-            let on = |subscriber: &Subscriber| {
-                subscriber.state == Delivering::Off || printed.who(&subscriber.session.actor.user) != For::Removed
-            };
-            self.subscribers.retain(on);
+            self.subscribers.retain(|subscriber| subscriber.state != Delivering::Gone);
         }
         if off {
             let recent = self.recent.get_or_insert_default();
@@ -322,11 +410,14 @@ impl Watched {
             let asking = self.asking.iter().any(|asking| asking.session.number == session.number);
             return asking.then_some(Attached::Asking);
         };
-        let subscriber = &mut self.subscribers[at];
-        if subscriber.state == Delivering::Off {
+        if self.subscribers[at].state == Delivering::Off {
             return Some(Attached::Off);
         }
-        subscriber.state = Delivering::Off;
+        if self.cursor.as_ref().is_some_and(|cursor| cursor.last() > self.head.ver) {
+            // Nobody has said yet which message stands there.
+            return Some(Attached::Asking);
+        }
+        self.subscribers[at].state = Delivering::Off;
         self.recent.get_or_insert_default();
         // Between the cursor and a newer head the owner's word is the only consistent place.
         Some(Attached::TakenOff(self.head))
@@ -344,10 +435,15 @@ impl Watched {
                 continue;
             }
             outcome = printed.send(session, effects);
-            if outcome != Outcome::Sent {
-                break;
-            }
-            have = At { ver: printed.ver(), seq: printed.seq_after().unwrap_or(have.seq) };
+            have = match outcome {
+                Outcome::Sent => At { ver: printed.ver(), seq: printed.seq_after().unwrap_or(have.seq) },
+                Outcome::Last => match self.subscribers[at].again.after(printed.ver()) {
+                    Some(again) => At { ver: again, seq: have.seq },
+                    None => break,
+                },
+                Outcome::Full => break,
+            };
+            outcome = Outcome::Sent;
         }
         self.recent = Some(recent);
         let result = match outcome {

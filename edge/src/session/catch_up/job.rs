@@ -24,6 +24,16 @@ pub(super) struct Job {
     pub(super) since: Instant,
 }
 
+impl Job {
+    /// The last change that it has brought, in its second step.
+    pub(super) fn ver(&self) -> u64 {
+        match self.step {
+            Step::Changes { have } => have.ver,
+            _ => 0,
+        }
+    }
+}
+
 /// Where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {

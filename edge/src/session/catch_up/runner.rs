@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -67,8 +68,16 @@ pub(super) async fn run(shared: Arc<Shared>, session: Arc<Session>) {
         if runner.jobs.is_empty() && runner.session.catch_up.is_finished() {
             return;
         }
-        runner.ask();
         let session = runner.session.clone();
+        if session.outbox.poll_settled(&Context::from_waker(Waker::noop())).is_pending() {
+            // A sync may come first and say where the client stands.
+            tokio::select! {
+                order = std::future::poll_fn(|cx| session.catch_up.poll_next(cx)) => runner.take(order),
+                () = std::future::poll_fn(|cx| session.outbox.poll_settled(cx)) => {}
+            }
+            continue;
+        }
+        runner.ask();
         tokio::select! {
             Some((conversation, generation, result)) = runner.questions.next(), if !runner.questions.is_empty() => {
                 runner.answered(conversation, generation, result).await;
@@ -240,9 +249,14 @@ impl Runner {
         };
         self.shared.apply(effects);
         if outcome == Outcome::Last {
-            self.shared.route.interest(&at.shard, |interest| interest.remove(&self.session, &at));
-            self.give_up(&conversation, &not_a_member());
-            return false;
+            let ver = self.jobs.get(&conversation).map_or(0, Job::ver);
+            let again = self.shared.route.interest(&at.shard, |i| i.remove(&self.session, &at, ver));
+            let (Some(again), Some(job)) = (again, self.jobs.get_mut(&conversation)) else {
+                self.give_up(&conversation, &not_a_member());
+                return false;
+            };
+            // Nothing of what was said meanwhile is for him.
+            job.step = Step::Changes { have: again };
         }
         true
     }
@@ -281,9 +295,7 @@ impl Runner {
 
     /// The home lets the user read a conversation that the session was not attached to.
     fn admitted(&mut self, conversation: ConversationId, after: u64) {
-        let session = &self.session;
-        let from = From::Now { at_ver: 0 };
-        self.shared.route.interest(&conversation.shard, |i| i.attach(session, conversation, from, None));
+        self.shared.attach(&self.session, conversation, From::Now { at_ver: 0 }, None);
         if let Some(job) = self.jobs.get_mut(&conversation) {
             job.step = Step::Await { after };
             job.knocked = true;
@@ -305,7 +317,7 @@ impl Runner {
             }
             Step::Changes { .. } if refusal.code == ErrorCode::NotFound => {
                 self.jobs.remove(&conversation);
-                self.shared.route.interest(&conversation.shard, |i| i.remove(&self.session, &conversation));
+                self.shared.route.interest(&conversation.shard, |i| i.remove(&self.session, &conversation, u64::MAX));
             }
             Step::Changes { .. } => self.paused.push(conversation),
         }
