@@ -202,6 +202,12 @@ impl Embedded {
         if let Some(site) = self.shared.site(region) {
             site.kill(RegionState::Killed);
         }
+        if self.shared.is_wide() {
+            // What it had on its way to the others may not arrive, if its tasks end too.
+            for other in self.shared.sites().filter(|other| other.region != region) {
+                other.behind.store(true, Ordering::Release);
+            }
+        }
     }
 
     /// Opens a killed region's replica again: it serves at once, and has caught up on what it missed when this returns.

@@ -80,7 +80,8 @@ impl Site<'_> {
         }
         for journal in assessment.journals.iter().filter(|journal| journal.broken.is_some()) {
             // fjall refuses a tail that is torn in the wrong place; what is there was never acknowledged.
-            self.cut(journal).map_err(self.io("cutting a torn journal"))?;
+            let surely_void = journal.commits.last().is_some_and(|last| last.number >= assessment.water.synced);
+            self.cut(journal, !surely_void).map_err(self.io("cutting a torn journal"))?;
         }
         let (engine, closed) = match self.engine()? {
             Ok(opened) => opened,
@@ -176,7 +177,7 @@ impl Site<'_> {
                 saved.extend(self.salvage(journal).map_err(self.io("saving what a journal still holds"))?);
             }
             for journal in assessment.journals.iter().filter(|journal| journal.broken.is_some()) {
-                self.cut(journal).map_err(self.io("cutting a damaged journal"))?;
+                self.cut(journal, true).map_err(self.io("cutting a damaged journal"))?;
             }
         }
         let sound = if only_journals { self.sound_engine()? } else { None };
@@ -249,12 +250,14 @@ impl Site<'_> {
         if journal.broken.is_some() { journal::salvage(&journal.path, journal.valid_end, ours) } else { Ok(Vec::new()) }
     }
 
-    /// Ends a journal where its last whole batch ends. What stood behind it is kept.
-    fn cut(&self, journal: &journal::Journal) -> io::Result<()> {
-        let bytes = std::fs::read(&journal.path)?;
-        let from = usize::try_from(journal.valid_end).unwrap_or(usize::MAX).min(bytes.len());
-        let to = from + usize::try_from(journal.broken_bytes).unwrap_or(0).min(bytes.len() - from);
-        self.keep(&journal.path, &bytes[from..to])?;
+    /// Ends a journal where its last whole batch ends.
+    fn cut(&self, journal: &journal::Journal, keep_the_rest: bool) -> io::Result<()> {
+        if keep_the_rest {
+            let bytes = std::fs::read(&journal.path)?;
+            let from = usize::try_from(journal.valid_end).unwrap_or(usize::MAX).min(bytes.len());
+            let to = from + usize::try_from(journal.broken_bytes).unwrap_or(0).min(bytes.len() - from);
+            self.keep(&journal.path, &bytes[from..to])?;
+        }
         let file = std::fs::OpenOptions::new().write(true).open(&journal.path)?;
         file.set_len(journal.valid_end)?;
         file.sync_all()
