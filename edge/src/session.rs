@@ -85,10 +85,10 @@ impl Session {
 
     /// The inverse.
     pub(crate) fn note_detached(&self, conversation: &ConversationId) {
-        if let Some(list) = &mut *self.attached() {
-            if let Ok(at) = list.binary_search(conversation) {
-                list.remove(at);
-            }
+        if let Some(list) = &mut *self.attached()
+            && let Ok(at) = list.binary_search(conversation)
+        {
+            list.remove(at);
         }
     }
 

@@ -6,6 +6,8 @@
 //! is attached after the owner has named its user among the members; one whose user joins, from the change on that made him
 //! one; either is detached by the change that removes him.
 
+mod place;
+mod subscriber;
 mod watched;
 
 use std::collections::HashMap;
@@ -20,8 +22,9 @@ use wire::{ConversationId, UserId};
 use crate::fanout::{Effects, Printer};
 use crate::session::Session;
 use crate::session::catch_up::Order;
-use watched::{Asking, Watched};
-pub(crate) use watched::{At, Attached, From, Rejoined};
+pub(crate) use place::{At, Attached, From, Rejoined};
+use subscriber::Asking;
+use watched::Watched;
 
 /// Users named in one watch; more are asked about in the next.
 const USERS_PER_WATCH: usize = 1_000;

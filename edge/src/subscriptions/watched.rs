@@ -9,118 +9,14 @@ use wire::command::Delivery;
 use wire::{ConversationId, UserId};
 
 use super::Guard;
+use super::place::{At, Attached, From, Rejoined};
+use super::subscriber::{Again, Asking, Delivering, Subscriber};
 use crate::fanout::{Effects, Outcome, Printed, Printer};
 use crate::session::Session;
 use crate::session::catch_up::Order;
 
 /// Changes kept for sessions that are being caught up, so that the last step needs no question.
 const RECENT_MAX: usize = 256;
-
-/// Times that a user may be put out and taken in again while this edge is behind. Further ones are not heard of before he
-/// connects anew.
-const AGAIN_MAX: usize = 256;
-
-/// A place in a conversation: the last change, and the last message at that change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct At {
-    /// The change.
-    pub(crate) ver: u64,
-    /// The message.
-    pub(crate) seq: u64,
-}
-
-/// From where on a session wants events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum From {
-    /// From now on, but nothing before the change that made its user a member.
-    Now {
-        /// That change.
-        at_ver: u64,
-    },
-    /// After this change.
-    Ver(u64),
-}
-
-/// Where a session stands that is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attached {
-    /// It had everything up to here, and is off the live events now.
-    TakenOff(At),
-    /// It was off already.
-    Off,
-    /// The owner has not been heard yet.
-    Asking,
-}
-
-/// What became of the wish to be put on again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejoined {
-    /// It is live; all messages up to this one are in its outbox or come from now on.
-    Live {
-        /// The last message.
-        head_seq: u64,
-    },
-    /// More is missing than is at hand or fits: it has everything up to here, go on from there.
-    Missing(At),
-    /// It is not attached any more.
-    Gone,
-}
-
-/// A session that waits for the owner's word: on its user, or on where the conversation stands.
-pub(super) struct Asking {
-    session: Arc<Session>,
-    from: From,
-    /// The watch on the current stream that names it.
-    asked: Option<u64>,
-    /// See [`Subscriber::again`].
-    again: Again,
-    _guard: Option<Guard>,
-}
-
-impl Asking {
-    pub(super) fn new(session: Arc<Session>, from: From, guard: Option<Guard>) -> Self {
-        Self { session, from, asked: None, again: Again::default(), _guard: guard }
-    }
-}
-
-struct Subscriber {
-    session: Arc<Session>,
-    state: Delivering,
-    /// When its user is in again. That news may come before the one that he was put out.
-    again: Again,
-}
-
-/// After which changes a user was taken in again; ascending.
-#[derive(Default)]
-struct Again(Vec<u64>);
-
-impl Again {
-    fn note(&mut self, ver: u64) {
-        if let Err(at) = self.0.binary_search(&ver)
-            && self.0.len() < AGAIN_MAX
-        {
-            self.0.insert(at, ver);
-        }
-    }
-
-    /// He was put out by `ver`: after which change is he in again, if he is?
-    fn after(&mut self, ver: u64) -> Option<u64> {
-        self.0.drain(..self.0.partition_point(|again| *again < ver));
-        if self.0.is_empty() { None } else { Some(self.0.remove(0)) }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Delivering {
-    /// Everything that comes.
-    Live,
-    /// What comes after this `ver`.
-    After(u64),
-    /// Nothing: it is being caught up.
-    Off,
-    /// Nothing any more: its user is out.
-    Gone,
-}
 
 /// See the module.
 #[derive(Default)]
