@@ -83,6 +83,7 @@ impl Shards {
                 shard,
                 shared: options.clone(),
                 desire,
+                draining: draining.clone(),
                 invitation,
                 standing: standing_out,
                 progress: progress_of_shard,

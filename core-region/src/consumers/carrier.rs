@@ -24,6 +24,8 @@ use crate::tasks::Tasks;
 const OPEN_MAX: usize = 512;
 /// A road without notes is given up after this long.
 const IDLE: Duration = Duration::from_secs(30);
+/// Another owner is thought of when opening a road takes longer.
+const OPEN: Duration = Duration::from_secs(3);
 /// An owner that says nothing for this long, although it should, is given up.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -158,7 +160,12 @@ impl Carrier {
         if owner == self.shared.node {
             return None;
         }
-        let opened = self.shared.mesh.open(&owner, Purpose::Shard(self.shard)).await;
+        let mut membership = self.shared.mesh.membership();
+        let opened = tokio::select! {
+            opened = self.shared.mesh.open(&owner, Purpose::Shard(self.shard)) => opened,
+            _ = membership.wait_for(|membership| !membership.is_alive(&owner)) => return None,
+            () = tokio::time::sleep(OPEN) => return None,
+        };
         let channel = opened.inspect_err(|error| tracing::debug!(%error, "no road for notes")).ok()?;
         let (sender, receiver) = channel.split();
         Some(Road::Mesh { sender, receiver })

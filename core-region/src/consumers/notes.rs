@@ -27,7 +27,7 @@ use crate::tasks::Tasks;
 /// Committed frames that wait here in memory; beyond that they are read from the log.
 const FRAMES_WAITING: usize = 1_024;
 /// Log rows read at once when behind.
-const ROWS_AT_ONCE: usize = 16;
+const ROWS_AT_ONCE: usize = 64;
 /// Between two writes of the cursor.
 const CURSOR_EVERY: Duration = Duration::from_millis(500);
 /// Pause before a read of the store is tried again.

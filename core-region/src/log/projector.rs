@@ -169,14 +169,16 @@ impl Marks {
 
     async fn write(&mut self, checkpoint: Option<Slot>, committed: Slot) -> Result<(), StoreError> {
         let at = |slot| Position { epoch: self.epoch, slot };
-        if self.committed.is_none_or(|written| written < committed) {
-            self.store.write_mark(self.shard, &Mark::Committed, at(committed)).await?;
-            self.committed = Some(committed);
-        }
-        if let Some(checkpoint) = checkpoint.filter(|slot| self.checkpoint.is_none_or(|written| written < *slot)) {
-            self.store.write_mark(self.shard, &Mark::Checkpoint, at(checkpoint)).await?;
-            self.checkpoint = Some(checkpoint);
-        }
+        let newer = |written: Option<Slot>, slot: Slot| written.is_none_or(|written| written < slot);
+        let committed = Some(committed).filter(|slot| newer(self.committed, *slot));
+        let checkpoint = checkpoint.filter(|slot| newer(self.checkpoint, *slot));
+        let write = async |mark: Mark, slot: Option<Slot>| match slot {
+            Some(slot) => self.store.write_mark(self.shard, &mark, at(slot)).await,
+            None => Ok(()),
+        };
+        tokio::try_join!(write(Mark::Committed, committed), write(Mark::Checkpoint, checkpoint))?;
+        self.committed = committed.or(self.committed);
+        self.checkpoint = checkpoint.or(self.checkpoint);
         Ok(())
     }
 }

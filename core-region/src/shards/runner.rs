@@ -25,6 +25,8 @@ use crate::status::{Progress, Stage};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A successor must be wanted for this long before the shard is given to it: gossip flickers.
 const STEADY: Duration = Duration::from_millis(100);
+/// As [`STEADY`], while this core drains: the others of its region may be about to say that they drain too.
+const STEADY_DRAINING: Duration = Duration::from_millis(700);
 /// Who was invited is not asked to give back for this long: its inviter may have heard first.
 const GUEST: Duration = Duration::from_secs(5);
 /// A term that lasted this long was not part of a duel.
@@ -39,6 +41,7 @@ pub(super) struct RunnerOptions {
     pub(super) shard: ShardId,
     pub(super) shared: ShardsOptions,
     pub(super) desire: watch::Receiver<Desire>,
+    pub(super) draining: watch::Receiver<bool>,
     pub(super) invitation: mpsc::Receiver<NodeId>,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) progress: Arc<Progress>,
@@ -49,6 +52,8 @@ pub(super) struct Runner {
     shard: ShardId,
     shared: ShardsOptions,
     desire: watch::Receiver<Desire>,
+    /// This core wants to own nothing.
+    draining: watch::Receiver<bool>,
     invitation: mpsc::Receiver<NodeId>,
     standing: watch::Sender<Standing>,
     progress: Arc<Progress>,
@@ -67,9 +72,9 @@ enum Why {
 
 impl Runner {
     pub(super) fn new(options: RunnerOptions) -> Self {
-        let RunnerOptions { shard, shared, desire, invitation, standing, progress } = options;
+        let RunnerOptions { shard, shared, desire, draining, invitation, standing, progress } = options;
         let backoff = Backoff::new(Duration::from_millis(100), shared.limits.backoff_max);
-        Self { shard, shared, desire, invitation, standing, progress, backoff, guest_until: None }
+        Self { shard, shared, desire, draining, invitation, standing, progress, backoff, guest_until: None }
     }
 
     /// Runs until the core stops.
@@ -185,11 +190,11 @@ impl Runner {
         let progress = self.progress.clone();
         let node = self.shared.node.clone();
         let stopping = self.shared.tasks.stopping();
-        let (desire, guest_until) = (&mut self.desire, self.guest_until);
+        let (desire, guest_until, draining) = (&mut self.desire, self.guest_until, self.draining.clone());
         let (late_out, late) = oneshot::channel::<()>();
         let drain = async move {
             let reason = tokio::select! {
-                successor = successor_wanted(desire, guest_until) => Why::Successor(successor),
+                successor = successor_wanted(desire, guest_until, &draining) => Why::Successor(successor),
                 () = stopping.cancelled() => Why::Stopping,
             };
             progress.stage(Stage::HandingOver, Some(&node));
@@ -263,7 +268,11 @@ impl Runner {
 }
 
 /// Resolves when another has been wanted for a while and this core is nobody's guest any more.
-async fn successor_wanted(desire: &mut watch::Receiver<Desire>, guest_until: Option<Instant>) -> NodeId {
+async fn successor_wanted(
+    desire: &mut watch::Receiver<Desire>,
+    guest_until: Option<Instant>,
+    draining: &watch::Receiver<bool>,
+) -> NodeId {
     if let Some(until) = guest_until {
         // A guest may be asked to leave early only by becoming the owner in its own right.
         let own = desire.wait_for(|desire| *desire == Desire::Mine);
@@ -276,7 +285,8 @@ async fn successor_wanted(desire: &mut watch::Receiver<Desire>, guest_until: Opt
             return std::future::pending().await;
         };
         let other = |desire: &Desire| *desire != Desire::Theirs(successor.clone());
-        if tokio::time::timeout(STEADY, desire.wait_for(other)).await.is_err() {
+        let steady = if *draining.borrow() { STEADY_DRAINING } else { STEADY };
+        if tokio::time::timeout(steady, desire.wait_for(other)).await.is_err() {
             return successor;
         }
     }

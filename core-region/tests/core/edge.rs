@@ -149,7 +149,8 @@ pub(crate) fn ack(answer: Result<Answer, Refusal>) -> Ack {
 impl Stream {
     /// To this node; an error when it sends the stream away at once.
     pub(crate) async fn open(mesh: &Mesh, shard: ShardId, owner: &NodeId) -> Result<Result<Self, StreamEnd>, ()> {
-        let channel = mesh.open(owner, Purpose::Shard(shard)).await.map_err(drop)?;
+        let opened = tokio::time::timeout(Duration::from_secs(1), mesh.open(owner, Purpose::Shard(shard)));
+        let channel = opened.await.map_err(drop)?.map_err(drop)?;
         let (sender, receiver) = channel.split();
         let (fed, ended) = (VecDeque::new(), None);
         let mut stream = Self { sender, receiver, rids: 0, fed, ended };
