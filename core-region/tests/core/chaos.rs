@@ -14,40 +14,8 @@ use wire::mesh::Frame;
 use wire::{ClientMsgId, ConversationId, Durability, NodeId, RegionId};
 
 use super::edge::{Edge, ack, actor, send};
-use super::site::{DEADLINE, Site, node};
+use super::site::{DEADLINE, Site, TWO_AT_HOME, node};
 
-/// As `THREE`, with a second core at home, so that both kinds of takeover happen.
-const WORLD: &str = r#"
-name = "chaos"
-[[region]]
-id = 1
-name = "one"
-lat = 1.0
-lon = 1.0
-cores = 2
-successors = ["two", "three"]
-[[region]]
-id = 2
-name = "two"
-lat = 2.0
-lon = 2.0
-cores = 1
-[[region]]
-id = 3
-name = "three"
-lat = 3.0
-lon = 3.0
-cores = 1
-[[zone]]
-id = 1
-name = "all"
-regions = ["one", "two", "three"]
-shards = 1
-[[tenant]]
-name = "demo"
-zone = "all"
-durability = "multi-region"
-"#;
 const SENDERS: usize = 3;
 const SENDS: usize = 400;
 /// Between two answers, so that the load lasts as long as the dying.
@@ -62,7 +30,7 @@ async fn nothing_acknowledged_is_lost_doubled_or_reordered_when_owners_die_in_ba
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut site = Site::empty(WORLD);
+    let mut site = Site::empty(TWO_AT_HOME);
     site.add_all();
     site.settled().await;
     let ms = Duration::from_millis;

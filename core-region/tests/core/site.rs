@@ -81,6 +81,38 @@ zone = "all"
 durability = "region"
 "#;
 
+/// As [`THREE`], with a second core at home, so that both kinds of takeover happen.
+pub(crate) const TWO_AT_HOME: &str = r#"
+name = "chaos"
+[[region]]
+id = 1
+name = "one"
+lat = 1.0
+lon = 1.0
+cores = 2
+successors = ["two", "three"]
+[[region]]
+id = 2
+name = "two"
+lat = 2.0
+lon = 2.0
+cores = 1
+[[region]]
+id = 3
+name = "three"
+lat = 3.0
+lon = 3.0
+cores = 1
+[[zone]]
+id = 1
+name = "all"
+regions = ["one", "two", "three"]
+shards = 1
+[[tenant]]
+name = "demo"
+zone = "all"
+durability = "multi-region"
+"#;
 /// Cores, and what they run on.
 pub(crate) struct Site {
     pub(crate) world: Arc<World>,

@@ -11,7 +11,7 @@ use conversation::log::LogRow;
 use conversation::projection::Row;
 use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Cas, Lease, Nonce};
-use hearth_core_region::{Limits, Stage};
+use hearth_core_region::{Core, Limits, Stage};
 use store::{Heads, Mark, Store, StoreError};
 use tokio::sync::watch;
 use wire::change::Change;
@@ -20,7 +20,7 @@ use wire::mesh::StreamEnd;
 use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, ShardId, Slot, UserId};
 
 use super::edge::{Edge, Stream, ack, actor, send};
-use super::site::{ONE, Site, THREE, eventually, node};
+use super::site::{ONE, Site, THREE, TWO_AT_HOME, eventually, node};
 
 /// A store whose reads of the fence wait at a gate: a pause between the append and the check.
 struct Gated {
@@ -314,6 +314,30 @@ async fn when_a_home_region_is_lost_its_successor_goes_on_and_gives_back() {
     assert_eq!(edge.history(&ann, id).await, all_ids(30));
     let kick = Command::ChangeMembers { add: vec![], remove: vec![super::edge::user("bob")], roles: vec![] };
     edge.ask(&ann, id, kick).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_drains_gives_to_its_successor_in_one_step_and_takes_back() {
+    let mut site = Site::start(TWO_AT_HOME).await;
+    let edge = site.edge(&node("r3/edge/1"));
+    let ann = actor("demo", "ann");
+    let shard = site.shard(1, 0);
+    let id = edge.group_in(shard);
+    let epoch = edge.create(&ann, id, &[]).await.epoch;
+    let sending = {
+        let edge = Edge::new(edge.world.clone(), edge.mesh.clone());
+        tokio::spawn(async move { send_all(&edge, id, 0, 300).await })
+    };
+    let home = ["r1/core/1", "r1/core/2"].map(|name| site.cores[&node(name)].core.clone());
+    tokio::join!(home[0].drain(), home[1].drain());
+    eventually("the successor", || (site.owners(&shard) == [node("r2/core/1")]).then_some(())).await;
+    let away = edge.send(&ann, id, "away", "x").await;
+    assert_eq!(away.epoch.0, epoch.0 + 1, "not by way of the neighbour that drains too");
+    home.iter().for_each(Core::undrain);
+    eventually("home again", || site.owners(&shard).iter().any(|owner| owner.region == shard.home).then_some(())).await;
+    let acks = sending.await.unwrap();
+    assert!(acks.is_sorted());
+    assert_eq!(edge.history(&ann, id).await.last().map(|(seq, _)| *seq), Some(301));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
