@@ -142,8 +142,11 @@ impl Printed {
     fn who(&self, user: &UserId) -> For {
         match &self.delivery.change.event {
             Event::Created(_) => For::Added,
-            Event::MembersChanged(changed) if changed.added.iter().any(|(added, _)| added == user) => For::Added,
-            Event::MembersChanged(changed) if changed.removed.contains(user) => For::Removed,
+            // Both lists are sorted.
+            Event::MembersChanged(changed) if changed.added.binary_search_by(|(added, _)| added.cmp(user)).is_ok() => {
+                For::Added
+            }
+            Event::MembersChanged(changed) if changed.removed.binary_search(user).is_ok() => For::Removed,
             _ => For::Member,
         }
     }

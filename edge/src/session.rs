@@ -98,7 +98,12 @@ impl Session {
 
     /// One more frame went to a home.
     pub(crate) fn begin_request(&self) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.begin_requests(1);
+    }
+
+    /// A frame that weighs as much as so many.
+    pub(crate) fn begin_requests(&self, weight: u32) {
+        self.asked.fetch_add(weight, Ordering::Relaxed);
     }
 
     /// It is answered: here.
@@ -108,8 +113,8 @@ impl Session {
     }
 
     /// It is over; the answer went another way.
-    pub(crate) fn end_request_unanswered(&self) {
-        self.asked.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn end_requests(&self, weight: u32) {
+        self.asked.fetch_sub(weight, Ordering::Relaxed);
         self.outbox.wake();
     }
 

@@ -80,6 +80,12 @@ impl Slot {
     }
 }
 
+/// How many other frames a `sync` of so many conversations weighs, among those of a session that are not answered: each of
+/// them may become an answer of its own.
+pub(crate) fn weight(conversations: usize) -> u32 {
+    1 + u32::try_from(conversations / 64).unwrap_or(u32::MAX / 2)
+}
+
 /// Adds an order, and starts the task when there is none.
 pub(crate) fn order(shared: &Arc<Shared>, session: &Arc<Session>, order: Order) {
     let mut slot = session.catch_up.lock();

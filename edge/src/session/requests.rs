@@ -34,7 +34,7 @@ pub(super) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -
     match body {
         RequestBody::Send { conversation, draft } => send(shared, session, id, conversation, draft),
         RequestBody::Sync { after } => {
-            session.begin_request();
+            session.begin_requests(catch_up::weight(after.len()));
             catch_up::order(shared, session, Order::Sync { re: id, after });
             return Handled::Sync;
         }

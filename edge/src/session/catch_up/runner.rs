@@ -33,6 +33,7 @@ struct Sync {
     re: Option<String>,
     heads: BTreeMap<ConversationId, u64>,
     left: usize,
+    weight: u32,
 }
 
 struct Runner {
@@ -112,7 +113,8 @@ impl Runner {
     fn sync(&mut self, re: Option<String>, after: BTreeMap<ConversationId, u64>) {
         self.next += 1;
         let number = self.next;
-        self.syncs.insert(number, Sync { re, heads: BTreeMap::new(), left: after.len() });
+        self.syncs
+            .insert(number, Sync { re, heads: BTreeMap::new(), left: after.len(), weight: super::weight(after.len()) });
         for (conversation, after) in after {
             if let Err(refusal) = self.shared.admits(&self.session.actor.tenant, &conversation) {
                 self.report(&conversation, &[number], &refusal);
@@ -345,12 +347,12 @@ impl Runner {
 
     fn finish_sync(&mut self, number: u64) {
         if self.syncs.get(&number).is_some_and(|sync| sync.left == 0)
-            && let Some(Sync { re, heads, .. }) = self.syncs.remove(&number)
+            && let Some(Sync { re, heads, weight, .. }) = self.syncs.remove(&number)
         {
             let echo = Echo { re, ..Echo::default() };
             let frame = frame::answer("sync.done", echo, SyncDonePayload { heads });
             self.session.outbox.push_always(Queued { conversation: None, seq: 0, frame });
-            self.session.end_request_unanswered();
+            self.session.end_requests(weight);
         }
     }
 
