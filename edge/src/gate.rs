@@ -21,6 +21,7 @@ use wire::client::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 use wire::command::Actor;
 
 use crate::api::problem::Refused;
+use crate::session::socket::Socket;
 use crate::session::{self, Session};
 use crate::shared::{Held, Shared, wall_ms};
 
@@ -97,7 +98,7 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
     response
 }
 
-/// From the upgrade on the connection is a session.
+/// From the upgrade on the connection is a session: a task of its own, which does not carry what led to it.
 async fn upgraded(shared: Arc<Shared>, claims: auth::Claims, upgrade: hyper::upgrade::OnUpgrade, starting: Held) {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let Ok(upgraded) = upgrade.await else { return };
@@ -105,11 +106,16 @@ async fn upgraded(shared: Arc<Shared>, claims: auth::Claims, upgrade: hyper::upg
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let session = Arc::new(Session::new(number, Actor { tenant, user, device }, session_exp_ms, shared.now_ms()));
     tracing::debug!(session = number, "session started");
+    let tasks = shared.tasks.clone();
     match upgraded.downcast::<TokioIo<net::Stream>>() {
-        Ok(parts) => session::run(shared, session, parts.io.into_inner(), parts.read_buf, starting).await,
+        Ok(parts) => {
+            let socket = Socket::new(parts.io.into_inner(), parts.read_buf);
+            tasks.spawn(session::run(shared, session, socket, starting));
+        }
         // Some other carrier of HTTP: the same through one more layer.
         Err(upgraded) => {
-            Box::pin(session::run(shared, session, TokioIo::new(upgraded), Bytes::new(), starting)).await;
+            let socket = Socket::new(TokioIo::new(upgraded), Bytes::new());
+            tasks.spawn(session::run(shared, session, socket, starting));
         }
     }
 }

@@ -163,25 +163,25 @@ const HEARTBEAT_MISSED: Close = Close { code: close::HEARTBEAT_MISSED, reason: "
 /// A client that does not read.
 pub(crate) const TOO_SLOW: Close = Close { code: close::TOO_SLOW, reason: "too slow for too long" };
 
-/// Runs a session to its end. `starting` is the place that the gate gave it among those that start; `place` the one among
-/// all sessions.
-pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+/// Runs a session to its end. `starting`: the place that the gate gave it among those that start.
+///
+/// A block and not an `async fn`, which would hold the socket twice: as its argument and as its variable.
+pub(crate) fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     shared: Arc<Shared>,
     session: Arc<Session>,
-    io: S,
-    early: Bytes,
+    mut socket: Socket<S>,
     starting: Held,
-) {
-    let mut socket = Socket::new(io, early);
-    shared.sessions.insert(&session);
-    Box::pin(start::start(&shared, &session)).await;
-    drop(starting);
-    let end = pump::pump(&shared, &session, &mut socket).await;
-    shared.sessions.remove(&session);
-    session.outbox.end();
-    detach(&shared, &session);
-    tracing::debug!(session = session.number, ?end, "session ended");
-    Box::pin(goodbye(&mut socket, end)).await;
+) -> impl Future<Output = ()> + Send {
+    async move {
+        shared.sessions.insert(&session);
+        Box::pin(start::start(&shared, &session, starting)).await;
+        let end = pump::pump(&shared, &session, &mut socket).await;
+        shared.sessions.remove(&session);
+        session.outbox.end();
+        detach(&shared, &session);
+        tracing::debug!(session = session.number, ?end, "session ended");
+        Box::pin(goodbye(&mut socket, end)).await;
+    }
 }
 
 async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>, end: pump::End) {

@@ -14,8 +14,6 @@ use wire::ConversationId;
 
 /// Small frames that wait together are copied into one write of at most so many bytes.
 const COALESCE_BYTES: usize = 16 * 1024;
-/// Capacity that an empty queue keeps.
-const KEPT_ENTRIES: usize = 4;
 
 /// See the module.
 #[derive(Default)]
@@ -263,9 +261,9 @@ impl State {
         self.answers.front().map(Bytes::len).or_else(event)
     }
 
-    /// An idle session keeps next to nothing.
+    /// An idle session keeps nothing.
     fn shrink(&mut self) {
-        if self.answers.is_empty() && self.answers.capacity() > KEPT_ENTRIES {
+        if self.answers.is_empty() {
             self.answers = VecDeque::new();
         }
         if self.events.is_empty() {

@@ -12,14 +12,14 @@ use wire::command::{Answer, InboxLine, Query, Refusal};
 use wire::{ConversationId, limits};
 
 use super::{Session, frame};
-use crate::shared::{Shared, wall_ms};
+use crate::shared::{Held, Shared, wall_ms};
 use crate::subscriptions::{From, Guard};
 
 /// Pause before a user's own stream is asked again after it has failed to answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Attaches the session and puts `hello` into its outbox.
-pub(super) async fn start(shared: &Arc<Shared>, session: &Arc<Session>) {
+/// Attaches the session and puts `hello` into its outbox. `place` is among those that start.
+pub(super) async fn start(shared: &Arc<Shared>, session: &Arc<Session>, place: Held) {
     session.outbox.set_settling(true);
     let (guard, mut attached) = mpsc::channel(1);
     let (shared_of_task, session_of_task) = (shared.clone(), session.clone());
@@ -31,6 +31,7 @@ pub(super) async fn start(shared: &Arc<Shared>, session: &Arc<Session>) {
         tracing::info!(session = session.number, "hello goes out before all homes have answered");
     }
     session.outbox.answer(hello(shared, session));
+    drop(place);
 }
 
 /// Attaches the user's own stream and every conversation that it names, however long that takes.

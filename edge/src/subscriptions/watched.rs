@@ -95,6 +95,10 @@ impl Watched {
             }
             From::Now { .. } | From::Ver(_) => (Delivering::Live, None),
         };
+        if self.subscribers.is_empty() {
+            // Most conversations, and every user's own stream, have one here.
+            self.subscribers.reserve_exact(1);
+        }
         self.subscribers.push(Subscriber { session, state, again });
         behind
     }
