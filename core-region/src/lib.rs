@@ -24,6 +24,7 @@ mod feed;
 mod intake;
 mod limits;
 mod log;
+mod patience;
 mod shards;
 mod status;
 mod tasks;

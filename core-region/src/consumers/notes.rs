@@ -22,6 +22,7 @@ use wire::command::{Actor, Command};
 use wire::{ConversationId, ConversationKind, Epoch, Position, ShardId, Slot, TenantId, UserId};
 
 use super::{Carriers, Note};
+use crate::patience::until_answered;
 use crate::tasks::Tasks;
 
 /// Committed frames that wait here in memory; beyond that they are read from the log.
@@ -282,16 +283,14 @@ fn commands(change: &Change, name: Option<&SmolStr>) -> Vec<(UserId, Command)> {
     }
 }
 
-/// Until the store answers. A consumer has time.
+/// Until the store answers. A consumer has time; of damage it can only say that it is there.
 async fn answered<T, F: Future<Output = Result<T, StoreError>>>(mut read: impl FnMut() -> F) -> T {
-    let mut pause = RETRY;
     loop {
-        match read().await {
+        match until_answered(&mut read).await {
             Ok(answer) => return answer,
             Err(error) => {
-                tracing::debug!(%error, "the consumer's read failed, trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY * 20);
+                tracing::error!(%error, "the notes wait for what cannot be read");
+                tokio::time::sleep(RETRY * 100).await;
             }
         }
     }

@@ -10,6 +10,7 @@ use wire::command::{Delivery, View};
 use wire::{ConversationId, Slot};
 
 use crate::intake::outbox::Outbox;
+use crate::patience::until_answered;
 
 /// Changes read at once.
 const PAGE: usize = 64;
@@ -48,13 +49,13 @@ pub(crate) async fn run(
     Done { conversation: replay.conversation, generation: replay.generation, complete }
 }
 
-/// None when the store fails or has a hole.
+/// None when the store is damaged or has a hole.
 async fn deliver(store: &Arc<dyn Store>, reading: &Semaphore, replay: &Replay) -> Option<()> {
     let mut last = replay.after_ver;
     while last < replay.up_to_ver {
         let limit = usize::try_from(replay.up_to_ver - last).map_or(PAGE, |left| left.min(PAGE));
         let permit = reading.acquire().await.ok()?;
-        let page = store.changes(replay.conversation, last, limit).await;
+        let page = until_answered(|| store.changes(replay.conversation, last, limit)).await;
         drop(permit);
         let page = page
             .inspect_err(|error| tracing::warn!(%error, conversation = %replay.conversation, "cannot replay"))

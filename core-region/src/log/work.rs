@@ -5,7 +5,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use conversation::dedupe::Seen;
 use conversation::sequencer::{Conversation, Decision, LoadedConversation, Outcome as Decided};
@@ -23,12 +22,11 @@ use super::reads::{LINES_MAX, Read, Reads};
 use crate::feed::{Feed, replay};
 use crate::intake::outbox::Outbox;
 use crate::intake::{Ask, Input};
+use crate::patience::until_answered;
 use crate::tasks::Tasks;
 
 /// Lookups of sends in the store that are under way ahead of their turn; the others are asked when it is.
 const LOOKUPS_AT_ONCE: usize = 1_024;
-/// Pause before a read of the store is tried again.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// Something read from the store for a request that waits for it.
 pub(super) enum Fetched {
@@ -271,21 +269,6 @@ fn lookup(
         let seen = until_answered(|| store.dedupe(id, &sender, &client_msg_id)).await;
         Fetched::Lookup { id, ticket, projected_then, seen }
     })
-}
-
-/// Tries until the store answers, or says that it never will.
-async fn until_answered<T, F: Future<Output = Result<T, StoreError>>>(
-    mut read: impl FnMut() -> F,
-) -> Result<T, StoreError> {
-    loop {
-        match read().await {
-            Err(error @ (StoreError::Unavailable { .. } | StoreError::Unknown | StoreError::Closed)) => {
-                tracing::debug!(%error, "a read failed, trying again");
-                tokio::time::sleep(RETRY).await;
-            }
-            answered => return answered,
-        }
-    }
 }
 
 /// What the store remembers of a send, if it was asked and its answer still holds; nothing when it need not be asked.

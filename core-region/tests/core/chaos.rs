@@ -113,7 +113,14 @@ async fn observe(edge: Edge, id: ConversationId, name: String, checker: Shared) 
         while seen < SENDERS * SENDS
             && let Some(frame) = stream.next().await
         {
-            let Frame::Feed { deliveries } = frame else { continue };
+            let deliveries = match frame {
+                Frame::Feed { deliveries } => deliveries,
+                Frame::Lagged { .. } => {
+                    stream.watch_again(id, last_ver).await;
+                    continue;
+                }
+                _ => continue,
+            };
             for delivery in deliveries {
                 assert_eq!(delivery.change.ver, last_ver + 1, "{name}: neither a hole nor a double");
                 last_ver += 1;
