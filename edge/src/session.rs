@@ -164,8 +164,7 @@ const HEARTBEAT_MISSED: Close = Close { code: close::HEARTBEAT_MISSED, reason: "
 pub(crate) const TOO_SLOW: Close = Close { code: close::TOO_SLOW, reason: "too slow for too long" };
 
 /// Runs a session to its end. `starting`: the place that the gate gave it among those that start.
-///
-/// A block and not an `async fn`, which would hold the socket twice: as its argument and as its variable.
+#[expect(clippy::manual_async_fn, reason = "an async fn holds the socket twice: as its argument and as its variable")]
 pub(crate) fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     shared: Arc<Shared>,
     session: Arc<Session>,

@@ -225,25 +225,27 @@ async fn read(shared: &Arc<Shared>, link: &Link, mut receiver: Receiver, served:
         let mut effects = Effects::new(shared.limits.outbox());
         let mut next = Some(bytes);
         let mut left = FRAMES_PER_TURN;
+        let mut ended = None;
         while let Some(bytes) = next {
             match Frame::from_bytes(bytes) {
-                Ok(Frame::End(end)) => {
-                    shared.apply(effects);
-                    return Ended::By(end);
-                }
+                Ok(Frame::End(end)) => ended = Some(Ended::By(end)),
                 Ok(frame) => {
                     *served = true;
                     handle(shared, link, frame, &mut effects);
                 }
                 Err(error) => {
                     tracing::warn!(%error, shard = %link.shard, "the owner sent garbage");
-                    return Ended::Broken;
+                    ended = Some(Ended::Broken);
                 }
             }
             left -= 1;
-            next = if left > 0 { receiver.try_recv() } else { None };
+            next = if left > 0 && ended.is_none() { receiver.try_recv() } else { None };
         }
+        // Whatever ended the stream: a session that was taken off must be caught up.
         shared.apply(effects);
+        if let Some(ended) = ended {
+            return ended;
+        }
     }
 }
 
