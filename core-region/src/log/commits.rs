@@ -18,8 +18,10 @@ use wire::{Epoch, ShardId, Slot};
 const RETRY: Duration = Duration::from_millis(20);
 /// Doublings of [`RETRY`].
 const DOUBLINGS: u32 = 4;
-/// Frames in flight that are launched without pacing: one on its way, one behind it.
-const EAGER: usize = 2;
+/// Frames in flight towards which the pace steers when commits are fast.
+const PACE: f64 = 4.0;
+/// The longest that a frame waits for its pace when commits are slow.
+const GAP_MAX: Duration = Duration::from_millis(10);
 /// Weight of the newest commit in the running mean of what a commit takes.
 const NEWEST: f64 = 0.2;
 
@@ -100,16 +102,16 @@ impl Commits {
         }
     }
 
-    /// Whether one more frame may be launched. Two may at once; more only as fast as they would be evenly spread over the
-    /// time that a commit takes, or when a full one waits (`eager`): far replicas want many in flight, near ones few and
-    /// large.
+    /// Whether one more frame may be launched. One may at once; more only evenly spread over the time that a commit
+    /// takes, or when a full one waits (`eager`): near replicas want few frames and large ones, far ones that nobody waits
+    /// long for the next.
     pub(super) fn may_launch(&self, eager: bool) -> Launch {
         let in_flight = self.owner.in_flight();
         if in_flight >= self.in_flight_max {
             return Launch::AfterCommit;
         }
-        let Some(launched) = self.launched.filter(|_| in_flight >= EAGER && !eager) else { return Launch::Now };
-        let gap = Duration::from_secs_f64(self.commit_seconds / self.in_flight_max as f64);
+        let Some(launched) = self.launched.filter(|_| in_flight > 0 && !eager) else { return Launch::Now };
+        let gap = Duration::from_secs_f64(self.commit_seconds / PACE).min(GAP_MAX);
         let next = launched + gap;
         if Instant::now() >= next { Launch::Now } else { Launch::At(next) }
     }
