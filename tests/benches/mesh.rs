@@ -7,6 +7,11 @@
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails shall say where and stop")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a load generator stands outside: bare sockets and threads, so that no runtime shows in the figures"
+)]
 
 mod acks;
 mod control;
