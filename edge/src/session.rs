@@ -32,6 +32,9 @@ use socket::Socket;
 /// How long a client has to take a close and go.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// The same when the edge does not wait any longer.
+const GOODBYE_AT_STOP: Duration = Duration::from_millis(300);
+
 /// What is shared between a session's task and those who reach it.
 pub(crate) struct Session {
     /// Unique in this process.
@@ -179,11 +182,11 @@ pub(crate) fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
         session.outbox.end();
         detach(&shared, &session);
         tracing::debug!(session = session.number, ?end, "session ended");
-        Box::pin(goodbye(&mut socket, end)).await;
+        Box::pin(goodbye(&shared, &mut socket, end)).await;
     }
 }
 
-async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>, end: pump::End) {
+async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(shared: &Shared, socket: &mut Socket<S>, end: pump::End) {
     let close = async {
         match end {
             pump::End::Close(close) => {
@@ -194,8 +197,16 @@ async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>, end:
             pump::End::Gone => Ok(()),
         }
     };
+    let stop = async {
+        shared.stop.cancelled().await;
+        tokio::time::sleep(GOODBYE_AT_STOP).await;
+    };
     // A client that takes no close is cut off.
-    let _ = tokio::time::timeout(GOODBYE, close).await;
+    tokio::select! {
+        _ = close => {}
+        () = tokio::time::sleep(GOODBYE) => {}
+        () = stop => {}
+    }
 }
 
 fn detach(shared: &Shared, session: &Session) {
