@@ -180,6 +180,7 @@ pub(crate) fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
         let end = pump::pump(&shared, &session, &mut socket).await;
         shared.sessions.remove(&session);
         session.outbox.end();
+        catch_up::end(&session);
         detach(&shared, &session);
         tracing::debug!(session = session.number, ?end, "session ended");
         Box::pin(goodbye(&shared, &mut socket, end)).await;

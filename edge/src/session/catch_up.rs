@@ -37,6 +37,8 @@ pub(crate) enum Order {
         /// The last seq that it has.
         after: BTreeMap<ConversationId, u64>,
     },
+    /// The session has ended: there is nothing left to do.
+    End,
 }
 
 /// Where a session's orders go. At most one order a conversation comes from the fan-out, and a client's are counted among
@@ -86,6 +88,18 @@ pub(crate) fn weight(conversations: usize) -> u32 {
     1 + u32::try_from(conversations / 64).unwrap_or(u32::MAX / 2)
 }
 
+/// Tells the task, if there is one, that its session has ended.
+pub(super) fn end(session: &Session) {
+    let mut slot = session.catch_up.lock();
+    let Some(orders) = slot.as_mut() else { return };
+    orders.queue.push_back(Order::End);
+    let waker = orders.waker.take();
+    drop(slot);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
 /// Adds an order, and starts the task when there is none.
 pub(crate) fn order(shared: &Arc<Shared>, session: &Arc<Session>, order: Order) {
     let mut slot = session.catch_up.lock();
@@ -95,7 +109,10 @@ pub(crate) fn order(shared: &Arc<Shared>, session: &Arc<Session>, order: Order) 
     let waker = orders.waker.take();
     drop(slot);
     if is_new {
-        shared.tasks.spawn(runner::run(shared.clone(), session.clone()));
+        let (stop, runner) = (shared.stop.clone(), runner::run(shared.clone(), session.clone()));
+        shared.tasks.spawn(async move {
+            stop.run_until_cancelled(runner).await;
+        });
     } else if let Some(waker) = waker {
         waker.wake();
     }

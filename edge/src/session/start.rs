@@ -23,7 +23,10 @@ pub(super) async fn start(shared: &Arc<Shared>, session: &Arc<Session>, place: H
     session.outbox.set_settling(true);
     let (guard, mut attached) = mpsc::channel(1);
     let (shared_of_task, session_of_task) = (shared.clone(), session.clone());
-    shared.tasks.spawn(attach(shared_of_task, session_of_task, guard));
+    let stop = shared.stop.clone();
+    shared.tasks.spawn(async move {
+        stop.run_until_cancelled(attach(shared_of_task, session_of_task, guard)).await;
+    });
     // Nothing is ever sent: it ends when the last guard is dropped.
     let attached = shared.stop.run_until_cancelled(attached.recv());
     if tokio::time::timeout(shared.limits.hello_wait, attached).await.is_err() {

@@ -107,6 +107,8 @@ impl Runner {
                 self.ready.push(conversation);
             }
             Order::Sync { re, after } => self.sync(re, after),
+            // The loop sees that the outbox is closed.
+            Order::End => {}
         }
     }
 
