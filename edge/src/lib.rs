@@ -74,16 +74,9 @@ impl Edge {
         let shared = Arc::new(Shared::new(node, world, public_url, verifier, edges, limits, route));
         shared.route.bind(&shared);
         let router = api::router(shared.clone());
-        let stop = &shared.stop;
-        let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-            let stop = stop.clone();
-            shared.tasks.spawn(async move {
-                stop.run_until_cancelled(task).await;
-            });
-        };
-        spawn(Box::pin(placement.run()));
-        spawn(Box::pin(session::registry::watch_clocks(shared.clone())));
-        spawn(Box::pin(gate::listener::accept(shared.clone(), listener, router)));
+        shared.spawn_until_stop(placement.run());
+        shared.spawn_until_stop(session::registry::watch_clocks(shared.clone()));
+        shared.spawn_until_stop(gate::listener::accept(shared.clone(), listener, router));
         Ok(Self { shared: shared.clone(), local_addr })
     }
 

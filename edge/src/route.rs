@@ -66,11 +66,8 @@ impl Route {
         let link = Arc::new(Link::new(*shard));
         links.insert(*shard, link.clone());
         if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
-            let (mesh, placement, stop) = (self.mesh.clone(), self.placement.clone(), shared.stop.clone());
-            let (tasks, link) = (shared.tasks.clone(), link.clone());
-            tasks.spawn(async move {
-                stop.run_until_cancelled(link::run(shared, link, mesh, placement)).await;
-            });
+            let (mesh, placement) = (self.mesh.clone(), self.placement.clone());
+            shared.spawn_until_stop(link::run(shared.clone(), link.clone(), mesh, placement));
         }
         link
     }

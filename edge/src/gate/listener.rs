@@ -41,10 +41,9 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: net::Listener, rou
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()))
             .with_upgrades();
-        let stop = shared.stop.clone();
-        shared.tasks.spawn(async move {
+        shared.spawn_until_stop(async move {
             // A client that breaks off, or sends what is no HTTP, has been answered by hyper where that was possible.
-            if let Some(Err(error)) = stop.run_until_cancelled(connection).await {
+            if let Err(error) = connection.await {
                 tracing::trace!(%error, "connection ended");
             }
             drop(place);

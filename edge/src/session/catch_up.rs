@@ -109,10 +109,7 @@ pub(crate) fn order(shared: &Arc<Shared>, session: &Arc<Session>, order: Order) 
     let waker = orders.waker.take();
     drop(slot);
     if is_new {
-        let (stop, runner) = (shared.stop.clone(), runner::run(shared.clone(), session.clone()));
-        shared.tasks.spawn(async move {
-            stop.run_until_cancelled(runner).await;
-        });
+        shared.spawn_until_stop(runner::run(shared.clone(), session.clone()));
     } else if let Some(waker) = waker {
         waker.wake();
     }

@@ -23,10 +23,7 @@ pub(super) async fn start(shared: &Arc<Shared>, session: &Arc<Session>, place: H
     session.outbox.set_settling(true);
     let (guard, mut attached) = mpsc::channel(1);
     let (shared_of_task, session_of_task) = (shared.clone(), session.clone());
-    let stop = shared.stop.clone();
-    shared.tasks.spawn(async move {
-        stop.run_until_cancelled(attach(shared_of_task, session_of_task, guard)).await;
-    });
+    shared.spawn_until_stop(attach(shared_of_task, session_of_task, guard));
     // Nothing is ever sent: it ends when the last guard is dropped.
     let attached = shared.stop.run_until_cancelled(attached.recv());
     if tokio::time::timeout(shared.limits.hello_wait, attached).await.is_err() {
@@ -43,7 +40,7 @@ async fn attach(shared: Arc<Shared>, session: Arc<Session>, guard: Guard) {
     let Some(own) = shared.world.user_stream_id(&actor.tenant, &actor.user) else { return };
     let mut after = None;
     let mut is_first = true;
-    while !session.outbox.is_closed() && !shared.stop.is_cancelled() {
+    while !session.outbox.is_closed() {
         match page(&shared, &session, own, after).await {
             Ok((lines, next, head_ver)) => {
                 if std::mem::take(&mut is_first) {

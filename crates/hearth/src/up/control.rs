@@ -11,6 +11,7 @@ use axum::{Json, Router};
 use wire::NodeId;
 
 use super::LocalWorld;
+use super::region::Region;
 use crate::local::{ControlProblem, LinkStatus, RegionStatus};
 
 /// The routes, behind the token.
@@ -43,20 +44,15 @@ async fn change_region(
     Path((name, verb)): Path<(String, String)>,
 ) -> Result<Json<RegionStatus>, Problem> {
     let region = mesh.region(&name).map_err(not_found)?;
-    // A client that goes away does not stop half-way what it asked for.
-    let (region, done) = tokio::spawn(async move {
-        let done = match verb.as_str() {
+    carry_out(Arc::clone(&region), async move {
+        match verb.as_str() {
             "kill" => region.kill().await,
             "restore" => region.restore().await,
             "drain" => region.drain().await,
             _ => Err(anyhow::anyhow!("cannot {verb} a region; known: kill, restore, drain")),
-        };
-        (region, done)
+        }
     })
     .await
-    .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    done.map_err(conflict)?;
-    Ok(Json(region.status()))
 }
 
 async fn change_node(
@@ -66,17 +62,24 @@ async fn change_node(
     let id: NodeId =
         format!("{region}/{role}/{name}").parse().map_err(|error| not_found(anyhow::Error::from(error)))?;
     let region = mesh.region_of(&id).map_err(not_found)?;
-    let (region, done) = tokio::spawn(async move {
-        let done = match verb.as_str() {
+    carry_out(Arc::clone(&region), async move {
+        match verb.as_str() {
             "kill" => region.kill_node(&id).await,
             "restore" => region.restore_node(&id).await,
             _ => Err(anyhow::anyhow!("cannot {verb} a node; known: kill, restore")),
-        };
-        (region, done)
+        }
     })
     .await
-    .map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    done.map_err(conflict)?;
+}
+
+/// Does it to the end, and says how the region is then. In a task of its own: a client that goes away does not stop half-way
+/// what it asked for.
+async fn carry_out(
+    region: Arc<Region>,
+    change: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> Result<Json<RegionStatus>, Problem> {
+    let done = tokio::spawn(change).await;
+    done.map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?.map_err(conflict)?;
     Ok(Json(region.status()))
 }
 

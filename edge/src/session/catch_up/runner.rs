@@ -64,7 +64,7 @@ pub(super) async fn run(shared: Arc<Shared>, session: Arc<Session>) {
         next: 0,
         slow_since: None,
     };
-    while !runner.session.outbox.is_closed() && !runner.shared.stop.is_cancelled() {
+    while !runner.session.outbox.is_closed() {
         runner.slow_since = runner.slow_since.filter(|_| runner.jobs.values().any(|job| job.slow));
         if runner.jobs.is_empty() && runner.session.catch_up.is_finished() {
             return;
