@@ -123,6 +123,23 @@ pub enum Finding {
     },
 }
 
+impl Finding {
+    /// Which count of a [`Report`] it belongs to: `lost`, `duplicated`, `reordered` or `gaps`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Lost { .. } => "lost",
+            Self::SentTwice { .. } | Self::ShownTwice { .. } => "duplicated",
+            Self::Gap { .. } => "gaps",
+            Self::OutOfOrder { .. }
+            | Self::LaneTurned { .. }
+            | Self::Disagreement { .. }
+            | Self::AckChanged { .. }
+            | Self::WentBack { .. } => "reordered",
+        }
+    }
+}
+
 /// The counts that decide, and what they are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -150,15 +167,11 @@ impl Report {
     }
 
     fn add(&mut self, conversation: ConversationId, finding: Finding, count: u64) {
-        *match &finding {
-            Finding::Lost { .. } => &mut self.lost,
-            Finding::SentTwice { .. } | Finding::ShownTwice { .. } => &mut self.duplicated,
-            Finding::Gap { .. } => &mut self.gaps,
-            Finding::OutOfOrder { .. }
-            | Finding::LaneTurned { .. }
-            | Finding::Disagreement { .. }
-            | Finding::AckChanged { .. }
-            | Finding::WentBack { .. } => &mut self.reordered,
+        *match finding.kind() {
+            "lost" => &mut self.lost,
+            "duplicated" => &mut self.duplicated,
+            "gaps" => &mut self.gaps,
+            _ => &mut self.reordered,
         } += count;
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push((conversation, finding));

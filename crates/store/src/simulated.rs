@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use wire::{RegionId, ZoneId};
 
 use self::network::Network;
@@ -58,6 +59,19 @@ impl Weather {
     pub fn storm() -> Self {
         Self { delay: Duration::from_millis(1)..Duration::from_millis(300), lost: 0.1, late: 0.1, ..Self::calm() }
     }
+}
+
+/// What is wrong with one region's replica, beside the weather.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trouble {
+    /// What each sync takes, when it is not the weather's to say.
+    pub sync: Option<Duration>,
+    /// The share of writes to it that come late, 0 to 1.
+    pub late: f64,
+    /// So late.
+    pub late_by: Duration,
+    /// The share of writes that never reach it, 0 to 1.
+    pub lost: f64,
 }
 
 /// See [`Simulated::new`].
@@ -112,12 +126,40 @@ impl Simulated {
 
     /// No message passes between these two any more, either way, not even those on their way.
     pub fn cut(&self, a: RegionId, b: RegionId) {
-        self.network.set_cut(a, b, true);
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
     }
 
-    /// Messages pass again.
+    /// What the one sends no longer reaches the other.
+    pub fn cut_one_way(&self, from: RegionId, to: RegionId) {
+        self.network.set_cut(from, to, true);
+    }
+
+    /// Messages pass again, both ways.
     pub fn heal(&self, a: RegionId, b: RegionId) {
-        self.network.set_cut(a, b, false);
+        self.heal_one_way(a, b);
+        self.heal_one_way(b, a);
+    }
+
+    /// What the one sends reaches the other again.
+    pub fn heal_one_way(&self, from: RegionId, to: RegionId) {
+        self.network.set_cut(from, to, false);
+    }
+
+    /// From now on a message from the one to the other takes so long, whatever the weather.
+    pub fn set_delay(&self, from: RegionId, to: RegionId, delay: Duration) {
+        self.network.set_delay(from, to, delay);
+    }
+
+    /// From now on this is wrong with the region's replica, and nothing else.
+    pub fn set_trouble(&self, region: RegionId, trouble: Trouble) {
+        self.network.set_trouble(region, trouble);
+    }
+
+    /// The log frames that stand on this region's replica and on no other: what would be missing without it.
+    #[must_use]
+    pub fn only_at(&self, region: RegionId) -> Vec<Bytes> {
+        self.network.only_at(region)
     }
 
     /// The region's replica and its handles stop.

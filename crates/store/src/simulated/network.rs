@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use wire::{RegionId, ZoneId};
 
 use super::replica::Replica;
-use super::{Crash, SimulatedOptions, Weather};
+use super::{Crash, SimulatedOptions, Trouble, Weather};
 use crate::cell::{Stored, Table};
 use crate::quorum::{Asking, ReplicaError, Replicas, Scan, Sync, Write};
 
@@ -28,7 +28,11 @@ struct World {
     random: StdRng,
     weather: Weather,
     replicas: BTreeMap<RegionId, Replica>,
+    /// Directions in which nothing passes.
     cuts: BTreeSet<(RegionId, RegionId)>,
+    /// What the weather's delay is replaced by.
+    delays: BTreeMap<(RegionId, RegionId), Duration>,
+    troubles: BTreeMap<RegionId, Trouble>,
 }
 
 impl World {
@@ -37,7 +41,7 @@ impl World {
     }
 
     fn is_cut(&self, a: RegionId, b: RegionId) -> bool {
-        self.cuts.contains(&(a.min(b), a.max(b)))
+        self.cuts.contains(&(a, b))
     }
 
     /// How long a message takes; none: for ever.
@@ -46,8 +50,26 @@ impl World {
             return Some(Duration::ZERO);
         }
         let lost = self.weather.lost > 0.0 && self.random.random_bool(self.weather.lost);
-        let delay = self.draw(&self.weather.delay.clone());
+        let drawn = self.draw(&self.weather.delay.clone());
+        let delay = self.delays.get(&(from, to)).copied().unwrap_or(drawn);
         (!lost && !self.is_cut(from, to)).then_some(delay)
+    }
+
+    /// How much later than usual a write comes. None: it never does.
+    fn lateness(&mut self, from: RegionId, to: RegionId) -> Option<Duration> {
+        let mut drawn = |share: f64| share > 0.0 && self.random.random_bool(share.min(1.0));
+        let mut late = None;
+        if let Some(trouble) = self.troubles.get(&to) {
+            if drawn(trouble.lost) {
+                return None;
+            }
+            late = drawn(trouble.late).then_some(trouble.late_by);
+        }
+        if late.is_none() && from != to && drawn(self.weather.late) {
+            let late_by = self.weather.late_by.clone();
+            late = Some(self.draw(&late_by));
+        }
+        Some(late.unwrap_or(Duration::ZERO))
     }
 
     fn up(&mut self, region: RegionId) -> Option<&mut Replica> {
@@ -63,6 +85,8 @@ impl Network {
             weather: options.weather,
             replicas: options.regions.iter().map(up).collect(),
             cuts: BTreeSet::new(),
+            delays: BTreeMap::new(),
+            troubles: BTreeMap::new(),
         };
         let zones = options.zones.into_iter().map(|(zone, regions)| (zone, regions.into())).collect();
         Self { zones, world: Mutex::new(world) }
@@ -76,13 +100,20 @@ impl Network {
         self.world().weather = weather;
     }
 
-    pub(super) fn set_cut(&self, a: RegionId, b: RegionId, cut: bool) {
-        let pair = (a.min(b), a.max(b));
+    pub(super) fn set_cut(&self, from: RegionId, to: RegionId, cut: bool) {
         if cut {
-            self.world().cuts.insert(pair)
+            self.world().cuts.insert((from, to))
         } else {
-            self.world().cuts.remove(&pair)
+            self.world().cuts.remove(&(from, to))
         };
+    }
+
+    pub(super) fn set_delay(&self, from: RegionId, to: RegionId, delay: Duration) {
+        self.world().delays.insert((from, to), delay);
+    }
+
+    pub(super) fn set_trouble(&self, region: RegionId, trouble: Trouble) {
+        self.world().troubles.insert(region, trouble);
     }
 
     pub(super) fn crash(&self, region: RegionId, crash: Crash) {
@@ -115,6 +146,17 @@ impl Network {
         taken
     }
 
+    pub(super) fn only_at(&self, region: RegionId) -> Vec<Bytes> {
+        let world = self.world();
+        let Some(home) = world.replicas.get(&region) else { return Vec::new() };
+        let elsewhere = |key: &Bytes| {
+            let others = world.replicas.iter().filter(|(other, _)| **other != region);
+            others.into_iter().any(|(_, replica)| replica.has(Table::Log, key))
+        };
+        let rows = home.log().filter(|(key, _)| !elsewhere(key));
+        rows.map(|(_, stored)| stored.bytes).collect()
+    }
+
     pub(super) fn holds(&self, region: RegionId, needle: &[u8]) -> bool {
         self.world().replicas.get(&region).is_some_and(|replica| replica.holds(needle))
     }
@@ -128,20 +170,13 @@ impl Network {
 
     /// A write from its sender to the confirmation. None: nobody will ever hear of it.
     async fn carry(&self, from: RegionId, to: RegionId, write: &Write) -> Option<()> {
-        let late = {
-            let mut world = self.world();
-            let is_late = from != to && world.weather.late > 0.0 && {
-                let late = world.weather.late;
-                world.random.random_bool(late)
-            };
-            let late_by = world.weather.late_by.clone();
-            if is_late { world.draw(&late_by) } else { Duration::ZERO }
-        };
+        let late = self.world().lateness(from, to)?;
         self.travel(from, to, late).await?;
         let (life, upto, takes) = {
             let mut world = self.world();
             let takes = world.weather.sync.clone();
             let takes = world.draw(&takes);
+            let takes = world.troubles.get(&to).and_then(|trouble| trouble.sync).unwrap_or(takes);
             let replica = world.up(to)?;
             replica.write(&write.cells);
             (replica.life, replica.unsynced(), takes)

@@ -83,6 +83,16 @@ impl Replica {
         missing.len()
     }
 
+    pub(super) fn has(&self, table: Table, key: &Bytes) -> bool {
+        self.rows.contains_key(&(table, key.clone()))
+    }
+
+    /// All log rows that can be read.
+    pub(super) fn log(&self) -> impl Iterator<Item = (&Bytes, Stored)> {
+        let rows = self.rows.iter().filter(|((table, _), _)| *table == Table::Log);
+        rows.filter_map(|((_, key), value)| Some((key, unseal(key, value).ok()?)))
+    }
+
     pub(super) fn holds(&self, needle: &[u8]) -> bool {
         let found = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
         self.rows.iter().chain(&self.synced).any(|((_, key), value)| found(key) || found(value))

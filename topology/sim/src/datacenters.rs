@@ -1,0 +1,147 @@
+//! The store's side of the world: one replica a region, on a machine of their own, so that what a node has asked for goes on
+//! when the node dies or stands still. Nodes hold a [`Remote`] and wait for answers.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conversation::dedupe::Seen;
+use conversation::log::LogRow;
+use conversation::projection::{InboxRow, Row};
+use conversation::sequencer::LoadedConversation;
+use conversation::shard::{Cas, Lease, Nonce};
+use store::simulated::{Simulated, SimulatedOptions, Weather};
+use store::{Heads, Mark, Store, StoreError};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use topology::World;
+use wire::change::Change;
+use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId};
+
+/// Empty replicas for all regions of a world, as far apart as it says.
+#[must_use]
+pub fn replicas(world: &World, seed: u64) -> Simulated {
+    let regions: Vec<RegionId> = world.regions.iter().map(|region| region.id).collect();
+    let zones = world.zones.iter().map(|zone| (zone.id, zone.regions.clone())).collect();
+    let micros = Duration::from_micros;
+    let weather = Weather { delay: micros(100)..micros(400), sync: micros(200)..micros(1_500), ..Weather::calm() };
+    let store = Simulated::new(SimulatedOptions { seed, regions: regions.clone(), zones, weather });
+    for (from, to) in regions.iter().flat_map(|from| regions.iter().map(move |to| (*from, *to))) {
+        if from != to {
+            store.set_delay(from, to, world.delay(from, to));
+        }
+    }
+    store
+}
+
+/// A store that runs elsewhere.
+pub struct Remote {
+    store: Arc<dyn Store>,
+    there: Handle,
+}
+
+impl Remote {
+    /// What `store` does is done by the runtime of `there`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, there: Handle) -> Self {
+        Self { store, there }
+    }
+
+    async fn ask<T, F>(&self, ask: impl FnOnce(Arc<dyn Store>) -> F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let asked = ask(Arc::clone(&self.store));
+        self.there.spawn(async move {
+            // Whoever asked may be gone.
+            let _ = answer.send(asked.await);
+        });
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+#[async_trait]
+impl Store for Remote {
+    async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
+        self.ask(|store| async move { store.lease(shard).await }).await
+    }
+
+    async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError> {
+        let owner = owner.clone();
+        self.ask(move |store| async move { store.claim(shard, observed, &owner, nonce).await }).await
+    }
+
+    async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
+        self.ask(move |store| async move { store.seal(shard, epoch, nonce, start).await }).await
+    }
+
+    async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {
+        self.ask(move |store| async move { store.write_fence(shard, epoch).await }).await
+    }
+
+    async fn fence(&self, shard: ShardId) -> Result<Epoch, StoreError> {
+        self.ask(move |store| async move { store.fence(shard).await }).await
+    }
+
+    async fn append(&self, shard: ShardId, at: Position, frame: Bytes) -> Result<(), StoreError> {
+        self.ask(move |store| async move { store.append(shard, at, frame).await }).await
+    }
+
+    async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        self.ask(move |store| async move { store.read_log(shard, from, limit).await }).await
+    }
+
+    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError> {
+        let mark = mark.clone();
+        self.ask(move |store| async move { store.write_mark(shard, &mark, at).await }).await
+    }
+
+    async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError> {
+        let mark = mark.clone();
+        self.ask(move |store| async move { store.mark(shard, &mark).await }).await
+    }
+
+    async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError> {
+        self.ask(move |store| async move { store.project(shard, stamp, rows).await }).await
+    }
+
+    async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
+        self.ask(move |store| async move { store.conversation(id).await }).await
+    }
+
+    async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError> {
+        self.ask(move |store| async move { store.messages(id, from_seq, to_seq).await }).await
+    }
+
+    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        self.ask(move |store| async move { store.changes(id, after_ver, limit).await }).await
+    }
+
+    async fn dedupe(
+        &self,
+        id: ConversationId,
+        sender: &UserId,
+        client_msg_id: &ClientMsgId,
+    ) -> Result<Option<Seen>, StoreError> {
+        let (sender, client_msg_id) = (sender.clone(), client_msg_id.clone());
+        self.ask(move |store| async move { store.dedupe(id, &sender, &client_msg_id).await }).await
+    }
+
+    async fn inbox(&self, user_stream: ConversationId) -> Result<Vec<InboxRow>, StoreError> {
+        self.ask(move |store| async move { store.inbox(user_stream).await }).await
+    }
+
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
+        let ids = ids.to_vec();
+        self.ask(move |store| async move { store.heads(&ids).await }).await
+    }
+
+    async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
+        let (user, ids) = (user.clone(), ids.to_vec());
+        self.ask(move |store| async move { store.read_cursors(&user, &ids).await }).await
+    }
+}

@@ -1,0 +1,318 @@
+//! What clients sent, got acknowledged and were shown; and what follows from it. Every line also goes into the hash of the run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use conversation::invariants::{Checker, Observed, Report, body_hash};
+use wire::client::event::{AckPayload, MessagePayload};
+use wire::{ClientMsgId, ConversationId, Durability, Epoch, MessageId, RegionId, UserId};
+
+use crate::outcome::{Broken, Counts};
+use crate::timeline::Timeline;
+
+/// Broken invariants kept in words.
+const BROKEN_MAX: usize = 50;
+
+/// One message, from its sender's side.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Where.
+    pub conversation: ConversationId,
+    /// By whom.
+    pub sender: UserId,
+    /// Where its sender lives.
+    pub region: RegionId,
+    /// What its sender calls it.
+    pub client_msg_id: ClientMsgId,
+    /// When it was first handed to a client.
+    pub sent_ms: u64,
+    /// When it was first acknowledged.
+    pub acked_ms: Option<u64>,
+    /// Refused for good: nobody waits for it any more.
+    pub is_refused: bool,
+}
+
+/// Shared by everyone who sends or watches; cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Arc<Mutex<Inner>>,
+    /// What happened to whom.
+    pub timeline: Timeline,
+}
+
+#[derive(Default)]
+struct Inner {
+    origin_ms: u64,
+    checker: Checker,
+    sends: BTreeMap<String, Sent>,
+    waiting: BTreeSet<String>,
+    /// Highest acknowledged seq of each conversation.
+    heads: BTreeMap<ConversationId, u64>,
+    /// Who must see everything of what, and up to where he has.
+    watching: BTreeMap<(String, ConversationId), u64>,
+    /// What people were shown who may not always see: user, conversation, ver, when.
+    shown: Vec<(UserId, ConversationId, u64, u64)>,
+    broken: Vec<Broken>,
+    counts: Counts,
+    reconnects: BTreeMap<RegionId, u64>,
+    for_hash: Vec<u8>,
+}
+
+impl Ledger {
+    /// With nothing in it.
+    #[must_use]
+    pub fn new(timeline: Timeline) -> Self {
+        Self { inner: Arc::default(), timeline }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Times are told from now on after this moment.
+    pub fn set_origin(&self, origin_ms: u64) {
+        self.lock().origin_ms = origin_ms;
+        self.timeline.set_origin(origin_ms);
+    }
+
+    /// What was noted since the last time, for the hash.
+    pub fn drain_for_hash(&self, into: impl FnOnce(&[u8])) {
+        let mut inner = self.lock();
+        into(&inner.for_hash);
+        inner.for_hash.clear();
+    }
+
+    /// This observer should see every message of the conversation.
+    pub fn watches(&self, observer: &str, conversation: ConversationId) {
+        self.lock().watching.entry((observer.to_owned(), conversation)).or_insert(0);
+    }
+
+    /// A client takes this over now, as the next of its lane.
+    pub fn sending(&self, lane: u64, region: RegionId, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, body: &str, now_ms: u64) {
+        let name = MessageId::derive(&conversation, sender, id).to_string();
+        let mut inner = self.lock();
+        inner.note(now_ms, "send", &name);
+        inner.checker.sent(lane, conversation, sender, id, body);
+        inner.counts.sent += 1;
+        inner.waiting.insert(name.clone());
+        let sent = Sent {
+            conversation,
+            sender: sender.clone(),
+            region,
+            client_msg_id: id.clone(),
+            sent_ms: now_ms,
+            acked_ms: None,
+            is_refused: false,
+        };
+        inner.sends.insert(name.clone(), sent);
+        drop(inner);
+        self.timeline.detail(sender.as_str(), || format!("sends {} to {}", short(&name), short_conversation(&conversation)));
+    }
+
+    /// It was acknowledged, for the first time or again.
+    pub fn acked(&self, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, ack: &AckPayload, now_ms: u64) {
+        let name = MessageId::derive(&conversation, sender, id).to_string();
+        let mut inner = self.lock();
+        inner.note(now_ms, "ack", &format!("{name} {} {} {}", ack.seq, ack.epoch, ack.duplicate));
+        let told = wire::command::Ack { seq: ack.seq, epoch: Epoch(ack.epoch), ts_ms: ack.ts_ms, duplicate: ack.duplicate };
+        inner.checker.acked(conversation, sender, id, &told);
+        if inner.waiting.remove(&name) {
+            inner.counts.acked += 1;
+            if let Some(sent) = inner.sends.get_mut(&name) {
+                sent.acked_ms = Some(now_ms);
+            }
+        } else {
+            inner.counts.resent += 1;
+            if !ack.duplicate {
+                let what = format!("{sender} sent {name} again after its ack, and the answer does not call it a duplicate");
+                inner.broken("retry", now_ms, what);
+            }
+        }
+        let head = inner.heads.entry(conversation).or_default();
+        *head = ack.seq.max(*head);
+        drop(inner);
+        let again = if ack.duplicate { ", a duplicate" } else { "" };
+        self.timeline.detail(sender.as_str(), || format!("{} is acknowledged as seq {}, epoch {}{again}", short(&name), ack.seq, ack.epoch));
+    }
+
+    /// It was refused for good.
+    pub fn refused(&self, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, why: &str, now_ms: u64) {
+        let name = MessageId::derive(&conversation, sender, id).to_string();
+        let mut inner = self.lock();
+        inner.note(now_ms, "refused", &format!("{name} {why}"));
+        inner.waiting.remove(&name);
+        if let Some(sent) = inner.sends.get_mut(&name) {
+            sent.is_refused = true;
+        }
+        inner.broken("refused", now_ms, format!("{sender}, a member, was refused a message: {why}"));
+    }
+
+    /// An observer was shown this, live or in history.
+    pub fn shown(&self, observer: &str, conversation: ConversationId, message: &MessagePayload, now_ms: u64) {
+        let mut inner = self.lock();
+        inner.note(now_ms, observer, &format!("{} {} {}", message.message_id, message.seq, message.ver));
+        inner.counts.delivered += 1;
+        // Live messages carry no client_msg_id; their own id tells which send it is.
+        let known = inner.sends.get(&message.message_id).map(|sent| sent.client_msg_id.clone());
+        let Some(client_msg_id) = known else {
+            let what = format!("{observer} was shown seq {} of {conversation}, which nobody has sent", message.seq);
+            inner.broken("invented", now_ms, what);
+            return;
+        };
+        let Ok(sender) = UserId::new(&message.sender) else { return };
+        let observed = Observed {
+            seq: message.seq,
+            ver: message.ver,
+            epoch: Epoch(message.epoch),
+            sender,
+            client_msg_id,
+            body_hash: body_hash(&message.body),
+        };
+        inner.checker.observed(observer, conversation, &observed);
+        if let Some(seen) = inner.watching.get_mut(&(observer.to_owned(), conversation)) {
+            *seen = message.seq.max(*seen);
+        }
+        drop(inner);
+        self.timeline.detail(observer, || format!("is shown seq {} of {}", message.seq, short_conversation(&conversation)));
+    }
+
+    /// Someone who comes and goes was shown this.
+    pub fn shown_to_guest(&self, user: &UserId, conversation: ConversationId, message: &MessagePayload, now_ms: u64) {
+        let mut inner = self.lock();
+        inner.note(now_ms, user.as_str(), &format!("{} {}", message.message_id, message.ver));
+        inner.shown.push((user.clone(), conversation, message.ver, now_ms));
+    }
+
+    /// An invariant does not hold.
+    pub fn broken(&self, invariant: &str, now_ms: u64, what: String) {
+        self.timeline.add("the checker", format!("{invariant}: {what}"));
+        self.lock().broken(invariant, now_ms, what);
+    }
+
+    /// A session broke.
+    pub fn reconnecting(&self, who: &str, region: RegionId, why: &str) {
+        let mut inner = self.lock();
+        *inner.reconnects.entry(region).or_default() += 1;
+        inner.counts.reconnects += 1;
+        drop(inner);
+        self.timeline.detail(who, || format!("lost its session: {why}"));
+    }
+
+    /// One more of these.
+    pub fn count(&self, which: impl FnOnce(&mut Counts)) {
+        which(&mut self.lock().counts);
+    }
+
+    /// Sends that wait for their ack.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Who has not seen everything that was acknowledged; the first few, in words. Empty: all have.
+    #[must_use]
+    pub fn behind(&self) -> Vec<String> {
+        let inner = self.lock();
+        let behind = inner.watching.iter().filter_map(|((observer, conversation), seen)| {
+            let head = inner.heads.get(conversation).copied().unwrap_or(0);
+            (*seen < head).then(|| format!("{observer} has seen {seen} of {head} in {conversation}"))
+        });
+        behind.take(5).collect()
+    }
+
+    /// The sends that wait, in words; the first few.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Vec<String> {
+        let inner = self.lock();
+        let waiting = inner.waiting.iter().filter_map(|name| inner.sends.get(name));
+        let words = waiting.map(|sent| format!("{} to {} since {} ms", sent.sender, sent.conversation, sent.sent_ms.saturating_sub(inner.origin_ms)));
+        words.take(5).collect()
+    }
+
+    /// Whether this message was acknowledged by then.
+    #[must_use]
+    pub fn is_acked(&self, message_id: &str) -> bool {
+        self.lock().sends.get(message_id).is_some_and(|sent| sent.acked_ms.is_some())
+    }
+
+    /// All sends, and where and how durable their conversations are.
+    #[must_use]
+    pub fn sends(&self) -> Vec<Sent> {
+        self.lock().sends.values().cloned().collect()
+    }
+
+    /// What guests were shown: user, conversation, ver, when.
+    #[must_use]
+    pub fn guests_saw(&self) -> Vec<(UserId, ConversationId, u64, u64)> {
+        self.lock().shown.clone()
+    }
+
+    /// Sessions that broke, by region.
+    #[must_use]
+    pub fn reconnects(&self) -> BTreeMap<RegionId, u64> {
+        self.lock().reconnects.clone()
+    }
+
+    /// Everyone who watches has been given the chance to see everything: the verdict, the broken invariants, the totals.
+    #[must_use]
+    pub fn close(&self, now_ms: u64) -> (Report, Vec<Broken>, Counts) {
+        let mut inner = self.lock();
+        let watching: Vec<(String, ConversationId)> = inner.watching.keys().cloned().collect();
+        for (observer, conversation) in watching {
+            inner.checker.complete(&observer, conversation, 1);
+        }
+        let report = inner.checker.report();
+        let mut counts = inner.counts.clone();
+        (counts.lost, counts.duplicated) = (report.lost, report.duplicated);
+        (counts.reordered, counts.gaps) = (report.reordered, report.gaps);
+        let groups = [
+            ("lost", report.lost),
+            ("duplicated", report.duplicated),
+            ("reordered", report.reordered),
+            ("gaps", report.gaps),
+        ];
+        for (invariant, count) in groups.into_iter().filter(|(_, count)| *count > 0) {
+            let first = report.findings.iter().find(|(_, finding)| finding.kind() == invariant);
+            let first = first.map(|(conversation, finding)| format!("{conversation}: {finding:?}")).unwrap_or_default();
+            inner.broken(invariant, now_ms, format!("{count}; the first: {first}"));
+        }
+        (report, inner.broken.clone(), counts)
+    }
+
+    /// Whether anything was found so far.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        !self.lock().broken.is_empty()
+    }
+}
+
+impl Inner {
+    fn broken(&mut self, invariant: &str, now_ms: u64, what: String) {
+        let at_ms = now_ms.saturating_sub(self.origin_ms);
+        self.note(now_ms, invariant, &what);
+        if self.broken.len() < BROKEN_MAX {
+            self.broken.push(Broken { invariant: invariant.to_owned(), at_ms, what });
+        }
+    }
+
+    fn note(&mut self, now_ms: u64, who: &str, what: &str) {
+        self.for_hash.extend_from_slice(&now_ms.to_be_bytes());
+        self.for_hash.extend_from_slice(who.as_bytes());
+        self.for_hash.push(b' ');
+        self.for_hash.extend_from_slice(what.as_bytes());
+    }
+}
+
+/// Whether a conversation survives the loss of its region.
+#[must_use]
+pub fn durability(conversation: &ConversationId) -> Durability {
+    conversation.shard.durability
+}
+
+fn short(id: &str) -> &str {
+    id.get(id.len().saturating_sub(8)..).unwrap_or(id)
+}
+
+fn short_conversation(conversation: &ConversationId) -> String {
+    short(&conversation.to_string()).to_owned()
+}

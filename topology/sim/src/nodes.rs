@@ -1,0 +1,165 @@
+//! The nodes of the world: the production core and edge, put together as `hearth up` does it, on simulated machines.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use auth::{DevIssuer, StreamKey, Verifier, VerifierOptions};
+use core_region::{Core, CoreOptions};
+use edge::{Edge, EdgeOptions};
+use mesh::{Identity, Mesh, MeshCa, MeshOptions};
+use net::Net as _;
+use store::Store;
+use topology::World;
+use wire::{NodeId, NodeRole, RegionId};
+
+use crate::net::SimNet;
+
+/// Where the mesh of every node listens.
+const MESH_PORT: u16 = 7_000;
+/// Where clients come in.
+const CLIENT_PORT: u16 = 8_080;
+
+/// A node that runs.
+pub struct Running {
+    /// Its place in the mesh.
+    pub mesh: Mesh,
+    /// What it does.
+    pub part: Part,
+}
+
+/// What a node does.
+#[derive(Clone)]
+pub enum Part {
+    /// It orders messages.
+    Core(Core),
+    /// It ends WebSockets.
+    Edge(Edge),
+}
+
+/// Filled when a node has started, emptied when it dies.
+pub type Slot = Arc<Mutex<Option<Running>>>;
+
+/// What all nodes are made of.
+pub struct Material {
+    /// The world, the same for all.
+    pub world: Arc<World>,
+    /// Signs the tokens of clients.
+    pub issuer: DevIssuer,
+    verifier: Arc<Verifier>,
+    identities: BTreeMap<NodeId, Identity>,
+    open_edges: Mutex<BTreeMap<NodeId, String>>,
+}
+
+impl Material {
+    /// Makes keys and certificates.
+    ///
+    /// # Errors
+    /// When the libraries for keys refuse.
+    pub fn gather(world: Arc<World>) -> anyhow::Result<Self> {
+        let ca = MeshCa::create()?;
+        let mut identities = BTreeMap::new();
+        for node in world.nodes() {
+            let identity = ca.issue(&node).with_context(|| format!("a certificate for {node}"))?;
+            identities.insert(node, identity);
+        }
+        let issuer = DevIssuer::from_seed(rand::random());
+        let options = VerifierOptions {
+            tenants: world.tenants.iter().map(|tenant| tenant.id.clone()).collect(),
+            issuers: Vec::new(),
+            dev: Some(issuer.public_key()),
+            stream: StreamKey::from_seed(rand::random()),
+        };
+        let verifier = Arc::new(Verifier::new(options)?);
+        Ok(Self { world, issuer, verifier, identities, open_edges: Mutex::default() })
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<NodeId, String>> {
+        self.open_edges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Clients are sent to it, or no longer.
+    pub fn set_open(&self, node: &NodeId, is_open: bool) {
+        if is_open && node.role == NodeRole::Edge {
+            self.open().insert(node.clone(), edge_url(node));
+        } else {
+            self.open().remove(node);
+        }
+    }
+
+    fn edges_open(&self) -> Vec<(RegionId, String)> {
+        self.open().iter().map(|(node, url)| (node.region, url.clone())).collect()
+    }
+}
+
+/// The address of a node's machine.
+#[must_use]
+pub fn node_ip(node: &NodeId) -> IpAddr {
+    let n = node.name.as_str().parse().unwrap_or(0);
+    let role = if node.role == NodeRole::Core { 1 } else { 2 };
+    ip(node.region, role, n)
+}
+
+/// The address of the machine on which the people of a region live.
+#[must_use]
+pub fn people_ip(region: RegionId) -> IpAddr {
+    ip(region, 9, 1)
+}
+
+/// An address that says where and what it is. A world has fewer than 256 regions; should one have more, two machines would get
+/// one address, and the network refuses that at the start.
+fn ip(region: RegionId, role: u8, n: u8) -> IpAddr {
+    Ipv4Addr::new(10, u8::try_from(region.0).unwrap_or(u8::MAX), role, n).into()
+}
+
+/// Where clients reach an edge.
+#[must_use]
+pub fn edge_url(node: &NodeId) -> String {
+    format!("http://{}", SocketAddr::new(node_ip(node), CLIENT_PORT))
+}
+
+/// The first task of a node's process: puts it together and says when it runs.
+pub async fn main(material: Arc<Material>, node: NodeId, store: Arc<dyn Store>, seed: u64, slot: Slot) {
+    match assemble(&material, &node, store, seed).await {
+        Ok(running) => {
+            material.set_open(&node, true);
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        }
+        Err(error) => tracing::error!(%node, error = format!("{error:#}"), "did not start"),
+    }
+}
+
+async fn assemble(
+    material: &Arc<Material>,
+    node: &NodeId,
+    store: Arc<dyn Store>,
+    seed: u64,
+) -> anyhow::Result<Running> {
+    let address = |node: &NodeId| SocketAddr::new(node_ip(node), MESH_PORT);
+    let identity = material.identities.get(node).context("a node of the world")?.clone();
+    let mut options = MeshOptions::new(node.clone(), identity, address(node), Arc::new(SimNet));
+    let others = material.world.nodes().into_iter().filter(|other| other != node);
+    options.peers = others.map(|other| (other.clone(), address(&other))).collect();
+    options.seed = seed;
+    let mesh = Mesh::start(options)?;
+    let world = Arc::clone(&material.world);
+    let part = match node.role {
+        NodeRole::Core => Part::Core(Core::start(CoreOptions::new(node.clone(), world, mesh.clone(), store))),
+        NodeRole::Edge => {
+            let listener = SimNet.listen(SocketAddr::new(node_ip(node), CLIENT_PORT)).await?;
+            let lookup = Arc::clone(material);
+            Part::Edge(Edge::start(EdgeOptions {
+                node: node.clone(),
+                world,
+                mesh: mesh.clone(),
+                listener,
+                public_url: edge_url(node),
+                verifier: Arc::clone(&material.verifier),
+                edges: Arc::new(move || lookup.edges_open()),
+                limits: edge::Limits::default(),
+            })?)
+        }
+    };
+    Ok(Running { mesh, part })
+}

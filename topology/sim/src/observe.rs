@@ -1,0 +1,185 @@
+//! What an operator would measure: looks at the living cores now and then, and writes down when a lost region was noticed, when
+//! its shards were served again, what was at risk, what waited.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use conversation::log::LogFrame;
+use topology::World;
+use wire::change::Event;
+use wire::command::message_id;
+use wire::{Durability, NodeRole, RegionId, ShardId};
+
+use crate::ledger::Ledger;
+use crate::nodes::Part;
+use crate::site::Site;
+
+/// How often it looks.
+pub const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A region that went away, as seen from the others.
+#[derive(Clone, Debug)]
+pub struct Absence {
+    /// Which.
+    pub region: RegionId,
+    /// It drains, and was not killed.
+    pub is_drain: bool,
+    /// When it went, virtual milliseconds since the beginning.
+    pub from_ms: u64,
+    /// When it came back.
+    pub to_ms: Option<u64>,
+    /// When every living core elsewhere knew.
+    pub noticed_ms: Option<u64>,
+    /// When all its `multi-region` shards were served elsewhere.
+    pub served_ms: Option<u64>,
+    /// By class: acknowledged messages that stood nowhere else, and the age of the oldest, milliseconds.
+    pub at_risk: BTreeMap<Durability, (u64, u64)>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Observer {
+    /// So far.
+    pub absences: Vec<Absence>,
+    /// Sends that waited at the end of each second since the load began.
+    pub waiting: Vec<u64>,
+    terms: BTreeMap<ShardId, u64>,
+    /// Terms that began after the first of their shard.
+    pub takeovers: u64,
+    /// Most tasks that lived on one node at once, and on which.
+    pub most_tasks: (usize, String),
+}
+
+impl Observer {
+    /// A region goes away at this moment. Call it before it does.
+    pub fn leaves(&mut self, site: &Site, ledger: &Ledger, region: RegionId, is_drain: bool) {
+        let at_risk = if is_drain { BTreeMap::new() } else { at_risk(site, ledger, region) };
+        for (class, (count, _)) in &at_risk {
+            if *class == Durability::MultiRegion && *count > 0 {
+                let what = format!("{count} acknowledged messages of class multi-region stand in one region only");
+                ledger.broken("durability", millis(site.now()), what);
+            }
+        }
+        self.absences.push(Absence {
+            region,
+            is_drain,
+            from_ms: millis(site.now()),
+            to_ms: None,
+            noticed_ms: None,
+            served_ms: None,
+            at_risk,
+        });
+    }
+
+    /// And is back.
+    pub fn returns(&mut self, now: Duration, region: RegionId) {
+        for absence in self.absences.iter_mut().filter(|absence| absence.region == region && absence.to_ms.is_none()) {
+            absence.to_ms = Some(millis(now));
+        }
+    }
+
+    /// Looks.
+    pub fn look(&mut self, site: &Site) {
+        let now_ms = millis(site.now());
+        let (tasks, node) = site.most_tasks();
+        if tasks > self.most_tasks.0 {
+            self.most_tasks = (tasks, node);
+        }
+        self.count_terms(site);
+        let world = &site.material.world;
+        for absence in self.absences.iter_mut().filter(|absence| absence.to_ms.is_none()) {
+            if absence.noticed_ms.is_none() && is_noticed(site, absence) {
+                absence.noticed_ms = Some(now_ms);
+            }
+            if absence.served_ms.is_none() && is_served_elsewhere(site, world, absence.region) {
+                absence.served_ms = Some(now_ms);
+            }
+        }
+    }
+
+    fn count_terms(&mut self, site: &Site) {
+        for (_, slot) in site.cores() {
+            let Some(Part::Core(core)) = slot.as_ref().map(|running| &running.part) else { continue };
+            for shard in core.status().serving() {
+                let before = self.terms.insert(shard.shard, shard.epoch);
+                if before.is_some_and(|before| before < shard.epoch) {
+                    self.takeovers += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Whether every shard of the world has an owner that serves it.
+#[must_use]
+pub fn unserved(site: &Site) -> Vec<ShardId> {
+    let mut shards = site.material.world.all_shards();
+    for (_, slot) in site.cores() {
+        let Some(Part::Core(core)) = slot.as_ref().map(|running| &running.part) else { continue };
+        let status = core.status();
+        shards.retain(|shard| !status.serving().any(|served| served.shard == *shard));
+    }
+    shards
+}
+
+/// Tasks of cores that have panicked.
+#[must_use]
+pub fn panicked(site: &Site) -> Vec<String> {
+    let mut panicked = Vec::new();
+    for (node, slot) in site.cores() {
+        let Some(Part::Core(core)) = slot.as_ref().map(|running| &running.part) else { continue };
+        panicked.extend(core.status().panicked.iter().map(|task| format!("{task} on {node}")));
+    }
+    panicked
+}
+
+fn is_noticed(site: &Site, absence: &Absence) -> bool {
+    let gone = site.nodes_of(absence.region);
+    let gone: Vec<_> = gone.iter().filter(|node| node.role == NodeRole::Core).collect();
+    let mut anybody = false;
+    for (node, slot) in site.cores().filter(|(node, _)| node.region != absence.region) {
+        let Some(running) = slot.as_ref() else { continue };
+        anybody = true;
+        let _ = node;
+        let membership = running.mesh.membership();
+        let membership = membership.borrow();
+        if gone.iter().any(|core| membership.is_serving(core)) {
+            return false;
+        }
+    }
+    anybody
+}
+
+fn is_served_elsewhere(site: &Site, world: &World, region: RegionId) -> bool {
+    let mut shards = world.shards_homed_in(region);
+    shards.retain(|shard| shard.durability == Durability::MultiRegion);
+    for (_, slot) in site.cores().filter(|(node, _)| node.region != region) {
+        let Some(Part::Core(core)) = slot.as_ref().map(|running| &running.part) else { continue };
+        let status = core.status();
+        shards.retain(|shard| !status.serving().any(|served| served.shard == *shard));
+    }
+    shards.is_empty()
+}
+
+/// What stands on this region's replica alone, of what was acknowledged.
+fn at_risk(site: &Site, ledger: &Ledger, region: RegionId) -> BTreeMap<Durability, (u64, u64)> {
+    let now_ms = millis(crate::machine::EPOCH + site.now());
+    let mut at_risk: BTreeMap<Durability, (u64, u64)> = BTreeMap::new();
+    for frame in site.store.only_at(region).iter().filter_map(|frame| LogFrame::from_bytes(frame).ok()) {
+        for change in &frame.changes {
+            let Event::Message(message) = &change.event else { continue };
+            if ledger.is_acked(&message_id(&change.conversation, message).to_string()) {
+                let class = at_risk.entry(change.conversation.shard.durability).or_default();
+                class.0 += 1;
+                class.1 = class.1.max(now_ms.saturating_sub(frame.ts_ms));
+            }
+        }
+    }
+    at_risk
+}
+
+/// In whole milliseconds.
+#[must_use]
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

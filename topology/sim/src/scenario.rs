@@ -1,0 +1,67 @@
+//! A scenario: a world, a load, and what goes wrong when. Read from a TOML file ([`crate::scenario::file`]) or drawn from a seed
+//! ([`crate::draw`]).
+
+use std::sync::Arc;
+
+use topology::World;
+
+use crate::fault::Planned;
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What people call it.
+    pub name: String,
+    /// One or two sentences on what it shows; may be empty.
+    pub about: String,
+    /// Where.
+    pub world: Arc<World>,
+    /// How long the load runs, virtual milliseconds. All faults are over `quiet_ms` before.
+    pub load_ms: u64,
+    /// All faults end so long before the load does, so that there is an "after".
+    pub quiet_ms: u64,
+    /// When the load has ended, everything converges within this, or the run fails.
+    pub converge_ms: u64,
+    /// Steps of virtual time. Part of the schedule: another tick is another run.
+    pub tick_ms: u64,
+    /// What the clients do.
+    pub load: Load,
+    /// What goes wrong, in any order.
+    pub faults: Vec<Planned>,
+}
+
+/// What the clients do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// People in each region, each with one client.
+    pub clients: u16,
+    /// Messages sent by all of them together.
+    pub messages_per_s: f64,
+    /// Groups, their homes spread over the regions of each tenant's zone.
+    pub groups: u16,
+    /// Direct conversations, of two people in different regions where there are two.
+    pub directs: u16,
+    /// Members taken out of and into groups, by all together.
+    pub edits_per_s: f64,
+    /// Pages of history read, by all together.
+    pub reads_per_s: f64,
+    /// Share of messages that are sent again, unchanged, some time after their ack.
+    pub resend: f64,
+    /// Bytes of a message's body, about.
+    pub body_bytes: u16,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            clients: 3,
+            messages_per_s: 12.0,
+            groups: 6,
+            directs: 3,
+            edits_per_s: 0.5,
+            reads_per_s: 0.5,
+            resend: 0.1,
+            body_bytes: 80,
+        }
+    }
+}

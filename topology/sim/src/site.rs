@@ -1,0 +1,228 @@
+//! Everything that is simulated, and its time: machines, the network between them, the replicas. Each step of [`Site::step`]
+//! delivers what is due, lets every machine live for one tick, in an order drawn anew, and collects what they send.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use store::Store;
+use store::simulated::Simulated;
+use topology::World;
+use wire::{NodeId, NodeRole, RegionId};
+
+use crate::datacenters::{self, Remote};
+use crate::fabric::Fabric;
+use crate::machine::Machine;
+use crate::mutant::{Mutant, Mutated};
+use crate::nodes::{self, Material, Running, Slot};
+use crate::timeline;
+
+/// Where the replicas run; no world has a region 0.
+const DATACENTERS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 1);
+
+/// See the module.
+pub struct Site {
+    /// What the nodes are made of.
+    pub material: Arc<Material>,
+    /// The network.
+    pub fabric: Fabric,
+    /// The replicas.
+    pub store: Arc<Simulated>,
+    nodes: BTreeMap<NodeId, Node>,
+    people: BTreeMap<RegionId, Machine>,
+    datacenters: Machine,
+    tick: Duration,
+    now: Duration,
+    dice: SmallRng,
+    mutant: Option<Mutant>,
+}
+
+struct Node {
+    machine: Machine,
+    slot: Slot,
+}
+
+impl Site {
+    /// The world's machines, switched off, but for those of the replicas.
+    ///
+    /// # Errors
+    /// When keys or runtimes cannot be made.
+    pub fn new(world: &Arc<World>, seed: u64, tick: Duration, mutant: Option<Mutant>) -> anyhow::Result<Self> {
+        let mut dice = SmallRng::seed_from_u64(seed);
+        let ids = world.nodes();
+        let mut places = vec![(DATACENTERS.into(), RegionId(0))];
+        places.extend(ids.iter().map(|node| (nodes::node_ip(node), node.region)));
+        places.extend(world.regions.iter().map(|region| (nodes::people_ip(region.id), region.id)));
+        let (mut fabric, hosts) = Fabric::new(dice.random(), &places, tick);
+        let mut machines = places.iter().zip(hosts).map(|((ip, _), host)| (*ip, host));
+        let mut machine = |name: String, seed: u64| -> anyhow::Result<Machine> {
+            let (ip, host) = machines.next().context("a host for each place")?;
+            Ok(Machine::new(name, ip, host, seed))
+        };
+        let mut datacenters = machine("the store".into(), dice.random())?;
+        datacenters.start(&fabric, async {})?;
+        let mut nodes = BTreeMap::new();
+        for id in ids {
+            let machine = machine(id.to_string(), dice.random())?;
+            nodes.insert(id, Node { machine, slot: Slot::default() });
+        }
+        let mut people = BTreeMap::new();
+        for region in &world.regions {
+            people.insert(region.id, machine(format!("people of {}", region.name), dice.random())?);
+        }
+        spread(world, &mut fabric);
+        let store = Arc::new(datacenters::replicas(world, dice.random()));
+        let material = Arc::new(Material::gather(Arc::clone(world))?);
+        Ok(Self { material, fabric, store, nodes, people, datacenters, tick, now: Duration::ZERO, dice, mutant })
+    }
+
+    /// Virtual time since the beginning.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// One tick of the world.
+    pub fn step(&mut self) {
+        self.fabric.deliver_until(self.now);
+        let people = self.people.values_mut();
+        let nodes = self.nodes.values_mut().map(|node| &mut node.machine);
+        let mut order: Vec<&mut Machine> = people.chain(nodes).chain([&mut self.datacenters]).collect();
+        order.shuffle(&mut self.dice);
+        for machine in order {
+            timeline::enter(&machine.name);
+            machine.run(&self.fabric, self.tick);
+        }
+        timeline::leave();
+        self.fabric.collect();
+        self.now += self.tick;
+    }
+
+    /// Starts a process on a node's machine. Nothing happens when one runs there.
+    ///
+    /// # Errors
+    /// When the world has no such node, or no runtime can be made.
+    pub fn start(&mut self, id: &NodeId) -> anyhow::Result<()> {
+        let seed = self.dice.random();
+        let store = self.store_of(id.region)?;
+        let node = self.nodes.get_mut(id).with_context(|| format!("no node {id}"))?;
+        if node.machine.is_on() {
+            return Ok(());
+        }
+        self.fabric.set_dark(node.machine.ip, false);
+        let main = nodes::main(Arc::clone(&self.material), id.clone(), store, seed, Arc::clone(&node.slot));
+        node.machine.start(&self.fabric, main)?;
+        Ok(())
+    }
+
+    /// The process dies where it stands; `dark`: and its machine with it.
+    pub fn kill(&mut self, id: &NodeId, dark: bool) {
+        self.material.set_open(id, false);
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        if dark {
+            self.fabric.set_dark(node.machine.ip, true);
+        }
+        let running = node.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = &running {
+            running.mesh.crash();
+        }
+        node.machine.kill(&self.fabric);
+    }
+
+    /// A node's machine.
+    pub fn machine(&mut self, id: &NodeId) -> Option<&mut Machine> {
+        self.nodes.get_mut(id).map(|node| &mut node.machine)
+    }
+
+    /// The machine on which the people of a region live.
+    pub fn people(&mut self, region: RegionId) -> Option<&mut Machine> {
+        self.people.get_mut(&region)
+    }
+
+    /// Starts the process in which the people of a region live.
+    ///
+    /// # Errors
+    /// When the world has no such region, or no runtime can be made.
+    pub fn start_people(&mut self, region: RegionId) -> anyhow::Result<()> {
+        let machine = self.people.get_mut(&region).context("a region of the world")?;
+        Ok(machine.start(&self.fabric, async {})?)
+    }
+
+    /// What runs on a node, when it has started and lives.
+    #[must_use]
+    pub fn running(&self, id: &NodeId) -> Option<MutexGuard<'_, Option<Running>>> {
+        let node = self.nodes.get(id).filter(|node| node.machine.is_on())?;
+        let slot = node.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.is_some().then_some(slot)
+    }
+
+    /// The nodes that live.
+    pub fn alive(&self) -> impl Iterator<Item = &NodeId> {
+        self.nodes.iter().filter(|(_, node)| node.machine.is_on()).map(|(id, _)| id)
+    }
+
+    /// The nodes of a region.
+    #[must_use]
+    pub fn nodes_of(&self, region: RegionId) -> Vec<NodeId> {
+        self.nodes.keys().filter(|node| node.region == region).cloned().collect()
+    }
+
+    /// The cores that live and do not stand still, with what runs on them.
+    pub fn cores(&self) -> impl Iterator<Item = (&NodeId, MutexGuard<'_, Option<Running>>)> {
+        let running = self.nodes.iter().filter(|(id, node)| id.role == NodeRole::Core && node.machine.is_running());
+        running.filter_map(|(id, _)| Some((id, self.running(id)?)))
+    }
+
+    /// The most tasks that live on any one node, and which.
+    #[must_use]
+    pub fn most_tasks(&self) -> (usize, String) {
+        let counts = self.nodes.iter().map(|(id, node)| (node.machine.tasks(), id.to_string()));
+        counts.max().unwrap_or_default()
+    }
+
+    /// A region's view of the replicas, asked from the replicas' own machine.
+    ///
+    /// # Errors
+    /// When the replicas do not run.
+    pub fn store_of(&self, region: RegionId) -> anyhow::Result<Arc<dyn Store>> {
+        let there = self.datacenters.handle().context("the replicas run")?;
+        let store: Arc<dyn Store> = Arc::new(Remote::new(self.store.store(region), there));
+        Ok(match self.mutant {
+            Some(mutant) => Mutated::wrap(mutant, store),
+            None => store,
+        })
+    }
+
+    /// Ends all processes, while the network still stands below their sockets.
+    pub fn raze(mut self) {
+        let ids: Vec<NodeId> = self.nodes.keys().cloned().collect();
+        for id in ids {
+            self.kill(&id, false);
+        }
+        for machine in self.people.values_mut().chain([&mut self.datacenters]) {
+            machine.kill(&self.fabric);
+        }
+    }
+
+    /// Where to run what asks the replicas from outside.
+    #[must_use]
+    pub fn beside_the_store(&self) -> Option<tokio::runtime::Handle> {
+        self.datacenters.handle()
+    }
+}
+
+/// The distances of the world.
+fn spread(world: &World, fabric: &mut Fabric) {
+    for a in &world.regions {
+        for b in world.regions.iter().filter(|b| b.id != a.id) {
+            fabric.change_way(a.id, b.id, |way| {
+                way.delay = world.delay(a.id, b.id);
+                way.loss = world.loss(a.id, b.id);
+            });
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The verdict over a run: the invariants, then the figures.
+//!
+//! Beside what the shared checker says (acknowledged once, one order everywhere, dense, epochs never fall): nobody saw what he may
+//! not, no byte of a zone rests outside it, no task has panicked, nothing grew without bound.
+
+pub mod figures;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use wire::change::{Change, Event};
+use wire::{ConversationId, UserId};
+
+use crate::fault::Fault;
+use crate::ledger::Ledger;
+use crate::observe::{Observer, millis, panicked};
+use crate::outcome::Outcome;
+use crate::panics;
+use crate::scenario::Scenario;
+use crate::site::Site;
+use crate::town::cast::Cast;
+use crate::town::errands::Invitations;
+use crate::town::{Talk, marker};
+
+/// Tasks of one node: more, for the handful of clients of a scenario, is a leak.
+const TASKS_MAX: usize = 4_000;
+/// The logs of all conversations are read within this.
+const LOGS_MAX: Duration = Duration::from_secs(30);
+/// Changes read of one conversation.
+const CHANGES_MAX: usize = 16_000;
+
+/// Every change of every conversation, as the store tells it.
+pub type Logs = BTreeMap<ConversationId, Vec<Change>>;
+
+/// What there is to judge.
+pub struct Evidence<'a> {
+    /// What was run.
+    pub scenario: &'a Scenario,
+    /// With which seed.
+    pub seed: u64,
+    /// Everything, as it stands at the end.
+    pub site: &'a Site,
+    /// What clients saw.
+    pub ledger: &'a Ledger,
+    /// What operators saw.
+    pub observer: &'a Observer,
+    /// Who there was.
+    pub cast: &'a Cast,
+    /// What they talked in.
+    pub talks: &'a [Talk],
+    /// What the store says was said.
+    pub logs: &'a Logs,
+    /// When guests were asked in.
+    pub invitations: &'a Invitations,
+    /// Each fault, when it began and ended, since the beginning.
+    pub spans: &'a [(Fault, Duration, Duration)],
+    /// When the load began, virtual milliseconds since the beginning.
+    pub origin_ms: u64,
+}
+
+/// Reads the logs from the store, as its home region sees it.
+///
+/// # Errors
+/// When the store's machine does not run.
+pub fn logs(site: &mut Site, talks: &[Talk]) -> anyhow::Result<Logs> {
+    let there = site.beside_the_store().context("the replicas run")?;
+    let read: Arc<Mutex<Logs>> = Arc::default();
+    for talk in talks {
+        let (store, read, id) = (site.store.store(talk.id.shard.home), Arc::clone(&read), talk.id);
+        there.spawn(async move {
+            if let Ok(changes) = store.changes(id, 0, CHANGES_MAX).await {
+                read.lock().unwrap_or_else(PoisonError::into_inner).insert(id, changes);
+            }
+        });
+    }
+    let end = site.now() + LOGS_MAX;
+    while site.now() < end && read.lock().unwrap_or_else(PoisonError::into_inner).len() < talks.len() {
+        site.step();
+    }
+    let logs = read.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(logs.clone())
+}
+
+/// Judges.
+///
+/// # Errors
+/// None of its own; what does not hold stands in the outcome.
+pub fn judge(evidence: &Evidence<'_>) -> anyhow::Result<Outcome> {
+    let now_ms = millis(evidence.site.now());
+    let broken = |invariant: &str, what: String| evidence.ledger.broken(invariant, now_ms, what);
+    for talk in evidence.talks {
+        if !evidence.logs.contains_key(&talk.id) {
+            broken("unreadable", format!("the log of {} could not be read", talk.id));
+        }
+    }
+    for change in evidence.logs.values() {
+        dense(change).into_iter().for_each(|what| broken("dense", what));
+    }
+    may_see(evidence).into_iter().for_each(|what| broken("seen-by-a-stranger", what));
+    rests_inside(evidence).into_iter().for_each(|what| broken("residency", what));
+    for panic in panics::heard().into_iter().chain(panicked(evidence.site)) {
+        broken("panic", panic);
+    }
+    let (tasks, node) = &evidence.observer.most_tasks;
+    if *tasks > TASKS_MAX {
+        broken("unbounded", format!("{tasks} tasks lived on {node} at once"));
+    }
+    let (_, broken, counts) = evidence.ledger.close(now_ms);
+    Ok(figures::outcome(evidence, broken, counts))
+}
+
+/// `ver` and `seq` go up by one, epochs never fall.
+fn dense(changes: &[Change]) -> Option<String> {
+    let (mut ver, mut seq, mut epoch) = (0, 0, wire::Epoch(0));
+    for change in changes {
+        let where_ = || format!("in {} at ver {}", change.conversation, change.ver);
+        if change.ver != ver + 1 {
+            return Some(format!("ver {ver} is followed by {} {}", change.ver, where_()));
+        }
+        if change.epoch < epoch {
+            return Some(format!("epoch {} is followed by {} {}", epoch.0, change.epoch.0, where_()));
+        }
+        if let Event::Message(message) = &change.event {
+            if message.seq != seq + 1 {
+                return Some(format!("seq {seq} is followed by {} {}", message.seq, where_()));
+            }
+            seq = message.seq;
+        }
+        (ver, epoch) = (change.ver, change.epoch);
+    }
+    None
+}
+
+/// What a guest was shown lies within a membership of his, or he was asked in again before he was shown it.
+fn may_see(evidence: &Evidence<'_>) -> Vec<String> {
+    let mut strangers = Vec::new();
+    for (user, conversation, ver, at_ms) in evidence.ledger.guests_saw() {
+        let Some(log) = evidence.logs.get(&conversation) else { continue };
+        if is_member_at(log, &user, ver) {
+            continue;
+        }
+        // Whoever is a member may read what was said before he came.
+        if !evidence.invitations.any(&user, conversation, 0..=at_ms) || !joins_after(log, &user, ver) {
+            strangers.push(format!("{user} was shown ver {ver} of {conversation} and was no member"));
+        }
+    }
+    strangers
+}
+
+fn is_member_at(log: &[Change], user: &UserId, ver: u64) -> bool {
+    let mut is_member = false;
+    for change in log.iter().take_while(|change| change.ver <= ver) {
+        match &change.event {
+            Event::Created(created) => is_member = created.members.iter().any(|(member, _)| member == user),
+            Event::MembersChanged(changed) => {
+                is_member |= changed.added.iter().any(|(member, _)| member == user);
+                is_member &= !changed.removed.contains(user);
+            }
+            _ => {}
+        }
+    }
+    is_member
+}
+
+fn joins_after(log: &[Change], user: &UserId, ver: u64) -> bool {
+    let later = log.iter().filter(|change| change.ver > ver);
+    let joins = |change: &Change| match &change.event {
+        Event::MembersChanged(changed) => changed.added.iter().any(|(member, _)| member == user),
+        _ => false,
+    };
+    later.into_iter().any(joins)
+}
+
+/// What stands in every message of a zone stands in no replica outside it.
+fn rests_inside(evidence: &Evidence<'_>) -> Vec<String> {
+    let world = &evidence.scenario.world;
+    let mut outside = Vec::new();
+    for tenant in &world.tenants {
+        let Some(zone) = world.zone(tenant.zone) else { continue };
+        let needle = marker(world, &tenant.id);
+        for region in world.regions.iter().filter(|region| !zone.regions.contains(&region.id)) {
+            if evidence.site.store.holds(region.id, needle.as_bytes()) {
+                outside.push(format!("bytes of zone {} rest in {}", zone.name, region.name));
+            }
+        }
+    }
+    outside
+}
