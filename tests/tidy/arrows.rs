@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("core-region", &["auth", "conversation", "mesh", "net", "node", "store", "topology", "wire"]),
     ("client", &["conversation", "net", "wire"]),
     ("hearth", EVERYONE),
+    ("sim", EVERYONE),
     ("stories", EVERYONE),
 ];
 
@@ -51,8 +52,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     // `node` for the admin endpoint of every process; `hearth` for the loopback port by which its own commands steer a
     // mesh that runs on one machine.
     ("axum", &["edge", "node", "hearth"]),
-    // The two ends of the WebSocket.
-    ("tokio-tungstenite", &["edge", "client"]),
+    // The two ends of the WebSocket, and a watcher that shares nothing with either.
+    ("tokio-tungstenite", &["edge", "client", "sim"]),
+    ("turmoil-net", &["sim"]),
 ];
 
 /// What brings a clock, a socket, a task or chance into a crate of rules.
@@ -93,6 +95,22 @@ fn an_edge_never_sees_a_store_not_even_in_its_tests() {
     none(
         "edges hold no durable state; edges and cores meet only on the mesh",
         "test an edge against frames on a mesh, and both together in tests/",
+        findings,
+    );
+}
+
+#[test]
+fn nobody_links_the_simulator() {
+    let mut findings = Vec::new();
+    for member in members() {
+        for dep in member.deps.iter().filter(|dep| ["sim", "hearth-sim"].contains(&dep.name.as_str())) {
+            findings
+                .push(Finding::new(member.manifest(), format!("`{}` -> `{}` ({})", member.name, dep.name, dep.kind)));
+        }
+    }
+    none(
+        "the simulator replaces functions of libc, so no other crate links it, not even to test with",
+        "start the program `hearth-sim`",
         findings,
     );
 }

@@ -64,10 +64,16 @@ pub(crate) fn parse(text: &str) -> Result<World, WorldErrors> {
     found.into_result(world)
 }
 
-/// The nearest of some names to a mistyped one, if any is near.
-fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The nearest of some names to a mistyped one, if any is near: at most two edits away.
+pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = names.into_iter().map(|known| (edits(name, known), known)).min()?;
     (near.0 <= 2 && near.0 < name.chars().count()).then_some(near.1)
+}
+
+/// The line, from 1, in which a byte of a text stands.
+#[must_use]
+pub fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// Levenshtein distance.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::{chat, check, out, region, replay, token, up};
+use crate::{chat, check, out, region, replay, sim, token, up};
 
 /// An edge-distributed chat mesh.
 #[derive(Debug, Parser)]
@@ -33,6 +33,7 @@ enum Command {
     Node(region::NodeOptions),
     Link(region::LinkOptions),
     Topology(check::Options),
+    Sim(sim::Options),
 }
 
 /// Reads the command line. Prints help, or in one line what is wrong; then the program ends with the code.
@@ -80,6 +81,7 @@ impl Cli {
             Command::Node(options) => wait_for(region::node(options)),
             Command::Link(options) => wait_for(region::link(options)),
             Command::Topology(options) => check::run(&options),
+            Command::Sim(options) => sim::run(options),
         }
     }
 }
@@ -142,7 +144,9 @@ mod tests {
 
     #[test]
     fn right_use_is_understood() {
-        let right: [&[&str]; 8] = [
+        let right: [&[&str]; 10] = [
+            &["sim", "run", "region-loss", "--seed", "7"],
+            &["sim", "--help"],
             &["token", "--user", "ann", "--tenant", "demo", "--ttl", "60"],
             &["chat", "--user", "ann", "--region", "eu-west", "@bob"],
             &["replay", "a", "b", "--speed", "60", "--json"],

@@ -9,6 +9,7 @@
 //! | [`replay`] | real logs through the mesh, and the check of what came out |
 //! | [`region`] | `region`, `node` and `link`: rehearse the loss of either |
 //! | [`check`] | `topology check`: world files |
+//! | [`sim`] | the simulator, a program of its own |
 //!
 //! What they share: [`local`] and [`access`] find the mesh that `up` runs, [`control`] asks it for things, [`text`] reads
 //! what others wrote, [`out`] prints.
@@ -24,6 +25,7 @@ mod local;
 mod out;
 mod region;
 mod replay;
+mod sim;
 mod text;
 mod token;
 mod up;

@@ -16,10 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wire::{RegionId, ZoneId};
+use conversation::shard::{Cas, Lease};
+use wire::{Epoch, RegionId, ShardId, Slot, ZoneId};
 
 use self::network::Network;
-use crate::contract::Store;
+use crate::contract::{Store, StoreError};
 use crate::quorum::{ConditionalWrites, Coordinator};
 
 /// How bad it is out there. Everything is drawn anew for each message.
@@ -112,11 +113,31 @@ impl Simulated {
     /// A region's handle.
     #[must_use]
     pub fn store(&self, region: RegionId) -> Arc<dyn Store> {
-        Arc::new(Coordinator {
-            replicas: Arc::clone(&self.network),
-            region,
-            conditional: Arc::clone(&self.conditional),
-        })
+        Arc::new(self.handle(region))
+    }
+
+    /// A seal that is written whoever has claimed the shard since: what [`Store::seal`] must never do. For those who check
+    /// that their checks would notice.
+    ///
+    /// # Errors
+    /// As [`Store::seal`].
+    pub async fn seal_blindly(
+        &self,
+        region: RegionId,
+        shard: ShardId,
+        epoch: Epoch,
+        start: Slot,
+    ) -> Result<Cas, StoreError> {
+        let seal = |lease: &Lease| {
+            let mut lease = lease.clone();
+            lease.starts.insert(epoch, start);
+            Some(lease)
+        };
+        self.handle(region).write_if(shard, seal).await
+    }
+
+    fn handle(&self, region: RegionId) -> Coordinator<Arc<Network>> {
+        Coordinator { replicas: Arc::clone(&self.network), region, conditional: Arc::clone(&self.conditional) }
     }
 
     /// From now on.

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use topology::World;
 use wire::change::Change;
+use crate::mutant::Mutation;
 use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId};
 
 /// Empty replicas for all regions of a world, as far apart as it says.
@@ -38,15 +39,17 @@ pub fn replicas(world: &World, seed: u64) -> Simulated {
 
 /// A store that runs elsewhere.
 pub struct Remote {
+    region: RegionId,
     store: Arc<dyn Store>,
     there: Handle,
+    mutation: Option<Arc<Mutation>>,
 }
 
 impl Remote {
-    /// What `store` does is done by the runtime of `there`.
+    /// What `store`, the region's handle, does is done by the runtime of `there`; with a mutation, wrongly.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, there: Handle) -> Self {
-        Self { store, there }
+    pub fn new(region: RegionId, store: Arc<dyn Store>, there: Handle, mutation: Option<Arc<Mutation>>) -> Self {
+        Self { region, store, there, mutation }
     }
 
     async fn ask<T, F>(&self, ask: impl FnOnce(Arc<dyn Store>) -> F) -> Result<T, StoreError>
@@ -71,27 +74,62 @@ impl Store for Remote {
     }
 
     async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError> {
+        if let Some(mutation) = &self.mutation {
+            mutation.claimed(self.region, shard, observed);
+        }
         let owner = owner.clone();
         self.ask(move |store| async move { store.claim(shard, observed, &owner, nonce).await }).await
     }
 
     async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
-        self.ask(move |store| async move { store.seal(shard, epoch, nonce, start).await }).await
+        let (region, mutation) = (self.region, self.mutation.clone());
+        self.ask(move |store| async move {
+            match mutation {
+                Some(mutation) => mutation.seal(store, region, shard, epoch, (nonce, start)).await,
+                None => store.seal(shard, epoch, nonce, start).await,
+            }
+        })
+        .await
     }
 
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {
-        self.ask(move |store| async move { store.write_fence(shard, epoch).await }).await
+        let (region, mutation) = (self.region, self.mutation.clone());
+        self.ask(move |store| async move {
+            match mutation {
+                Some(mutation) => mutation.write_fence(store, region, shard, epoch).await,
+                None => store.write_fence(shard, epoch).await,
+            }
+        })
+        .await
     }
 
     async fn fence(&self, shard: ShardId) -> Result<Epoch, StoreError> {
-        self.ask(move |store| async move { store.fence(shard).await }).await
+        let mutation = self.mutation.clone();
+        self.ask(move |store| async move {
+            match mutation {
+                Some(mutation) => mutation.fence(store, shard).await,
+                None => store.fence(shard).await,
+            }
+        })
+        .await
     }
 
     async fn append(&self, shard: ShardId, at: Position, frame: Bytes) -> Result<(), StoreError> {
-        self.ask(move |store| async move { store.append(shard, at, frame).await }).await
+        let (region, mutation) = (self.region, self.mutation.clone());
+        self.ask(move |store| async move {
+            match mutation {
+                Some(mutation) => mutation.append(store, region, shard, at, frame).await,
+                None => store.append(shard, at, frame).await,
+            }
+        })
+        .await
     }
 
     async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        let early = self.mutation.as_ref().and_then(|mutation| mutation.tail(self.region, shard, from, limit));
+        if let Some(tail) = early {
+            return Ok(tail);
+        }
         self.ask(move |store| async move { store.read_log(shard, from, limit).await }).await
     }
 
@@ -127,6 +165,9 @@ impl Store for Remote {
         sender: &UserId,
         client_msg_id: &ClientMsgId,
     ) -> Result<Option<Seen>, StoreError> {
+        if self.mutation.as_ref().is_some_and(|mutation| mutation.forgets()) {
+            return Ok(None);
+        }
         let (sender, client_msg_id) = (sender.clone(), client_msg_id.clone());
         self.ask(move |store| async move { store.dedupe(id, &sender, &client_msg_id).await }).await
     }

@@ -4,6 +4,8 @@
 pub mod carry;
 pub mod datacenters;
 pub mod fabric;
+pub mod draw;
+pub mod explore;
 pub mod fault;
 pub mod hooks;
 pub mod ledger;

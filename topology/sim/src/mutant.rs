@@ -1,13 +1,198 @@
-//! Mutants.
-use std::sync::Arc;
-use store::Store;
-/// Which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {}
-/// X
-pub struct Mutated;
-impl Mutated {
-    /// X
+//! The checker, checked: the protocol with one of its steps broken on purpose. Each of these stands between a core and its
+//! store, so that everything else that runs is the production code; `broken` says what is broken. Three more are compiled into
+//! the parts themselves with the feature `mutants`, because no store could imitate them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::ValueEnum;
+use conversation::log::LogRow;
+use conversation::shard::{Cas, Nonce};
+use rand::Rng as _;
+use store::simulated::Simulated;
+use store::{Store, StoreError};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use wire::{Epoch, Position, RegionId, ShardId, Slot};
+
+/// Which step is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mutant {
+    /// The owner acknowledges without a read of the fence.
+    NoFenceRead,
+    /// A claimant reads the tail before it has raised the fence.
+    TailReadBeforeFence,
+    /// A claimant keeps the tail without writing it again.
+    NoRewrite,
+    /// The fence is what was written last, and not the highest.
+    FenceNotMax,
+    /// The seal is written whoever has claimed the shard since.
+    SealNotConditional,
+    /// A slot counts as durable once a later one is.
+    AcksOutOfOrder,
+    /// A new owner remembers nothing of what was sent before its term.
+    DedupeForgotten,
+}
+
+/// Of how many seeds at most one must catch it; stated with each, and what a test holds it to.
+#[must_use]
+pub fn seeds_at_most(mutant: Mutant) -> u64 {
+    match mutant {
+        Mutant::DedupeForgotten | Mutant::NoFenceRead => 100,
+        _ => 400,
+    }
+}
+
+/// One broken step, for all cores of a run.
+pub struct Mutation {
+    mutant: Mutant,
+    store: Arc<Simulated>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// By the handle of a region: tails read too early.
+    tails: BTreeMap<(RegionId, ShardId), Vec<LogRow>>,
+    /// Terms that were begun by a region.
+    claimed: BTreeMap<(RegionId, ShardId), Epoch>,
+    fences: BTreeMap<ShardId, Epoch>,
+    /// The highest slot of a term that was confirmed.
+    durable: BTreeMap<(ShardId, Epoch), watch::Sender<u64>>,
+}
+
+impl Mutation {
+    /// Of this store.
     #[must_use]
-    pub fn wrap(mutant: Mutant, _store: Arc<dyn Store>) -> Arc<dyn Store> { match mutant {} }
+    pub fn new(mutant: Mutant, store: Arc<Simulated>) -> Arc<Self> {
+        Arc::new(Self { mutant, store, memory: Mutex::default() })
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the memory of sends is lost.
+    #[must_use]
+    pub fn forgets(&self) -> bool {
+        self.mutant == Mutant::DedupeForgotten
+    }
+
+    pub(crate) async fn fence(&self, store: Arc<dyn Store>, shard: ShardId) -> Result<Epoch, StoreError> {
+        match self.mutant {
+            Mutant::NoFenceRead => Ok(Epoch(0)),
+            Mutant::FenceNotMax => {
+                let highest = store.fence(shard).await?;
+                Ok(self.memory().fences.get(&shard).copied().unwrap_or(highest))
+            }
+            _ => store.fence(shard).await,
+        }
+    }
+
+    pub(crate) fn claimed(&self, region: RegionId, shard: ShardId, observed: Epoch) {
+        self.memory().claimed.insert((region, shard), observed.next());
+    }
+
+    pub(crate) async fn write_fence(
+        self: Arc<Self>,
+        store: Arc<dyn Store>,
+        region: RegionId,
+        shard: ShardId,
+        epoch: Epoch,
+    ) -> Result<(), StoreError> {
+        if self.mutant == Mutant::TailReadBeforeFence {
+            let tail = store.read_log(shard, Slot(0), 1 << 20).await?;
+            self.memory().tails.insert((region, shard), tail);
+            sleep(Duration::from_millis(300)).await;
+        }
+        store.write_fence(shard, epoch).await?;
+        if self.mutant == Mutant::FenceNotMax {
+            self.memory().fences.insert(shard, epoch);
+            // The same write again, late, as a network may deliver it.
+            for _ in 0..3 {
+                let late = Duration::from_millis(rand::rng().random_range(500..15_000));
+                let this = Arc::clone(&self);
+                tokio::spawn(async move {
+                    sleep(late).await;
+                    this.memory().fences.insert(shard, epoch);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A claimant reads the tail. None: from the store.
+    pub(crate) fn tail(&self, region: RegionId, shard: ShardId, from: Slot, limit: usize) -> Option<Vec<LogRow>> {
+        let memory = self.memory();
+        let tail = memory.tails.get(&(region, shard))?;
+        Some(tail.iter().filter(|row| row.at.slot >= from).take(limit).cloned().collect())
+    }
+
+    pub(crate) async fn append(
+        &self,
+        store: Arc<dyn Store>,
+        region: RegionId,
+        shard: ShardId,
+        at: Position,
+        frame: Bytes,
+    ) -> Result<(), StoreError> {
+        match self.mutant {
+            Mutant::NoRewrite => {
+                let ours = self.memory().claimed.get(&(region, shard)).copied();
+                if ours.is_some_and(|ours| at.epoch < ours) { Ok(()) } else { store.append(shard, at, frame).await }
+            }
+            Mutant::AcksOutOfOrder => self.append_over_holes(store, shard, at, frame).await,
+            _ => store.append(shard, at, frame).await,
+        }
+    }
+
+    async fn append_over_holes(
+        &self,
+        store: Arc<dyn Store>,
+        shard: ShardId,
+        at: Position,
+        frame: Bytes,
+    ) -> Result<(), StoreError> {
+        let durable = self.memory().durable.entry((shard, at.epoch)).or_insert_with(|| watch::Sender::new(0)).clone();
+        let mut later = durable.subscribe();
+        tokio::select! {
+            appended = store.append(shard, at, frame) => {
+                if appended.is_ok() {
+                    durable.send_modify(|highest| *highest = at.slot.0.max(*highest));
+                }
+                appended
+            }
+            Ok(_) = later.wait_for(|highest| *highest > at.slot.0) => Ok(()),
+        }
+    }
+
+    pub(crate) async fn seal(
+        &self,
+        store: Arc<dyn Store>,
+        region: RegionId,
+        shard: ShardId,
+        epoch: Epoch,
+        (nonce, start): (Nonce, Slot),
+    ) -> Result<Cas, StoreError> {
+        self.memory().tails.remove(&(region, shard));
+        if self.mutant == Mutant::SealNotConditional {
+            // As slow as a claimant may be, with nothing to hold it back.
+            let slow = Duration::from_millis(rand::rng().random_range(0..1_500));
+            sleep(slow).await;
+            return self.store.seal_blindly(region, shard, epoch, start).await;
+        }
+        store.seal(shard, epoch, nonce, start).await
+    }
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => write!(f, "{self:?}"),
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! A scenario: a world, a load, and what goes wrong when. Read from a TOML file ([`crate::scenario::file`]) or drawn from a seed
 //! ([`crate::draw`]).
 
+pub mod file;
+pub mod shipped;
+
 use std::sync::Arc;
 
 use topology::World;

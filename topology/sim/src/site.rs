@@ -17,7 +17,7 @@ use wire::{NodeId, NodeRole, RegionId};
 use crate::datacenters::{self, Remote};
 use crate::fabric::Fabric;
 use crate::machine::Machine;
-use crate::mutant::{Mutant, Mutated};
+use crate::mutant::{Mutant, Mutation};
 use crate::nodes::{self, Material, Running, Slot};
 use crate::timeline;
 
@@ -38,7 +38,7 @@ pub struct Site {
     tick: Duration,
     now: Duration,
     dice: SmallRng,
-    mutant: Option<Mutant>,
+    mutation: Option<Arc<Mutation>>,
 }
 
 struct Node {
@@ -77,7 +77,8 @@ impl Site {
         spread(world, &mut fabric);
         let store = Arc::new(datacenters::replicas(world, dice.random()));
         let material = Arc::new(Material::gather(Arc::clone(world))?);
-        Ok(Self { material, fabric, store, nodes, people, datacenters, tick, now: Duration::ZERO, dice, mutant })
+        let mutation = mutant.map(|mutant| Mutation::new(mutant, Arc::clone(&store)));
+        Ok(Self { material, fabric, store, nodes, people, datacenters, tick, now: Duration::ZERO, dice, mutation })
     }
 
     /// Virtual time since the beginning.
@@ -190,11 +191,7 @@ impl Site {
     /// When the replicas do not run.
     pub fn store_of(&self, region: RegionId) -> anyhow::Result<Arc<dyn Store>> {
         let there = self.datacenters.handle().context("the replicas run")?;
-        let store: Arc<dyn Store> = Arc::new(Remote::new(self.store.store(region), there));
-        Ok(match self.mutant {
-            Some(mutant) => Mutated::wrap(mutant, store),
-            None => store,
-        })
+        Ok(Arc::new(Remote::new(region, self.store.store(region), there, self.mutation.clone())))
     }
 
     /// Ends all processes, while the network still stands below their sockets.

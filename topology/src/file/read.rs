@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Found, fields, nearest};
+use super::{Found, fields, line_of, nearest};
 
 /// A value and the line it stands in.
 #[derive(Clone, Debug)]
@@ -255,8 +255,4 @@ fn unknown(problem: &str, key: &str, known: &[&str], line: usize, found: &mut Fo
         None => format!("the fields here are {}", known.join(", ")),
     };
     found.add(line, problem, cure);
-}
-
-fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }

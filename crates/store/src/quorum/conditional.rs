@@ -57,7 +57,7 @@ impl<R: Replicas> Coordinator<R> {
     }
 
     /// Writes what `change` makes of the row, unless it makes nothing of it.
-    pub(super) async fn write_if(
+    pub(crate) async fn write_if(
         &self,
         shard: ShardId,
         change: impl Fn(&Lease) -> Option<Lease> + Send,

@@ -128,8 +128,10 @@ impl Watcher {
             }
             "sync.done" => {
                 for (conversation, early) in session.end_sync() {
-                    for message in early {
-                        self.message(conversation, &message, session);
+                    // What the sync has brought meanwhile is no news.
+                    let seen = self.seen.get(&conversation).copied().unwrap_or(0);
+                    for message in early.iter().filter(|message| message.seq > seen) {
+                        self.message(conversation, message, session);
                     }
                 }
             }
@@ -150,7 +152,7 @@ impl Watcher {
             *seen = wanted;
             self.town.ledger.shown(&self.name, conversation, message, now_ms);
         } else if !session.is_synced {
-            // Live ones may come before the answer to the sync.
+            // Live ones may come before the answer to the sync, and again with it.
             session.early.entry(conversation).or_default().push(message.clone());
         } else {
             let what = if message.seq > wanted { "skips to" } else { "goes back to" };
@@ -167,7 +169,7 @@ struct Session {
 }
 
 impl Session {
-    /// What came early and was not a repetition of what the sync brought.
+    /// What came early, in order and each once.
     fn end_sync(&mut self) -> BTreeMap<ConversationId, Vec<MessagePayload>> {
         let mut early = std::mem::take(&mut self.early);
         for messages in early.values_mut() {

@@ -1,0 +1,113 @@
+//! What each loss of a region meant, in the figures that a recovery plan promises, and what the figures are.
+
+use super::text::{Escaped, NOTHING, counted, grouped, moment, span, span_or};
+use crate::outcome::{ClassIncident, Incident, Outcome};
+
+/// Heads of the columns: what stands there, and whether it is a figure.
+const COLUMNS: [(&str, bool); 9] = [
+    ("Region", false),
+    ("Detection", true),
+    ("Takeover", true),
+    ("Durability", false),
+    ("Longest pause", true),
+    ("Backlog", true),
+    ("At risk", true),
+    ("RPO found", true),
+    ("RTO found", true),
+];
+
+/// In plain words, in the order of the columns.
+const TERMS: [(&str, &str); 7] = [
+    ("Detection", "from the loss until every living core of the other regions knew. “never”: some never did."),
+    (
+        "Takeover",
+        "from detection until all multi-region shards of the region were served elsewhere. “never”: they were not.",
+    ),
+    (
+        "Durability",
+        "what an ack promised. multi-region: the message already stood on a replica in another region; region: it stood in \
+         its home region alone.",
+    ),
+    (
+        "Longest pause",
+        "the longest that a client waited for an ack that the incident fell into. “–”: nobody sent anything.",
+    ),
+    ("Backlog", "the most messages that waited for their ack at one moment; clients keep and resend them."),
+    (
+        "At risk, RPO",
+        "acknowledged messages that stood on no replica outside the region when it was lost, and the age of the oldest of \
+         them: what would be gone if the region never came back. They are back when it is. 0 ms: nothing was at risk.",
+    ),
+    ("RTO", "from the loss until the first message that was sent after it was acknowledged. “never”: none was."),
+];
+
+/// The table and its legend.
+pub(super) fn section(outcome: &Outcome) -> String {
+    if outcome.incidents.is_empty() {
+        return "<p class=\"quiet\">No region was lost, drained or cut off in this run.</p>".to_owned();
+    }
+    let heads: String = COLUMNS
+        .iter()
+        .map(|(name, is_figure)| {
+            format!("<th scope=\"col\"{}>{name}</th>", if *is_figure { " class=\"num\"" } else { "" })
+        })
+        .collect();
+    let bodies: String = outcome.incidents.iter().map(body).collect();
+    let terms: String =
+        TERMS.iter().map(|(term, words)| format!("<div><dt>{term}</dt><dd>{words}</dd></div>")).collect();
+    format!(
+        "<div class=\"wide\"><table class=\"incidents\"><thead><tr>{heads}</tr></thead>{bodies}</table></div>\
+         <dl class=\"terms\">{terms}</dl>"
+    )
+}
+
+/// One row for each class; what belongs to the whole incident spans them.
+fn body(incident: &Incident) -> String {
+    let rows = incident.classes.len().max(1);
+    let mut out = format!(
+        "<tbody><tr><th scope=\"rowgroup\" rowspan=\"{rows}\">{} <span class=\"quiet\">{}<br>{}</span></th>\
+         <td class=\"num\" rowspan=\"{rows}\">{}</td><td class=\"num\" rowspan=\"{rows}\">{}</td>",
+        Escaped(&incident.region),
+        Escaped(&incident.kind),
+        lasted(incident),
+        never(incident.detection_ms),
+        never(incident.takeover_ms)
+    );
+    if incident.classes.is_empty() {
+        out.push_str("<td colspan=\"6\" class=\"quiet\">no conversation was at home there</td>");
+    }
+    for (index, class) in incident.classes.iter().enumerate() {
+        if index > 0 {
+            out.push_str("</tr><tr>");
+        }
+        out.push_str(&class_cells(class));
+    }
+    out.push_str("</tr></tbody>");
+    out
+}
+
+fn lasted(incident: &Incident) -> String {
+    let from = moment(incident.from_ms);
+    match incident.to_ms {
+        Some(to_ms) => format!("at {from} for {}", span(to_ms.saturating_sub(incident.from_ms))),
+        None => format!("at {from}, did not come back"),
+    }
+}
+
+fn class_cells(class: &ClassIncident) -> String {
+    let risk = if class.at_risk > 0 { " warn" } else { "" };
+    format!(
+        "<th scope=\"row\">{}</th><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num{risk}\">{}</td>\
+         <td class=\"num{risk}\">{}</td><td class=\"num\">{}</td>",
+        Escaped(&class.durability),
+        span_or(class.pause_ms, NOTHING),
+        grouped(class.backlog),
+        counted(class.at_risk, "message"),
+        span(class.rpo_ms),
+        never(class.rto_ms)
+    )
+}
+
+fn never(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "<strong class=\"never\">never</strong>".to_owned(), span)
+}

@@ -1,0 +1,293 @@
+//! The world: regions where they are, the links between them, and which of both the faults concerned.
+//!
+//! Equirectangular: a degree is as long everywhere, so that latitude and longitude can be read off the graticule.
+
+use std::collections::BTreeSet;
+
+use super::labels::{self, Area, Taken};
+use super::lanes::link_name;
+use super::text::{Escaped, counted, place, shortened, span_f64};
+use crate::outcome::{LinkFacts, Outcome, RegionFacts};
+
+/// Land as dots, one line per 2.5 degrees from north to south. Made from Natural Earth's 1:110m land, public domain.
+const LAND: &str = include_str!("land.txt");
+const LAND_STEP: f64 = 2.5;
+const NORTH: f64 = 82.5;
+const SOUTH: f64 = -57.5;
+/// Width of the drawing; 3 units are one degree.
+const WIDTH: f64 = 1_080.0;
+const SCALE: f64 = WIDTH / 360.0;
+const HEIGHT: f64 = (NORTH - SOUTH) * SCALE;
+const FONT: f64 = 13.0;
+const NAME_CHARS_MAX: usize = 24;
+/// With more links than this, only those that faults concerned carry their delay; all are in the table below.
+const LINK_LABELS_MAX: usize = 15;
+/// Colours that the style sheet knows.
+const ZONE_COLOURS: usize = 7;
+
+/// What the faults concerned.
+struct Concerned<'a> {
+    regions: BTreeSet<&'a str>,
+    links: BTreeSet<(&'a str, &'a str)>,
+}
+
+/// The drawing, its legend, and the delays as a table.
+pub(super) fn section(outcome: &Outcome) -> String {
+    if outcome.regions.is_empty() {
+        return "<p class=\"quiet\">This world has no regions.</p>".to_owned();
+    }
+    format!("<figure>{}{}</figure>{}", drawing(outcome), legend(outcome), delays(outcome))
+}
+
+fn drawing(outcome: &Outcome) -> String {
+    let concerned = Concerned::by(outcome);
+    let mut taken = Taken::nothing(Area { left: 0.0, top: 0.0, right: WIDTH, bottom: HEIGHT });
+    for region in &outcome.regions {
+        let (x, y) = point(region);
+        taken.take(Area { left: x - 9.0, top: y - 9.0, right: x + 9.0, bottom: y + 9.0 });
+    }
+    // Names are placed first, as they matter more than delays, and drawn last, so that no line crosses them.
+    let zones = zones(outcome);
+    let dots: String = outcome.regions.iter().map(|region| dot(region, &zones, &concerned, &mut taken)).collect();
+    let (mut lines, mut figures) = (String::new(), String::new());
+    for link in &outcome.links {
+        draw_link(outcome, link, &concerned, &mut taken, (&mut lines, &mut figures));
+    }
+    format!(
+        "<svg class=\"map\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"map-title map-desc\">\
+         <title id=\"map-title\">Map of the world {}</title><desc id=\"map-desc\">{}</desc>{}{lines}{figures}{dots}</svg>",
+        place(WIDTH),
+        place(HEIGHT),
+        Escaped(&outcome.world),
+        Escaped(&described(outcome, &concerned)),
+        ground()
+    )
+}
+
+fn described(outcome: &Outcome, concerned: &Concerned<'_>) -> String {
+    let names: Vec<&str> = outcome.regions.iter().map(|region| region.name.as_str()).collect();
+    let hit: Vec<&str> = concerned.regions.iter().copied().collect();
+    let hit = if hit.is_empty() { "no single region".to_owned() } else { hit.join(", ") };
+    format!("Regions: {}. Faults concerned {hit}.", names.join(", "))
+}
+
+/// Land and graticule.
+fn ground() -> String {
+    let mut dots = String::new();
+    for (row, line) in LAND.lines().enumerate() {
+        let y = (row as f64 + 0.5) * LAND_STEP * SCALE;
+        let mut column = 0;
+        for run in line.split_inclusive('.') {
+            let land = run.trim_end_matches('.').len();
+            if land > 0 {
+                // Dashes of length 0 with round caps are dots; the last one wants a little more than its own length.
+                let from = (column as f64 + 0.5) * LAND_STEP * SCALE;
+                let long = (land - 1) as f64 * LAND_STEP * SCALE + 0.1;
+                dots.push_str(&format!("M{} {}h{}", place(from), place(y), place(long)));
+            }
+            column += run.len();
+        }
+    }
+    let mut grid = String::new();
+    for lon in (-150..=150).step_by(30) {
+        grid.push_str(&format!("M{} 0V{}", place((f64::from(lon) + 180.0) * SCALE), place(HEIGHT)));
+    }
+    for lat in [60.0, 30.0, 0.0, -30.0] {
+        grid.push_str(&format!("M0 {}H{}", place((NORTH - lat) * SCALE), place(WIDTH)));
+    }
+    format!("<path class=\"land\" d=\"{dots}\"/><path class=\"grid\" d=\"{grid}\"/>")
+}
+
+/// A region's mark and its name, on the side where the name hides least.
+fn dot(region: &RegionFacts, zones: &[&str], concerned: &Concerned<'_>, taken: &mut Taken) -> String {
+    let (x, y) = point(region);
+    let is_hit = concerned.regions.contains(region.name.as_str());
+    let mut marks = String::new();
+    if is_hit {
+        marks.push_str(&format!("<circle class=\"hit\" cx=\"{}\" cy=\"{}\" r=\"13\"/>", place(x), place(y)));
+    }
+    marks.push_str(&zone_marks(region, zones, x, y));
+    let name = shortened(&region.name, NAME_CHARS_MAX);
+    let (text_x, text_y, anchor) = beside(x, y, labels::width(&name, FONT), taken);
+    let is_hit = if is_hit { " is-hit" } else { "" };
+    format!(
+        "<g class=\"region{is_hit}\"><title>{}: {}, {}; zones: {}</title>{marks}\
+         <text x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text></g>",
+        Escaped(&region.name),
+        counted(region.cores.into(), "core"),
+        counted(region.edges.into(), "edge"),
+        Escaped(&zone_list(region)),
+        place(text_x),
+        place(text_y),
+        Escaped(&name)
+    )
+}
+
+/// One disc inside the other when a region keeps the data of several zones; the first is the innermost.
+fn zone_marks(region: &RegionFacts, zones: &[&str], x: f64, y: f64) -> String {
+    let (x, y) = (place(x), place(y));
+    if region.zones.is_empty() {
+        return format!("<circle class=\"dot\" cx=\"{x}\" cy=\"{y}\" r=\"5.5\"/>");
+    }
+    let mut marks = String::new();
+    for (ring, zone) in region.zones.iter().take(3).enumerate().rev() {
+        let radius = place(5.5 + 2.5 * ring as f64);
+        let class = zone_class(zone, zones);
+        marks.push_str(&format!("<circle class=\"dot {class}\" cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"/>"));
+    }
+    marks
+}
+
+fn beside(x: f64, y: f64, wide: f64, taken: &mut Taken) -> (f64, f64, &'static str) {
+    let options = [
+        (x + 16.0, y + 4.5, "start"),
+        (x - 16.0, y + 4.5, "end"),
+        (x, y - 17.0, "middle"),
+        (x, y + 26.0, "middle"),
+        (x + 12.0, y - 10.0, "start"),
+        (x + 12.0, y + 19.0, "start"),
+        (x - 12.0, y - 10.0, "end"),
+        (x - 12.0, y + 19.0, "end"),
+    ];
+    let areas = options.map(|(text_x, text_y, anchor)| {
+        let left = match anchor {
+            "start" => text_x,
+            "end" => text_x - wide,
+            _ => text_x - wide / 2.0,
+        };
+        Area { left, top: text_y - FONT + 1.0, right: left + wide, bottom: text_y + 4.0 }
+    });
+    options[taken.take_best(&areas)]
+}
+
+/// A straight line, the short way round; across the date line it leaves on one side and enters on the other.
+fn draw_link(
+    outcome: &Outcome,
+    link: &LinkFacts,
+    concerned: &Concerned<'_>,
+    taken: &mut Taken,
+    (lines, figures): (&mut String, &mut String),
+) {
+    let find = |name: &str| outcome.regions.iter().find(|region| region.name == name).map(point);
+    let (Some((ax, ay)), Some((bx, by))) = (find(&link.a), find(&link.b)) else {
+        return;
+    };
+    let turn = if (bx - ax).abs() <= WIDTH / 2.0 { 0.0 } else { WIDTH.copysign(ax - bx) };
+    let mut path = format!("M{} {}L{} {}", place(ax), place(ay), place(bx + turn), place(by));
+    if turn != 0.0 {
+        path.push_str(&format!("M{} {}L{} {}", place(ax - turn), place(ay), place(bx), place(by)));
+    }
+    let is_hit = concerned.links.contains(&ordered(&link.a, &link.b));
+    let class = if is_hit { "link is-hit" } else { "link" };
+    let delay = span_f64(link.delay_ms);
+    let name = link_name(&link.a, &link.b);
+    lines.push_str(&format!("<path class=\"{class}\" d=\"{path}\"><title>{}: {delay}</title></path>", Escaped(&name)));
+    if !is_hit && outcome.links.len() > LINK_LABELS_MAX {
+        return;
+    }
+    let (x, y) = along((ax, ay), (bx + turn, by), labels::width(&delay, FONT - 1.5), taken);
+    let (x, y) = (place(x), place(y + 4.0));
+    figures.push_str(&format!("<text class=\"delay\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{delay}</text>"));
+}
+
+/// Where on a line a label hides least: the middle if it can.
+fn along(a: (f64, f64), b: (f64, f64), wide: f64, taken: &mut Taken) -> (f64, f64) {
+    let options = [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82]
+        .map(|share| (a.0 + (b.0 - a.0) * share, a.1 + (b.1 - a.1) * share));
+    let areas = options.map(|(x, y)| Area {
+        left: x - wide / 2.0 - 2.0,
+        top: y - 8.0,
+        right: x + wide / 2.0 + 2.0,
+        bottom: y + 8.0,
+    });
+    options[taken.take_best(&areas)]
+}
+
+fn legend(outcome: &Outcome) -> String {
+    let mut items = String::new();
+    let zones = zones(outcome);
+    for zone in &zones {
+        let class = zone_class(zone, &zones);
+        items.push_str(&format!("<li><i class=\"swatch {class}\"></i>zone {}</li>", Escaped(zone)));
+    }
+    format!(
+        "<figcaption><ul class=\"legend\">{items}<li><i class=\"swatch ring\"></i>a fault concerned this region</li>\
+         <li><i class=\"swatch cut\"></i>a fault concerned this link</li></ul>\
+         A dot has the colour of the zone whose data rests there, rings stand for further zones. Figures on links are \
+         delays, one way.</figcaption>"
+    )
+}
+
+/// Every region with its facts, and its delay to each other.
+fn delays(outcome: &Outcome) -> String {
+    let heads: String = outcome
+        .regions
+        .iter()
+        .map(|region| format!("<th scope=\"col\" class=\"num\">{}</th>", Escaped(&region.name)))
+        .collect();
+    let rows: String = outcome.regions.iter().map(|region| delay_row(outcome, region)).collect();
+    format!(
+        "<details><summary>Regions and the delays between them</summary><div class=\"wide\"><table>\
+         <thead><tr><th scope=\"col\">Region</th><th scope=\"col\">Zones</th><th scope=\"col\" class=\"num\">Cores</th>\
+         <th scope=\"col\" class=\"num\">Edges</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>"
+    )
+}
+
+fn delay_row(outcome: &Outcome, region: &RegionFacts) -> String {
+    let mut cells = String::new();
+    for other in &outcome.regions {
+        let link = outcome.links.iter().find(|link| ordered(&link.a, &link.b) == ordered(&region.name, &other.name));
+        let delay = link.map_or_else(|| "·".to_owned(), |link| span_f64(link.delay_ms));
+        cells.push_str(&format!("<td class=\"num\">{delay}</td>"));
+    }
+    format!(
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>{cells}</tr>",
+        Escaped(&region.name),
+        Escaped(&zone_list(region)),
+        region.cores,
+        region.edges
+    )
+}
+
+impl<'a> Concerned<'a> {
+    fn by(outcome: &'a Outcome) -> Self {
+        let (mut regions, mut links) = (BTreeSet::new(), BTreeSet::new());
+        for fault in &outcome.faults {
+            match fault.regions.as_slice() {
+                [a, b] if fault.is_link => {
+                    links.insert(ordered(a, b));
+                }
+                names => regions.extend(names.iter().map(String::as_str)),
+            }
+        }
+        regions.extend(outcome.incidents.iter().map(|incident| incident.region.as_str()));
+        Self { regions, links }
+    }
+}
+
+fn zones(outcome: &Outcome) -> Vec<&str> {
+    let zones: BTreeSet<&str> = outcome.regions.iter().flat_map(|region| &region.zones).map(String::as_str).collect();
+    zones.into_iter().collect()
+}
+
+/// Beyond the palette colours come again; the names are in the legend, the tooltips and the table.
+fn zone_class(zone: &str, zones: &[&str]) -> String {
+    let index = zones.iter().position(|known| *known == zone).unwrap_or(0);
+    format!("zone-{}", index % ZONE_COLOURS)
+}
+
+fn zone_list(region: &RegionFacts) -> String {
+    if region.zones.is_empty() { "none".to_owned() } else { region.zones.join(", ") }
+}
+
+fn ordered<'a>(a: &'a str, b: &'a str) -> (&'a str, &'a str) {
+    if b < a { (b, a) } else { (a, b) }
+}
+
+/// Impossible coordinates are drawn at the nearest possible place.
+fn point(region: &RegionFacts) -> (f64, f64) {
+    let finite = |value: f64| if value.is_finite() { value } else { 0.0 };
+    let lat = finite(region.lat).clamp(SOUTH + 3.0, NORTH - 3.0);
+    let lon = finite(region.lon).clamp(-180.0, 180.0);
+    ((lon + 180.0) * SCALE, (NORTH - lat) * SCALE)
+}
