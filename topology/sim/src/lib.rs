@@ -16,6 +16,7 @@ pub mod nodes;
 pub mod observe;
 pub mod outcome;
 pub mod panics;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod site;

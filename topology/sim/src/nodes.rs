@@ -1,8 +1,10 @@
 //! The nodes of the world: the production core and edge, put together as `hearth up` does it, on simulated machines.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use auth::{DevIssuer, StreamKey, Verifier, VerifierOptions};
@@ -11,6 +13,7 @@ use edge::{Edge, EdgeOptions};
 use mesh::{Identity, Mesh, MeshCa, MeshOptions};
 use net::Net as _;
 use store::Store;
+use tokio::time::Instant;
 use topology::World;
 use wire::{NodeId, NodeRole, RegionId};
 
@@ -20,6 +23,9 @@ use crate::net::SimNet;
 const MESH_PORT: u16 = 7_000;
 /// Where clients come in.
 const CLIENT_PORT: u16 = 8_080;
+
+/// A restarted edge waits so long for its port.
+const LISTEN_WAIT: Duration = Duration::from_secs(20);
 
 /// A node that runs.
 pub struct Running {
@@ -147,7 +153,7 @@ async fn assemble(
     let part = match node.role {
         NodeRole::Core => Part::Core(Core::start(CoreOptions::new(node.clone(), world, mesh.clone(), store))),
         NodeRole::Edge => {
-            let listener = SimNet.listen(SocketAddr::new(node_ip(node), CLIENT_PORT)).await?;
+            let listener = listen(SocketAddr::new(node_ip(node), CLIENT_PORT)).await?;
             let lookup = Arc::clone(material);
             Part::Edge(Edge::start(EdgeOptions {
                 node: node.clone(),
@@ -162,4 +168,18 @@ async fn assemble(
         }
     };
     Ok(Running { mesh, part })
+}
+
+/// Listens as soon as the kernel is through with the connections of the process before, which take a moment to close when
+/// nobody answers.
+async fn listen(bind: SocketAddr) -> io::Result<net::Listener> {
+    let end = Instant::now() + LISTEN_WAIT;
+    loop {
+        match SimNet.listen(bind).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            listening => return listening,
+        }
+    }
 }

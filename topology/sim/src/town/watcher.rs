@@ -2,7 +2,7 @@
 //! seen even where the SDK would mend it. In one session, once its first `sync` is answered, the messages of a conversation come
 //! one by one, without a hole and without a double.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::{WebSocketStream, client_async};
 use wire::ConversationId;
-use wire::client::event::{Envelope, MessagePayload};
+use wire::client::event::{Envelope, MessagePayload, SyncDonePayload};
 
 use super::cast::Resident;
 use super::{Talk, Town, device};
@@ -98,9 +98,9 @@ impl Watcher {
     }
 
     async fn watch(&mut self, mut socket: Socket) -> anyhow::Result<std::convert::Infallible> {
-        let after: BTreeMap<String, u64> = self.seen.iter().map(|(id, seq)| (id.to_string(), *seq)).collect();
-        say(&mut socket, "sync", serde_json::json!({ "after": after })).await?;
         let mut session = Session::default();
+        session.missing = self.seen.keys().copied().collect();
+        self.sync(&mut socket, &session).await?;
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval(PING);
         loop {
@@ -114,9 +114,20 @@ impl Watcher {
                         bail!("silent for {} s", heard.elapsed().as_secs());
                     }
                     say(&mut socket, "ping", serde_json::json!({})).await?;
+                    if session.is_answered && !session.missing.is_empty() {
+                        // A home did not answer: what cannot be read is asked for again.
+                        session.is_answered = false;
+                        self.sync(&mut socket, &session).await?;
+                    }
                 }
             }
         }
+    }
+
+    async fn sync(&self, socket: &mut Socket, session: &Session) -> anyhow::Result<()> {
+        let wanted = self.seen.iter().filter(|(id, _)| session.missing.contains(id));
+        let after: BTreeMap<String, u64> = wanted.map(|(id, seq)| (id.to_string(), *seq)).collect();
+        say(socket, "sync", serde_json::json!({ "after": after })).await
     }
 
     fn take(&mut self, frame: Envelope<Value>, session: &mut Session) -> anyhow::Result<()> {
@@ -127,7 +138,8 @@ impl Watcher {
                 self.message(id, &message, session);
             }
             "sync.done" => {
-                for (conversation, early) in session.end_sync() {
+                let done: SyncDonePayload = serde_json::from_value(frame.payload)?;
+                for (conversation, early) in session.end_sync(&done) {
                     // What the sync has brought meanwhile is no news.
                     let seen = self.seen.get(&conversation).copied().unwrap_or(0);
                     for message in early.iter().filter(|message| message.seq > seen) {
@@ -151,7 +163,7 @@ impl Watcher {
         if message.seq == wanted {
             *seen = wanted;
             self.town.ledger.shown(&self.name, conversation, message, now_ms);
-        } else if !session.is_synced {
+        } else if session.missing.contains(&conversation) {
             // Live ones may come before the answer to the sync, and again with it.
             session.early.entry(conversation).or_default().push(message.clone());
         } else {
@@ -164,19 +176,25 @@ impl Watcher {
 
 #[derive(Default)]
 struct Session {
-    is_synced: bool,
+    /// The last sync was answered.
+    is_answered: bool,
+    /// What no sync has brought yet: until then live messages may come before what is missing.
+    missing: BTreeSet<ConversationId>,
     early: BTreeMap<ConversationId, Vec<MessagePayload>>,
 }
 
 impl Session {
-    /// What came early, in order and each once.
-    fn end_sync(&mut self) -> BTreeMap<ConversationId, Vec<MessagePayload>> {
-        let mut early = std::mem::take(&mut self.early);
-        for messages in early.values_mut() {
+    /// What came early, in order and each once, of the conversations that the sync has brought.
+    fn end_sync(&mut self, done: &SyncDonePayload) -> BTreeMap<ConversationId, Vec<MessagePayload>> {
+        self.is_answered = true;
+        let mut early = BTreeMap::new();
+        for conversation in done.heads.keys() {
+            self.missing.remove(conversation);
+            let mut messages = self.early.remove(conversation).unwrap_or_default();
             messages.sort_by_key(|message| message.seq);
             messages.dedup_by_key(|message| message.seq);
+            early.insert(*conversation, messages);
         }
-        self.is_synced = true;
         early
     }
 }
