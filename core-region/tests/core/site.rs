@@ -146,6 +146,7 @@ impl Site {
         let world = Arc::new(World::parse(world).unwrap());
         let simulated = Simulated::new(SimulatedOptions {
             seed: 7,
+            sync_all: false,
             regions: world.regions.iter().map(|region| region.id).collect(),
             zones: world.zones.iter().map(|zone| (zone.id, zone.regions.clone())).collect(),
             weather: Weather {

@@ -86,6 +86,10 @@ pub struct SimulatedOptions {
     pub zones: Vec<(ZoneId, Vec<RegionId>)>,
     /// At first.
     pub weather: Weather,
+    /// A write is confirmed when it is on disk, whatever it asks for: as with Cassandra's and Scylla's `commitlog_sync: batch`.
+    /// Without it, what need not be synced may be lost with the machine, as in a store that lives in one process with its
+    /// readers.
+    pub sync_all: bool,
 }
 
 /// What a crash takes.

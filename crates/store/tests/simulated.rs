@@ -16,7 +16,13 @@ use wire::{Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId}
 const WIDE: ShardId = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 1 };
 
 fn world(seed: u64, weather: Weather) -> Simulated {
-    Simulated::new(SimulatedOptions { seed, regions: REGIONS.to_vec(), zones: conformance::zones(), weather })
+    Simulated::new(SimulatedOptions {
+        seed,
+        regions: REGIONS.to_vec(),
+        zones: conformance::zones(),
+        weather,
+        sync_all: false,
+    })
 }
 
 fn at(epoch: u64, slot: u64) -> Position {

@@ -63,7 +63,7 @@ impl Hands {
                     machine.set_clock(*rate, *jump_ms);
                 }
             }
-            Fault::Drain { node } => drain(site, &[node.clone()]),
+            Fault::Drain { node } => drain(site, std::slice::from_ref(node)),
             Fault::DrainRegion { region } => drain(site, &site.nodes_of(*region)),
             Fault::LoseRegion { region } => {
                 for node in site.nodes_of(*region) {
@@ -81,7 +81,9 @@ impl Hands {
             Fault::ReplicaDown { region, power_loss } => {
                 site.store.crash(*region, if *power_loss { Crash::Machine } else { Crash::Process });
             }
-            Fault::SlowDisk { .. } | Fault::LateWrites { .. } | Fault::Diverge { .. } => self.trouble(site, fault, true),
+            Fault::SlowDisk { .. } | Fault::LateWrites { .. } | Fault::Diverge { .. } => {
+                self.trouble(site, fault, true)
+            }
             Fault::Flap { region, every_ms } => self.flap(*region, Some(*every_ms)),
             Fault::RollingRestart { .. } => {
                 let left = site.alive().cloned().collect();
@@ -104,7 +106,7 @@ impl Hands {
                     machine.set_clock(1.0, 0);
                 }
             }
-            Fault::Drain { node } => undrain(site, &[node.clone()]),
+            Fault::Drain { node } => undrain(site, std::slice::from_ref(node)),
             Fault::DrainRegion { region } => undrain(site, &site.nodes_of(*region)),
             Fault::LoseRegion { region } => {
                 site.store.restart(*region);
@@ -120,7 +122,9 @@ impl Hands {
             Fault::Loss { a, b, .. } => both(site, *a, *b, |way, world| way.loss = world.loss(*a, *b)),
             Fault::Delay { a, b, .. } => delay(site, *a, *b, Duration::ZERO),
             Fault::ReplicaDown { region, .. } => site.store.restart(*region),
-            Fault::SlowDisk { .. } | Fault::LateWrites { .. } | Fault::Diverge { .. } => self.trouble(site, fault, false),
+            Fault::SlowDisk { .. } | Fault::LateWrites { .. } | Fault::Diverge { .. } => {
+                self.trouble(site, fault, false)
+            }
             Fault::Flap { region, .. } => self.flap(*region, None),
             // It ends by itself.
             Fault::RollingRestart { .. } => {}

@@ -20,7 +20,9 @@ use crate::show;
 /// Rehearse losses on virtual time: the production mesh, simulated, every run repeatable from its seed
 #[derive(Parser)]
 #[command(name = "hearth sim", bin_name = "hearth sim", version)]
-#[command(after_help = "Examples:\n  hearth sim run region-loss --report loss.html\n  hearth sim explore --minutes 5\n  hearth sim replay 7")]
+#[command(
+    after_help = "Examples:\n  hearth sim run region-loss --report loss.html\n  hearth sim explore --minutes 5\n  hearth sim replay 7"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -29,7 +31,9 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run a scenario: a file, or the name of one that comes with hearth
-    #[command(after_help = "Examples:\n  hearth sim run region-loss --seed 7 --report loss.html\n  hearth sim run my.toml --seeds 1..100 --jobs 2")]
+    #[command(
+        after_help = "Examples:\n  hearth sim run region-loss --seed 7 --report loss.html\n  hearth sim run my.toml --seeds 1..100 --jobs 2"
+    )]
     Run(Run),
     /// Run one seed again and tell what happened to whom, message by message
     #[command(after_help = "Examples:\n  hearth sim replay 7\n  hearth sim replay 7 --scenario region-loss")]
@@ -142,7 +146,8 @@ fn run_scenario(options: Run) -> anyhow::Result<bool> {
     }
     let progress = Arc::new(AtomicU64::new(0));
     let bar = show::run_bar(&scenario, &progress, options.json);
-    let run = RunOptions { seed: options.seed, mutant: options.mutant, progress: Some(progress), ..RunOptions::default() };
+    let run =
+        RunOptions { seed: options.seed, mutant: options.mutant, progress: Some(progress), ..RunOptions::default() };
     let outcome = simulate(&scenario, &run);
     bar.finish();
     let outcome = outcome?;
@@ -174,7 +179,10 @@ fn explore_drawn(options: &Explore) -> anyhow::Result<bool> {
     }
     let first = options.from.unwrap_or_else(by_the_clock);
     if !options.json {
-        show::line(format_args!("seeds from {first}; the same again: hearth sim explore --minutes {} --from {first}", options.minutes));
+        show::line(format_args!(
+            "seeds from {first}; the same again: hearth sim explore --minutes {} --from {first}",
+            options.minutes
+        ));
     }
     let bar = show::seeds_bar(None, options.json);
     let mutant = options.mutant;
@@ -197,14 +205,18 @@ fn load(name: &str) -> anyhow::Result<Scenario> {
     let path = Path::new(name);
     let text = std::fs::read_to_string(path).with_context(|| {
         let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
-        format!("{name} is neither a scenario that comes with hearth ({}) nor a file that can be read", names.join(", "))
+        format!(
+            "{name} is neither a scenario that comes with hearth ({}) nor a file that can be read",
+            names.join(", ")
+        )
     })?;
     let beside = path.parent().unwrap_or(Path::new(".")).to_owned();
     let world = move |world: &str| match World::shipped(world) {
         Some(world) => Ok(world),
         None => {
             let file = beside.join(world);
-            let text = std::fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+            let text =
+                std::fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
             World::parse(&text).map_err(|errors| format!("{} is not a valid world:\n{errors}", file.display()))
         }
     };
@@ -221,7 +233,8 @@ fn by_the_clock() -> u64 {
 }
 
 fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
-    let parsed = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.trim_start_matches('=').parse().ok()?)));
+    let parsed =
+        text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.trim_start_matches('=').parse().ok()?)));
     match parsed {
         Some((a, b)) if a <= b => Ok(a..=b),
         _ => Err("write A..B, both included, such as 1..100".into()),

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::mutant::Mutation;
 use async_trait::async_trait;
 use bytes::Bytes;
 use conversation::dedupe::Seen;
@@ -18,7 +19,6 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use topology::World;
 use wire::change::Change;
-use crate::mutant::Mutation;
 use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId};
 
 /// Empty replicas for all regions of a world, as far apart as it says.
@@ -28,7 +28,7 @@ pub fn replicas(world: &World, seed: u64) -> Simulated {
     let zones = world.zones.iter().map(|zone| (zone.id, zone.regions.clone())).collect();
     let micros = Duration::from_micros;
     let weather = Weather { delay: micros(100)..micros(400), sync: micros(200)..micros(1_500), ..Weather::calm() };
-    let store = Simulated::new(SimulatedOptions { seed, regions: regions.clone(), zones, weather });
+    let store = Simulated::new(SimulatedOptions { seed, regions: regions.clone(), zones, weather, sync_all: true });
     for (from, to) in regions.iter().flat_map(|from| regions.iter().map(move |to| (*from, *to))) {
         if from != to {
             store.set_delay(from, to, world.delay(from, to));

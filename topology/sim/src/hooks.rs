@@ -57,7 +57,10 @@ pub fn thread_cpu_time() -> Duration {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     // SAFETY: the kernel writes one timespec to a place of ours.
     unsafe {
-        kernel::call(libc::SYS_clock_gettime, [libc::CLOCK_THREAD_CPUTIME_ID as i64, (&raw mut time) as i64, 0, 0, 0, 0]);
+        kernel::call(
+            libc::SYS_clock_gettime,
+            [libc::CLOCK_THREAD_CPUTIME_ID as i64, (&raw mut time) as i64, 0, 0, 0, 0],
+        );
     }
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
@@ -113,10 +116,9 @@ mod kernel {
     unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
         let shown = match clock {
             libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => WALL.try_with(Cell::get),
-            libc::CLOCK_MONOTONIC
-            | libc::CLOCK_MONOTONIC_COARSE
-            | libc::CLOCK_MONOTONIC_RAW
-            | libc::CLOCK_BOOTTIME => MONOTONIC.try_with(Cell::get),
+            libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_BOOTTIME => {
+                MONOTONIC.try_with(Cell::get)
+            }
             _ => return passed_on(clock, time),
         };
         match (ACTIVE.try_with(Cell::get), shown) {
@@ -143,8 +145,9 @@ mod kernel {
             return length.cast_signed();
         }
         // SAFETY: as above.
-        let result =
-            unsafe { call(libc::SYS_getrandom, [buffer as c_long, length.cast_signed() as c_long, flags.into(), 0, 0, 0]) };
+        let result = unsafe {
+            call(libc::SYS_getrandom, [buffer as c_long, length.cast_signed() as c_long, flags.into(), 0, 0, 0])
+        };
         returned(result) as ssize_t
     }
 

@@ -88,7 +88,15 @@ impl Ledger {
     }
 
     /// A client takes this over now, as the next of its lane.
-    pub fn sending(&self, lane: u64, region: RegionId, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, body: &str, now_ms: u64) {
+    pub fn sending(
+        &self,
+        (lane, region): (u64, RegionId),
+        conversation: ConversationId,
+        sender: &UserId,
+        id: &ClientMsgId,
+        body: &str,
+        now_ms: u64,
+    ) {
         let name = MessageId::derive(&conversation, sender, id).to_string();
         let mut inner = self.lock();
         inner.note(now_ms, "send", &name);
@@ -106,15 +114,24 @@ impl Ledger {
         };
         inner.sends.insert(name.clone(), sent);
         drop(inner);
-        self.timeline.detail(sender.as_str(), || format!("sends {} to {}", short(&name), short_conversation(&conversation)));
+        self.timeline
+            .detail(sender.as_str(), || format!("sends {} to {}", short(&name), short_conversation(&conversation)));
     }
 
     /// It was acknowledged, for the first time or again.
-    pub fn acked(&self, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, ack: &AckPayload, now_ms: u64) {
+    pub fn acked(
+        &self,
+        conversation: ConversationId,
+        sender: &UserId,
+        id: &ClientMsgId,
+        ack: &AckPayload,
+        now_ms: u64,
+    ) {
         let name = MessageId::derive(&conversation, sender, id).to_string();
         let mut inner = self.lock();
         inner.note(now_ms, "ack", &format!("{name} {} {} {}", ack.seq, ack.epoch, ack.duplicate));
-        let told = wire::command::Ack { seq: ack.seq, epoch: Epoch(ack.epoch), ts_ms: ack.ts_ms, duplicate: ack.duplicate };
+        let told =
+            wire::command::Ack { seq: ack.seq, epoch: Epoch(ack.epoch), ts_ms: ack.ts_ms, duplicate: ack.duplicate };
         inner.checker.acked(conversation, sender, id, &told);
         if inner.waiting.remove(&name) {
             inner.counts.acked += 1;
@@ -124,7 +141,8 @@ impl Ledger {
         } else {
             inner.counts.resent += 1;
             if !ack.duplicate {
-                let what = format!("{sender} sent {name} again after its ack, and the answer does not call it a duplicate");
+                let what =
+                    format!("{sender} sent {name} again after its ack, and the answer does not call it a duplicate");
                 inner.broken("retry", now_ms, what);
             }
         }
@@ -132,7 +150,9 @@ impl Ledger {
         *head = ack.seq.max(*head);
         drop(inner);
         let again = if ack.duplicate { ", a duplicate" } else { "" };
-        self.timeline.detail(sender.as_str(), || format!("{} is acknowledged as seq {}, epoch {}{again}", short(&name), ack.seq, ack.epoch));
+        self.timeline.detail(sender.as_str(), || {
+            format!("{} is acknowledged as seq {}, epoch {}{again}", short(&name), ack.seq, ack.epoch)
+        });
     }
 
     /// It was refused for good.
@@ -173,7 +193,8 @@ impl Ledger {
             *seen = message.seq.max(*seen);
         }
         drop(inner);
-        self.timeline.detail(observer, || format!("is shown seq {} of {}", message.seq, short_conversation(&conversation)));
+        self.timeline
+            .detail(observer, || format!("is shown seq {} of {}", message.seq, short_conversation(&conversation)));
     }
 
     /// Someone who comes and goes was shown this.
@@ -225,7 +246,14 @@ impl Ledger {
     pub fn unacknowledged(&self) -> Vec<String> {
         let inner = self.lock();
         let waiting = inner.waiting.iter().filter_map(|name| inner.sends.get(name));
-        let words = waiting.map(|sent| format!("{} to {} since {} ms", sent.sender, sent.conversation, sent.sent_ms.saturating_sub(inner.origin_ms)));
+        let words = waiting.map(|sent| {
+            format!(
+                "{} to {} since {} ms",
+                sent.sender,
+                sent.conversation,
+                sent.sent_ms.saturating_sub(inner.origin_ms)
+            )
+        });
         words.take(5).collect()
     }
 

@@ -3,9 +3,9 @@
 
 pub mod carry;
 pub mod datacenters;
-pub mod fabric;
 pub mod draw;
 pub mod explore;
+pub mod fabric;
 pub mod fault;
 pub mod hooks;
 pub mod ledger;

@@ -168,7 +168,15 @@ impl<'a> Run<'a> {
 
     fn until(&mut self, what: &str, within: Duration, is_so: impl Fn(&mut Self) -> bool) -> anyhow::Result<()> {
         if !self.comes_true(within, is_so)? {
-            let last: Vec<String> = self.ledger.timeline.entries().iter().rev().take(20).map(|entry| format!("{} {}", entry.who, entry.what)).collect();
+            let last: Vec<String> = self
+                .ledger
+                .timeline
+                .entries()
+                .iter()
+                .rev()
+                .take(20)
+                .map(|entry| format!("{} {}", entry.who, entry.what))
+                .collect();
             bail!("waited {} s in vain until {what}; last: {}", within.as_secs(), last.join("; "));
         }
         Ok(())
@@ -269,7 +277,12 @@ impl<'a> Run<'a> {
         Ok(spans)
     }
 
-    fn turn(&mut self, fault: &Fault, begins: bool, spans: &mut Vec<(Fault, Duration, Duration)>) -> anyhow::Result<()> {
+    fn turn(
+        &mut self,
+        fault: &Fault,
+        begins: bool,
+        spans: &mut Vec<(Fault, Duration, Duration)>,
+    ) -> anyhow::Result<()> {
         let now = self.site.now();
         let words = fault.describe(&self.scenario.world);
         self.site.fabric.note(format!("{} {begins} {words}", now.as_micros()).as_bytes());

@@ -77,7 +77,10 @@ pub(crate) fn result(
 ) {
     bar.inc(1);
     let Tally { seeds, broken, acked, takeovers, .. } = tally;
-    bar.set_message(format!("{seeds} seeds, {broken} broken, {acked} messages, {takeovers} takeovers, {:.0} virtual s per CPU s", tally.speed()));
+    bar.set_message(format!(
+        "{seeds} seeds, {broken} broken, {acked} messages, {takeovers} takeovers, {:.0} virtual s per CPU s",
+        tally.speed()
+    ));
     match result {
         Ok(outcome) if json => line(format_args!("{}", report::json(outcome))),
         Ok(outcome) if outcome.held => {}
@@ -109,24 +112,44 @@ pub(crate) fn outcome(outcome: &Outcome, json: bool, command: &str) {
     let counts = &outcome.counts;
     line(format_args!(
         "{}, seed {}: {} sent, {} acknowledged, {} lost, {} duplicated, {} reordered, {} gaps; {} takeovers, {} sessions broken",
-        outcome.scenario, outcome.seed, counts.sent, counts.acked, counts.lost, counts.duplicated, counts.reordered,
-        counts.gaps, counts.takeovers, counts.reconnects
+        outcome.scenario,
+        outcome.seed,
+        counts.sent,
+        counts.acked,
+        counts.lost,
+        counts.duplicated,
+        counts.reordered,
+        counts.gaps,
+        counts.takeovers,
+        counts.reconnects
     ));
     for incident in &outcome.incidents {
         let ms = |time: Option<u64>| time.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms"));
         line(format_args!(
             "  {} {} at {} ms: noticed after {}, served elsewhere {} later",
-            incident.region, incident.kind, incident.from_ms, ms(incident.detection_ms), ms(incident.takeover_ms)
+            incident.region,
+            incident.kind,
+            incident.from_ms,
+            ms(incident.detection_ms),
+            ms(incident.takeover_ms)
         ));
         for class in &incident.classes {
             line(format_args!(
                 "    {}: longest wait {}, at most {} waited, {} at risk, RPO {} ms, RTO {}",
-                class.durability, ms(class.pause_ms), class.backlog, class.at_risk, class.rpo_ms, ms(class.rto_ms)
+                class.durability,
+                ms(class.pause_ms),
+                class.backlog,
+                class.at_risk,
+                class.rpo_ms,
+                ms(class.rto_ms)
             ));
         }
     }
     let speed = outcome.virtual_ms as f64 / outcome.cpu_ms.max(1) as f64;
-    line(format_args!("  {} virtual ms in {} CPU ms ({speed:.0} to 1), hash {}", outcome.virtual_ms, outcome.cpu_ms, outcome.hash));
+    line(format_args!(
+        "  {} virtual ms in {} CPU ms ({speed:.0} to 1), hash {}",
+        outcome.virtual_ms, outcome.cpu_ms, outcome.hash
+    ));
     if outcome.held {
         line(format_args!("  everything held"));
     } else {
@@ -137,7 +160,10 @@ pub(crate) fn outcome(outcome: &Outcome, json: bool, command: &str) {
 /// The seed, the first broken invariant, what happened around it, and how to see it again.
 fn failure(outcome: &Outcome, command: &str) {
     let Some(first) = outcome.broken.first() else { return };
-    line(format_args!("BROKEN: {} seed {}: {} at {} ms: {}", outcome.scenario, outcome.seed, first.invariant, first.at_ms, first.what));
+    line(format_args!(
+        "BROKEN: {} seed {}: {} at {} ms: {}",
+        outcome.scenario, outcome.seed, first.invariant, first.at_ms, first.what
+    ));
     for more in outcome.broken.iter().skip(1).take(4) {
         line(format_args!("  and {} at {} ms: {}", more.invariant, more.at_ms, more.what));
     }

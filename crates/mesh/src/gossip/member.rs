@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use wire::NodeId;
 
+/// A node that was believed dead more often than this within a life does not blame the network any more.
+const REJOINS_MAX: u32 = 3;
+
 /// The identity of a member. Of two with one name the later life, and within a life the later change, is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Member {
@@ -32,7 +35,13 @@ impl foca::Identity for Member {
     type Addr = NodeId;
 
     fn renew(&self) -> Option<Self> {
-        Some(self.changed())
+        let mut renewed = self.changed();
+        // Believed dead again and again: an earlier life had a larger generation, because the wall clock that gives it was set
+        // back since. Leaps that double overtake any such life within moments.
+        if let Some(leap) = renewed.change.checked_sub(REJOINS_MAX) {
+            renewed.generation = renewed.generation.saturating_add(1 << leap.min(40));
+        }
+        Some(renewed)
     }
 
     fn addr(&self) -> NodeId {
@@ -41,5 +50,28 @@ impl foca::Identity for Member {
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
         (self.generation, self.change) > (adversary.generation, adversary.change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foca::Identity as _;
+
+    use super::*;
+
+    #[test]
+    fn a_life_that_began_with_a_clock_set_back_overtakes_the_one_before() {
+        let node: NodeId = "r1/core/1".parse().unwrap();
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let before = Member { generation: 1_800_000_000_000, change: 7, ..Member::unknown(node, addr) };
+        let mut now = Member { generation: before.generation - 3_600_000, change: 0, ..before.clone() };
+        let mut renewals = 0;
+        while !now.win_addr_conflict(&before) {
+            let renewed = now.renew().unwrap();
+            assert!(renewed.win_addr_conflict(&now), "foca takes no other");
+            now = renewed;
+            renewals += 1;
+        }
+        assert!(renewals < 30, "{renewals}");
     }
 }

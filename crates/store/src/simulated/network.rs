@@ -21,6 +21,7 @@ use crate::quorum::{Asking, ReplicaError, Replicas, Scan, Sync, Write};
 
 pub(super) struct Network {
     zones: HashMap<ZoneId, Arc<[RegionId]>>,
+    sync_all: bool,
     world: Mutex<World>,
 }
 
@@ -89,7 +90,7 @@ impl Network {
             troubles: BTreeMap::new(),
         };
         let zones = options.zones.into_iter().map(|(zone, regions)| (zone, regions.into())).collect();
-        Self { zones, world: Mutex::new(world) }
+        Self { zones, sync_all: options.sync_all, world: Mutex::new(world) }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -181,7 +182,7 @@ impl Network {
             replica.write(&write.cells);
             (replica.life, replica.unsynced(), takes)
         };
-        if let Sync::Disk(_) = write.sync {
+        if self.sync_all || matches!(write.sync, Sync::Disk(_)) {
             sleep(takes).await;
             let mut world = self.world();
             // Syncs that ended meanwhile have taken some of them; syncing more is no harm.

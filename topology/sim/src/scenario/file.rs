@@ -190,7 +190,11 @@ fn people(text: &str, root: &DeTable<'_>, found: &mut Found) -> Load {
         body_bytes: s.small("body_bytes").unwrap_or(usual.body_bytes),
     };
     if load.groups == 0 && load.directs == 0 {
-        found.add(line, "groups = 0 and directs = 0: nobody has anything to talk in", "write groups = 6, or directs = 3");
+        found.add(
+            line,
+            "groups = 0 and directs = 0: nobody has anything to talk in",
+            "write groups = 6, or directs = 3",
+        );
     }
     load
 }
@@ -224,6 +228,3 @@ fn planned(
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
 }
-
-#[cfg(test)]
-mod tests;

@@ -87,9 +87,10 @@ impl Cast {
 fn residents(world: &World, clients: u16) -> Vec<Resident> {
     let mut residents = Vec::new();
     for region in &world.regions {
-        let local = world.tenants.iter().filter(|tenant| {
-            world.zone(tenant.zone).is_some_and(|zone| zone.regions.contains(&region.id))
-        });
+        let local = world
+            .tenants
+            .iter()
+            .filter(|tenant| world.zone(tenant.zone).is_some_and(|zone| zone.regions.contains(&region.id)));
         let local: Vec<&TenantId> = local.map(|tenant| &tenant.id).collect();
         // Every tenant has somebody who can write.
         let count = usize::from(clients).max(local.len());

@@ -182,7 +182,7 @@ impl Person {
         let answer = hand_over(client, said.clone())?;
         let Self { town, who, .. } = self;
         let lane = lane(&said.conversation, who);
-        town.ledger.sending(lane, who.region, said.conversation, &who.user, &said.id, &said.body, town.now_ms());
+        town.ledger.sending((lane, who.region), said.conversation, &who.user, &said.id, &said.body, town.now_ms());
         self.owed.push_back(said);
         Some(answer)
     }

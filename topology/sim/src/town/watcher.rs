@@ -98,8 +98,7 @@ impl Watcher {
     }
 
     async fn watch(&mut self, mut socket: Socket) -> anyhow::Result<std::convert::Infallible> {
-        let mut session = Session::default();
-        session.missing = self.seen.keys().copied().collect();
+        let mut session = Session { missing: self.seen.keys().copied().collect(), ..Session::default() };
         self.sync(&mut socket, &session).await?;
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval(PING);
@@ -168,7 +167,8 @@ impl Watcher {
             session.early.entry(conversation).or_default().push(message.clone());
         } else {
             let what = if message.seq > wanted { "skips to" } else { "goes back to" };
-            let what = format!("a session of {} {what} seq {} in {conversation}: {wanted} is next", self.name, message.seq);
+            let what =
+                format!("a session of {} {what} seq {} in {conversation}: {wanted} is next", self.name, message.seq);
             self.town.ledger.broken("session-order", now_ms, what);
         }
     }

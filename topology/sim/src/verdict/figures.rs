@@ -84,9 +84,9 @@ fn incident(evidence: &Evidence<'_>, absence: &Absence, sends: &[Sent]) -> Incid
     let world = &evidence.scenario.world;
     let since = |at: u64| at.saturating_sub(absence.from_ms);
     let classes = [Durability::MultiRegion, Durability::Region];
-    let kept = classes.into_iter().filter(|class| {
-        world.shards_homed_in(absence.region).iter().any(|shard| shard.durability == *class)
-    });
+    let kept = classes
+        .into_iter()
+        .filter(|class| world.shards_homed_in(absence.region).iter().any(|shard| shard.durability == *class));
     Incident {
         region: world.region_name(absence.region),
         kind: if absence.is_drain { "drained" } else { "lost" }.into(),
@@ -99,9 +99,8 @@ fn incident(evidence: &Evidence<'_>, absence: &Absence, sends: &[Sent]) -> Incid
 }
 
 fn class_incident(absence: &Absence, class: Durability, sends: &[Sent]) -> ClassIncident {
-    let home = |sent: &&Sent| {
-        sent.conversation.shard.home == absence.region && sent.conversation.shard.durability == class
-    };
+    let home =
+        |sent: &&Sent| sent.conversation.shard.home == absence.region && sent.conversation.shard.durability == class;
     let ours: Vec<&Sent> = sends.iter().filter(home).collect();
     let from = absence.from_ms;
     // Sends on which the incident fell: under way when it began, or begun while it lasted.

@@ -66,7 +66,8 @@ pub const KEYS: &[Key] = &[
     text("fault", "node", r#""eu-west/core/1""#, "which node"),
     text("fault", "region", r#""eu-west""#, "which region"),
     text("fault", "between", r#"["eu-west", "us-east"]"#, "two regions, by name"),
-    text("fault", "ways", r#""both""#, "\"both\", or \"one\": what the first sends does not reach the second").optional(),
+    text("fault", "ways", r#""both""#, "\"both\", or \"one\": what the first sends does not reach the second")
+        .optional(),
     text("fault", "what", r#""all""#, "\"all\" traffic, the \"mesh\" and its clients, or the \"store\"").optional(),
     number("fault", "share", "0.2", (0.0, 1.0), "how much of it, 0 to 1"),
     number("fault", "rate", "1.1", (0.5, 2.0), "the clock's seconds in one true second").optional(),

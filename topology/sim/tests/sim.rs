@@ -1,0 +1,117 @@
+//! The simulator, held to what it promises: the same seed is the same run, to the byte; what held goes on to hold; and a broken
+//! step of the protocol is noticed.
+//!
+//! `HEARTH_SIM_MINUTES` explores longer than CI does; `HEARTH_SEED` begins at a seed that was printed.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hearth_sim::explore::{self, cores};
+use hearth_sim::mutant::{Mutant, seeds_at_most};
+use hearth_sim::outcome::Outcome;
+use hearth_sim::run::{RunOptions, run};
+use hearth_sim::scenario::shipped::{SHIPPED, shipped};
+use hearth_sim::{draw, report};
+
+/// Seeds that once failed, each with what it found. They hold now, and go on to.
+const KEPT: &[(u64, &str)] = &[
+    (1_285, "a core that restarts after its wall clock was set back was never believed alive again"),
+    (1_157, "a replica that lost power forgot confirmed projections: not with `commitlog_sync: batch`"),
+    (6, "a sync that a home did not answer is asked for again"),
+    (46, "an edge restarted after a power loss waits for its port"),
+];
+/// How long CI explores fresh seeds.
+const EXPLORE: Duration = Duration::from_secs(120);
+
+fn drawn(seed: u64) -> Outcome {
+    run(&draw::of_seed(seed), &RunOptions { seed, ..RunOptions::default() }).unwrap()
+}
+
+fn holds(outcome: &Outcome) {
+    let Some(first) = outcome.broken.first() else { return };
+    panic!("seed {}: {} at {} ms: {}\nagain: hearth sim replay {}", outcome.seed, first.invariant, first.at_ms, first.what, outcome.seed);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_to_the_byte_in_two_threads_and_in_two_processes() {
+    for seed in [11, 12] {
+        let beside = thread::Builder::new().spawn(move || drawn(seed)).unwrap();
+        let here = drawn(seed);
+        assert_eq!(here.hash, beside.join().unwrap().hash, "seed {seed}, side by side");
+        let command = ["replay", &seed.to_string()];
+        let elsewhere = Command::new(env!("CARGO_BIN_EXE_hearth-sim")).args(command).output().unwrap();
+        let told = String::from_utf8_lossy(&elsewhere.stdout).into_owned();
+        assert!(told.contains(&here.hash), "seed {seed}, in another process: {}", &told[told.len().saturating_sub(400)..]);
+        assert_ne!(here.hash, drawn(seed + 100).hash, "another seed is another run");
+    }
+}
+
+#[test]
+fn seeds_that_once_failed_hold() {
+    for (seed, found) in KEPT {
+        println!("seed {seed}: {found}");
+        holds(&drawn(*seed));
+    }
+}
+
+#[test]
+fn every_scenario_that_comes_with_the_program_holds_faster_than_real_time() {
+    for (name, _) in SHIPPED {
+        let scenario = shipped(name).unwrap();
+        let outcome = run(&scenario, &RunOptions { seed: 1, ..RunOptions::default() }).unwrap();
+        println!("{name}: {} virtual ms, {} CPU ms, {} acknowledged", outcome.virtual_ms, outcome.cpu_ms, outcome.counts.acked);
+        holds(&outcome);
+        assert!(outcome.counts.acked > 50, "{name}: hardly anything was said");
+        let page = report::html(&outcome);
+        assert!(page.contains(name) && page.contains(&outcome.hash), "{name}: the report names it");
+    }
+}
+
+#[test]
+fn fresh_seeds_hold() {
+    let minutes = std::env::var("HEARTH_SIM_MINUTES").ok().map(|minutes| minutes.parse::<f64>().unwrap());
+    let time = minutes.map_or(EXPLORE, |minutes| Duration::from_secs_f64(minutes * 60.0));
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let from = std::env::var("HEARTH_SEED").map_or(clock.as_secs() * 1_000, |seed| seed.parse().unwrap());
+    println!("HEARTH_SEED={from}");
+    let scenario_of = |seed| (draw::of_seed(seed), RunOptions { seed, ..RunOptions::default() });
+    let mut failed = Vec::new();
+    let tally = explore::explore(from.., cores(), Some(Instant::now() + time), scenario_of, |(seed, result), _| {
+        match result {
+            Ok(outcome) if outcome.held => {}
+            Ok(outcome) => failed.push(format!("hearth sim replay {seed}: {:?}", outcome.broken.first())),
+            Err(error) => failed.push(format!("hearth sim replay {seed}: {error:#}")),
+        }
+        !failed.is_empty()
+    });
+    let tally = tally.unwrap();
+    println!("{tally:?}");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(tally.acked > 0, "nothing was acknowledged in any of {} seeds", tally.seeds);
+}
+
+/// Some seed within the stated number notices that the step is broken.
+fn is_caught(mutant: Mutant) {
+    let most = seeds_at_most(mutant);
+    let scenario_of = move |seed| (draw::of_seed(seed), RunOptions { seed, mutant: Some(mutant), ..RunOptions::default() });
+    let mut caught = None;
+    let tally = explore::explore(1..=most, cores(), None, scenario_of, |(seed, result), _| {
+        if let Ok(outcome) = result
+            && let Some(first) = outcome.broken.first()
+        {
+            caught.get_or_insert((*seed, first.clone()));
+        }
+        caught.is_some()
+    });
+    let tally = tally.unwrap();
+    let (seed, first) = caught.unwrap_or_else(|| panic!("{mutant} was not caught in {} seeds", tally.seeds));
+    println!("{mutant}: caught by seed {seed}, {} seeds run: {}: {}", tally.seeds, first.invariant, first.what);
+}
+
+#[test]
+fn a_memory_of_sends_that_is_forgotten_at_takeover_is_noticed() {
+    is_caught(Mutant::DedupeForgotten);
+}
