@@ -23,20 +23,33 @@ struct Ban {
 const SOCKETS: (&str, &str) = ("crates/net/", "the only place that opens sockets");
 const COMMITTER: (&str, &str) =
     ("crates/store/src/embedded/committer.rs", "lives as long as its replica, in fdatasync");
+const SIMULATED: (&str, &str) = ("topology/sim/src/net.rs", "the simulator's sockets, which bear the names of tokio's");
+const SIMULATOR: (&str, &str) =
+    ("topology/sim/src/", "no node: each run has a thread of its own, which is what makes it repeatable");
 const REPAIR: (&str, &str) = ("crates/store/src/embedded.rs", "reads whole replicas, which blocks for seconds");
 
 const RULES: &[&str] = &["wire", "conversation", "topology"];
 
 const BANS: &[Ban] = &[
-    ban(("tokio", "net"), &[SOCKETS], &[], "take a `net::Net`, so that the simulator can stand below"),
-    ban(("net", "TcpStream"), &[SOCKETS], &[], "take a `net::Net`, so that the simulator can stand below"),
-    ban(("net", "TcpListener"), &[SOCKETS], &[], "take a `net::Listener`, so that the simulator can stand below"),
-    ban(("net", "UdpSocket"), &[SOCKETS], &[], "take a `net::Udp`, so that the simulator can stand below"),
+    ban(("tokio", "net"), &[SOCKETS, SIMULATED], &[], "take a `net::Net`, so that the simulator can stand below"),
+    ban(("net", "TcpStream"), &[SOCKETS, SIMULATED], &[], "take a `net::Net`, so that the simulator can stand below"),
+    ban(
+        ("net", "TcpListener"),
+        &[SOCKETS, SIMULATED],
+        &[],
+        "take a `net::Listener`, so that the simulator can stand below",
+    ),
+    ban(("net", "UdpSocket"), &[SOCKETS, SIMULATED], &[], "take a `net::Udp`, so that the simulator can stand below"),
     ban(("futures", "select"), &[], &[], "`tokio::select!`, whose order can be seeded"),
     ban(("futures_util", "select"), &[], &[], "`tokio::select!`, whose order can be seeded"),
     ban(("futures_util", "select_biased"), &[], &[], "`tokio::select!` with `biased;`"),
     ban(("thread", "spawn"), &[], &[], "a supervised task; `spawn_blocking` for work that blocks"),
-    ban(("thread", "Builder"), &[COMMITTER, REPAIR], &[], "a supervised task; `spawn_blocking` for work that blocks"),
+    ban(
+        ("thread", "Builder"),
+        &[COMMITTER, REPAIR, SIMULATOR],
+        &[],
+        "a supervised task; `spawn_blocking` for work that blocks",
+    ),
     ban(("SystemTime", "now"), &[], RULES, "let the caller pass in `now`"),
     ban(("Instant", "now"), &[], RULES, "let the caller pass in `now`"),
 ];

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use auth::{DevIssuer, StreamKey, Verifier, VerifierOptions};
@@ -13,7 +12,6 @@ use edge::{Edge, EdgeOptions};
 use mesh::{Identity, Mesh, MeshCa, MeshOptions};
 use net::Net as _;
 use store::Store;
-use tokio::time::Instant;
 use topology::World;
 use wire::{NodeId, NodeRole, RegionId};
 
@@ -24,8 +22,8 @@ const MESH_PORT: u16 = 7_000;
 /// Where clients come in.
 const CLIENT_PORT: u16 = 8_080;
 
-/// A restarted edge waits so long for its port.
-const LISTEN_WAIT: Duration = Duration::from_secs(20);
+/// Processes that one edge may have been.
+const LIVES_MAX: u16 = 200;
 
 /// A node that runs.
 pub struct Running {
@@ -56,6 +54,7 @@ pub struct Material {
     verifier: Arc<Verifier>,
     identities: BTreeMap<NodeId, Identity>,
     open_edges: Mutex<BTreeMap<NodeId, String>>,
+    urls: Mutex<BTreeMap<NodeId, String>>,
 }
 
 impl Material {
@@ -78,17 +77,29 @@ impl Material {
             stream: StreamKey::from_seed(rand::random()),
         };
         let verifier = Arc::new(Verifier::new(options)?);
-        Ok(Self { world, issuer, verifier, identities, open_edges: Mutex::default() })
+        Ok(Self { world, issuer, verifier, identities, open_edges: Mutex::default(), urls: Mutex::default() })
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<NodeId, String>> {
         self.open_edges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn urls(&self) -> MutexGuard<'_, BTreeMap<NodeId, String>> {
+        self.urls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where clients reach an edge, or last did: what a name server would say.
+    #[must_use]
+    pub fn edge_url(&self, node: &NodeId) -> String {
+        let known = self.urls().get(node).cloned();
+        known.unwrap_or_else(|| format!("http://{}", SocketAddr::new(node_ip(node), CLIENT_PORT)))
+    }
+
     /// Clients are sent to it, or no longer.
     pub fn set_open(&self, node: &NodeId, is_open: bool) {
         if is_open && node.role == NodeRole::Edge {
-            self.open().insert(node.clone(), edge_url(node));
+            let url = self.edge_url(node);
+            self.open().insert(node.clone(), url);
         } else {
             self.open().remove(node);
         }
@@ -119,12 +130,6 @@ fn ip(region: RegionId, role: u8, n: u8) -> IpAddr {
     Ipv4Addr::new(10, u8::try_from(region.0).unwrap_or(u8::MAX), role, n).into()
 }
 
-/// Where clients reach an edge.
-#[must_use]
-pub fn edge_url(node: &NodeId) -> String {
-    format!("http://{}", SocketAddr::new(node_ip(node), CLIENT_PORT))
-}
-
 /// The first task of a node's process: puts it together and says when it runs.
 pub async fn main(material: Arc<Material>, node: NodeId, store: Arc<dyn Store>, seed: u64, slot: Slot) {
     match assemble(&material, &node, store, seed).await {
@@ -153,14 +158,16 @@ async fn assemble(
     let part = match node.role {
         NodeRole::Core => Part::Core(Core::start(CoreOptions::new(node.clone(), world, mesh.clone(), store))),
         NodeRole::Edge => {
-            let listener = listen(SocketAddr::new(node_ip(node), CLIENT_PORT)).await?;
+            let listener = listen(node_ip(node)).await?;
+            let public_url = format!("http://{}", listener.local_addr()?);
+            material.urls().insert(node.clone(), public_url.clone());
             let lookup = Arc::clone(material);
             Part::Edge(Edge::start(EdgeOptions {
                 node: node.clone(),
                 world,
                 mesh: mesh.clone(),
                 listener,
-                public_url: edge_url(node),
+                public_url,
                 verifier: Arc::clone(&material.verifier),
                 edges: Arc::new(move || lookup.edges_open()),
                 limits: edge::Limits::default(),
@@ -170,16 +177,15 @@ async fn assemble(
     Ok(Running { mesh, part })
 }
 
-/// Listens as soon as the kernel is through with the connections of the process before, which take a moment to close when
-/// nobody answers.
-async fn listen(bind: SocketAddr) -> io::Result<net::Listener> {
-    let end = Instant::now() + LISTEN_WAIT;
-    loop {
-        match SimNet.listen(bind).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            listening => return listening,
+/// Listens on the first port that no connection of a process before holds: in the simulated kernel one that is half closed
+/// holds its port for ever.
+async fn listen(ip: IpAddr) -> io::Result<net::Listener> {
+    let mut last = io::ErrorKind::AddrInUse.into();
+    for port in CLIENT_PORT..CLIENT_PORT + LIVES_MAX {
+        match SimNet.listen(SocketAddr::new(ip, port)).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
         }
     }
+    Err(last)
 }

@@ -5,6 +5,8 @@
 
 mod axis;
 mod charts;
+mod faults;
+mod ground;
 mod incidents;
 mod labels;
 mod lanes;

@@ -26,7 +26,7 @@ use wire::{ConversationId, DeviceId, NodeRole, RegionId, TenantId, UserId};
 
 use crate::ledger::Ledger;
 use crate::net::SimNet;
-use crate::nodes::{Material, edge_url};
+use crate::nodes::Material;
 
 /// Tokens are asked for anew before each connection, so they need not last.
 const TOKEN_TTL_S: u64 = 15 * 60;
@@ -106,15 +106,15 @@ impl Town {
         // Inside the zone first.
         near.sort_by_key(|region| !self.world.zone(zone).is_some_and(|zone| zone.regions.contains(region)));
         let nodes = near.iter().filter_map(|region| self.world.region(*region)).flat_map(|region| region.nodes());
-        nodes.filter(|node| node.role == NodeRole::Edge).map(|node| edge_url(&node)).collect()
+        nodes.filter(|node| node.role == NodeRole::Edge).map(|node| self.material.edge_url(&node)).collect()
     }
 
     /// The same, beginning with another one after each turn.
     #[must_use]
     pub fn turning_edges(&self, tenant: &TenantId, turn: &Arc<AtomicUsize>) -> Arc<dyn Endpoints> {
-        let (edges, turn) = (self.edges(tenant), Arc::clone(turn));
+        let (town, tenant, turn) = (self.clone(), tenant.clone(), Arc::clone(turn));
         Arc::new(move || {
-            let mut edges = edges.clone();
+            let mut edges = town.edges(&tenant);
             let by = turn.load(Ordering::Relaxed) % edges.len().max(1);
             edges.rotate_left(by);
             std::future::ready(edges)

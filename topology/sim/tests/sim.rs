@@ -32,7 +32,10 @@ fn drawn(seed: u64) -> Outcome {
 
 fn holds(outcome: &Outcome) {
     let Some(first) = outcome.broken.first() else { return };
-    panic!("seed {}: {} at {} ms: {}\nagain: hearth sim replay {}", outcome.seed, first.invariant, first.at_ms, first.what, outcome.seed);
+    panic!(
+        "seed {}: {} at {} ms: {}\nagain: hearth sim replay {}",
+        outcome.seed, first.invariant, first.at_ms, first.what, outcome.seed
+    );
 }
 
 #[test]
@@ -44,7 +47,11 @@ fn the_same_seed_is_the_same_run_to_the_byte_in_two_threads_and_in_two_processes
         let command = ["replay", &seed.to_string()];
         let elsewhere = Command::new(env!("CARGO_BIN_EXE_hearth-sim")).args(command).output().unwrap();
         let told = String::from_utf8_lossy(&elsewhere.stdout).into_owned();
-        assert!(told.contains(&here.hash), "seed {seed}, in another process: {}", &told[told.len().saturating_sub(400)..]);
+        assert!(
+            told.contains(&here.hash),
+            "seed {seed}, in another process: {}",
+            &told[told.len().saturating_sub(400)..]
+        );
         assert_ne!(here.hash, drawn(seed + 100).hash, "another seed is another run");
     }
 }
@@ -62,7 +69,10 @@ fn every_scenario_that_comes_with_the_program_holds_faster_than_real_time() {
     for (name, _) in SHIPPED {
         let scenario = shipped(name).unwrap();
         let outcome = run(&scenario, &RunOptions { seed: 1, ..RunOptions::default() }).unwrap();
-        println!("{name}: {} virtual ms, {} CPU ms, {} acknowledged", outcome.virtual_ms, outcome.cpu_ms, outcome.counts.acked);
+        println!(
+            "{name}: {} virtual ms, {} CPU ms, {} acknowledged",
+            outcome.virtual_ms, outcome.cpu_ms, outcome.counts.acked
+        );
         holds(&outcome);
         assert!(outcome.counts.acked > 50, "{name}: hardly anything was said");
         let page = report::html(&outcome);
@@ -96,7 +106,8 @@ fn fresh_seeds_hold() {
 /// Some seed within the stated number notices that the step is broken.
 fn is_caught(mutant: Mutant) {
     let most = seeds_at_most(mutant);
-    let scenario_of = move |seed| (draw::of_seed(seed), RunOptions { seed, mutant: Some(mutant), ..RunOptions::default() });
+    let scenario_of =
+        move |seed| (draw::of_seed(seed), RunOptions { seed, mutant: Some(mutant), ..RunOptions::default() });
     let mut caught = None;
     let tally = explore::explore(1..=most, cores(), None, scenario_of, |(seed, result), _| {
         if let Ok(outcome) = result

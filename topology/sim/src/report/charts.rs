@@ -1,8 +1,8 @@
 //! The run over time: faults and recovery as bars and, below them on the same axis, what clients felt.
 
 use super::axis::{LEFT, RIGHT, TimeAxis, ValueAxis, WIDTH};
-use super::lanes;
-use super::text::{Escaped, counted, grouped, moment, place, span_f64};
+use super::text::{Escaped, counted, grouped, moment, place, shortened, span, span_f64};
+use super::{faults, labels, lanes};
 use crate::outcome::{Outcome, Second};
 
 const PLOT_HEIGHT: f64 = 104.0;
@@ -32,9 +32,9 @@ pub(super) fn section(outcome: &Outcome) -> String {
     let left_out = lanes::faults_left_out(outcome);
     if left_out > 0 {
         let rest = counted(left_out as u64, "further fault");
-        notes.push_str(&format!("<p class=\"quiet\">{rest} not drawn; the timeline has them.</p>"));
+        notes.push_str(&format!("<p class=\"quiet\">{rest} not drawn; the table has them.</p>"));
     }
-    format!("<figure class=\"wide\">{}</figure>{notes}", drawing(outcome, &axis))
+    format!("<figure class=\"wide\">{}</figure>{notes}{}", drawing(outcome, &axis), faults::table(outcome))
 }
 
 fn drawing(outcome: &Outcome, axis: &TimeAxis) -> String {
@@ -49,16 +49,19 @@ fn drawing(outcome: &Outcome, axis: &TimeAxis) -> String {
             body.push_str(&plot(&points, axis, top, bottom));
         }
     }
-    let height = bottom + 40.0;
+    let height = place(bottom + 40.0);
     format!(
-        "<svg class=\"time\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"time-title time-desc\">\
+        "<svg class=\"time\" viewBox=\"0 0 {} {height}\" role=\"img\" aria-labelledby=\"time-title time-desc\" \
+         data-left=\"{LEFT}\" data-right=\"{RIGHT}\" data-end=\"{}\">\
          <title id=\"time-title\">Faults and what clients felt, over time</title>\
-         <desc id=\"time-desc\">{}</desc>{}{}{body}{bars}</svg>",
+         <desc id=\"time-desc\">{}</desc>{}{}{body}{bars}{}{}</svg>",
         place(WIDTH),
-        place(height),
+        axis.end_ms,
         Escaped(&described(outcome)),
         shades(outcome, axis, bars_end + 8.0, bottom),
-        time_grid(axis, bottom)
+        time_grid(axis, bottom),
+        breach(outcome, axis, bottom),
+        steps(&points, axis, bars_end + 8.0, bottom)
     )
 }
 
@@ -98,7 +101,7 @@ fn time_grid(axis: &TimeAxis, bottom: f64) -> String {
             "<path class=\"grid\" d=\"M{x} 18V{}\"/><text class=\"tick\" x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
             place(bottom + 4.0),
             place(bottom + 19.0),
-            span_f64(tick as f64).replace("0 ms", "0")
+            if tick == 0 { "0".to_owned() } else { span(tick) }
         ));
     }
     let (x, y) = (place((LEFT + RIGHT) / 2.0), place(bottom + 36.0));
@@ -106,6 +109,56 @@ fn time_grid(axis: &TimeAxis, bottom: f64) -> String {
         "<text class=\"tick\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">virtual time since the load began</text>"
     ));
     out
+}
+
+/// When the first invariant was seen broken. After the load there is no axis any more; the headline says it then.
+fn breach(outcome: &Outcome, axis: &TimeAxis, bottom: f64) -> String {
+    let Some(first) = outcome.broken.first().filter(|first| first.at_ms <= axis.end_ms) else { return String::new() };
+    let x = axis.x(first.at_ms);
+    let words = format!("broken: {}", shortened(&first.invariant, 40));
+    let fits = x + 6.0 + labels::width(&words, 12.0) <= WIDTH;
+    let (text_x, anchor) = if fits { (x + 6.0, "start") } else { (x - 6.0, "end") };
+    format!(
+        "<g class=\"breach\"><path d=\"M{} 2V{}\"/><text x=\"{}\" y=\"12\" text-anchor=\"{anchor}\">{}</text></g>",
+        place(x),
+        place(bottom),
+        place(text_x),
+        Escaped(&words)
+    )
+}
+
+/// Nothing to see: what a pointer that rests on a step of time is told, and what the time cursor reads.
+fn steps(points: &[Point], axis: &TimeAxis, top: f64, bottom: f64) -> String {
+    let step = |point: &Point| {
+        let (left, right) = (axis.x(point.from_ms), axis.x(point.to_ms));
+        format!(
+            "<rect class=\"step\" data-from=\"{}\" data-to=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"><title>{}</title></rect>",
+            point.from_ms,
+            point.to_ms,
+            place(left),
+            place(top),
+            place(right - left),
+            place(bottom - top),
+            in_words(point)
+        )
+    };
+    points.iter().map(step).collect()
+}
+
+fn in_words(point: &Point) -> String {
+    let waits = if point.acked > 0.0 {
+        format!("median wait {}, longest {}", span_f64(point.p50_ms), span_f64(point.max_ms))
+    } else {
+        "no ack".to_owned()
+    };
+    format!(
+        "{} to {}: {:.0} sent and {:.0} acknowledged a second; {waits}; {:.0} waiting",
+        moment(point.from_ms),
+        moment(point.to_ms),
+        point.sent,
+        point.acked,
+        point.waiting
+    )
 }
 
 fn acks(points: &[Point], axis: &TimeAxis, top: f64, bottom: f64) -> String {

@@ -1,6 +1,6 @@
 //! What each loss of a region meant, in the figures that a recovery plan promises, and what the figures are.
 
-use super::text::{Escaped, NOTHING, counted, grouped, moment, span, span_or};
+use super::text::{Escaped, NOTHING, counted, exact, grouped, moment};
 use crate::outcome::{ClassIncident, Incident, Outcome};
 
 /// Heads of the columns: what stands there, and whether it is a figure.
@@ -15,6 +15,8 @@ const COLUMNS: [(&str, bool); 9] = [
     ("RPO found", true),
     ("RTO found", true),
 ];
+
+const INCIDENTS_IN_WORDS_MAX: usize = 3;
 
 /// In plain words, in the order of the columns.
 const TERMS: [(&str, &str); 7] = [
@@ -49,16 +51,55 @@ pub(super) fn section(outcome: &Outcome) -> String {
     let heads: String = COLUMNS
         .iter()
         .map(|(name, is_figure)| {
-            format!("<th scope=\"col\"{}>{name}</th>", if *is_figure { " class=\"num\"" } else { "" })
+            format!("<th scope=\"col\" class=\"{}\">{name}</th>", if *is_figure { "num" } else { "side" })
         })
         .collect();
     let bodies: String = outcome.incidents.iter().map(body).collect();
     let terms: String =
         TERMS.iter().map(|(term, words)| format!("<div><dt>{term}</dt><dd>{words}</dd></div>")).collect();
     format!(
-        "<div class=\"wide\"><table class=\"incidents\"><thead><tr>{heads}</tr></thead>{bodies}</table></div>\
-         <dl class=\"terms\">{terms}</dl>"
+        "{}<div class=\"wide\"><table class=\"incidents\"><thead><tr>{heads}</tr></thead>{bodies}</table></div>\
+         <dl class=\"terms\">{terms}</dl>",
+        in_words(outcome)
     )
+}
+
+/// What one would say aloud of each incident; with more than a few of them the table says it better.
+fn in_words(outcome: &Outcome) -> String {
+    if outcome.incidents.len() > INCIDENTS_IN_WORDS_MAX {
+        return String::new();
+    }
+    outcome.incidents.iter().map(|incident| format!("<p class=\"spoken\">{}</p>", Escaped(&spoken(incident)))).collect()
+}
+
+fn spoken(incident: &Incident) -> String {
+    let Incident { region, kind, from_ms, .. } = incident;
+    let back = match incident.to_ms {
+        Some(to_ms) => format!("was back {} later", exact(to_ms.saturating_sub(*from_ms))),
+        None => "did not come back".to_owned(),
+    };
+    let known = match incident.detection_ms {
+        Some(ms) => format!("The other regions all knew after {}", exact(ms)),
+        None => "Some core of the other regions never knew".to_owned(),
+    };
+    let served = match incident.takeover_ms {
+        Some(ms) => format!("its multi-region shards were all served elsewhere {} after that", exact(ms)),
+        None => "not all of its multi-region shards were ever served elsewhere".to_owned(),
+    };
+    let classes: String = incident.classes.iter().map(spoken_class).collect();
+    format!("{region} was {kind} at {} and {back}. {known}; {served}.{classes}", moment(*from_ms))
+}
+
+fn spoken_class(class: &ClassIncident) -> String {
+    let again = match class.rto_ms {
+        Some(ms) => format!("new messages were acknowledged again after {}", exact(ms)),
+        None => "no message sent after it was ever acknowledged".to_owned(),
+    };
+    let risk = match class.at_risk {
+        0 => "no acknowledged message was at risk".to_owned(),
+        count => format!("{} at risk, up to {} old", counted(count, "acknowledged message"), exact(class.rpo_ms)),
+    };
+    format!(" Durability {}: {again}; {risk}.", class.durability)
 }
 
 /// One row for each class; what belongs to the whole incident spans them.
@@ -74,7 +115,7 @@ fn body(incident: &Incident) -> String {
         never(incident.takeover_ms)
     );
     if incident.classes.is_empty() {
-        out.push_str("<td colspan=\"6\" class=\"quiet\">no conversation was at home there</td>");
+        out.push_str("<td colspan=\"6\" class=\"side quiet\">no conversation was at home there</td>");
     }
     for (index, class) in incident.classes.iter().enumerate() {
         if index > 0 {
@@ -89,7 +130,7 @@ fn body(incident: &Incident) -> String {
 fn lasted(incident: &Incident) -> String {
     let from = moment(incident.from_ms);
     match incident.to_ms {
-        Some(to_ms) => format!("at {from} for {}", span(to_ms.saturating_sub(incident.from_ms))),
+        Some(to_ms) => format!("at {from} for {}", exact(to_ms.saturating_sub(incident.from_ms))),
         None => format!("at {from}, did not come back"),
     }
 }
@@ -97,17 +138,17 @@ fn lasted(incident: &Incident) -> String {
 fn class_cells(class: &ClassIncident) -> String {
     let risk = if class.at_risk > 0 { " warn" } else { "" };
     format!(
-        "<th scope=\"row\">{}</th><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num{risk}\">{}</td>\
+        "<th scope=\"row\" class=\"side\">{}</th><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num{risk}\">{}</td>\
          <td class=\"num{risk}\">{}</td><td class=\"num\">{}</td>",
         Escaped(&class.durability),
-        span_or(class.pause_ms, NOTHING),
+        class.pause_ms.map_or_else(|| NOTHING.to_owned(), exact),
         grouped(class.backlog),
         counted(class.at_risk, "message"),
-        span(class.rpo_ms),
+        exact(class.rpo_ms),
         never(class.rto_ms)
     )
 }
 
 fn never(ms: Option<u64>) -> String {
-    ms.map_or_else(|| "<strong class=\"never\">never</strong>".to_owned(), span)
+    ms.map_or_else(|| "<strong class=\"never\">never</strong>".to_owned(), exact)
 }

@@ -69,6 +69,12 @@ pub(super) fn faults_left_out(outcome: &Outcome) -> usize {
     outcome.faults.len().saturating_sub(FAULTS_SHOWN_MAX)
 }
 
+/// Where a fault lay, in words.
+pub(super) fn place_names(outcome: &Outcome, fault: &FaultSpan) -> String {
+    let names: Vec<String> = places(outcome, fault).into_iter().map(|(_, name)| name).collect();
+    names.join(", ")
+}
+
 /// The lane of a link.
 pub(super) fn link_name(a: &str, b: &str) -> String {
     format!("{a} ↔ {b}")
@@ -81,7 +87,9 @@ fn heading(out: &mut String, words: &str, top: f64) -> f64 {
 
 /// The whole world first, then regions in the world's order, then links.
 fn fault_lanes(outcome: &Outcome) -> Vec<Lane> {
-    let shown = &outcome.faults[..outcome.faults.len().min(FAULTS_SHOWN_MAX)];
+    let mut shown: Vec<&FaultSpan> = outcome.faults.iter().take(FAULTS_SHOWN_MAX).collect();
+    // Rows fill from the left, so that few are needed.
+    shown.sort_by_key(|fault| fault.from_ms);
     let mut lanes: Vec<(usize, Lane)> = Vec::new();
     for fault in shown {
         for (order, name) in places(outcome, fault) {
@@ -153,7 +161,7 @@ fn draw_bar(out: &mut String, placed: &Placed<'_>, top: f64) {
     let Bar { class, label, from_ms, to_ms } = placed.bar;
     let length = span(to_ms.saturating_sub(*from_ms));
     out.push_str(&format!(
-        "<g class=\"bar {class}\"><title>{}: {} to {} ({length})</title>\
+        "<g class=\"bar {class}\" data-spans=\"{from_ms}-{to_ms}\"><title>{}: {} to {} ({length})</title>\
          <rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"16\" rx=\"2\"/>\
          <text x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text></g>",
         Escaped(label),

@@ -1,23 +1,13 @@
 //! The world: regions where they are, the links between them, and which of both the faults concerned.
-//!
-//! Equirectangular: a degree is as long everywhere, so that latitude and longitude can be read off the graticule.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::ground::{self, HEIGHT, WIDTH, point};
 use super::labels::{self, Area, Taken};
 use super::lanes::link_name;
 use super::text::{Escaped, counted, place, shortened, span_f64};
 use crate::outcome::{LinkFacts, Outcome, RegionFacts};
 
-/// Land as dots, one line per 2.5 degrees from north to south. Made from Natural Earth's 1:110m land, public domain.
-const LAND: &str = include_str!("land.txt");
-const LAND_STEP: f64 = 2.5;
-const NORTH: f64 = 82.5;
-const SOUTH: f64 = -57.5;
-/// Width of the drawing; 3 units are one degree.
-const WIDTH: f64 = 1_080.0;
-const SCALE: f64 = WIDTH / 360.0;
-const HEIGHT: f64 = (NORTH - SOUTH) * SCALE;
 const FONT: f64 = 13.0;
 const NAME_CHARS_MAX: usize = 24;
 /// With more links than this, only those that faults concerned carry their delay; all are in the table below.
@@ -25,10 +15,13 @@ const LINK_LABELS_MAX: usize = 15;
 /// Colours that the style sheet knows.
 const ZONE_COLOURS: usize = 7;
 
-/// What the faults concerned.
+/// From and to, milliseconds.
+type Spans = Vec<(u64, u64)>;
+
+/// What the faults concerned, and when.
 struct Concerned<'a> {
-    regions: BTreeSet<&'a str>,
-    links: BTreeSet<(&'a str, &'a str)>,
+    regions: BTreeMap<&'a str, Spans>,
+    links: BTreeMap<(&'a str, &'a str), Spans>,
 }
 
 /// The drawing, its legend, and the delays as a table.
@@ -60,48 +53,22 @@ fn drawing(outcome: &Outcome) -> String {
         place(HEIGHT),
         Escaped(&outcome.world),
         Escaped(&described(outcome, &concerned)),
-        ground()
+        ground::draw()
     )
 }
 
 fn described(outcome: &Outcome, concerned: &Concerned<'_>) -> String {
     let names: Vec<&str> = outcome.regions.iter().map(|region| region.name.as_str()).collect();
-    let hit: Vec<&str> = concerned.regions.iter().copied().collect();
+    let hit: Vec<&str> = concerned.regions.keys().copied().collect();
     let hit = if hit.is_empty() { "no single region".to_owned() } else { hit.join(", ") };
     format!("Regions: {}. Faults concerned {hit}.", names.join(", "))
-}
-
-/// Land and graticule.
-fn ground() -> String {
-    let mut dots = String::new();
-    for (row, line) in LAND.lines().enumerate() {
-        let y = (row as f64 + 0.5) * LAND_STEP * SCALE;
-        let mut column = 0;
-        for run in line.split_inclusive('.') {
-            let land = run.trim_end_matches('.').len();
-            if land > 0 {
-                // Dashes of length 0 with round caps are dots; the last one wants a little more than its own length.
-                let from = (column as f64 + 0.5) * LAND_STEP * SCALE;
-                let long = (land - 1) as f64 * LAND_STEP * SCALE + 0.1;
-                dots.push_str(&format!("M{} {}h{}", place(from), place(y), place(long)));
-            }
-            column += run.len();
-        }
-    }
-    let mut grid = String::new();
-    for lon in (-150..=150).step_by(30) {
-        grid.push_str(&format!("M{} 0V{}", place((f64::from(lon) + 180.0) * SCALE), place(HEIGHT)));
-    }
-    for lat in [60.0, 30.0, 0.0, -30.0] {
-        grid.push_str(&format!("M0 {}H{}", place((NORTH - lat) * SCALE), place(WIDTH)));
-    }
-    format!("<path class=\"land\" d=\"{dots}\"/><path class=\"grid\" d=\"{grid}\"/>")
 }
 
 /// A region's mark and its name, on the side where the name hides least.
 fn dot(region: &RegionFacts, zones: &[&str], concerned: &Concerned<'_>, taken: &mut Taken) -> String {
     let (x, y) = point(region);
-    let is_hit = concerned.regions.contains(region.name.as_str());
+    let hit = concerned.regions.get(region.name.as_str());
+    let is_hit = hit.is_some();
     let mut marks = String::new();
     if is_hit {
         marks.push_str(&format!("<circle class=\"hit\" cx=\"{}\" cy=\"{}\" r=\"13\"/>", place(x), place(y)));
@@ -111,8 +78,9 @@ fn dot(region: &RegionFacts, zones: &[&str], concerned: &Concerned<'_>, taken: &
     let (text_x, text_y, anchor) = beside(x, y, labels::width(&name, FONT), taken);
     let is_hit = if is_hit { " is-hit" } else { "" };
     format!(
-        "<g class=\"region{is_hit}\"><title>{}: {}, {}; zones: {}</title>{marks}\
+        "<g class=\"region{is_hit}\"{}><title>{}: {}, {}; zones: {}</title>{marks}\
          <text x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text></g>",
+        spans_attribute(hit),
         Escaped(&region.name),
         counted(region.cores.into(), "core"),
         counted(region.edges.into(), "edge"),
@@ -177,11 +145,16 @@ fn draw_link(
     if turn != 0.0 {
         path.push_str(&format!("M{} {}L{} {}", place(ax - turn), place(ay), place(bx), place(by)));
     }
-    let is_hit = concerned.links.contains(&ordered(&link.a, &link.b));
+    let hit = concerned.links.get(&ordered(&link.a, &link.b));
+    let is_hit = hit.is_some();
     let class = if is_hit { "link is-hit" } else { "link" };
     let delay = span_f64(link.delay_ms);
     let name = link_name(&link.a, &link.b);
-    lines.push_str(&format!("<path class=\"{class}\" d=\"{path}\"><title>{}: {delay}</title></path>", Escaped(&name)));
+    lines.push_str(&format!(
+        "<path class=\"{class}\" d=\"{path}\"{}><title>{}: {delay}</title></path>",
+        spans_attribute(hit),
+        Escaped(&name)
+    ));
     if !is_hit && outcome.links.len() > LINK_LABELS_MAX {
         return;
     }
@@ -251,18 +224,30 @@ fn delay_row(outcome: &Outcome, region: &RegionFacts) -> String {
 
 impl<'a> Concerned<'a> {
     fn by(outcome: &'a Outcome) -> Self {
-        let (mut regions, mut links) = (BTreeSet::new(), BTreeSet::new());
+        let mut concerned = Self { regions: BTreeMap::new(), links: BTreeMap::new() };
         for fault in &outcome.faults {
+            let span = (fault.from_ms, fault.to_ms);
             match fault.regions.as_slice() {
-                [a, b] if fault.is_link => {
-                    links.insert(ordered(a, b));
-                }
-                names => regions.extend(names.iter().map(String::as_str)),
+                [a, b] if fault.is_link => concerned.links.entry(ordered(a, b)).or_default().push(span),
+                names => names.iter().for_each(|name| concerned.region(name, span)),
             }
         }
-        regions.extend(outcome.incidents.iter().map(|incident| incident.region.as_str()));
-        Self { regions, links }
+        for incident in &outcome.incidents {
+            concerned.region(&incident.region, (incident.from_ms, incident.to_ms.unwrap_or(u64::MAX)));
+        }
+        concerned
     }
+
+    fn region(&mut self, name: &'a str, span: (u64, u64)) {
+        self.regions.entry(name).or_default().push(span);
+    }
+}
+
+/// For the time cursor of the script, which marks what was concerned at that moment.
+fn spans_attribute(spans: Option<&Spans>) -> String {
+    let Some(spans) = spans else { return String::new() };
+    let written: Vec<String> = spans.iter().map(|(from, to)| format!("{from}-{to}")).collect();
+    format!(" data-spans=\"{}\"", written.join(" "))
 }
 
 fn zones(outcome: &Outcome) -> Vec<&str> {
@@ -282,12 +267,4 @@ fn zone_list(region: &RegionFacts) -> String {
 
 fn ordered<'a>(a: &'a str, b: &'a str) -> (&'a str, &'a str) {
     if b < a { (b, a) } else { (a, b) }
-}
-
-/// Impossible coordinates are drawn at the nearest possible place.
-fn point(region: &RegionFacts) -> (f64, f64) {
-    let finite = |value: f64| if value.is_finite() { value } else { 0.0 };
-    let lat = finite(region.lat).clamp(SOUTH + 3.0, NORTH - 3.0);
-    let lon = finite(region.lon).clamp(-180.0, 180.0);
-    ((lon + 180.0) * SCALE, (NORTH - lat) * SCALE)
 }

@@ -1,6 +1,6 @@
 //! How long the people of each region waited before, during and after the faults.
 
-use super::text::{Escaped, grouped, place, span, span_f64};
+use super::text::{Escaped, counted, grouped, place, span, span_f64};
 use crate::outcome::{Latency, Outcome, RegionPeople};
 
 /// Width of the longest bar.
@@ -30,10 +30,10 @@ pub(super) fn section(outcome: &Outcome) -> String {
 fn body(people: &RegionPeople, longest: f64) -> String {
     let rows = people.latency.len().max(1);
     let mut out = format!(
-        "<tbody><tr><th scope=\"rowgroup\" rowspan=\"{rows}\">{} <span class=\"quiet\">longest pause {}<br>{} reconnects</span></th>",
+        "<tbody><tr><th scope=\"rowgroup\" rowspan=\"{rows}\">{} <span class=\"quiet\">longest pause {}<br>{}</span></th>",
         Escaped(&people.region),
         span(people.longest_pause_ms),
-        grouped(people.reconnects)
+        counted(people.reconnects, "reconnect")
     );
     if people.latency.is_empty() {
         out.push_str("<td colspan=\"6\" class=\"quiet\">nothing was measured</td>");

@@ -63,6 +63,11 @@ pub(super) fn span_f64(ms: f64) -> String {
     }
 }
 
+/// A length of time to the millisecond, for figures that are held against a promise: `850 ms`, `3.421 s`.
+pub(super) fn exact(ms: u64) -> String {
+    if ms < 1_000 { format!("{ms} ms") } else { moment(ms) }
+}
+
 /// A length of time that may never have ended.
 pub(super) fn span_or(ms: Option<u64>, otherwise: &str) -> String {
     ms.map_or_else(|| otherwise.to_owned(), span)

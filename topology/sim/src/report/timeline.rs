@@ -23,7 +23,7 @@ pub(super) fn section(outcome: &Outcome) -> String {
     };
     format!(
         "<details class=\"timeline\"><summary>{}</summary>{note}{}</details>",
-        counted_entries(outcome.timeline.len()),
+        entries_between(&outcome.timeline),
         table(shown)
     )
 }
@@ -37,8 +37,11 @@ pub(super) fn table(entries: &[Entry]) -> String {
     )
 }
 
-fn counted_entries(count: usize) -> String {
-    if count == 1 { "1 entry".to_owned() } else { format!("{} entries", grouped(count as u64)) }
+fn entries_between(entries: &[Entry]) -> String {
+    let count =
+        if entries.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", grouped(entries.len() as u64)) };
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return count };
+    format!("{count}, from {} to {}", moment(first.at_ms), moment(last.at_ms))
 }
 
 fn row(entry: &Entry) -> String {

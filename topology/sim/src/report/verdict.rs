@@ -35,22 +35,33 @@ fn headline(outcome: &Outcome) -> String {
     let (class, sign, meaning) = if outcome.held {
         ("held", "✓", "All invariants held.".to_owned())
     } else {
-        ("broken", "✕", format!("{}.", counted(outcome.broken.len() as u64, "broken invariant")))
+        ("broken", "✕", first_broken(outcome))
     };
+    let name = if outcome.scenario.is_empty() { "a scenario without a name" } else { &outcome.scenario };
     format!(
         "<header class=\"verdict {class}\"><p class=\"word\"><span aria-hidden=\"true\">{sign}</span> {}</p>\
-         <div><h1>{}</h1><p class=\"about\">{} <strong>{meaning}</strong></p></div></header>\
+         <div><h1>{}</h1><p class=\"about\">{}</p><p><strong>{}</strong></p></div></header>\
          <dl class=\"facts\">{}{}{}{}</dl>\
          <p class=\"command\"><span>See it again</span><code>{}</code></p>",
         word(outcome),
-        Escaped(&outcome.scenario),
+        Escaped(name),
         Escaped(&outcome.about),
+        Escaped(&meaning),
         fact("World", &outcome.world),
         fact("Seed", &outcome.seed.to_string()),
         fact("Virtual time", &format!("{} (in {} CPU)", span(outcome.virtual_ms), span(outcome.cpu_ms))),
         fact("Hash", &outcome.hash),
         Escaped(&command(outcome))
     )
+}
+
+fn first_broken(outcome: &Outcome) -> String {
+    let Some(first) = outcome.broken.first() else { return "No invariant is named.".to_owned() };
+    let more = match outcome.broken.len() - 1 {
+        0 => String::new(),
+        count => format!(", and {} later", counted(count as u64, "finding")),
+    };
+    format!("{} at {}{more}.", first.invariant, moment(first.at_ms))
 }
 
 fn fact(name: &str, value: &str) -> String {
@@ -105,10 +116,7 @@ fn durabilities(outcome: &Outcome) -> Vec<&str> {
 }
 
 fn broken(outcome: &Outcome) -> String {
-    let Some(first) = outcome.broken.first() else {
-        let words = "<p>The run counts as broken, but no invariant is named.</p>";
-        return if outcome.held { String::new() } else { words.to_owned() };
-    };
+    let Some(first) = outcome.broken.first() else { return String::new() };
     let rows: String = outcome.broken.iter().take(BROKEN_SHOWN_MAX).map(broken_row).collect();
     let left_out = outcome.broken.len().saturating_sub(BROKEN_SHOWN_MAX) as u64;
     let more = match left_out {

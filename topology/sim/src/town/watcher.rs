@@ -64,9 +64,9 @@ impl Watcher {
 
     /// Watches for ever, from edge to edge.
     pub async fn run(mut self) {
-        let edges = self.town.edges(&self.who.tenant);
         let mut at = 0;
         loop {
+            let edges = self.town.edges(&self.who.tenant);
             let url = edges.get(at % edges.len().max(1)).cloned().unwrap_or_default();
             let why = match timeout(DIAL, self.dial(&url)).await {
                 Ok(Ok(socket)) => {
