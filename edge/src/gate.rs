@@ -6,7 +6,7 @@ pub(crate) mod listener;
 pub(crate) mod residency;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -100,10 +100,9 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
 
 /// From the upgrade on the connection is a session: a task of its own, which does not carry what led to it.
 async fn upgraded(shared: Arc<Shared>, claims: auth::Claims, upgrade: hyper::upgrade::OnUpgrade, starting: Held) {
-    static NUMBER: AtomicU64 = AtomicU64::new(1);
     let Ok(upgraded) = upgrade.await else { return };
     let auth::Claims { tenant, user, device, session_exp_ms, .. } = claims;
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let number = shared.sessions_begun.fetch_add(1, Ordering::Relaxed);
     let session = Arc::new(Session::new(number, Actor { tenant, user, device }, session_exp_ms, shared.now_ms()));
     tracing::debug!(session = number, "session started");
     let tasks = shared.tasks.clone();

@@ -1,7 +1,7 @@
 //! What all parts of one edge share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) printer: Printer,
     pub(crate) sessions: Registry,
     pub(crate) starting: Arc<Places>,
+    /// Numbers sessions.
+    pub(crate) sessions_begun: AtomicU64,
     /// No new sessions, and no requests.
     pub(crate) draining: AtomicBool,
     started: Instant,
@@ -60,6 +62,7 @@ impl Shared {
             edges,
             starting: Places::new(limits.starting),
             sessions: Registry::default(),
+            sessions_begun: AtomicU64::new(0),
             limits,
             route,
             draining: AtomicBool::new(false),

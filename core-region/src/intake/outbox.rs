@@ -5,7 +5,6 @@
 //! room. The feed is bounded in bytes, and says no when it is full.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -66,9 +65,9 @@ struct Waiting {
 impl Outbox {
     /// Admits at most `requests` without an answer, holds at most `feed_bytes_max` of encoded feed.
     pub(crate) fn new(peer: NodeId, requests: usize, feed_bytes_max: usize) -> Self {
-        static IDS: AtomicU64 = AtomicU64::new(0);
         Self {
-            id: IDS.fetch_add(1, Ordering::Relaxed),
+            // Drawn, not counted: a count would be shared by all cores of a process.
+            id: rand::random(),
             peer,
             waiting: Mutex::default(),
             filled: Notify::new(),

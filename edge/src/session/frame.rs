@@ -1,8 +1,6 @@
 //! Frames to a client, ready for the socket: WebSocket header (RFC 6455, section 5.2) and JSON in one buffer. A server does
 //! not mask, so one buffer serves every socket that gets the event.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bytes::Bytes;
 use serde::Serialize;
 use wire::ErrorCode;
@@ -92,10 +90,10 @@ pub(crate) fn internal() -> Refusal {
     Refusal::new(ErrorCode::Internal, "the home gave an answer that does not fit the question")
 }
 
-/// Names frames that are no changes of a conversation; unique in this process.
+/// Names frames that are no changes of a conversation. Drawn, not counted: a count would be shared by all edges of a process, and
+/// no simulated run beside another could be repeated.
 fn next_id() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("e{:x}", NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("e{:x}", rand::random::<u64>())
 }
 
 #[cfg(test)]

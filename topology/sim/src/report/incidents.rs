@@ -97,7 +97,7 @@ fn spoken_class(class: &ClassIncident) -> String {
     };
     let risk = match class.at_risk {
         0 => "no acknowledged message was at risk".to_owned(),
-        count => format!("{} at risk, up to {} old", counted(count, "acknowledged message"), exact(class.rpo_ms)),
+        count => format!("at risk: {}, up to {} old", counted(count, "acknowledged message"), exact(class.rpo_ms)),
     };
     format!(" Durability {}: {again}; {risk}.", class.durability)
 }

@@ -19,6 +19,9 @@ const LABEL_CHARS_MAX: usize = 52;
 /// A random walk may carry hundreds; beyond this the page would be nothing else.
 const FAULTS_SHOWN_MAX: usize = 200;
 
+/// With more incidents than this, each gets one bar instead of one for each step of its recovery.
+const LANES_IN_FULL_MAX: usize = 4;
+
 /// Bars that belong to one thing.
 struct Lane {
     name: String,
@@ -59,7 +62,8 @@ pub(super) fn draw(outcome: &Outcome, axis: &TimeAxis, top: f64) -> (String, f64
         y = heading(&mut out, "Recovery", y + 6.0);
     }
     for incident in &outcome.incidents {
-        y = draw_lane(&mut out, &recovery_lane(incident, axis), axis, y);
+        let lane = if outcome.incidents.len() > LANES_IN_FULL_MAX { short_recovery } else { recovery_lane };
+        y = draw_lane(&mut out, &lane(incident, axis), axis, y);
     }
     (out, y)
 }
@@ -138,6 +142,16 @@ fn recovery_lane(incident: &Incident, axis: &TimeAxis) -> Lane {
         let label = format!("{} acks again: {}", class.durability, span_or(class.rto_ms, "never"));
         bars.push(Bar { class: "return", label, from_ms, to_ms: until(class.rto_ms) });
     }
+    Lane { name: format!("{} {}", incident.region, incident.kind), bars }
+}
+
+/// The same in one bar.
+fn short_recovery(incident: &Incident, axis: &TimeAxis) -> Lane {
+    let after = incident.detection_ms.zip(incident.takeover_ms).map(|(known, served)| known.saturating_add(served));
+    let known = span_or(incident.detection_ms, "never");
+    let label = format!("detected: {known}, served elsewhere: {}", span_or(incident.takeover_ms, "never"));
+    let to_ms = after.map_or(axis.end_ms, |after| incident.from_ms.saturating_add(after));
+    let bars = vec![Bar { class: "takeover", label, from_ms: incident.from_ms, to_ms }];
     Lane { name: format!("{} {}", incident.region, incident.kind), bars }
 }
 

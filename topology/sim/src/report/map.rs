@@ -39,6 +39,9 @@ fn drawing(outcome: &Outcome) -> String {
         let (x, y) = point(region);
         taken.take(Area { left: x - 9.0, top: y - 9.0, right: x + 9.0, bottom: y + 9.0 });
     }
+    for (from, to) in outcome.links.iter().filter_map(|link| line(outcome, link)).flatten() {
+        taken.cross(from, to);
+    }
     // Names are placed first, as they matter more than delays, and drawn last, so that no line crosses them.
     let zones = zones(outcome);
     let dots: String = outcome.regions.iter().map(|region| dot(region, &zones, &concerned, &mut taken)).collect();
@@ -47,8 +50,9 @@ fn drawing(outcome: &Outcome) -> String {
         draw_link(outcome, link, &concerned, &mut taken, (&mut lines, &mut figures));
     }
     format!(
-        "<svg class=\"map\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"map-title map-desc\">\
+        "<svg class=\"map{}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"map-title map-desc\">\
          <title id=\"map-title\">Map of the world {}</title><desc id=\"map-desc\">{}</desc>{}{lines}{figures}{dots}</svg>",
+        if outcome.links.len() > LINK_LABELS_MAX { " many" } else { "" },
         place(WIDTH),
         place(HEIGHT),
         Escaped(&outcome.world),
@@ -75,7 +79,7 @@ fn dot(region: &RegionFacts, zones: &[&str], concerned: &Concerned<'_>, taken: &
     }
     marks.push_str(&zone_marks(region, zones, x, y));
     let name = shortened(&region.name, NAME_CHARS_MAX);
-    let (text_x, text_y, anchor) = beside(x, y, labels::width(&name, FONT), taken);
+    let (text_x, text_y, anchor) = beside(x, y, labels::width_bold(&name, FONT), taken);
     let is_hit = if is_hit { " is-hit" } else { "" };
     format!(
         "<g class=\"region{is_hit}\"{}><title>{}: {}, {}; zones: {}</title>{marks}\
@@ -108,14 +112,14 @@ fn zone_marks(region: &RegionFacts, zones: &[&str], x: f64, y: f64) -> String {
 
 fn beside(x: f64, y: f64, wide: f64, taken: &mut Taken) -> (f64, f64, &'static str) {
     let options = [
-        (x + 16.0, y + 4.5, "start"),
-        (x - 16.0, y + 4.5, "end"),
-        (x, y - 17.0, "middle"),
-        (x, y + 26.0, "middle"),
-        (x + 12.0, y - 10.0, "start"),
-        (x + 12.0, y + 19.0, "start"),
-        (x - 12.0, y - 10.0, "end"),
-        (x - 12.0, y + 19.0, "end"),
+        (x + 19.0, y + 4.5, "start"),
+        (x - 19.0, y + 4.5, "end"),
+        (x, y - 19.0, "middle"),
+        (x, y + 29.0, "middle"),
+        (x + 13.0, y - 12.0, "start"),
+        (x + 13.0, y + 21.0, "start"),
+        (x - 13.0, y - 12.0, "end"),
+        (x - 13.0, y + 21.0, "end"),
     ];
     let areas = options.map(|(text_x, text_y, anchor)| {
         let left = match anchor {
@@ -128,7 +132,20 @@ fn beside(x: f64, y: f64, wide: f64, taken: &mut Taken) -> (f64, f64, &'static s
     options[taken.take_best(&areas)]
 }
 
+/// From one end to the other.
+type Line = ((f64, f64), (f64, f64));
+
 /// A straight line, the short way round; across the date line it leaves on one side and enters on the other.
+fn line(outcome: &Outcome, link: &LinkFacts) -> Option<Vec<Line>> {
+    let find = |name: &str| outcome.regions.iter().find(|region| region.name == name).map(point);
+    let ((ax, ay), (bx, by)) = (find(&link.a)?, find(&link.b)?);
+    if (bx - ax).abs() <= WIDTH / 2.0 {
+        return Some(vec![((ax, ay), (bx, by))]);
+    }
+    let turn = WIDTH.copysign(ax - bx);
+    Some(vec![((ax, ay), (bx + turn, by)), ((ax - turn, ay), (bx, by))])
+}
+
 fn draw_link(
     outcome: &Outcome,
     link: &LinkFacts,
@@ -136,14 +153,10 @@ fn draw_link(
     taken: &mut Taken,
     (lines, figures): (&mut String, &mut String),
 ) {
-    let find = |name: &str| outcome.regions.iter().find(|region| region.name == name).map(point);
-    let (Some((ax, ay)), Some((bx, by))) = (find(&link.a), find(&link.b)) else {
-        return;
-    };
-    let turn = if (bx - ax).abs() <= WIDTH / 2.0 { 0.0 } else { WIDTH.copysign(ax - bx) };
-    let mut path = format!("M{} {}L{} {}", place(ax), place(ay), place(bx + turn), place(by));
-    if turn != 0.0 {
-        path.push_str(&format!("M{} {}L{} {}", place(ax - turn), place(ay), place(bx), place(by)));
+    let Some(parts) = line(outcome, link) else { return };
+    let mut path = String::new();
+    for ((ax, ay), (bx, by)) in &parts {
+        path.push_str(&format!("M{} {}L{} {}", place(*ax), place(*ay), place(*bx), place(*by)));
     }
     let hit = concerned.links.get(&ordered(&link.a, &link.b));
     let is_hit = hit.is_some();
@@ -158,7 +171,8 @@ fn draw_link(
     if !is_hit && outcome.links.len() > LINK_LABELS_MAX {
         return;
     }
-    let (x, y) = along((ax, ay), (bx + turn, by), labels::width(&delay, FONT - 1.5), taken);
+    let Some((a, b)) = parts.first() else { return };
+    let (x, y) = along(*a, *b, labels::width(&delay, FONT - 1.5), taken);
     let (x, y) = (place(x), place(y + 4.0));
     figures.push_str(&format!("<text class=\"delay\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{delay}</text>"));
 }

@@ -59,13 +59,13 @@ fn first_broken(outcome: &Outcome) -> String {
     let Some(first) = outcome.broken.first() else { return "No invariant is named.".to_owned() };
     let more = match outcome.broken.len() - 1 {
         0 => String::new(),
-        count => format!(", and {} later", counted(count as u64, "finding")),
+        count => format!("; {} below", counted(count as u64, "later finding")),
     };
-    format!("{} at {}{more}.", first.invariant, moment(first.at_ms))
+    format!("First broken: {}, at {}{more}.", first.invariant, moment(first.at_ms))
 }
 
 fn fact(name: &str, value: &str) -> String {
-    format!("<div><dt>{name}</dt><dd>{}</dd></div>", Escaped(value))
+    format!("<div><dt>{name}</dt><dd>{}</dd></div>", Escaped(if value.is_empty() { NOTHING } else { value }))
 }
 
 /// Over all incidents the worst, so that one glance is enough when it is good.
