@@ -1,3 +1,4 @@
+use super::text::place;
 use super::{html, json};
 use crate::outcome::{
     Broken, ClassIncident, Counts, Entry, FaultSpan, Incident, Latency, LinkFacts, Outcome, RegionFacts, RegionPeople,
@@ -280,6 +281,7 @@ fn the_command_shows_the_same_run_again() {
 
 #[test]
 fn no_drawing_has_a_number_that_is_none() {
+    assert_eq!([f64::NAN, f64::INFINITY, -0.01].map(place), ["0", "0", "0"]);
     for (name, outcome) in samples() {
         let page = markup(&html(&outcome));
         for number in ["NaN", "inf\"", "inf ", "=\"-inf"] {
