@@ -12,7 +12,10 @@ const PROGRAM: &str = "hearth-sim";
 
 /// Rehearse losses on virtual time: scenarios, drawn faults, replays of any seed
 #[derive(clap::Args, Debug)]
-#[command(disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  hearth sim run region-loss --report loss.html\n  hearth sim explore --minutes 5"
+)]
 pub(crate) struct Options {
     /// What the simulator is told; `hearth sim --help` says more
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
