@@ -7,6 +7,7 @@
 //! | module | what it answers |
 //! |---|---|
 //! | [`file`](mod@file) | what a world file may say, and what is wrong with this one |
+//! | [`mistakes`] | how mistakes in a file are told: line, problem, cure |
 //! | [`world`] | regions, zones, tenants, links: lookups, delays, where an edge may serve |
 //! | [`births`](world) | under which id, in which shard, a conversation is born (methods of [`World`]) |
 //! | [`placement`] | which core of which region serves a shard, given who is alive |
@@ -17,9 +18,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod file;
+pub mod mistakes;
 pub mod placement;
 pub mod world;
 
-pub use file::{WorldError, WorldErrors};
 pub use placement::Live;
 pub use world::{Fence, IdentityProvider, Jwks, Link, Region, Serve, Tenant, Transit, World, Zone};

@@ -6,7 +6,8 @@ mod geography;
 use wire::ids::NodeName;
 use wire::{Durability, NodeId, NodeRole, RegionId, ShardId, TenantId, ZoneId};
 
-use crate::file::{self, WorldErrors};
+use crate::file;
+use crate::mistakes::Mistakes;
 
 /// A world, checked: every reference in it leads somewhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,7 +167,7 @@ impl World {
     ///
     /// # Errors
     /// Everything that is wrong with it, each with its line and the cure.
-    pub fn parse(text: &str) -> Result<Self, WorldErrors> {
+    pub fn parse(text: &str) -> Result<Self, Mistakes> {
         file::parse(text)
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use wire::change::{Change, Event};
+use wire::client::event::MessagePayload;
 use wire::command::Ack;
 use wire::{ClientMsgId, ConversationId, Epoch, UserId};
 use xxhash_rust::xxh3::xxh3_64;
@@ -44,6 +45,20 @@ impl Observed {
             epoch: change.epoch,
             sender: message.sender.clone(),
             client_msg_id: message.client_msg_id.clone(),
+            body_hash: body_hash(&message.body),
+        })
+    }
+
+    /// Of what an edge has sent, live or from history, which its sender called `client_msg_id`: live messages do not say. None when
+    /// it names no sender.
+    #[must_use]
+    pub fn of_payload(message: &MessagePayload, client_msg_id: ClientMsgId) -> Option<Self> {
+        Some(Self {
+            seq: message.seq,
+            ver: message.ver,
+            epoch: Epoch(message.epoch),
+            sender: UserId::new(&message.sender).ok()?,
+            client_msg_id,
             body_hash: body_hash(&message.body),
         })
     }
@@ -123,19 +138,32 @@ pub enum Finding {
     },
 }
 
+/// Which count of a [`Report`] a finding belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// [`Report::lost`].
+    Lost,
+    /// [`Report::duplicated`].
+    Duplicated,
+    /// [`Report::reordered`].
+    Reordered,
+    /// [`Report::gaps`].
+    Gaps,
+}
+
 impl Finding {
-    /// Which count of a [`Report`] it belongs to: `lost`, `duplicated`, `reordered` or `gaps`.
+    /// Which count it belongs to.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn count(&self) -> Count {
         match self {
-            Self::Lost { .. } => "lost",
-            Self::SentTwice { .. } | Self::ShownTwice { .. } => "duplicated",
-            Self::Gap { .. } => "gaps",
+            Self::Lost { .. } => Count::Lost,
+            Self::SentTwice { .. } | Self::ShownTwice { .. } => Count::Duplicated,
+            Self::Gap { .. } => Count::Gaps,
             Self::OutOfOrder { .. }
             | Self::LaneTurned { .. }
             | Self::Disagreement { .. }
             | Self::AckChanged { .. }
-            | Self::WentBack { .. } => "reordered",
+            | Self::WentBack { .. } => Count::Reordered,
         }
     }
 }
@@ -167,11 +195,11 @@ impl Report {
     }
 
     fn add(&mut self, conversation: ConversationId, finding: Finding, count: u64) {
-        *match finding.kind() {
-            "lost" => &mut self.lost,
-            "duplicated" => &mut self.duplicated,
-            "gaps" => &mut self.gaps,
-            _ => &mut self.reordered,
+        *match finding.count() {
+            Count::Lost => &mut self.lost,
+            Count::Duplicated => &mut self.duplicated,
+            Count::Reordered => &mut self.reordered,
+            Count::Gaps => &mut self.gaps,
         } += count;
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push((conversation, finding));

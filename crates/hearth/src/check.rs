@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         Err(errors) => {
             for error in &errors.0 {
                 if *json {
-                    let topology::WorldError { line, problem, cure } = error;
+                    let topology::mistakes::Mistake { line, problem, cure } = error;
                     out::json(&serde_json::json!({"valid": false, "line": line, "problem": problem, "cure": cure}))?;
                 } else {
                     out::note(format_args!("{name}: {error}"));

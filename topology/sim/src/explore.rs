@@ -1,7 +1,6 @@
 //! Many runs, side by side: each in a thread of its own, as many at once as there are cores.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,15 +42,15 @@ pub fn explore(
     mut on_result: impl FnMut(&Result, &Tally) -> bool,
 ) -> anyhow::Result<Tally> {
     let (seeds, scenario_of) = (Arc::new(Mutex::new(seeds)), Arc::new(scenario_of));
-    let is_over = Arc::new(AtomicU64::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
     // As many results wait as threads run: each waits until its result is taken.
     let (done_out, done) = mpsc::sync_channel::<Result>(jobs.max(1));
-    let mut threads = VecDeque::new();
+    let mut threads = Vec::new();
     for n in 0..jobs.max(1) {
         let (seeds, scenario_of, is_over, done) =
             (Arc::clone(&seeds), Arc::clone(&scenario_of), Arc::clone(&is_over), done_out.clone());
         let work = move || {
-            while is_over.load(Ordering::Relaxed) == 0 && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            while !is_over.load(Ordering::Relaxed) && deadline.is_none_or(|deadline| Instant::now() < deadline) {
                 let Some(seed) = lock(&seeds).next() else { return };
                 let (scenario, options) = scenario_of(seed);
                 if done.send((seed, run(&scenario, &options))).is_err() {
@@ -59,14 +58,14 @@ pub fn explore(
                 }
             }
         };
-        threads.push_back(thread::Builder::new().name(format!("explore-{n}")).spawn(work)?);
+        threads.push(thread::Builder::new().name(format!("explore-{n}")).spawn(work)?);
     }
     drop(done_out);
     let mut tally = Tally::default();
     for result in done {
         tally.add(&result);
         if on_result(&result, &tally) {
-            is_over.store(1, Ordering::Relaxed);
+            is_over.store(true, Ordering::Relaxed);
         }
     }
     for thread in threads {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use conversation::invariants::{Checker, Observed, Report, body_hash};
+use conversation::invariants::{Checker, Count, Observed};
 use wire::client::event::{AckPayload, MessagePayload};
-use wire::{ClientMsgId, ConversationId, Durability, Epoch, MessageId, RegionId, UserId};
+use wire::{ClientMsgId, ConversationId, Epoch, MessageId, RegionId, UserId};
 
 use crate::outcome::{Broken, Counts};
 use crate::timeline::Timeline;
@@ -179,15 +179,7 @@ impl Ledger {
             inner.broken("invented", now_ms, what);
             return;
         };
-        let Ok(sender) = UserId::new(&message.sender) else { return };
-        let observed = Observed {
-            seq: message.seq,
-            ver: message.ver,
-            epoch: Epoch(message.epoch),
-            sender,
-            client_msg_id,
-            body_hash: body_hash(&message.body),
-        };
+        let Some(observed) = Observed::of_payload(message, client_msg_id) else { return };
         inner.checker.observed(observer, conversation, &observed);
         if let Some(seen) = inner.watching.get_mut(&(observer.to_owned(), conversation)) {
             *seen = message.seq.max(*seen);
@@ -281,9 +273,9 @@ impl Ledger {
         self.lock().reconnects.clone()
     }
 
-    /// Everyone who watches has been given the chance to see everything: the verdict, the broken invariants, the totals.
+    /// Everyone who watches has been given the chance to see everything: the broken invariants, the totals.
     #[must_use]
-    pub fn close(&self, now_ms: u64) -> (Report, Vec<Broken>, Counts) {
+    pub fn close(&self, now_ms: u64) -> (Vec<Broken>, Counts) {
         let mut inner = self.lock();
         let watching: Vec<(String, ConversationId)> = inner.watching.keys().cloned().collect();
         for (observer, conversation) in watching {
@@ -294,23 +286,17 @@ impl Ledger {
         (counts.lost, counts.duplicated) = (report.lost, report.duplicated);
         (counts.reordered, counts.gaps) = (report.reordered, report.gaps);
         let groups = [
-            ("lost", report.lost),
-            ("duplicated", report.duplicated),
-            ("reordered", report.reordered),
-            ("gaps", report.gaps),
+            ("lost", Count::Lost, report.lost),
+            ("duplicated", Count::Duplicated, report.duplicated),
+            ("reordered", Count::Reordered, report.reordered),
+            ("gaps", Count::Gaps, report.gaps),
         ];
-        for (invariant, count) in groups.into_iter().filter(|(_, count)| *count > 0) {
-            let first = report.findings.iter().find(|(_, finding)| finding.kind() == invariant);
+        for (invariant, which, count) in groups.into_iter().filter(|(_, _, count)| *count > 0) {
+            let first = report.findings.iter().find(|(_, finding)| finding.count() == which);
             let first = first.map(|(conversation, finding)| format!("{conversation}: {finding:?}")).unwrap_or_default();
             inner.broken(invariant, now_ms, format!("{count}; the first: {first}"));
         }
-        (report, inner.broken.clone(), counts)
-    }
-
-    /// Whether anything was found so far.
-    #[must_use]
-    pub fn is_broken(&self) -> bool {
-        !self.lock().broken.is_empty()
+        (inner.broken.clone(), counts)
     }
 }
 
@@ -329,12 +315,6 @@ impl Inner {
         self.for_hash.push(b' ');
         self.for_hash.extend_from_slice(what.as_bytes());
     }
-}
-
-/// Whether a conversation survives the loss of its region.
-#[must_use]
-pub fn durability(conversation: &ConversationId) -> Durability {
-    conversation.shard.durability
 }
 
 fn short(id: &str) -> &str {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use conversation::log::LogFrame;
-use topology::World;
+use core_region::Core;
+use mesh::Mesh;
 use wire::change::Event;
 use wire::command::message_id;
-use wire::{Durability, NodeRole, RegionId, ShardId};
+use wire::{Durability, NodeId, NodeRole, RegionId, ShardId};
 
 use crate::ledger::Ledger;
-use crate::nodes::Part;
 use crate::site::Site;
 
 /// How often it looks.
@@ -81,25 +81,24 @@ impl Observer {
     /// Looks.
     pub fn look(&mut self, site: &Site) {
         let now_ms = millis(site.now());
-        let (tasks, node) = site.most_tasks();
-        if tasks > self.most_tasks.0 {
-            self.most_tasks = (tasks, node);
+        if let Some((tasks, node)) = site.most_tasks()
+            && tasks > self.most_tasks.0
+        {
+            self.most_tasks = (tasks, node.to_string());
         }
         self.count_terms(site);
-        let world = &site.material.world;
         for absence in self.absences.iter_mut().filter(|absence| absence.to_ms.is_none()) {
             if absence.noticed_ms.is_none() && is_noticed(site, absence) {
                 absence.noticed_ms = Some(now_ms);
             }
-            if absence.served_ms.is_none() && is_served_elsewhere(site, world, absence.region) {
+            if absence.served_ms.is_none() && is_served_elsewhere(site, absence.region) {
                 absence.served_ms = Some(now_ms);
             }
         }
     }
 
     fn count_terms(&mut self, site: &Site) {
-        for (_, slot) in site.cores() {
-            let Some(Part::Core(core)) = slot.as_ref().map(|running| &running.part) else { continue };
+        for (_, _, core) in site.cores() {
             for shard in core.status().serving() {
                 let before = self.terms.insert(shard.shard, shard.epoch);
                 if before.is_some_and(|before| before < shard.epoch) {
@@ -110,12 +109,15 @@ impl Observer {
     }
 }
 
-/// Whether every shard of the world has an owner that serves it.
+/// The shards of the world that nobody serves.
 #[must_use]
 pub fn unserved(site: &Site) -> Vec<ShardId> {
-    let mut shards = site.material.world.all_shards();
-    for (_, slot) in site.cores() {
-        let Some(Part::Core(core)) = slot.as_ref().map(|running| &running.part) else { continue };
+    without_owner(site, site.material.world.all_shards(), |_| true)
+}
+
+/// Those of the shards that no core of these regions serves.
+fn without_owner(site: &Site, mut shards: Vec<ShardId>, counts: impl Fn(RegionId) -> bool) -> Vec<ShardId> {
+    for (_, _, core) in site.cores().filter(|(node, _, _)| counts(node.region)) {
         let status = core.status();
         shards.retain(|shard| !status.serving().any(|served| served.shard == *shard));
     }
@@ -125,40 +127,28 @@ pub fn unserved(site: &Site) -> Vec<ShardId> {
 /// Tasks of cores that have panicked.
 #[must_use]
 pub fn panicked(site: &Site) -> Vec<String> {
-    let mut panicked = Vec::new();
-    for (node, slot) in site.cores() {
-        let Some(Part::Core(core)) = slot.as_ref().map(|running| &running.part) else { continue };
-        panicked.extend(core.status().panicked.iter().map(|task| format!("{task} on {node}")));
-    }
-    panicked
+    let of = |(node, _, core): (&NodeId, Mesh, Core)| {
+        core.status().panicked.into_iter().map(move |task| format!("{task} on {node}")).collect::<Vec<_>>()
+    };
+    site.cores().flat_map(of).collect()
 }
 
+/// Whether somebody is left elsewhere, and everybody there knows.
 fn is_noticed(site: &Site, absence: &Absence) -> bool {
     let gone = site.nodes_of(absence.region);
-    let gone: Vec<_> = gone.iter().filter(|node| node.role == NodeRole::Core).collect();
-    let mut anybody = false;
-    for (node, slot) in site.cores().filter(|(node, _)| node.region != absence.region) {
-        let Some(running) = slot.as_ref() else { continue };
-        anybody = true;
-        let _ = node;
-        let membership = running.mesh.membership();
-        let membership = membership.borrow();
-        if gone.iter().any(|core| membership.is_serving(core)) {
-            return false;
-        }
-    }
-    anybody
+    let mut others = site.cores().filter(|(node, _, _)| node.region != absence.region).peekable();
+    others.peek().is_some()
+        && others.all(|(_, mesh, _)| {
+            let membership = mesh.membership();
+            let membership = membership.borrow();
+            !gone.iter().any(|node| node.role == NodeRole::Core && membership.is_serving(node))
+        })
 }
 
-fn is_served_elsewhere(site: &Site, world: &World, region: RegionId) -> bool {
-    let mut shards = world.shards_homed_in(region);
+fn is_served_elsewhere(site: &Site, region: RegionId) -> bool {
+    let mut shards = site.material.world.shards_homed_in(region);
     shards.retain(|shard| shard.durability == Durability::MultiRegion);
-    for (_, slot) in site.cores().filter(|(node, _)| node.region != region) {
-        let Some(Part::Core(core)) = slot.as_ref().map(|running| &running.part) else { continue };
-        let status = core.status();
-        shards.retain(|shard| !status.serving().any(|served| served.shard == *shard));
-    }
-    shards.is_empty()
+    without_owner(site, shards, |other| other != region).is_empty()
 }
 
 /// What stands on this region's replica alone, of what was acknowledged.

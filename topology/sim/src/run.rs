@@ -113,7 +113,7 @@ impl<'a> Run<'a> {
             flaps.insert(region.id, flap_out);
             let handle = site.people(region.id).and_then(|machine| machine.handle()).context("people")?;
             let _inside = handle.enter();
-            let town = Town::new(region.id, &site.material, ledger.clone(), wanted.clone(), flap, 0);
+            let town = Town::new(region.id, &site.material, ledger.clone(), wanted.clone(), flap);
             towns.insert(region.id, town);
         }
         let hands = Hands::new(flaps);
@@ -146,8 +146,7 @@ impl<'a> Run<'a> {
         self.hands.go_on(&mut self.site)?;
         let now = self.site.now();
         self.ledger.timeline.set_now(millis(now));
-        let fabric = &mut self.site.fabric;
-        self.ledger.drain_for_hash(|bytes| fabric.note(bytes));
+        self.witness();
         if let Some(progress) = &self.options.progress {
             progress.store(millis(now), Ordering::Relaxed);
         }
@@ -156,6 +155,12 @@ impl<'a> Run<'a> {
             self.observer.look(&self.site);
         }
         Ok(())
+    }
+
+    /// What clients sent and saw goes into the hash.
+    fn witness(&mut self) {
+        let fabric = &mut self.site.fabric;
+        self.ledger.drain_for_hash(|bytes| fabric.note(bytes));
     }
 
     fn for_a_while(&mut self, time: Duration) -> anyhow::Result<()> {
@@ -168,15 +173,9 @@ impl<'a> Run<'a> {
 
     fn until(&mut self, what: &str, within: Duration, is_so: impl Fn(&mut Self) -> bool) -> anyhow::Result<()> {
         if !self.comes_true(within, is_so)? {
-            let last: Vec<String> = self
-                .ledger
-                .timeline
-                .entries()
-                .iter()
-                .rev()
-                .take(20)
-                .map(|entry| format!("{} {}", entry.who, entry.what))
-                .collect();
+            let entries = self.ledger.timeline.entries();
+            let last = entries.iter().rev().take(20).map(|entry| format!("{} {}", entry.who, entry.what));
+            let last: Vec<String> = last.collect();
             bail!("waited {} s in vain until {what}; last: {}", within.as_secs(), last.join("; "));
         }
         Ok(())
@@ -222,8 +221,8 @@ impl<'a> Run<'a> {
     }
 
     fn let_people_in(&mut self, cast: &Cast, talks: &[Talk], invitations: &Invitations) {
-        let load = self.scenario.load.clone();
-        let pace = Pace::of(&load, cast.residents.len());
+        let load = &self.scenario.load;
+        let pace = Pace::of(load, cast.residents.len());
         let readers = cast.residents.len() as f64;
         for who in &cast.residents {
             let (Some(town), seed) = (self.towns.get(&who.region).cloned(), self.dice.random()) else { continue };
@@ -347,10 +346,8 @@ impl<'a> Run<'a> {
     fn judge(&mut self, verdict: Verdict<'_>) -> anyhow::Result<Outcome> {
         let Verdict { cast, talks, invitations, spans, origin } = verdict;
         let logs = verdict::logs(&mut self.site, talks)?;
-        let mut fabric_note = Vec::new();
-        self.ledger.drain_for_hash(|bytes| fabric_note.extend_from_slice(bytes));
-        self.site.fabric.note(&fabric_note);
-        verdict::judge(&Evidence {
+        self.witness();
+        Ok(verdict::judge(&Evidence {
             scenario: self.scenario,
             seed: self.options.seed,
             site: &self.site,
@@ -362,7 +359,7 @@ impl<'a> Run<'a> {
             invitations,
             spans: &spans,
             origin_ms: millis(origin),
-        })
+        }))
     }
 
     fn raze(self) {

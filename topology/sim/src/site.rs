@@ -6,19 +6,21 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use core_region::Core;
+use mesh::Mesh;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use store::Store;
 use store::simulated::Simulated;
 use topology::World;
-use wire::{NodeId, NodeRole, RegionId};
+use wire::{NodeId, RegionId};
 
 use crate::datacenters::{self, Remote};
 use crate::fabric::Fabric;
 use crate::machine::Machine;
 use crate::mutant::{Mutant, Mutation};
-use crate::nodes::{self, Material, Running, Slot};
+use crate::nodes::{self, Material, Part, Running, Slot};
 use crate::timeline;
 
 /// Where the replicas run; no world has a region 0.
@@ -172,17 +174,19 @@ impl Site {
         self.nodes.keys().filter(|node| node.region == region).cloned().collect()
     }
 
-    /// The cores that live and do not stand still, with what runs on them.
-    pub fn cores(&self) -> impl Iterator<Item = (&NodeId, MutexGuard<'_, Option<Running>>)> {
-        let running = self.nodes.iter().filter(|(id, node)| id.role == NodeRole::Core && node.machine.is_running());
-        running.filter_map(|(id, _)| Some((id, self.running(id)?)))
+    /// The cores that live and do not stand still, each with its place in the mesh.
+    pub fn cores(&self) -> impl Iterator<Item = (&NodeId, Mesh, Core)> {
+        let running = self.nodes.iter().filter(|(_, node)| node.machine.is_running());
+        running.filter_map(|(id, _)| match self.running(id)?.as_ref()? {
+            Running { mesh, part: Part::Core(core) } => Some((id, mesh.clone(), core.clone())),
+            Running { part: Part::Edge(_), .. } => None,
+        })
     }
 
     /// The most tasks that live on any one node, and which.
     #[must_use]
-    pub fn most_tasks(&self) -> (usize, String) {
-        let counts = self.nodes.iter().map(|(id, node)| (node.machine.tasks(), id.to_string()));
-        counts.max().unwrap_or_default()
+    pub fn most_tasks(&self) -> Option<(usize, &NodeId)> {
+        self.nodes.iter().map(|(id, node)| (node.machine.tasks(), id)).max()
     }
 
     /// A region's view of the replicas, asked from the replicas' own machine.

@@ -27,6 +27,7 @@ use wire::{ConversationId, DeviceId, NodeRole, RegionId, TenantId, UserId};
 use crate::ledger::Ledger;
 use crate::net::SimNet;
 use crate::nodes::Material;
+use crate::observe::millis;
 
 /// Tokens are asked for anew before each connection, so they need not last.
 const TOKEN_TTL_S: u64 = 15 * 60;
@@ -72,11 +73,10 @@ pub struct Town {
     pub flap: watch::Receiver<Option<u64>>,
     material: Arc<Material>,
     began: Instant,
-    began_ms: u64,
 }
 
 impl Town {
-    /// Call it on the people's own machine, at virtual millisecond `began_ms`.
+    /// Call it on the people's own machine, at the very beginning.
     #[must_use]
     pub fn new(
         region: RegionId,
@@ -84,16 +84,15 @@ impl Town {
         ledger: Ledger,
         phase: watch::Receiver<Phase>,
         flap: watch::Receiver<Option<u64>>,
-        began_ms: u64,
     ) -> Self {
         let world = Arc::clone(&material.world);
-        Self { region, world, ledger, phase, flap, material: Arc::clone(material), began: Instant::now(), began_ms }
+        Self { region, world, ledger, phase, flap, material: Arc::clone(material), began: Instant::now() }
     }
 
     /// Virtual milliseconds since the beginning.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        self.began_ms + u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.began.elapsed())
     }
 
     /// The edges that may serve this tenant, nearest first, each region's in their order.
@@ -125,8 +124,7 @@ impl Town {
     #[must_use]
     pub fn token(&self, tenant: &TenantId, user: &UserId, device: &DeviceId) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        self.material.issuer.issue(tenant, user, Some(device), TOKEN_TTL_S, now_ms)
+        self.material.issuer.issue(tenant, user, Some(device), TOKEN_TTL_S, millis(now))
     }
 
     /// The same for the SDK, anew for each connection.

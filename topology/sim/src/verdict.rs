@@ -83,11 +83,9 @@ pub fn logs(site: &mut Site, talks: &[Talk]) -> anyhow::Result<Logs> {
     Ok(logs.clone())
 }
 
-/// Judges.
-///
-/// # Errors
-/// None of its own; what does not hold stands in the outcome.
-pub fn judge(evidence: &Evidence<'_>) -> anyhow::Result<Outcome> {
+/// Judges. What does not hold stands in the outcome.
+#[must_use]
+pub fn judge(evidence: &Evidence<'_>) -> Outcome {
     let now_ms = millis(evidence.site.now());
     let broken = |invariant: &str, what: String| evidence.ledger.broken(invariant, now_ms, what);
     for talk in evidence.talks {
@@ -107,8 +105,8 @@ pub fn judge(evidence: &Evidence<'_>) -> anyhow::Result<Outcome> {
     if *tasks > TASKS_MAX {
         broken("unbounded", format!("{tasks} tasks lived on {node} at once"));
     }
-    let (_, broken, counts) = evidence.ledger.close(now_ms);
-    Ok(figures::outcome(evidence, broken, counts))
+    let (broken, counts) = evidence.ledger.close(now_ms);
+    figures::outcome(evidence, broken, counts)
 }
 
 /// `ver` and `seq` go up by one, epochs never fall.

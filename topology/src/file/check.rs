@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire::{Durability, RegionId, TenantId, ZoneId};
 
-use super::read::{self, At};
-use super::{Found, nearest};
+use super::read;
+use crate::mistakes::{At, Found, meant};
 use crate::world::{Fence, IdentityProvider, Jwks, Link, Region, Tenant, Transit, World, Zone};
 
 /// Most regions of one world.
@@ -342,10 +342,8 @@ fn distinct<'a, T: PartialEq + std::fmt::Debug + 'a>(
 }
 
 fn unknown_name<'a>(kind: &str, name: &At<String>, known: impl Iterator<Item = &'a String>, found: &mut Found) {
-    let cure = match nearest(&name.value, known.map(String::as_str)) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("add a [[{kind}]] with name = \"{}\"", name.value),
-    };
+    let cure = meant(&name.value, known.map(String::as_str));
+    let cure = cure.unwrap_or_else(|| format!("add a [[{kind}]] with name = \"{}\"", name.value));
     found.add(name.line, format!("there is no {kind} \"{}\"", name.value), cure);
 }
 

@@ -3,14 +3,8 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Found, fields, line_of, nearest};
-
-/// A value and the line it stands in.
-#[derive(Clone, Debug)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) line: usize,
-}
+use super::fields;
+use crate::mistakes::{self, At, Found, line_of, meant};
 
 pub(super) struct File {
     pub(super) name: Option<At<String>>,
@@ -61,16 +55,9 @@ pub(super) struct Link {
     pub(super) loss: Option<At<f64>>,
 }
 
-/// None when the text is not TOML: its errors are reported, and the rest would only be their echo.
+/// None when the text is not TOML.
 pub(super) fn file(text: &str, found: &mut Found) -> Option<File> {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let line = error.span().map_or(1, |span| line_of(text, span.start));
-        found.add(line, format!("not TOML: {}", error.message()), "see https://toml.io for the syntax");
-    }
-    if !errors.is_empty() {
-        return None;
-    }
+    let root = mistakes::root(text, found)?;
     let root = root.get_ref();
     for key in root.keys() {
         let known = ["name", "region", "zone", "tenant", "link"];
@@ -223,12 +210,7 @@ impl<'a> Section<'a, '_> {
 
     fn number(&mut self, key: &'static str) -> Option<At<f64>> {
         let (value, line) = self.value(key)?;
-        let number: Option<f64> = match value {
-            DeValue::Integer(n) if n.radix() == 10 => n.as_str().parse().ok(),
-            DeValue::Float(n) => n.as_str().parse().ok(),
-            _ => None,
-        };
-        match number.filter(|n| n.is_finite()) {
+        match mistakes::number(value) {
             Some(value) => Some(At { value, line }),
             None => self.wrong_type(key, line, "a number"),
         }
@@ -236,23 +218,14 @@ impl<'a> Section<'a, '_> {
 
     fn names(&mut self, key: &'static str) -> Option<Vec<At<String>>> {
         let (value, line) = self.value(key)?;
-        let DeValue::Array(values) = value else { return self.wrong_type(key, line, "a list of names") };
-        let mut names = Vec::new();
-        for value in values {
-            let line = line_of(self.text, value.span().start);
-            match value.get_ref() {
-                DeValue::String(text) => names.push(At { value: text.to_string(), line }),
-                _ => return self.wrong_type(key, line, "a list of names in quotes"),
-            }
+        match mistakes::names(self.text, value, line) {
+            Ok(names) => Some(names),
+            Err((line, expected)) => self.wrong_type(key, line, expected),
         }
-        Some(names)
     }
 }
 
 fn unknown(problem: &str, key: &str, known: &[&str], line: usize, found: &mut Found) {
-    let cure = match nearest(key, known.iter().copied()) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("the fields here are {}", known.join(", ")),
-    };
-    found.add(line, problem, cure);
+    let cure = meant(key, known.iter().copied());
+    found.add(line, problem, cure.unwrap_or_else(|| format!("the fields here are {}", known.join(", "))));
 }

@@ -47,7 +47,7 @@ loss = 0.01
 "#;
 
 fn errors(text: &str) -> Vec<String> {
-    parse(text).unwrap_err().0.iter().map(WorldError::to_string).collect()
+    parse(text).unwrap_err().0.iter().map(ToString::to_string).collect()
 }
 
 /// The one error that replacing `from` with `to` leads to.

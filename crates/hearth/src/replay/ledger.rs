@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use client::Ack;
-use conversation::invariants::{Checker, Observed, body_hash};
+use conversation::invariants::{Checker, Observed};
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 use wire::client::event::MessagePayload;
-use wire::{ClientMsgId, ConversationId, Epoch, UserId};
+use wire::{ClientMsgId, ConversationId, Epoch};
 
 use super::plan::{Plan, Send};
 
@@ -191,17 +191,9 @@ impl Ledger {
         // stands for itself.
         let known = self.plan.send_of(&message.message_id).map(|n| self.plan.sends[n].id.clone());
         let id = known.or_else(|| ClientMsgId::new(&message.message_id).ok());
-        let (Some(client_msg_id), Ok(sender)) = (id, UserId::new(&message.sender)) else {
+        let Some(observed) = id.and_then(|id| Observed::of_payload(message, id)) else {
             self.trouble(format!("{observer}: message {} of {conversation} has no good id", message.seq));
             return;
-        };
-        let observed = Observed {
-            seq: message.seq,
-            ver: message.ver,
-            epoch: Epoch(message.epoch),
-            sender,
-            client_msg_id,
-            body_hash: body_hash(&message.body),
         };
         self.lock().checker.observed(observer, conversation, &observed);
     }

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use topology::World;
-use topology::file::{line_of, nearest};
+use topology::mistakes::{self, At, Found, Mistakes, line_of, meant};
 
 use self::faults::Times;
-use self::section::{At, Section};
+use self::section::Section;
 use super::{Load, Scenario};
 use crate::fault::Planned;
 
@@ -27,75 +27,24 @@ pub const NODES_MAX: usize = 24;
 /// Without `quiet_s`, the last quarter of the load is quiet, but no more than this.
 const QUIET_MAX_MS: u64 = 10_000;
 
-/// One thing that is wrong with a scenario file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {problem}; {cure}")]
-pub struct ScenarioError {
-    /// Where, from 1.
-    pub line: usize,
-    /// What.
-    pub problem: String,
-    /// What to do about it.
-    pub cure: String,
-}
-
-/// Everything that is wrong with a scenario file, in the order of its lines; never empty. Printed one a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScenarioErrors(pub Vec<ScenarioError>);
-
-impl std::fmt::Display for ScenarioErrors {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (n, error) in self.0.iter().enumerate() {
-            let newline = if n == 0 { "" } else { "\n" };
-            write!(f, "{newline}{error}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ScenarioErrors {}
-
-/// Where errors are collected.
-#[derive(Default)]
-struct Found(Vec<ScenarioError>);
-
-impl Found {
-    fn add(&mut self, line: usize, problem: impl Into<String>, cure: impl Into<String>) {
-        self.0.push(ScenarioError { line, problem: problem.into(), cure: cure.into() });
-    }
-
-    fn into_errors(mut self) -> ScenarioErrors {
-        self.0.sort_by_key(|error| error.line);
-        ScenarioErrors(self.0)
-    }
-}
-
 impl Scenario {
     /// Reads and checks a scenario file. `load_world` is asked once at most, for what the file calls its `world`, and says in words
     /// why it has none.
     ///
     /// # Errors
     /// Everything that is wrong with it, each with its line and the cure.
-    pub fn parse(text: &str, load_world: &dyn Fn(&str) -> Result<World, String>) -> Result<Self, ScenarioErrors> {
+    pub fn parse(text: &str, load_world: &dyn Fn(&str) -> Result<World, String>) -> Result<Self, Mistakes> {
         let mut found = Found::default();
         match read(text, load_world, &mut found) {
-            Some(scenario) if found.0.is_empty() => Ok(scenario),
-            _ => Err(found.into_errors()),
+            Some(scenario) if found.is_empty() => Ok(scenario),
+            _ => Err(found.into_mistakes()),
         }
     }
 }
 
 /// Reads as far as it can. None only when something is wrong.
 fn read(text: &str, load_world: &dyn Fn(&str) -> Result<World, String>, found: &mut Found) -> Option<Scenario> {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let line = error.span().map_or(1, |span| line_of(text, span.start));
-        found.add(line, format!("not TOML: {}", error.message()), "see https://toml.io for the syntax");
-    }
-    if !errors.is_empty() {
-        // The rest would only be their echo.
-        return None;
-    }
+    let root = mistakes::root(text, found)?;
     let root = root.get_ref();
     let mut top = Section { text, name: "", heading: "the file".into(), line: 1, table: root, found };
     top.refuse_unknown(&keys::of("").chain(["load", "fault"]).collect::<Vec<_>>());
@@ -151,10 +100,9 @@ fn load(named: &At<String>, load_world: &dyn Fn(&str) -> Result<World, String>, 
         Ok(world) => world,
         Err(why) => {
             let shipped: Vec<&str> = topology::world::SHIPPED.iter().map(|(name, _)| *name).collect();
-            let cure = match nearest(&named.value, shipped.iter().copied()) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("name one that is shipped ({}), or a file relative to this one", shipped.join(", ")),
-            };
+            let cure = meant(&named.value, shipped.iter().copied()).unwrap_or_else(|| {
+                format!("name one that is shipped ({}), or a file relative to this one", shipped.join(", "))
+            });
             let problem = format!("there is no world \"{}\": {}", named.value, why.trim().replace('\n', " | "));
             found.add(named.line, problem, cure);
             return None;

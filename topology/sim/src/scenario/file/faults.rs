@@ -1,11 +1,11 @@
 //! From a `[[fault]]` to a [`Fault`]: its time within the load, its kind, and the names in it looked up in the world.
 
 use topology::World;
-use topology::file::nearest;
+use topology::mistakes::{At, Found, line_of, meant};
 use wire::{NodeId, RegionId};
 
-use super::section::{At, Section};
-use super::{Found, keys, seconds};
+use super::section::Section;
+use super::{keys, seconds};
 use crate::fault::{Fault, Planned, Ways, What};
 
 /// When things happen, milliseconds after the load began.
@@ -160,7 +160,7 @@ impl Reader<'_, '_, '_> {
     fn between(&mut self) -> Option<(RegionId, RegionId)> {
         let line = self.s.table.get_key_value("between").map(|(key, _)| key.span().start);
         let names = self.s.names("between")?;
-        let line = line.map_or(self.s.line, |at| topology::file::line_of(self.s.text, at));
+        let line = line.map_or(self.s.line, |at| line_of(self.s.text, at));
         let [a, b] = names.as_slice() else {
             let cure = "write between = [\"one\", \"other\"]";
             self.s.found.add(line, format!("{} is not between two regions", self.s.heading), cure);
@@ -198,9 +198,7 @@ impl Reader<'_, '_, '_> {
 
 fn unknown(what: &str, name: &At<String>, known: impl Iterator<Item = String>, found: &mut Found) {
     let known: Vec<String> = known.collect();
-    let cure = match nearest(&name.value, known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("there are {}", known.join(", ")),
-    };
+    let cure = meant(&name.value, known.iter().map(String::as_str));
+    let cure = cure.unwrap_or_else(|| format!("there are {}", known.join(", ")));
     found.add(name.line, format!("there is no {what} \"{}\"", name.value), cure);
 }

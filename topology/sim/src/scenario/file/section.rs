@@ -2,16 +2,9 @@
 //! left out.
 
 use toml::de::{DeTable, DeValue};
-use topology::file::{line_of, nearest};
+use topology::mistakes::{self, At, Found, line_of, meant};
 
-use super::{Found, keys};
-
-/// A value and the line it stands in.
-#[derive(Clone, Debug)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) line: usize,
-}
+use super::keys;
 
 /// See the module.
 pub(super) struct Section<'a, 'f> {
@@ -31,10 +24,8 @@ impl<'a> Section<'a, '_> {
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
-                let cure = match nearest(name, known.iter().copied()) {
-                    Some(near) => format!("did you mean \"{near}\"?"),
-                    None => format!("the keys here are {}", known.join(", ")),
-                };
+                let cure = meant(name, known.iter().copied());
+                let cure = cure.unwrap_or_else(|| format!("the keys here are {}", known.join(", ")));
                 let problem = format!("{} has no \"{name}\"", self.heading);
                 self.found.add(line_of(self.text, key.span().start), problem, cure);
             }
@@ -59,27 +50,16 @@ impl<'a> Section<'a, '_> {
 
     pub(super) fn names(&mut self, key: &'static str) -> Option<Vec<At<String>>> {
         let (value, line) = self.value(key)?;
-        let DeValue::Array(values) = value else { return self.wrong(key, line, "a list of names") };
-        let mut names = Vec::new();
-        for value in values {
-            let line = line_of(self.text, value.span().start);
-            match value.get_ref() {
-                DeValue::String(text) => names.push(At { value: text.to_string(), line }),
-                _ => return self.wrong(key, line, "a list of names in quotes"),
-            }
+        match mistakes::names(self.text, value, line) {
+            Ok(names) => Some(names),
+            Err((line, expected)) => self.wrong(key, line, expected),
         }
-        Some(names)
     }
 
     /// A number within its range.
     pub(super) fn number(&mut self, key: &'static str) -> Option<At<f64>> {
         let (value, line) = self.value(key)?;
-        let number: Option<f64> = match value {
-            DeValue::Integer(n) if n.radix() == 10 => n.as_str().parse().ok(),
-            DeValue::Float(n) => n.as_str().parse().ok(),
-            _ => None,
-        };
-        match number.filter(|n| n.is_finite()) {
+        match mistakes::number(value) {
             Some(value) => self.in_range(key, At { value, line }),
             None => self.wrong(key, line, "a number"),
         }
