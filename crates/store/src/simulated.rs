@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conversation::shard::{Cas, Lease};
-use wire::{Epoch, RegionId, ShardId, Slot, ZoneId};
+use wire::{Epoch, Position, RegionId, ShardId, Slot, ZoneId};
 
 use self::network::Network;
+use crate::cell::log_key;
 use crate::contract::{Store, StoreError};
 use crate::quorum::{ConditionalWrites, Coordinator};
 
@@ -185,6 +186,12 @@ impl Simulated {
     #[must_use]
     pub fn only_at(&self, region: RegionId) -> Vec<Bytes> {
         self.network.only_at(region)
+    }
+
+    /// How many replicas have this log row on disk.
+    #[must_use]
+    pub fn copies(&self, shard: ShardId, at: Position) -> usize {
+        self.network.copies(&Bytes::from(log_key(shard, at)))
     }
 
     /// The region's replica and its handles stop.

@@ -88,12 +88,13 @@ pub fn of_seed(seed: u64) -> Scenario {
 pub fn world_of(seed: u64) -> Arc<World> {
     // Other dice than the scenario's: a seed draws the same faults for a world that is named on the command line.
     let mut dice = SmallRng::seed_from_u64(!seed);
-    let world = if dice.random_bool(0.8) {
-        World::parse(EXPLORE).expect("a test reads the world of exploration")
-    } else {
-        World::default_world()
-    };
-    Arc::new(world)
+    if dice.random_bool(0.8) { explored() } else { Arc::new(World::default_world()) }
+}
+
+/// The small world of most drawn scenarios.
+#[must_use]
+pub fn explored() -> Arc<World> {
+    Arc::new(World::parse(EXPLORE).expect("a test reads the world of exploration"))
 }
 
 /// The scenario of a seed in this world: its load, and one to six faults, all over before the quiet time.

@@ -1,18 +1,21 @@
 //! The verdict over a run: the invariants, then the figures.
 //!
 //! Beside what the shared checker says (acknowledged once, one order everywhere, dense, epochs never fall): nobody saw what he may
-//! not, no byte of a zone rests outside it, no task has panicked, nothing grew without bound.
+//! not, the logs are whole, at their quorum and projected ([`durable`]), no byte of a zone rests outside it, no task has panicked,
+//! nothing grew without bound.
 
+pub mod durable;
 pub mod figures;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use wire::change::{Change, Event};
-use wire::{ConversationId, UserId};
+use wire::{ConversationId, ShardId, UserId};
 
+use self::durable::Frames;
 use crate::fault::Fault;
 use crate::ledger::Ledger;
 use crate::observe::{Observer, millis, panicked};
@@ -52,6 +55,8 @@ pub struct Evidence<'a> {
     pub talks: &'a [Talk],
     /// What the store says was said.
     pub logs: &'a Logs,
+    /// What the logs of the shards hold.
+    pub frames: &'a Frames,
     /// When guests were asked in.
     pub invitations: &'a Invitations,
     /// Each fault, when it began and ended, since the beginning.
@@ -60,27 +65,37 @@ pub struct Evidence<'a> {
     pub origin_ms: u64,
 }
 
-/// Reads the logs from the store, as its home region sees it.
+/// Reads the conversations and the logs under them from the store, each as its home region sees it. What could not be read is missing.
 ///
 /// # Errors
 /// When the store's machine does not run.
-pub fn logs(site: &mut Site, talks: &[Talk]) -> anyhow::Result<Logs> {
+pub fn logs(site: &mut Site, talks: &[Talk]) -> anyhow::Result<(Logs, Frames)> {
     let there = site.beside_the_store().context("the replicas run")?;
-    let read: Arc<Mutex<Logs>> = Arc::default();
+    let shards: BTreeSet<ShardId> = talks.iter().map(|talk| talk.id.shard).collect();
+    let read: Arc<Mutex<(Logs, Frames)>> = Arc::default();
     for talk in talks {
         let (store, read, id) = (site.store.store(talk.id.shard.home), Arc::clone(&read), talk.id);
         there.spawn(async move {
             if let Ok(changes) = store.changes(id, 0, CHANGES_MAX).await {
-                read.lock().unwrap_or_else(PoisonError::into_inner).insert(id, changes);
+                read.lock().unwrap_or_else(PoisonError::into_inner).0.insert(id, changes);
+            }
+        });
+    }
+    for shard in shards.iter().copied() {
+        let (store, read) = (site.store.store(shard.home), Arc::clone(&read));
+        there.spawn(async move {
+            if let Ok(frames) = durable::read(store, shard).await {
+                read.lock().unwrap_or_else(PoisonError::into_inner).1.insert(shard, frames);
             }
         });
     }
     let end = site.now() + LOGS_MAX;
-    while site.now() < end && read.lock().unwrap_or_else(PoisonError::into_inner).len() < talks.len() {
+    let is_read = |(logs, frames): &(Logs, Frames)| logs.len() == talks.len() && frames.len() == shards.len();
+    while site.now() < end && !is_read(&read.lock().unwrap_or_else(PoisonError::into_inner)) {
         site.step();
     }
-    let logs = read.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(logs.clone())
+    let read = read.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(read.clone())
 }
 
 /// Judges. What does not hold stands in the outcome.
@@ -95,6 +110,13 @@ pub fn judge(evidence: &Evidence<'_>) -> Outcome {
     }
     for change in evidence.logs.values() {
         dense(change).into_iter().for_each(|what| broken("dense", what));
+    }
+    for talk in evidence.talks.iter().filter(|talk| !evidence.frames.contains_key(&talk.id.shard)) {
+        broken("unreadable", format!("the log of {} could not be read", talk.id.shard));
+    }
+    let world = &evidence.scenario.world;
+    for (invariant, what) in durable::check(evidence.frames, evidence.logs, &evidence.site.store, world) {
+        broken(invariant, what);
     }
     may_see(evidence).into_iter().for_each(|what| broken("seen-by-a-stranger", what));
     rests_inside(evidence).into_iter().for_each(|what| broken("residency", what));

@@ -1,10 +1,11 @@
-//! The simulator, held to what it promises: the same seed is the same run, to the byte, in two processes; what held goes on to hold; and a broken
-//! step of the protocol is noticed.
+//! The simulator, held to what it promises: the same seed is the same run, to the byte, in two processes and in two
+//! threads; what held goes on to hold; and a broken step of the protocol is noticed.
 //!
 //! `HEARTH_SIM_MINUTES` explores longer than CI does; `HEARTH_SEED` begins at a seed that was printed.
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,19 @@ fn the_same_seed_is_the_same_run_to_the_byte_in_two_processes() {
         assert_eq!(hash(seed), hash(seed), "seed {seed}");
         assert_ne!(hash(seed), hash(seed + 100), "another seed is another run");
     }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_to_the_byte_in_two_threads_side_by_side() {
+    let scenario_of = |seed| (draw::of_seed(seed), RunOptions { seed, ..RunOptions::default() });
+    let mut hashes: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    let seeds = [21, 22, 21, 23, 22, 22, 23, 21].into_iter();
+    let tally = explore::explore(seeds, 4, None, scenario_of, |(seed, result), _| {
+        hashes.entry(*seed).or_default().insert(result.as_ref().unwrap().hash.clone());
+        false
+    });
+    assert_eq!((tally.unwrap().seeds, hashes.len()), (8, 3));
+    assert!(hashes.values().all(|hashes| hashes.len() == 1), "{hashes:?}");
 }
 
 #[test]

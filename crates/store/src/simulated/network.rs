@@ -158,6 +158,10 @@ impl Network {
         rows.map(|(_, stored)| stored.bytes).collect()
     }
 
+    pub(super) fn copies(&self, log_key: &Bytes) -> usize {
+        self.world().replicas.values().filter(|replica| replica.has_synced(Table::Log, log_key)).count()
+    }
+
     pub(super) fn holds(&self, region: RegionId, needle: &[u8]) -> bool {
         self.world().replicas.get(&region).is_some_and(|replica| replica.holds(needle))
     }

@@ -87,6 +87,10 @@ impl Replica {
         self.rows.contains_key(&(table, key.clone()))
     }
 
+    pub(super) fn has_synced(&self, table: Table, key: &Bytes) -> bool {
+        self.synced.contains_key(&(table, key.clone()))
+    }
+
     /// All log rows that can be read.
     pub(super) fn log(&self) -> impl Iterator<Item = (&Bytes, Stored)> {
         let rows = self.rows.iter().filter(|((table, _), _)| *table == Table::Log);
