@@ -367,7 +367,7 @@ impl<'a> Run<'a> {
 
     fn judge(&mut self, verdict: Verdict<'_>) -> anyhow::Result<Outcome> {
         let Verdict { cast, talks, invitations, spans, origin } = verdict;
-        let (logs, frames) = verdict::logs(&mut self.site, talks)?;
+        let (logs, frames) = verdict::logs(&mut self.site, &self.scenario.world, talks)?;
         self.witness();
         Ok(verdict::judge(&Evidence {
             scenario: self.scenario,

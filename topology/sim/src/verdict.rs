@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use topology::World;
 use wire::change::{Change, Event};
 use wire::{ConversationId, ShardId, UserId};
 
 use self::durable::Frames;
 use crate::fault::Fault;
 use crate::ledger::Ledger;
-use crate::observe::{Observer, millis, panicked};
+use crate::observe::{LOOK_EVERY, Observer, millis, panicked};
 use crate::outcome::Outcome;
 use crate::panics;
 use crate::scenario::Scenario;
@@ -65,11 +66,26 @@ pub struct Evidence<'a> {
     pub origin_ms: u64,
 }
 
-/// Reads the conversations and the logs under them from the store, each as its home region sees it. What could not be read is missing.
+/// Reads the conversations and the logs under them from the store, each as its home region sees it, until the ones say what the
+/// others say: a read cursor may still move. What could not be read is missing.
 ///
 /// # Errors
 /// When the store's machine does not run.
-pub fn logs(site: &mut Site, talks: &[Talk]) -> anyhow::Result<(Logs, Frames)> {
+pub fn logs(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(Logs, Frames)> {
+    let end = site.now() + LOGS_MAX;
+    loop {
+        let (logs, frames) = logs_now(site, talks)?;
+        if site.now() >= end || durable::check(&frames, &logs, &site.store, world).is_empty() {
+            return Ok((logs, frames));
+        }
+        let again = site.now() + LOOK_EVERY;
+        while site.now() < again {
+            site.step();
+        }
+    }
+}
+
+fn logs_now(site: &mut Site, talks: &[Talk]) -> anyhow::Result<(Logs, Frames)> {
     let there = site.beside_the_store().context("the replicas run")?;
     let shards: BTreeSet<ShardId> = talks.iter().map(|talk| talk.id.shard).collect();
     let read: Arc<Mutex<(Logs, Frames)>> = Arc::default();
