@@ -139,6 +139,10 @@ impl Store for Remote {
     }
 
     async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError> {
+        let early = self.mutation.as_ref().and_then(|mutation| mutation.mark(self.region, shard, mark));
+        if let Some(early) = early {
+            return Ok(early);
+        }
         let mark = mark.clone();
         self.ask(move |store| async move { store.mark(shard, &mark).await }).await
     }

@@ -3,6 +3,8 @@
 //! The same seed draws the same scenario on every machine, for one version of this file and of `rand`: nothing here depends on
 //! the order of a hash map, on a clock or on the width of a word.
 
+mod ambush;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -32,6 +34,8 @@ const LAST_MS: u64 = 200;
 const FAULTS: RangeInclusive<usize> = 1..=6;
 /// A wall clock is set off by so much at most, either way.
 const JUMP_MS: i64 = 20_000;
+/// Sets the dice of scenes apart.
+const SCENES: u64 = 0x5ce9_e5ce_9e5c_e9e5;
 /// Draws of a fault before one is taken although two regions of a zone are then lost together.
 const TRIES: usize = 20;
 
@@ -83,6 +87,12 @@ pub fn of_seed(seed: u64) -> Scenario {
     draw(&world_of(seed), seed)
 }
 
+/// The same seed without a staged scene: as seeds were drawn before there were any.
+#[must_use]
+pub fn plain(seed: u64) -> Scenario {
+    faults_of(&world_of(seed), seed)
+}
+
 /// The world of a seed: four times in five the small one, else the three regions that come with the program.
 #[must_use]
 pub fn world_of(seed: u64) -> Arc<World> {
@@ -97,9 +107,24 @@ pub fn explored() -> Arc<World> {
     Arc::new(World::parse(EXPLORE).expect("a test reads the world of exploration"))
 }
 
-/// The scenario of a seed in this world: its load, and one to six faults, all over before the quiet time.
+/// The scenario of a seed in this world: its load, one to six faults, and for two seeds of five a scene of faults that belong
+/// together. All is over before the quiet time.
 #[must_use]
 pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
+    let mut scenario = faults_of(world, seed);
+    // Dice of its own: with or without a scene, the rest of a seed is the same.
+    let mut dice = Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(32) ^ SCENES), world };
+    if dice.inner.random_bool(0.4) {
+        let scene = dice.ambush(scenario.load_ms - QUIET_MS);
+        // It is the scene that counts: most of the other faults would hide it.
+        scenario.faults.truncate(dice.index(3));
+        scenario.faults.extend(scene);
+        scenario.faults.sort_by_key(|planned| planned.at_ms);
+    }
+    scenario
+}
+
+fn faults_of(world: &Arc<World>, seed: u64) -> Scenario {
     let mut dice = Dice { inner: SmallRng::seed_from_u64(seed), world };
     let load_ms = dice.inner.random_range(LOAD_MS);
     let load = dice.load();

@@ -12,7 +12,7 @@ use conversation::log::LogRow;
 use conversation::shard::{Cas, Nonce};
 use rand::Rng as _;
 use store::simulated::Simulated;
-use store::{Store, StoreError};
+use store::{Mark, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use wire::{Epoch, Position, RegionId, ShardId, Slot};
@@ -22,7 +22,7 @@ use wire::{Epoch, Position, RegionId, ShardId, Slot};
 pub enum Mutant {
     /// The owner acknowledges without a read of the fence.
     NoFenceRead,
-    /// A claimant reads the tail before it has raised the fence.
+    /// A claimant reads the marks and the tail before it has raised the fence.
     TailReadBeforeFence,
     /// A claimant keeps the tail without writing it again.
     NoRewrite,
@@ -49,13 +49,19 @@ pub struct Mutation {
 
 #[derive(Default)]
 struct Memory {
-    /// By the handle of a region: tails read too early.
-    tails: BTreeMap<(RegionId, ShardId), Vec<LogRow>>,
+    /// By the handle of a region: what a claimant has read too early.
+    early: BTreeMap<(RegionId, ShardId), Early>,
     /// Terms that were begun by a region.
     claimed: BTreeMap<(RegionId, ShardId), Epoch>,
     fences: BTreeMap<ShardId, Epoch>,
     /// The highest slot of a term that was confirmed.
     durable: BTreeMap<(ShardId, Epoch), watch::Sender<u64>>,
+}
+
+/// How the log ends, with the marks that a claimant would hold against it.
+struct Early {
+    tail: Vec<LogRow>,
+    marks: [(Mark, Option<Position>); 2],
 }
 
 impl Mutation {
@@ -99,8 +105,13 @@ impl Mutation {
     ) -> Result<(), StoreError> {
         if self.mutant == Mutant::TailReadBeforeFence {
             let tail = store.read_log(shard, Slot(0), 1 << 20).await?;
-            self.memory().tails.insert((region, shard), tail);
-            sleep(Duration::from_millis(300)).await;
+            let checkpoint = store.mark(shard, &Mark::Checkpoint).await?;
+            let committed = store.mark(shard, &Mark::Committed).await?;
+            let marks = [(Mark::Checkpoint, checkpoint), (Mark::Committed, committed)];
+            self.memory().early.insert((region, shard), Early { tail, marks });
+            // As slow as a claimant may be: its order is wrong, not its pace.
+            let slow = Duration::from_millis(rand::rng().random_range(300..2_500));
+            sleep(slow).await;
         }
         store.write_fence(shard, epoch).await?;
         if self.mutant == Mutant::FenceNotMax {
@@ -121,8 +132,15 @@ impl Mutation {
     /// A claimant reads the tail. None: from the store.
     pub(crate) fn tail(&self, region: RegionId, shard: ShardId, from: Slot, limit: usize) -> Option<Vec<LogRow>> {
         let memory = self.memory();
-        let tail = memory.tails.get(&(region, shard))?;
-        Some(tail.iter().filter(|row| row.at.slot >= from).take(limit).cloned().collect())
+        let early = memory.early.get(&(region, shard))?;
+        Some(early.tail.iter().filter(|row| row.at.slot >= from).take(limit).cloned().collect())
+    }
+
+    /// A claimant reads a mark. None: from the store.
+    pub(crate) fn mark(&self, region: RegionId, shard: ShardId, mark: &Mark) -> Option<Option<Position>> {
+        let memory = self.memory();
+        let early = memory.early.get(&(region, shard))?;
+        early.marks.iter().find(|(read, _)| read == mark).map(|(_, at)| *at)
     }
 
     pub(crate) async fn append(
@@ -171,10 +189,10 @@ impl Mutation {
         epoch: Epoch,
         (nonce, start): (Nonce, Slot),
     ) -> Result<Cas, StoreError> {
-        self.memory().tails.remove(&(region, shard));
+        self.memory().early.remove(&(region, shard));
         if self.mutant == Mutant::SealNotConditional {
             // As slow as a claimant may be, with nothing to hold it back.
-            let slow = Duration::from_millis(rand::rng().random_range(0..1_500));
+            let slow = Duration::from_millis(rand::rng().random_range(0..4_000));
             sleep(slow).await;
             return self.store.seal_blindly(region, shard, epoch, start).await;
         }
