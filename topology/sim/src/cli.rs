@@ -128,6 +128,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<bool> {
 
 fn run_scenario(options: Run) -> anyhow::Result<bool> {
     let scenario = load(&options.scenario)?;
+    Mutant::arm(options.mutant)?;
     let command = |seed: u64| format!("hearth sim run {} --seed {seed}", options.scenario);
     if let Some(seeds) = options.seeds {
         if options.report.is_some() {
@@ -159,6 +160,7 @@ fn run_scenario(options: Run) -> anyhow::Result<bool> {
 }
 
 fn replay(options: &Replay) -> anyhow::Result<bool> {
+    Mutant::arm(options.mutant)?;
     let (scenario, command) = match &options.scenario {
         Some(name) => (load(name)?, format!("hearth sim replay {} --scenario {name}", options.seed)),
         None => (draw::of_seed(options.seed), format!("hearth sim replay {}", options.seed)),
@@ -186,6 +188,7 @@ fn explore_drawn(options: &Explore) -> anyhow::Result<bool> {
     }
     let bar = show::seeds_bar(None, options.json);
     let mutant = options.mutant;
+    Mutant::arm(mutant)?;
     let scenario_of = move |seed| (draw::of_seed(seed), RunOptions { seed, mutant, ..RunOptions::default() });
     let command = |seed: u64| format!("hearth sim replay {seed}");
     let (jobs, deadline) = (options.jobs.unwrap_or_else(cores), Some(in_minutes(options.minutes)));

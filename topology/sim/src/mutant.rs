@@ -1,11 +1,14 @@
-//! The checker, checked: the protocol with one of its steps broken on purpose. Each of these stands between a core and its
-//! store, so that everything else that runs is the production code.
+//! The checker, checked: the protocol with one of its steps broken on purpose.
+//!
+//! Most stand between a core and its store, so that everything else that runs is the production code. Three are fail points within
+//! edges and cores, which are compiled in with the feature `mutants` only.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::bail;
 use bytes::Bytes;
 use clap::ValueEnum;
 use conversation::log::LogRow;
@@ -34,11 +37,46 @@ pub enum Mutant {
     AcksOutOfOrder,
     /// A new owner remembers nothing of what was sent before its term.
     DedupeForgotten,
+    /// The feed tells changes before they are committed.
+    FeedPastTheMark,
+    /// An edge that watches again goes on with the newest change, and skips what came in between.
+    GapSkipped,
+    /// An edge whose stream to the owner broke does not watch again what it watched.
+    InterestLost,
 }
 
-/// Of so many seeds at least one must catch a mutant. Tests hold `no-fence-read` and `dedupe-forgotten` to it; the others are rarer
-/// finds and are run by hand so far.
-pub const SEEDS_MAX: u64 = 400;
+/// Of so many seeds, counted from 1, at least one catches a mutant.
+pub const SEEDS_MAX: u64 = 120;
+
+impl Mutant {
+    /// The fail point that breaks it; none: it is broken at the store's door.
+    #[must_use]
+    pub fn fail_point(self) -> Option<&'static str> {
+        match self {
+            Self::FeedPastTheMark => Some("feed-past-the-mark"),
+            Self::GapSkipped => Some("gap-skipped"),
+            Self::InterestLost => Some("interest-lost"),
+            _ => None,
+        }
+    }
+
+    /// Breaks the step for all runs of this process, if it is a fail point, and mends the others.
+    ///
+    /// # Errors
+    /// When this program was built without fail points.
+    pub fn arm(mutant: Option<Self>) -> anyhow::Result<()> {
+        for other in Self::value_variants().iter().filter_map(|mutant| mutant.fail_point()) {
+            fail::remove(other);
+        }
+        let Some((mutant, point)) = mutant.and_then(|mutant| Some((mutant, mutant.fail_point()?))) else {
+            return Ok(());
+        };
+        if !fail::has_failpoints() {
+            bail!("{mutant} is a fail point, and this program has none: build it with `--features hearth-sim/mutants`");
+        }
+        fail::cfg(point, "return").map_err(anyhow::Error::msg)
+    }
+}
 
 /// One broken step, for all cores of a run.
 pub struct Mutation {

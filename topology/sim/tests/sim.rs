@@ -1,5 +1,6 @@
 //! The simulator, held to what it promises: the same seed is the same run, to the byte, in two processes and in two
-//! threads; what held goes on to hold; and a broken step of the protocol is noticed.
+//! threads; and what held goes on to hold. That a broken step of
+//! the protocol is noticed, `mutants.rs` shows.
 //!
 //! `HEARTH_SIM_MINUTES` explores longer than CI does; `HEARTH_SEED` begins at a seed that was printed.
 
@@ -10,7 +11,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hearth_sim::explore::{self, cores};
-use hearth_sim::mutant::{Mutant, SEEDS_MAX};
 use hearth_sim::outcome::Outcome;
 use hearth_sim::run::{RunOptions, run};
 use hearth_sim::scenario::shipped::{SHIPPED, shipped};
@@ -115,33 +115,4 @@ fn drawn_seeds_hold() {
     println!("{tally:?}");
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     assert!(tally.acked > 0, "nothing was acknowledged in any of {} seeds", tally.seeds);
-}
-
-/// Some seed within the stated number notices that the step is broken.
-fn is_caught(mutant: Mutant) {
-    let most = SEEDS_MAX;
-    let scenario_of =
-        move |seed| (draw::of_seed(seed), RunOptions { seed, mutant: Some(mutant), ..RunOptions::default() });
-    let mut caught = None;
-    let tally = explore::explore(1..=most, cores(), None, scenario_of, |(seed, result), _| {
-        if let Ok(outcome) = result
-            && let Some(first) = outcome.broken.first()
-        {
-            caught.get_or_insert((*seed, first.clone()));
-        }
-        caught.is_some()
-    });
-    let tally = tally.unwrap();
-    let (seed, first) = caught.unwrap_or_else(|| panic!("{mutant} was not caught in {} seeds", tally.seeds));
-    println!("{mutant}: caught by seed {seed}, {} seeds run: {}: {}", tally.seeds, first.invariant, first.what);
-}
-
-#[test]
-fn an_owner_that_does_not_read_the_fence_is_noticed() {
-    is_caught(Mutant::NoFenceRead);
-}
-
-#[test]
-fn a_memory_of_sends_that_is_forgotten_at_takeover_is_noticed() {
-    is_caught(Mutant::DedupeForgotten);
 }
