@@ -87,11 +87,6 @@ impl Interest {
         }
     }
 
-    /// Whether there is anything to watch.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.conversations.is_empty()
-    }
-
     /// How many conversations are watched.
     pub(crate) fn len(&self) -> usize {
         self.conversations.len()
@@ -191,8 +186,10 @@ impl Interest {
             match self.conversations.get(&conversation) {
                 Some(watched) if watched.is_unused() => {
                     if now.duration_since(since) >= linger {
-                        self.conversations.remove(&conversation);
-                        self.unwatch.push(conversation);
+                        // What no stream was asked for needs no taking back, and so the queue stays short without one.
+                        if self.conversations.remove(&conversation).is_some_and(|watched| watched.is_established()) {
+                            self.unwatch.push(conversation);
+                        }
                     } else {
                         self.idle.push((conversation, since));
                     }
@@ -266,4 +263,13 @@ impl Interest {
 fn loses_interest() -> bool {
     fail::fail_point!("interest-lost", |_| true);
     false
+}
+
+#[cfg(test)]
+impl Interest {
+    /// Nothing is watched, and something still to be unwatched.
+    pub(crate) fn to_unwatch(shard: wire::ShardId) -> Self {
+        let conversation = ConversationId { kind: wire::ConversationKind::Group, shard, unique: [7; 16] };
+        Self { unwatch: vec![conversation], ..Self::default() }
+    }
 }

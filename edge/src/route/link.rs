@@ -80,7 +80,7 @@ impl Link {
 
     pub(crate) fn status(&self) -> LinkStatus {
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (pending, watched) = (self.pending().len(), self.interest(|interest| interest.len()));
+        let (pending, watched) = (self.pending().len(), self.watched());
         LinkStatus { shard: self.shard, owner, pending, watched }
     }
 
@@ -88,8 +88,13 @@ impl Link {
         *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = owner;
     }
 
+    /// Wakes nobody: what is still to be unwatched is no reason to open a stream, and none to look again.
     fn is_needed(&self) -> bool {
-        self.pending().len() > 0 || self.interest(|interest| !interest.is_empty())
+        self.pending().len() > 0 || self.watched() > 0
+    }
+
+    fn watched(&self) -> usize {
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Answers those whose time is over.
@@ -273,5 +278,26 @@ async fn expire(shared: &Arc<Shared>, link: &Link) {
     loop {
         tokio::time::sleep(EXPIRE_EVERY).await;
         link.expire(shared);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use wire::{Durability, RegionId, ZoneId};
+
+    use super::*;
+
+    /// What the simulator found: the last watcher had left while the owner was away, and the task of the link never slept again.
+    #[test]
+    fn a_link_that_has_only_to_unwatch_sleeps() {
+        let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 0 };
+        let link = Link::new(shard);
+        *link.interest.lock().unwrap() = Interest::to_unwatch(shard);
+        assert!(!link.is_needed());
+        assert_eq!(link.status().watched, 0);
+        assert!(link.work.notified().now_or_never().is_none(), "whoever looks whether it is needed must not wake it");
+        assert!(link.interest(|interest| interest.has_frames()));
+        assert!(link.work.notified().now_or_never().is_some(), "an open stream is told");
     }
 }

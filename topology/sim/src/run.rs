@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rand::rngs::SmallRng;
@@ -40,6 +40,10 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 const ARRIVE: Duration = Duration::from_secs(2);
 /// After the load the histories are read within this.
 const READ_MAX: Duration = Duration::from_secs(60);
+
+/// A run whose virtual time has not moved for so long, by the real clock, never ends: a task spins.
+const STUCK: Duration = Duration::from_secs(90);
+const LOOK_AT_THREAD_EVERY: Duration = Duration::from_millis(5);
 
 /// How to run it.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +88,8 @@ fn warm_up() -> Scenario {
 
 /// One simulation, one fresh thread: the keys of hash maps and the dice of `rand` belong to the thread.
 fn alone(scenario: &Scenario, options: &RunOptions) -> anyhow::Result<Outcome> {
-    let (scenario, options) = (scenario.clone(), options.clone());
+    let (scenario, mut options) = (scenario.clone(), options.clone());
+    let progress = Arc::clone(options.progress.get_or_insert_default());
     let simulate = move || {
         hooks::begin(options.seed);
         hooks::set_clocks(Duration::from_secs(1), crate::machine::EPOCH);
@@ -93,6 +98,17 @@ fn alone(scenario: &Scenario, options: &RunOptions) -> anyhow::Result<Outcome> {
         outcome
     };
     let thread = thread::Builder::new().name("simulation".into()).stack_size(16 << 20).spawn(simulate)?;
+    let (mut seen, mut since) = (0, Instant::now());
+    while !thread.is_finished() {
+        thread::sleep(LOOK_AT_THREAD_EVERY);
+        let now = progress.load(Ordering::Relaxed);
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        } else if since.elapsed() > STUCK {
+            // Nobody can end a thread: it goes on spinning until the program ends.
+            bail!("virtual time stands still at {seen} ms: some task never waits");
+        }
+    }
     thread.join().unwrap_or_else(|_| bail!("the simulation's thread died"))
 }
 
