@@ -182,10 +182,10 @@ impl Simulated {
         self.network.set_trouble(region, trouble);
     }
 
-    /// The log frames that stand on this region's replica and on no other: what would be missing without it.
+    /// The log frames that can be read on this region's replica.
     #[must_use]
-    pub fn only_at(&self, region: RegionId) -> Vec<Bytes> {
-        self.network.only_at(region)
+    pub fn frames_at(&self, region: RegionId) -> Vec<Bytes> {
+        self.network.frames_at(region)
     }
 
     /// How many replicas have this log row on disk.

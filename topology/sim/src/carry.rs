@@ -259,8 +259,9 @@ fn drain(site: &mut Site, nodes: &[NodeId]) {
 
 fn undrain(site: &mut Site, nodes: &[NodeId]) {
     for node in nodes {
-        let is_alive = with(site, node, |mesh, part| {
-            mesh.set_draining(false);
+        let is_alive = with(site, node, |mesh, _| mesh.set_draining(false));
+        // A node that stands still takes orders in their order when it wakes.
+        spawn(site, node, |_, part| async move {
             match part {
                 Part::Core(core) => core.undrain(),
                 Part::Edge(edge) => edge.undrain(),

@@ -1,7 +1,7 @@
 //! What an operator would measure: looks at the living cores now and then, and writes down when a lost region was noticed, when
 //! its shards were served again, what was at risk, what waited.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use conversation::log::LogFrame;
@@ -151,21 +151,38 @@ fn is_served_elsewhere(site: &Site, region: RegionId) -> bool {
     without_owner(site, shards, |other| other != region).is_empty()
 }
 
-/// What stands on this region's replica alone, of what was acknowledged.
+/// What stands on this region's replica alone, of what was acknowledged: how many messages, and how old the oldest is. A message may
+/// stand in several frames, of which one was voided.
 fn at_risk(site: &Site, ledger: &Ledger, region: RegionId) -> BTreeMap<Durability, (u64, u64)> {
+    let others = site.material.world.regions.iter().filter(|other| other.id != region);
+    let elsewhere: HashSet<String> = others.flat_map(|other| messages_at(site, other.id)).map(|(id, ..)| id).collect();
+    let mut alone: BTreeMap<String, (Durability, u64)> = BTreeMap::new();
+    for (id, class, ts_ms) in messages_at(site, region) {
+        if !elsewhere.contains(&id) && ledger.is_acked(&id) {
+            alone.insert(id, (class, ts_ms));
+        }
+    }
     let now_ms = millis(crate::machine::EPOCH + site.now());
     let mut at_risk: BTreeMap<Durability, (u64, u64)> = BTreeMap::new();
-    for frame in site.store.only_at(region).iter().filter_map(|frame| LogFrame::from_bytes(frame).ok()) {
+    for (class, ts_ms) in alone.into_values() {
+        let (count, oldest_ms) = at_risk.entry(class).or_default();
+        *count += 1;
+        *oldest_ms = (*oldest_ms).max(now_ms.saturating_sub(ts_ms));
+    }
+    at_risk
+}
+
+fn messages_at(site: &Site, region: RegionId) -> Vec<(String, Durability, u64)> {
+    let mut messages = Vec::new();
+    for frame in site.store.frames_at(region).iter().filter_map(|frame| LogFrame::from_bytes(frame).ok()) {
         for change in &frame.changes {
-            let Event::Message(message) = &change.event else { continue };
-            if ledger.is_acked(&message_id(&change.conversation, message).to_string()) {
-                let class = at_risk.entry(change.conversation.shard.durability).or_default();
-                class.0 += 1;
-                class.1 = class.1.max(now_ms.saturating_sub(frame.ts_ms));
+            if let Event::Message(message) = &change.event {
+                let id = message_id(&change.conversation, message).to_string();
+                messages.push((id, change.conversation.shard.durability, frame.ts_ms));
             }
         }
     }
-    at_risk
+    messages
 }
 
 /// In whole milliseconds.

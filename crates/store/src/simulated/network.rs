@@ -147,15 +147,9 @@ impl Network {
         taken
     }
 
-    pub(super) fn only_at(&self, region: RegionId) -> Vec<Bytes> {
+    pub(super) fn frames_at(&self, region: RegionId) -> Vec<Bytes> {
         let world = self.world();
-        let Some(home) = world.replicas.get(&region) else { return Vec::new() };
-        let elsewhere = |key: &Bytes| {
-            let others = world.replicas.iter().filter(|(other, _)| **other != region);
-            others.into_iter().any(|(_, replica)| replica.has(Table::Log, key))
-        };
-        let rows = home.log().filter(|(key, _)| !elsewhere(key));
-        rows.map(|(_, stored)| stored.bytes).collect()
+        world.replicas.get(&region).into_iter().flat_map(Replica::log).map(|stored| stored.bytes).collect()
     }
 
     pub(super) fn copies(&self, log_key: &Bytes) -> usize {

@@ -83,18 +83,14 @@ impl Replica {
         missing.len()
     }
 
-    pub(super) fn has(&self, table: Table, key: &Bytes) -> bool {
-        self.rows.contains_key(&(table, key.clone()))
-    }
-
     pub(super) fn has_synced(&self, table: Table, key: &Bytes) -> bool {
         self.synced.contains_key(&(table, key.clone()))
     }
 
     /// All log rows that can be read.
-    pub(super) fn log(&self) -> impl Iterator<Item = (&Bytes, Stored)> {
+    pub(super) fn log(&self) -> impl Iterator<Item = Stored> {
         let rows = self.rows.iter().filter(|((table, _), _)| *table == Table::Log);
-        rows.filter_map(|((_, key), value)| Some((key, unseal(key, value).ok()?)))
+        rows.filter_map(|((_, key), value)| unseal(key, value).ok())
     }
 
     pub(super) fn holds(&self, needle: &[u8]) -> bool {
