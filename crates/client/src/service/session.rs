@@ -308,7 +308,11 @@ impl Service {
             tracing::warn!("a message without a conversation; skipped");
             return;
         };
-        self.orders.entry(conversation).or_default();
+        if !self.orders.contains_key(&conversation) {
+            // What the program has asked for says where delivery starts, not the first message that happens to be here.
+            self.follow();
+            self.orders.entry(conversation).or_default();
+        }
         self.settle(conversation, |order| order.take(message.seq, Box::new(message)));
     }
 
@@ -320,6 +324,7 @@ impl Service {
         let me = group.members.iter().find(|member| member.user_id == live.user);
         let joined_after = me.map_or(group.head_seq, |member| member.joined_seq.saturating_sub(1));
         let conversation = group.conversation_id;
+        self.follow();
         let order = self.orders.entry(conversation).or_insert_with(|| crate::order::Order::after(joined_after));
         if order.last().is_some_and(|last| last < group.head_seq) {
             order.unanswered();

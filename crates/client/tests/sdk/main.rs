@@ -128,6 +128,24 @@ async fn after_a_reconnect_the_client_asks_for_what_it_missed_at_the_next_edge()
     assert!(matches!(client.state(), State::Connected { edge, .. } if edge == second.url));
 }
 
+/// What the simulator found (seed 1001563): a message that came with the hello said where delivery starts.
+#[tokio::test]
+async fn what_is_followed_counts_before_the_first_message_that_comes() {
+    for _ in 0..20 {
+        let mut edge = Edge::start().await;
+        let (client, mut events) = connect(&[&edge]);
+        client.follow(conversation(), 1).unwrap();
+        let mut conn = edge.admit().await;
+        conn.message(4).await;
+        let (sync, after) = conn.hear_sync().await;
+        assert_eq!(after, 1);
+        conn.message(2).await;
+        conn.message(3).await;
+        conn.synced(&sync, 4).await;
+        assert_eq!(seqs(&mut events, 3).await, [2, 3, 4]);
+    }
+}
+
 #[tokio::test]
 async fn goaway_leads_to_the_alternative_it_names() {
     let (mut first, mut second) = (Edge::start().await, Edge::start().await);
