@@ -1,4 +1,17 @@
-//! The simulator: production edges, cores and SDK clients, unchanged, on virtual time.
+//! The simulator: production edges, cores and SDK clients, unchanged, on virtual time. From the ground up:
+//!
+//! | modules | what |
+//! |---|---|
+//! | [`hooks`], [`machine`], [`fabric`], [`net`] | clocks and randomness, a machine with one process on it, the links between machines, sockets on them |
+//! | [`datacenters`], [`nodes`], [`site`] | the store's replicas on a machine of their own, production nodes put together, and all of it as one world |
+//! | [`fault`], [`carry`] | what can go wrong, and how it is done to a site |
+//! | [`scenario`], [`draw`] | a run described in a file, or drawn from a seed |
+//! | [`town`] | the people who talk while it goes wrong |
+//! | [`run`], [`explore`] | one run from beginning to end, and many side by side |
+//! | [`ledger`], [`observe`], [`timeline`], [`panics`] | what clients, operators and logs saw |
+//! | [`verdict`], [`outcome`], [`report`] | what held, in figures, and as a page |
+//! | [`mutant`] | the protocol with a step broken on purpose: would the verdict notice? |
+
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod carry;

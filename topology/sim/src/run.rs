@@ -100,7 +100,7 @@ fn alone(scenario: &Scenario, options: &RunOptions) -> anyhow::Result<Outcome> {
     let thread = thread::Builder::new().name("simulation".into()).stack_size(16 << 20).spawn(simulate)?;
     let (mut seen, mut since) = (0, Instant::now());
     while !thread.is_finished() {
-        thread::sleep(LOOK_AT_THREAD_EVERY);
+        thread::park_timeout(LOOK_AT_THREAD_EVERY);
         let now = progress.load(Ordering::Relaxed);
         if now != seen {
             (seen, since) = (now, Instant::now());

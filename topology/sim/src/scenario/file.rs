@@ -24,6 +24,8 @@ use crate::fault::Planned;
 
 /// Nodes of one simulated world. More would be slow rather than wrong, and show nothing that fewer do not.
 pub const NODES_MAX: usize = 24;
+/// A region's number is a part of its machines' addresses.
+const REGION_ID_MAX: u16 = 254;
 /// Without `quiet_s`, the last quarter of the load is quiet, but no more than this.
 const QUIET_MAX_MS: u64 = 10_000;
 
@@ -112,6 +114,11 @@ fn load(named: &At<String>, load_world: &dyn Fn(&str) -> Result<World, String>, 
     if nodes > NODES_MAX {
         let problem = format!("the world \"{}\" has {nodes} nodes", named.value);
         found.add(named.line, problem, format!("choose one of at most {NODES_MAX}, or give its regions fewer cores"));
+    }
+    for region in world.regions.iter().filter(|region| !(1..=REGION_ID_MAX).contains(&region.id.0)) {
+        let problem =
+            format!("the region \"{}\" of the world \"{}\" has id = {}", region.name, named.value, region.id.0);
+        found.add(named.line, problem, format!("simulate a copy of the world with numbers from 1 to {REGION_ID_MAX}"));
     }
     Some(world)
 }

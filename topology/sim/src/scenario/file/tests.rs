@@ -214,6 +214,21 @@ fn a_world_that_is_too_large_is_refused() {
 }
 
 #[test]
+fn a_region_whose_number_fits_no_address_is_refused() {
+    let far = |_: &str| {
+        let mut world = World::default_world();
+        world.regions[1].id = wire::RegionId(255);
+        Ok(world)
+    };
+    let errors = Scenario::parse(TOP, &far).unwrap_err().to_string();
+    assert!(
+        errors
+            .starts_with("line 2: the region \"us-east\" of the world \"three-regions\" has id = 255; simulate a copy"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn a_fault_of_a_world_that_is_not_there_is_no_second_mistake() {
     let text =
         "name = \"x\"\nworld = \"a.toml\"\nseconds = 9\n[[fault]]\nat = 1\nkind = \"kill\"\nnode = \"n/core/1\"\n";
