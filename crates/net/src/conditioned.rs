@@ -237,11 +237,20 @@ mod tests {
     #[tokio::test]
     async fn a_cut_also_takes_what_is_under_way() {
         let weather = Conditions::new(1);
-        let ((near, _), (far, to)) = (socket(&weather, 1), socket(&weather, 2));
+        let (far, to) = socket(&weather, 2);
+        let near = udp_socket("127.0.0.1:0".parse().unwrap()).unwrap();
+        let gate = weather.place(near.local_addr().unwrap(), 1);
+        let near = DelayedUdp::start(near, gate).unwrap();
         weather.set_delay(1, 2, Duration::from_millis(20));
         near.send(to, b"under way").unwrap();
         weather.cut(1, 2);
         near.send(to, b"cut").unwrap();
+        let arrived = async {
+            while !near.queue.lock().heap.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), arrived).await.expect("in time");
         let nothing = poll_fn(|cx| far.poll_recv(cx, &mut [0; 64]));
         assert!(tokio::time::timeout(Duration::from_millis(100), nothing).await.is_err());
         weather.heal(1, 2);
