@@ -8,6 +8,7 @@
 //! | [`contract`] | what every store promises: [`Store`], [`StoreError`] |
 //! | [`conformance`] | the suite that every store passes |
 //! | [`embedded`] | one machine: a fjall database for each region, our own group commit, checks and repair |
+//! | [`scylla`] | many machines: a ScyllaDB or Cassandra cluster with a datacenter in each region |
 //! | [`simulated`] | in memory, on virtual time, in any weather: for the checker and the simulator |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -15,6 +16,7 @@
 pub mod conformance;
 pub mod contract;
 pub mod embedded;
+pub mod scylla;
 pub mod simulated;
 
 mod cell;

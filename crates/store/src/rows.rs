@@ -50,28 +50,38 @@ pub(crate) fn dedupe_rest(sender: &UserId, client_msg_id: &ClientMsgId) -> Vec<u
 
 /// The cell of a row.
 pub(crate) fn cell(row: &Row, stamp: Position) -> Cell {
-    let (key, bytes) = match row {
-        Row::Facts(row) => (key(row.conversation, Kind::Facts, &[]), encode(row)),
-        Row::Head(row) => (key(row.conversation, Kind::Head, &[]), encode(row)),
-        Row::LastMessage(row) => (key(row.conversation, Kind::LastMessage, &[]), encode(row)),
-        Row::Member(row) => (key(row.conversation, Kind::Member, row.user.as_str().as_bytes()), encode(row)),
-        Row::Role(row) => (key(row.conversation, Kind::Role, row.user.as_str().as_bytes()), encode(row)),
-        Row::Message(row) => (key(row.conversation, Kind::Message, &row.seq.to_be_bytes()), row.change.clone()),
-        Row::Change(row) => (
-            key(row.conversation, Kind::Change, &row.ver.to_be_bytes()),
-            match row.seq {
-                Some(seq) => [&[1], &seq.to_be_bytes()[..]].concat().into(),
-                None => [&[0], &row.change[..]].concat().into(),
-            },
-        ),
-        Row::Dedupe(row) => {
-            let rest = dedupe_rest(&row.sender, &row.client_msg_id);
-            (key(row.conversation, Kind::Dedupe, &rest), encode(&row.seen))
-        }
-        Row::Inbox(row) => (key(row.stream, Kind::Inbox, &row.conversation.to_bytes()), encode(row)),
-        Row::ReadCursor(row) => (key(row.conversation, Kind::ReadCursor, row.user.as_str().as_bytes()), encode(row)),
+    let key = match row {
+        Row::Facts(row) => key(row.conversation, Kind::Facts, &[]),
+        Row::Head(row) => key(row.conversation, Kind::Head, &[]),
+        Row::LastMessage(row) => key(row.conversation, Kind::LastMessage, &[]),
+        Row::Member(row) => key(row.conversation, Kind::Member, row.user.as_str().as_bytes()),
+        Row::Role(row) => key(row.conversation, Kind::Role, row.user.as_str().as_bytes()),
+        Row::Message(row) => key(row.conversation, Kind::Message, &row.seq.to_be_bytes()),
+        Row::Change(row) => key(row.conversation, Kind::Change, &row.ver.to_be_bytes()),
+        Row::Dedupe(row) => key(row.conversation, Kind::Dedupe, &dedupe_rest(&row.sender, &row.client_msg_id)),
+        Row::Inbox(row) => key(row.stream, Kind::Inbox, &row.conversation.to_bytes()),
+        Row::ReadCursor(row) => key(row.conversation, Kind::ReadCursor, row.user.as_str().as_bytes()),
     };
-    Cell::new(Table::Projection, key, stamp, &bytes)
+    Cell::new(Table::Projection, key, stamp, &value(row))
+}
+
+/// What stands in a row, whatever its key looks like in a store.
+pub(crate) fn value(row: &Row) -> Bytes {
+    match row {
+        Row::Facts(row) => encode(row),
+        Row::Head(row) => encode(row),
+        Row::LastMessage(row) => encode(row),
+        Row::Member(row) => encode(row),
+        Row::Role(row) => encode(row),
+        Row::Message(row) => row.change.clone(),
+        Row::Change(row) => match row.seq {
+            Some(seq) => [&[1], &seq.to_be_bytes()[..]].concat().into(),
+            None => [&[0], &row.change[..]].concat().into(),
+        },
+        Row::Dedupe(row) => encode(&row.seen),
+        Row::Inbox(row) => encode(row),
+        Row::ReadCursor(row) => encode(row),
+    }
 }
 
 fn encode<T: Serialize>(row: &T) -> Bytes {

@@ -1,0 +1,186 @@
+//! The conditional writes. They touch the lease table alone, at SERIAL.
+//!
+//! A conditional write whose outcome is unknown is settled by a serial read before anything else: the read either finds
+//! it done or makes sure that it never will be. Only then is it made again. Of an answer only `[applied]` is read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use conversation::shard::{Cas, FenceMode, Lease, Nonce, Starts};
+use scylla::errors::ExecutionError;
+use scylla::statement::bound::BoundStatement;
+use scylla::value::{CqlValue, Row};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+use wire::{Epoch, NodeId, ShardId, Slot};
+
+use super::call::{Failure, failure, unavailable};
+use super::handle::{Handle, bound, shard_key, signed};
+use super::reach::{self, Reach};
+use crate::contract::StoreError;
+
+/// After this a conditional write in doubt stays in doubt. Claims that meet time out and start again, several times.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries, drawn anew each time, so that claimants who met do not meet again.
+const BACKOFF_MS: std::ops::Range<u64> = 20..250;
+
+type LeaseColumns = (Option<i64>, Option<String>, Option<Uuid>, Option<bool>, Option<BTreeMap<i64, i64>>);
+
+impl Handle {
+    pub(super) async fn serial_lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
+        let reach = self.conditional_reach(shard)?;
+        let begun = Instant::now();
+        loop {
+            match self.try_serial_lease(&reach, shard).await {
+                // Also a serial read may time out because it met a claim.
+                Err(StoreError::Unavailable { .. }) if begun.elapsed() < PATIENCE => back_off().await,
+                settled => return settled,
+            }
+        }
+    }
+
+    async fn try_serial_lease(&self, reach: &Reach, shard: ShardId) -> Result<Lease, StoreError> {
+        let reach = Reach { profile: self.scylla.profiles.serial.clone(), ..reach.clone() };
+        let statements = self.statements(shard.zone)?;
+        let found = self.scylla.row(&reach, bound(&statements.lease, &shard_key(shard))?).await?;
+        found.map_or(Ok(Lease::default()), |columns| self.lease_of(shard, columns))
+    }
+
+    fn lease_of(&self, shard: ShardId, columns: LeaseColumns) -> Result<Lease, StoreError> {
+        let corrupt = || StoreError::Corrupt {
+            region: self.scylla.options.region,
+            what: format!("the lease of {shard} is not a lease"),
+        };
+        let (epoch, owner, nonce, sealed, starts) = columns;
+        let number = |n: i64| u64::try_from(n).map_err(|_| corrupt());
+        let starts = starts.unwrap_or_default().into_iter();
+        let starts = starts.map(|(epoch, slot)| Ok((Epoch(number(epoch)?), Slot(number(slot)?))));
+        Ok(Lease {
+            epoch: Epoch(number(epoch.ok_or_else(corrupt)?)?),
+            owner: owner.map(|owner| owner.parse().map_err(|_| corrupt())).transpose()?,
+            nonce: Nonce(nonce.ok_or_else(corrupt)?.as_u128()),
+            sealed: sealed.unwrap_or(false),
+            starts: starts.collect::<Result<Starts, StoreError>>()?,
+            fence_mode: FenceMode::Read,
+        })
+    }
+
+    pub(super) async fn claim_lease(
+        &self,
+        shard: ShardId,
+        observed: Epoch,
+        owner: &NodeId,
+        nonce: Nonce,
+    ) -> Result<Cas, StoreError> {
+        let statements = self.statements(shard.zone)?;
+        let (epoch, owner, uuid) = (signed(observed.next().0)?, owner.to_string(), Uuid::from_u128(nonce.0));
+        let (home, class, n) = shard_key(shard);
+        let claim = if observed == Epoch(0) {
+            bound(&statements.claim_first, &(epoch, owner, uuid, home, class, n))?
+        } else {
+            bound(&statements.claim, &(epoch, owner, uuid, home, class, n, signed(observed.0)?))?
+        };
+        self.decide(shard, claim, |lease| {
+            if lease.epoch == observed {
+                None
+            } else if lease.epoch == observed.next() && lease.nonce == nonce {
+                Some(Cas::Applied)
+            } else {
+                // Another's; or it was ours, and has been claimed over since.
+                Some(Cas::Refused)
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn seal_lease(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        start: Slot,
+    ) -> Result<Cas, StoreError> {
+        let statements = self.statements(shard.zone)?;
+        // The starts change with a seal only, and there is one for each term: what is read here is what the seal finds.
+        let Some(sealed) = self.serial_lease(shard).await?.sealed_at(epoch, nonce, start) else {
+            return Ok(Cas::Refused);
+        };
+        let starts = sealed.starts.iter().map(|(epoch, slot)| Ok((signed(epoch.0)?, signed(slot.0)?)));
+        let starts = starts.collect::<Result<BTreeMap<i64, i64>, StoreError>>()?;
+        let (home, class, n) = shard_key(shard);
+        let values = (starts, home, class, n, signed(epoch.0)?, Uuid::from_u128(nonce.0));
+        self.decide(shard, bound(&statements.seal, &values)?, |lease| match lease.sealed_at(epoch, nonce, start) {
+            Some(_) => None,
+            None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.starts == sealed.starts => Some(Cas::Applied),
+            None => Some(Cas::Refused),
+        })
+        .await
+    }
+
+    /// Makes the conditional write until its outcome is known. `judge` says what a row that was read serially means for
+    /// it; nothing: it has not been done, and has to be made again.
+    async fn decide(
+        &self,
+        shard: ShardId,
+        mut write: BoundStatement,
+        judge: impl Fn(&Lease) -> Option<Cas> + Send,
+    ) -> Result<Cas, StoreError> {
+        let reach = self.conditional_reach(shard)?;
+        write.set_execution_profile_handle(Some(reach.profile.clone()));
+        write.set_is_idempotent(false);
+        let begun = Instant::now();
+        let mut doubt = false;
+        loop {
+            let turn = self.scylla.admission.enter(&reach).await.map_err(|error| in_doubt(doubt, error))?;
+            let outcome = applied(self.scylla.session.execute_bound_unpaged(&write).await);
+            drop(turn);
+            let error = match outcome {
+                Ok(true) => return Ok(Cas::Applied),
+                Ok(false) if !doubt => return Ok(Cas::Refused),
+                Ok(false) => StoreError::Unknown,
+                Err(Failure::Nothing { answering }) if !doubt => unavailable(&reach, answering),
+                Err(_) => {
+                    doubt = true;
+                    StoreError::Unknown
+                }
+            };
+            if doubt
+                && let Ok(lease) = self.try_serial_lease(&reach, shard).await
+                && let Some(cas) = judge(&lease)
+            {
+                return Ok(cas);
+            }
+            if begun.elapsed() >= PATIENCE || !doubt {
+                return Err(error);
+            }
+            back_off().await;
+        }
+    }
+
+    fn conditional_reach(&self, shard: ShardId) -> Result<Reach, StoreError> {
+        reach::conditional(&self.scylla.options, &self.scylla.profiles, shard)
+    }
+}
+
+fn in_doubt(doubt: bool, error: StoreError) -> StoreError {
+    if doubt { StoreError::Unknown } else { error }
+}
+
+/// The first column of the only row. Which others there are depends on the server and on the outcome.
+fn applied(result: Result<scylla::response::query_result::QueryResult, ExecutionError>) -> Result<bool, Failure> {
+    let result = result.map_err(|error| {
+        tracing::debug!(%error, "conditional write failed");
+        failure(&error)
+    })?;
+    let doubt = Failure::Doubt { answering: 0 };
+    let rows = result.into_rows_result().map_err(|_| doubt)?;
+    let row: Row = rows.first_row().map_err(|_| doubt)?;
+    match row.columns.first() {
+        Some(Some(CqlValue::Boolean(applied))) => Ok(*applied),
+        _ => Err(doubt),
+    }
+}
+
+async fn back_off() {
+    sleep(Duration::from_millis(rand::random_range(BACKOFF_MS))).await;
+}
