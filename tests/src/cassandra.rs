@@ -157,6 +157,12 @@ impl Node {
         self.process.as_ref().map(Child::id)
     }
 
+    /// Where it keeps everything; none when it was not started here.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.process.as_ref().and(self.log.parent())
+    }
+
     /// SIGSTOP: it holds its sockets and answers nothing.
     ///
     /// # Panics
