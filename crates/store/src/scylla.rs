@@ -148,7 +148,7 @@ pub enum ConnectError {
     },
     /// No server answered as one.
     #[error("no server of the cluster could be reached")]
-    Unreachable(#[from] NewSessionError),
+    Unreachable(#[source] Box<NewSessionError>),
 }
 
 /// Why a handle could not be opened. Nothing was written.
@@ -188,7 +188,8 @@ impl Scylla {
             .keepalive_timeout(KEEPALIVE_TIMEOUT)
             .tcp_nodelay(true)
             .build()
-            .await?;
+            .await
+            .map_err(|error| ConnectError::Unreachable(error.into()))?;
         let admission = Admission::new(options.in_flight_max, options.waiting_max);
         Ok(Self {
             session: Arc::new(session),

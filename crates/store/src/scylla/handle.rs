@@ -17,11 +17,12 @@ use serde::de::DeserializeOwned;
 use tokio::try_join;
 use wire::change::Change;
 use wire::limits::{SEQS_PER_BUCKET, SLOTS_PER_CHUNK};
-use wire::{ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, RegionId};
-use wire::{ShardId, Slot, UserId, ZoneId};
+use wire::{
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, ShardId, Slot, UserId, ZoneId,
+};
 
 use super::Scylla;
-use super::projections::{bucket, bucket_value, dedupe_part};
+use super::projections::{bucket, dedupe_part};
 use super::reach::{self, Reach};
 use super::stamp::write_time;
 use super::statements::Statements;
@@ -51,24 +52,8 @@ pub(super) fn shard_key(shard: ShardId) -> (i32, i8, i32) {
     (shard.home.0.into(), class, shard.n.into())
 }
 
-/// CQL has no unsigned numbers.
-pub(super) fn signed(n: u64) -> Result<i64, StoreError> {
-    i64::try_from(n).map_err(|_| StoreError::Corrupt {
-        region: RegionId(0),
-        what: format!("number {n} is past what a column can hold"),
-    })
-}
-
 fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
-}
-
-/// The statement with its values. They fit: both stand in this crate.
-pub(super) fn bound(statement: &PreparedStatement, values: &impl SerializeRow) -> Result<BoundStatement, StoreError> {
-    statement.clone().bind(values).map_err(|error| StoreError::Corrupt {
-        region: RegionId(0),
-        what: format!("a table of another form than this version's: {error}"),
-    })
 }
 
 /// For a limit in a statement.
@@ -88,8 +73,33 @@ impl Handle {
         Ok((reach, self.statements(shard.zone)?))
     }
 
-    pub(super) fn past_bounds(&self, at: Position) -> StoreError {
-        self.corrupt(format!("epoch {}, slot {} is past what a write time can say", at.epoch.0, at.slot.0))
+    /// The statement with its values. They fit: both stand in this crate.
+    pub(super) fn bound(
+        &self,
+        statement: &PreparedStatement,
+        values: &impl SerializeRow,
+    ) -> Result<BoundStatement, StoreError> {
+        let unfit = |error| self.corrupt(format!("a table of another form than this version's: {error}"));
+        statement.clone().bind(values).map_err(unfit)
+    }
+
+    /// CQL has no unsigned numbers.
+    pub(super) fn signed(&self, n: u64) -> Result<i64, StoreError> {
+        i64::try_from(n).map_err(|_| self.past_bounds(n))
+    }
+
+    /// The partition in which a seq or a ver lies.
+    pub(super) fn bucket_value(&self, n: u64) -> Result<i32, StoreError> {
+        i32::try_from(bucket(n)).map_err(|_| self.past_bounds(n))
+    }
+
+    pub(super) fn write_time(&self, at: Position) -> Result<i64, StoreError> {
+        write_time(at).ok_or_else(|| self.past_bounds(at.slot.0.max(at.epoch.0)))
+    }
+
+    /// Nobody counts that far: whoever says so has read bytes that are none of ours. Nothing was written.
+    fn past_bounds(&self, n: u64) -> StoreError {
+        self.corrupt(format!("number {n} is past all bounds"))
     }
 
     fn corrupt(&self, what: String) -> StoreError {
@@ -108,14 +118,14 @@ impl Handle {
         of: impl Fn(&Statements) -> &PreparedStatement,
     ) -> Result<Vec<T>, StoreError> {
         let (reach, statements) = self.reach(id.shard)?;
-        let statement = bound(of(statements), &(id.to_bytes(),))?;
+        let statement = self.bound(of(statements), &(id.to_bytes(),))?;
         let found: Vec<(Vec<u8>,)> = self.scylla.rows(&reach, statement, usize::MAX).await?;
         found.iter().map(|(row,)| self.decode(table, row)).collect()
     }
 
     async fn columns(&self, id: ConversationId) -> Result<ConversationColumns, StoreError> {
         let (reach, statements) = self.reach(id.shard)?;
-        let found = self.scylla.row(&reach, bound(&statements.conversation, &(id.to_bytes(),))?).await?;
+        let found = self.scylla.row(&reach, self.bound(&statements.conversation, &(id.to_bytes(),))?).await?;
         Ok(found.unwrap_or_default())
     }
 
@@ -133,9 +143,9 @@ impl Handle {
     ) -> Result<Vec<LogRow>, StoreError> {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
-        let values = (home, class, n, signed(chunk)?, signed(from.0)?, limit_value(limit));
+        let values = (home, class, n, self.signed(chunk)?, self.signed(from.0)?, limit_value(limit));
         let found: Vec<(i64, i64, Bytes)> =
-            self.scylla.rows(&reach, bound(&statements.read_log, &values)?, limit).await?;
+            self.scylla.rows(&reach, self.bound(&statements.read_log, &values)?, limit).await?;
         let row = |(slot, epoch, frame): (i64, i64, Bytes)| LogRow {
             at: Position { epoch: Epoch(unsigned(epoch)), slot: Slot(unsigned(slot)) },
             // Not a view of the whole page, which would keep that in memory.
@@ -153,9 +163,10 @@ impl Handle {
         limit: usize,
     ) -> Result<Vec<Change>, StoreError> {
         let (reach, statements) = self.reach(id.shard)?;
-        let (bucket, from, to) = (bucket_value(from_seq)?, signed(from_seq)?, signed(to_seq)?);
+        let (bucket, from, to) = (self.bucket_value(from_seq)?, self.signed(from_seq)?, self.signed(to_seq)?);
         let values = (id.to_bytes(), bucket, from, to, limit_value(limit));
-        let found: Vec<(Vec<u8>,)> = self.scylla.rows(&reach, bound(&statements.messages, &values)?, limit).await?;
+        let found: Vec<(Vec<u8>,)> =
+            self.scylla.rows(&reach, self.bound(&statements.messages, &values)?, limit).await?;
         let change = |(bytes,): &(Vec<u8>,)| {
             Change::from_bytes(bytes)
                 .map_err(|_| self.corrupt("a row of table message that this version cannot read".into()))
@@ -175,9 +186,9 @@ impl Handle {
         let mut next = after_ver.saturating_add(1);
         while entries.len() < limit {
             let left = limit - entries.len();
-            let values = (id.to_bytes(), bucket_value(next)?, signed(next - 1)?, limit_value(left));
+            let values = (id.to_bytes(), self.bucket_value(next)?, self.signed(next - 1)?, limit_value(left));
             let found: Vec<(i64, Vec<u8>)> =
-                self.scylla.rows(&reach, bound(&statements.changes, &values)?, left).await?;
+                self.scylla.rows(&reach, self.bound(&statements.changes, &values)?, left).await?;
             let end = (bucket(next) + 1) * SEQS_PER_BUCKET;
             for (ver, row) in &found {
                 if unsigned(*ver) != next {
@@ -215,24 +226,24 @@ impl Store for Handle {
         let (home, class, n) = shard_key(shard);
         let group = i32::from(shard.n / SHARDS_PER_GROUP);
         // The write time is the epoch itself: the highest stays, in whatever order they arrive.
-        let epoch = signed(epoch.0)?;
-        self.scylla.write(&reach, bound(&statements.write_fence, &(epoch, epoch, home, class, group, n))?).await
+        let epoch = self.signed(epoch.0)?;
+        self.scylla.write(&reach, self.bound(&statements.write_fence, &(epoch, epoch, home, class, group, n))?).await
     }
 
     async fn fence(&self, shard: ShardId) -> Result<Epoch, StoreError> {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
         let group = i32::from(shard.n / SHARDS_PER_GROUP);
-        let found = self.scylla.row(&reach, bound(&statements.fence, &(home, class, group, n))?).await?;
+        let found = self.scylla.row(&reach, self.bound(&statements.fence, &(home, class, group, n))?).await?;
         Ok(found.map_or(Epoch(0), |(epoch,): (i64,)| Epoch(unsigned(epoch))))
     }
 
     async fn append(&self, shard: ShardId, at: Position, frame: Bytes) -> Result<(), StoreError> {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
-        let chunk = signed(at.slot.0 / SLOTS_PER_CHUNK)?;
-        let values = (frame, home, class, n, chunk, signed(at.slot.0)?, signed(at.epoch.0)?);
-        self.scylla.write(&reach, bound(&statements.append, &values)?).await
+        let chunk = self.signed(at.slot.0 / SLOTS_PER_CHUNK)?;
+        let values = (frame, home, class, n, chunk, self.signed(at.slot.0)?, self.signed(at.epoch.0)?);
+        self.scylla.write(&reach, self.bound(&statements.append, &values)?).await
     }
 
     async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError> {
@@ -261,16 +272,16 @@ impl Store for Handle {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
         let (kind, id) = mark_key(mark);
-        let time = write_time(at).ok_or_else(|| self.past_bounds(at))?;
-        let values = (time, signed(at.epoch.0)?, signed(at.slot.0)?, home, class, n, kind, id);
-        self.scylla.write(&reach, bound(&statements.write_mark, &values)?).await
+        let time = self.write_time(at)?;
+        let values = (time, self.signed(at.epoch.0)?, self.signed(at.slot.0)?, home, class, n, kind, id);
+        self.scylla.write(&reach, self.bound(&statements.write_mark, &values)?).await
     }
 
     async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError> {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
         let (kind, id) = mark_key(mark);
-        let found = self.scylla.row(&reach, bound(&statements.mark, &(home, class, n, kind, id))?).await?;
+        let found = self.scylla.row(&reach, self.bound(&statements.mark, &(home, class, n, kind, id))?).await?;
         let position =
             |(epoch, slot): (i64, i64)| Position { epoch: Epoch(unsigned(epoch)), slot: Slot(unsigned(slot)) };
         Ok(found.map(position))
@@ -343,7 +354,7 @@ impl Store for Handle {
     ) -> Result<Option<Seen>, StoreError> {
         let (reach, statements) = self.reach(id.shard)?;
         let values = (id.to_bytes(), sender.as_str(), dedupe_part(client_msg_id), client_msg_id.as_str());
-        let found: Option<(Vec<u8>,)> = self.scylla.row(&reach, bound(&statements.dedupe, &values)?).await?;
+        let found: Option<(Vec<u8>,)> = self.scylla.row(&reach, self.bound(&statements.dedupe, &values)?).await?;
         found.map(|(row,)| self.decode("dedupe", &row)).transpose()
     }
 
@@ -365,7 +376,7 @@ impl Store for Handle {
     async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
         let one = async |id: ConversationId| {
             let (reach, statements) = self.reach(id.shard)?;
-            let statement = bound(&statements.read_cursor, &(id.to_bytes(), user.as_str()))?;
+            let statement = self.bound(&statements.read_cursor, &(id.to_bytes(), user.as_str()))?;
             let found: Option<(Vec<u8>,)> = self.scylla.row(&reach, statement).await?;
             let row: Option<ReadCursorRow> = found.map(|(row,)| self.decode("read_cursor", &row)).transpose()?;
             Ok(row.map_or(0, |row| row.read_seq))

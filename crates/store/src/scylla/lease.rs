@@ -15,7 +15,7 @@ use uuid::Uuid;
 use wire::{Epoch, NodeId, ShardId, Slot};
 
 use super::call::{Failure, failure, unavailable};
-use super::handle::{Handle, bound, shard_key, signed};
+use super::handle::{Handle, shard_key};
 use super::reach::{self, Reach};
 use crate::contract::StoreError;
 
@@ -42,7 +42,7 @@ impl Handle {
     async fn try_serial_lease(&self, reach: &Reach, shard: ShardId) -> Result<Lease, StoreError> {
         let reach = Reach { profile: self.scylla.profiles.serial.clone(), ..reach.clone() };
         let statements = self.statements(shard.zone)?;
-        let found = self.scylla.row(&reach, bound(&statements.lease, &shard_key(shard))?).await?;
+        let found = self.scylla.row(&reach, self.bound(&statements.lease, &shard_key(shard))?).await?;
         found.map_or(Ok(Lease::default()), |columns| self.lease_of(shard, columns))
     }
 
@@ -73,12 +73,12 @@ impl Handle {
         nonce: Nonce,
     ) -> Result<Cas, StoreError> {
         let statements = self.statements(shard.zone)?;
-        let (epoch, owner, uuid) = (signed(observed.next().0)?, owner.to_string(), Uuid::from_u128(nonce.0));
+        let (epoch, owner, uuid) = (self.signed(observed.next().0)?, owner.to_string(), Uuid::from_u128(nonce.0));
         let (home, class, n) = shard_key(shard);
         let claim = if observed == Epoch(0) {
-            bound(&statements.claim_first, &(epoch, owner, uuid, home, class, n))?
+            self.bound(&statements.claim_first, &(epoch, owner, uuid, home, class, n))?
         } else {
-            bound(&statements.claim, &(epoch, owner, uuid, home, class, n, signed(observed.0)?))?
+            self.bound(&statements.claim, &(epoch, owner, uuid, home, class, n, self.signed(observed.0)?))?
         };
         self.decide(shard, claim, |lease| {
             if lease.epoch == observed {
@@ -105,11 +105,11 @@ impl Handle {
         let Some(sealed) = self.serial_lease(shard).await?.sealed_at(epoch, nonce, start) else {
             return Ok(Cas::Refused);
         };
-        let starts = sealed.starts.iter().map(|(epoch, slot)| Ok((signed(epoch.0)?, signed(slot.0)?)));
+        let starts = sealed.starts.iter().map(|(epoch, slot)| Ok((self.signed(epoch.0)?, self.signed(slot.0)?)));
         let starts = starts.collect::<Result<BTreeMap<i64, i64>, StoreError>>()?;
         let (home, class, n) = shard_key(shard);
-        let values = (starts, home, class, n, signed(epoch.0)?, Uuid::from_u128(nonce.0));
-        self.decide(shard, bound(&statements.seal, &values)?, |lease| match lease.sealed_at(epoch, nonce, start) {
+        let values = (starts, home, class, n, self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
+        self.decide(shard, self.bound(&statements.seal, &values)?, |lease| match lease.sealed_at(epoch, nonce, start) {
             Some(_) => None,
             None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.starts == sealed.starts => Some(Cas::Applied),
             None => Some(Cas::Refused),
