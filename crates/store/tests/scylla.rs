@@ -38,7 +38,9 @@ fn story<F: Future<Output = ()>>(tell: impl FnOnce(Arc<Cluster>) -> F) {
     let cluster = CLUSTER.get_or_init(|| Cluster::take().map(Arc::new));
     let Some(cluster) = cluster else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let begun = Instant::now();
     runtime.block_on(tell(Arc::clone(cluster)));
+    eprintln!("told in {} ms", begun.elapsed().as_millis());
     runtime.shutdown_timeout(Duration::from_secs(5));
 }
 

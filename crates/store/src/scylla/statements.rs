@@ -10,6 +10,7 @@ use super::schema::keyspaces;
 
 /// Rows of a page, by how large they may be: some MiB at most.
 const LARGE_ROWS: i32 = 64;
+const MEDIUM_ROWS: i32 = 256;
 const SMALL_ROWS: i32 = 1_000;
 
 /// Of one zone. Writes take what is written first (write time, then value), then the key.
@@ -57,9 +58,22 @@ impl Statements {
             Ok::<_, PrepareError>(prepared)
         };
         let one = async |text: String| paged(text, SMALL_ROWS).await;
+        // One cell of a row, under a write time.
+        let put = async |table: &str, column: &str, key: &str| {
+            one(format!("UPDATE {z}.{table} USING TIMESTAMP ? SET {column} = ? WHERE {key}")).await
+        };
+        let get = async |table: &str, columns: &str, key: &str| {
+            one(format!("SELECT {columns} FROM {z}.{table} WHERE {key}")).await
+        };
         const SHARD: &str = "home = ? AND class = ? AND n = ?";
+        const FENCE: &str = "home = ? AND class = ? AND grp = ? AND n = ?";
+        const CONVERSATION: &str = "conv = ?";
+        const USER: &str = "conv = ? AND user_id = ?";
+        const DEDUPE: &str = "conv = ? AND sender = ? AND part = ? AND cmid = ?";
+        let mark = format!("{SHARD} AND kind = ? AND id = ?");
         Ok(Self {
-            lease: one(format!("SELECT epoch, owner, nonce, sealed, starts FROM {ctl}.shard_lease WHERE {SHARD}")).await?,
+            lease: one(format!("SELECT epoch, owner, nonce, sealed, starts FROM {ctl}.shard_lease WHERE {SHARD}"))
+                .await?,
             claim_first: one(format!(
                 "INSERT INTO {ctl}.shard_lease (epoch, owner, nonce, sealed, starts, home, class, n) \
                  VALUES (?, ?, ?, false, {{}}, ?, ?, ?) IF NOT EXISTS"
@@ -75,14 +89,8 @@ impl Statements {
                  WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = false"
             ))
             .await?,
-            write_fence: one(format!(
-                "UPDATE {z}.shard_fence USING TIMESTAMP ? SET epoch = ? WHERE home = ? AND class = ? AND grp = ? AND n = ?"
-            ))
-            .await?,
-            fence: one(format!(
-                "SELECT epoch FROM {z}.shard_fence WHERE home = ? AND class = ? AND grp = ? AND n = ?"
-            ))
-            .await?,
+            write_fence: put("shard_fence", "epoch", FENCE).await?,
+            fence: get("shard_fence", "epoch", FENCE).await?,
             append: one(format!(
                 "UPDATE {z}.shard_log SET frame = ? WHERE {SHARD} AND chunk = ? AND slot = ? AND epoch = ?"
             ))
@@ -94,63 +102,37 @@ impl Statements {
                 LARGE_ROWS,
             )
             .await?,
-            write_mark: one(format!(
-                "UPDATE {z}.shard_mark USING TIMESTAMP ? SET epoch = ?, slot = ? WHERE {SHARD} AND kind = ? AND id = ?"
-            ))
-            .await?,
-            mark: one(format!("SELECT epoch, slot FROM {z}.shard_mark WHERE {SHARD} AND kind = ? AND id = ?")).await?,
-            write_facts: one(format!("UPDATE {z}.conversation USING TIMESTAMP ? SET facts = ? WHERE conv = ?")).await?,
-            write_head: one(format!("UPDATE {z}.conversation USING TIMESTAMP ? SET head = ? WHERE conv = ?")).await?,
-            write_last_message: one(format!(
-                "UPDATE {z}.conversation USING TIMESTAMP ? SET last_message = ? WHERE conv = ?"
-            ))
-            .await?,
-            conversation: one(format!("SELECT facts, head, last_message FROM {z}.conversation WHERE conv = ?")).await?,
-            write_member: one(format!(
-                "UPDATE {z}.member USING TIMESTAMP ? SET row = ? WHERE conv = ? AND user_id = ?"
-            ))
-            .await?,
-            members: one(format!("SELECT row FROM {z}.member WHERE conv = ?")).await?,
-            write_role: one(format!("UPDATE {z}.role USING TIMESTAMP ? SET row = ? WHERE conv = ? AND user_id = ?"))
-                .await?,
-            roles: one(format!("SELECT row FROM {z}.role WHERE conv = ?")).await?,
-            write_message: one(format!(
-                "UPDATE {z}.message USING TIMESTAMP ? SET change = ? WHERE conv = ? AND bucket = ? AND seq = ?"
-            ))
-            .await?,
+            write_mark: put("shard_mark", "epoch = ?, slot", &mark).await?,
+            mark: get("shard_mark", "epoch, slot", &mark).await?,
+            write_facts: put("conversation", "facts", CONVERSATION).await?,
+            write_head: put("conversation", "head", CONVERSATION).await?,
+            write_last_message: put("conversation", "last_message", CONVERSATION).await?,
+            conversation: get("conversation", "facts, head, last_message", CONVERSATION).await?,
+            write_member: put("member", "row", USER).await?,
+            members: get("member", "row", CONVERSATION).await?,
+            write_role: put("role", "row", USER).await?,
+            roles: get("role", "row", CONVERSATION).await?,
+            write_message: put("message", "change", "conv = ? AND bucket = ? AND seq = ?").await?,
             messages: paged(
                 format!(
                     "SELECT change FROM {z}.message WHERE conv = ? AND bucket = ? AND seq >= ? AND seq <= ? \
                      ORDER BY seq ASC LIMIT ?"
                 ),
-                LARGE_ROWS * 4,
+                MEDIUM_ROWS,
             )
             .await?,
-            write_change: one(format!(
-                "UPDATE {z}.change USING TIMESTAMP ? SET row = ? WHERE conv = ? AND bucket = ? AND ver = ?"
-            ))
-            .await?,
+            write_change: put("change", "row", "conv = ? AND bucket = ? AND ver = ?").await?,
             changes: paged(
                 format!("SELECT ver, row FROM {z}.change WHERE conv = ? AND bucket = ? AND ver > ? LIMIT ?"),
-                LARGE_ROWS * 4,
+                MEDIUM_ROWS,
             )
             .await?,
-            write_dedupe: one(format!(
-                "UPDATE {z}.dedupe USING TIMESTAMP ? SET row = ? WHERE conv = ? AND sender = ? AND part = ? AND cmid = ?"
-            ))
-            .await?,
-            dedupe: one(format!(
-                "SELECT row FROM {z}.dedupe WHERE conv = ? AND sender = ? AND part = ? AND cmid = ?"
-            ))
-            .await?,
-            write_inbox: one(format!("UPDATE {z}.inbox USING TIMESTAMP ? SET row = ? WHERE stream = ? AND conv = ?"))
-                .await?,
-            inbox: one(format!("SELECT row FROM {z}.inbox WHERE stream = ?")).await?,
-            write_read_cursor: one(format!(
-                "UPDATE {z}.read_cursor USING TIMESTAMP ? SET row = ? WHERE conv = ? AND user_id = ?"
-            ))
-            .await?,
-            read_cursor: one(format!("SELECT row FROM {z}.read_cursor WHERE conv = ? AND user_id = ?")).await?,
+            write_dedupe: put("dedupe", "row", DEDUPE).await?,
+            dedupe: get("dedupe", "row", DEDUPE).await?,
+            write_inbox: put("inbox", "row", "stream = ? AND conv = ?").await?,
+            inbox: get("inbox", "row", "stream = ?").await?,
+            write_read_cursor: put("read_cursor", "row", USER).await?,
+            read_cursor: get("read_cursor", "row", USER).await?,
         })
     }
 }
