@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use conversation::log::{LogFrame, LogFrameError, LogRow};
 use conversation::projection;
-use conversation::shard::{Do, Done, Lost, Nonce, Takeover, Term};
+use conversation::shard::{Claimant, Do, Done, FenceMode, Lease, Lost, Nonce, Takeover, Term};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use store::{Mark, Store, StoreError};
-use wire::{Epoch, NodeId, ShardId};
+use wire::{NodeId, ShardId};
 
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -36,10 +36,13 @@ pub(crate) async fn claim(
     store: &Arc<dyn Store>,
     shard: ShardId,
     me: &NodeId,
-    observed: Option<Epoch>,
+    observed: Option<&Lease>,
 ) -> Result<Term, ClaimError> {
-    let nonce = Nonce(rand::random());
-    let mut takeover = observed.map_or_else(|| Takeover::new(nonce), |observed| Takeover::over(observed, nonce));
+    let claimant = Claimant::untimed(Nonce(rand::random()), me.region, shard.durability);
+    let mut takeover = match observed {
+        Some(lease) => Takeover::over(lease, claimant)?,
+        None => Takeover::new(claimant),
+    };
     let began = Instant::now();
     let mut last = began;
     while let Some(todo) = takeover.next() {
@@ -74,9 +77,10 @@ pub(crate) async fn claim(
 fn name(todo: &Do) -> &'static str {
     match todo {
         Do::ReadLease => "read_lease",
+        Do::ReadCores { .. } | Do::WaitUntil { .. } | Do::BreakCores { .. } => "break",
         Do::Claim { .. } => "claim",
         Do::WriteFence { .. } => "fence",
-        Do::ReadMarks => "marks",
+        Do::ReadMarks { .. } => "marks",
         Do::ReadTail { .. } => "tail",
         Do::Rewrite { .. } => "rewrite",
         Do::Seal { .. } => "seal",
@@ -86,12 +90,18 @@ fn name(todo: &Do) -> &'static str {
 async fn perform(store: &Arc<dyn Store>, shard: ShardId, me: &NodeId, todo: Do) -> Result<Done, StoreError> {
     Ok(match todo {
         Do::ReadLease => Done::Lease(store.lease(shard).await?),
-        Do::Claim { observed, nonce } => Done::Cas(store.claim(shard, observed, me, nonce).await?),
+        Do::ReadCores { .. } | Do::WaitUntil { .. } | Do::BreakCores { .. } => {
+            unreachable!("a claimant without a timed lease is refused where leases have to be broken")
+        }
+        Do::Claim { observed, nonce, fence_mode } => {
+            debug_assert_eq!(fence_mode, FenceMode::Read, "a claimant without a timed lease reads the fence");
+            Done::Cas(store.claim(shard, observed, me, nonce).await?)
+        }
         Do::WriteFence { epoch } => {
             store.write_fence(shard, epoch).await?;
             Done::Fenced
         }
-        Do::ReadMarks => {
+        Do::ReadMarks { .. } => {
             let (checkpoint, committed) =
                 tokio::try_join!(store.mark(shard, &Mark::Checkpoint), store.mark(shard, &Mark::Committed))?;
             Done::Marks { checkpoint, committed }

@@ -149,8 +149,8 @@ impl Runner {
     ) -> Result<Term, ClaimError> {
         let began = Instant::now();
         let lease = shared.store.lease(shard).await.ok();
-        let observed = lease.as_ref().map(|lease| lease.epoch);
-        if let Some(owner) = lease.and_then(|lease| lease.owner).filter(|owner| *owner != shared.node) {
+        let owner = lease.as_ref().and_then(|lease| lease.owner.clone());
+        if let Some(owner) = owner.filter(|owner| *owner != shared.node) {
             let mut membership = shared.mesh.membership();
             tokio::select! {
                 _ = membership.wait_for(|membership| !membership.is_alive(&owner)) => {}
@@ -160,7 +160,7 @@ impl Runner {
             }
         }
         metrics::histogram!("hearth_takeover_step_seconds", "step" => "wait").record(began.elapsed());
-        claim(&shared.store, shard, &shared.node, observed).await
+        claim(&shared.store, shard, &shared.node, lease.as_ref()).await
     }
 
     /// Logs it; returns who is the owner, if that is why.

@@ -1,16 +1,26 @@
-//! The shard's protocol (DESIGN 3.1) as machines without I/O: they say what to do next and are told what came of it.
+//! The shard's protocol (DESIGN 3.1, 3.2) as machines without I/O: they say what to do next and are told what came of it.
 //!
 //! A core that should own a shard drives a [`takeover::Takeover`] to a [`takeover::Term`], makes an [`owner::Owner`] of it,
-//! and serves until it is stopped. No clock is trusted and no message passes between owners: the conditional writes of
-//! the [`lease`] decide who may, the fence tells the one who no longer may.
+//! and serves until it is stopped. No message passes between owners: the conditional writes of the [`lease`] decide who
+//! may, the fence tells the one who no longer may. No clock is trusted, except where a zone or a class asks for the timed
+//! lease of a process: [`core_lease`], which [`renewal`] keeps alive and a claimant breaks. What a takeover left behind in
+//! a lost region is salvaged.
 //!
 //! **Marks** (checkpoint, committed, a consumer's cursor) are [`Position`](wire::Position)s and *exclusive*: `(epoch, slot)` says, in the
 //! term `epoch`, "everything before `slot`". They order by (epoch, slot).
 
+mod breaker;
+pub mod core_lease;
 pub mod lease;
 pub mod owner;
+pub mod renewal;
+mod starts;
+mod tail;
 pub mod takeover;
 
-pub use lease::{Cas, FenceMode, Lease, Nonce, Starts};
-pub use owner::Owner;
-pub use takeover::{Do, Done, Lost, Takeover, Term};
+pub use core_lease::{Beat, ClockError, CoreLease, Timing, Uptime};
+pub use lease::{Acting, Cas, FenceMode, Fork, Lease, Nonce};
+pub use owner::{AckBy, Owner};
+pub use renewal::Renewal;
+pub use starts::Starts;
+pub use takeover::{Claimant, Do, Done, Life, Lost, Takeover, Term};

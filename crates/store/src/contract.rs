@@ -96,7 +96,7 @@ pub trait Store: Send + Sync + 'static {
     /// nobody ever claimed the shard.
     async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError>;
 
-    /// Takes the term after `observed`, if `observed` is still the last one. On [`StoreError::Unknown`] read the lease
+    /// Takes the term after `observed`, if `observed` is still the last one, to be served with `fence = "read"`. On [`StoreError::Unknown`] read the lease
     /// again, and go on only if the nonce is yours.
     async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError>;
 

@@ -1,9 +1,12 @@
-//! The lease row of a shard: the only thing that is ever written conditionally.
-
-use std::collections::BTreeMap;
+//! The lease row of a shard: who may write its log, and what a claimant must know of those before him.
+//!
+//! It is only ever written conditionally. What each write leaves behind is said here, for stores that can run code (the
+//! embedded and the simulated one); others say the same in their own conditional write.
 
 use serde::{Deserialize, Serialize};
-use wire::{Epoch, NodeId, Position, Slot};
+use wire::{Durability, Epoch, NodeId, RegionId, Slot};
+
+use super::starts::Starts;
 
 /// A number drawn anew for every claim, by which a claimant recognises his own after an unknown outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,13 +22,16 @@ pub enum Cas {
 }
 
 /// How an owner makes sure that it still is, before it acknowledges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum FenceMode {
     /// A quorum read of the fence after every append. Trusts no clock.
     #[default]
     Read,
+    /// The timed lease of its process ([`CoreLease`](super::CoreLease)). Trusts that no clock runs more than a stated rate
+    /// off. Class `region` reads the fence of its region as well (R1).
+    Lease,
 }
 
 /// The lease row.
@@ -41,94 +47,100 @@ pub struct Lease {
     pub sealed: bool,
     /// Where every sealed epoch starts.
     pub starts: Starts,
-    /// Claimants obey the row, not their configuration.
+    /// Of the term `epoch`. Claimants obey the row, not their configuration; it changes with a claim and never else (L7).
+    pub fence_mode: FenceMode,
+    /// Of the last *sealed* term, which is the last that can have acknowledged anything: a claim that was never sealed has
+    /// moved nothing (R2). None before the first seal.
+    pub acting: Option<Acting>,
+    /// The owner let go (L6, R8): everything that was ever acknowledged stands before this slot, and nothing more will be.
+    /// Binds every claimant until one seals.
+    pub released: Option<Slot>,
+    /// Takeovers that left a region behind, and with it perhaps acknowledged rows, until these are salvaged. Oldest first.
+    pub forks: Vec<Fork>,
+}
+
+/// Where a term is served, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Acting {
+    /// Its owner's region.
+    pub region: RegionId,
+    /// In class `region`: with [`FenceMode::Lease`] another region can make sure that it has ended.
     pub fence_mode: FenceMode,
 }
 
+/// A takeover of class `region` that went on in another region with less than was acknowledged, perhaps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fork {
+    /// The term that began with it.
+    pub epoch: Epoch,
+    /// Its first slot: older rows from here on are void, and may be stranded.
+    pub start: Slot,
+    /// The region that was left, in which they rest.
+    pub from: RegionId,
+    /// Which epoch owned which slot from `start` on, before the fork: the shard's own [`Starts`] forget it with the seal.
+    pub old: Starts,
+}
+
 impl Lease {
-    /// What a claim that observed this row leaves behind, or nothing when another came first. Stores that can run code
-    /// (the embedded and the simulated one) use this; others say the same in their own conditional write.
+    /// What a claim that observed this row leaves behind, or nothing when another came first.
     #[must_use]
-    pub fn claimed(&self, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Option<Self> {
+    pub fn claimed(&self, observed: Epoch, owner: &NodeId, nonce: Nonce, fence_mode: FenceMode) -> Option<Self> {
         (self.epoch == observed).then(|| Self {
             epoch: observed.next(),
             owner: Some(owner.clone()),
             nonce,
             sealed: false,
-            starts: self.starts.clone(),
-            fence_mode: self.fence_mode,
+            fence_mode,
+            ..self.clone()
         })
     }
 
     /// What a seal leaves behind, or nothing when the claim is no longer the last one or is sealed already.
     #[must_use]
-    pub fn sealed_at(&self, epoch: Epoch, nonce: Nonce, start: Slot) -> Option<Self> {
-        (self.epoch == epoch && self.nonce == nonce && !self.sealed).then(|| {
-            let mut sealed = Self { sealed: true, ..self.clone() };
+    pub fn sealed_at(&self, durability: Durability, epoch: Epoch, nonce: Nonce, start: Slot) -> Option<Self> {
+        (self.is(epoch, nonce) && !self.sealed).then(|| {
+            let mut sealed = Self { sealed: true, released: None, ..self.clone() };
+            sealed.forks.extend(self.fork_at(durability, start));
             sealed.starts.insert(epoch, start);
+            sealed.acting =
+                self.owner.as_ref().map(|owner| Acting { region: owner.region, fence_mode: self.fence_mode });
             sealed
         })
     }
-}
 
-/// First slot of every sealed epoch. Rows of an older epoch at or past the start of a newer one are void.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Starts(BTreeMap<Epoch, Slot>);
-
-impl Starts {
-    /// Records a seal. Epochs that own no slot because of it are forgotten, so that a core which crashes and comes back
-    /// many times without writing anything does not make the row grow.
-    pub fn insert(&mut self, epoch: Epoch, start: Slot) {
-        self.0.retain(|&older, &mut its| older > epoch || its < start);
-        if self.0.range(epoch..).all(|(_, &newer)| newer > start) {
-            self.0.insert(epoch, start);
-        }
-    }
-
-    /// Where this epoch starts, if it was sealed and owns any slot.
+    /// The fork that the last claim makes by sealing at `start`: it goes on in another region than the last sealed term,
+    /// and that one had not let go (R2).
     #[must_use]
-    pub fn get(&self, epoch: Epoch) -> Option<Slot> {
-        self.0.get(&epoch).copied()
+    pub fn fork_at(&self, durability: Durability, start: Slot) -> Option<Fork> {
+        let from = self.left_by(durability, self.owner.as_ref()?.region)?.region;
+        let old = self.starts.from_slot(start);
+        self.released.is_none().then_some(Fork { epoch: self.epoch, start, from, old })
     }
 
-    /// The last sealed epoch and its start: it owns everything from there on.
+    /// What a claimant in `region` leaves behind: the last sealed term, if the quorum by which it acknowledges need not
+    /// meet his own. In class `multi-region` all quorums meet.
     #[must_use]
-    pub fn last(&self) -> Option<(Epoch, Slot)> {
-        self.0.last_key_value().map(|(&epoch, &start)| (epoch, start))
+    pub fn left_by(&self, durability: Durability, region: RegionId) -> Option<Acting> {
+        self.acting.filter(|acting| durability == Durability::Region && acting.region != region)
     }
 
-    /// The epoch whose row counts at this slot: the newest one that had started there. None: no row counts.
+    /// What a release leaves behind, or nothing when the term is not that claim's any more or was never served.
     #[must_use]
-    pub fn owner_of(&self, slot: Slot) -> Option<Epoch> {
-        self.0.iter().rev().find(|&(_, &start)| start <= slot).map(|(&epoch, _)| epoch)
+    pub fn released_at(&self, epoch: Epoch, nonce: Nonce, end: Slot) -> Option<Self> {
+        (self.is(epoch, nonce) && self.sealed).then(|| Self { released: Some(end), ..self.clone() })
     }
 
-    /// Whether a row at this place counts.
+    /// What the end of a salvage leaves behind: the fork at which `fork` began is closed. Nothing when the term that
+    /// salvaged is not the last one any more (R7).
     #[must_use]
-    pub fn owns(&self, at: Position) -> bool {
-        self.owner_of(at.slot) == Some(at.epoch)
+    pub fn closed(&self, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Option<Self> {
+        let mut closed = self.clone();
+        closed.forks.retain(|open| open.epoch != fork);
+        (self.is(epoch, nonce) && self.sealed && closed.forks.len() < self.forks.len()).then_some(closed)
     }
 
-    /// How far what was said in the term of a mark still holds: a later term that started before the mark cut the rest off.
-    #[must_use]
-    pub fn bound(&self, mark: Position) -> Slot {
-        let after = (std::ops::Bound::Excluded(mark.epoch), std::ops::Bound::Unbounded);
-        self.0.range(after).map(|(_, &start)| start).fold(mark.slot, Slot::min)
-    }
-
-    /// Oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = (Epoch, Slot)> + '_ {
-        self.0.iter().map(|(&epoch, &start)| (epoch, start))
-    }
-}
-
-impl FromIterator<(Epoch, Slot)> for Starts {
-    fn from_iter<I: IntoIterator<Item = (Epoch, Slot)>>(starts: I) -> Self {
-        let mut all = Self::default();
-        for (epoch, start) in starts {
-            all.insert(epoch, start);
-        }
-        all
+    fn is(&self, epoch: Epoch, nonce: Nonce) -> bool {
+        self.epoch == epoch && self.nonce == nonce
     }
 }
 
@@ -136,71 +148,78 @@ impl FromIterator<(Epoch, Slot)> for Starts {
 mod tests {
     use super::*;
 
-    fn starts(of: &[(u64, u64)]) -> Starts {
-        of.iter().map(|&(epoch, start)| (Epoch(epoch), Slot(start))).collect()
+    const HOME: &str = "r1/core/1";
+    const AWAY: &str = "r2/core/1";
+
+    fn claim(lease: &Lease, by: &str, nonce: u128) -> Lease {
+        lease.claimed(lease.epoch, &by.parse().unwrap(), Nonce(nonce), FenceMode::Lease).unwrap()
     }
 
-    fn at(epoch: u64, slot: u64) -> Position {
-        Position { epoch: Epoch(epoch), slot: Slot(slot) }
-    }
-
-    #[test]
-    fn a_slot_belongs_to_the_newest_epoch_that_had_started_there() {
-        let starts = starts(&[(1, 0), (3, 5), (4, 5), (6, 9)]);
-        assert_eq!(starts.get(Epoch(3)), None, "an epoch that owns nothing is forgotten");
-        let owners = [(0, 1), (4, 1), (5, 4), (8, 4), (9, 6), (1_000, 6)];
-        for (slot, epoch) in owners {
-            assert_eq!(starts.owner_of(Slot(slot)), Some(Epoch(epoch)), "slot {slot}");
-        }
-        assert!(!starts.owns(at(3, 5)), "an epoch that wrote nothing owns nothing");
-        assert!(!starts.owns(at(2, 1)), "an epoch that never sealed owns nothing");
-        assert_eq!(Starts::default().owner_of(Slot(0)), None);
-    }
-
-    #[test]
-    fn after_a_fork_the_successor_owns_what_it_cut_off() {
-        let starts = starts(&[(1, 0), (2, 10), (3, 4)]);
-        assert!(starts.owns(at(1, 3)) && starts.owns(at(3, 4)) && starts.owns(at(3, 12)));
-        assert!(!starts.owns(at(2, 12)) && !starts.owns(at(1, 4)));
-        assert_eq!(starts.last(), Some((Epoch(3), Slot(4))));
-        assert_eq!(starts.bound(at(2, 15)), Slot(4), "what epoch 2 said holds up to the cut");
-        assert_eq!(starts.bound(at(2, 3)), Slot(3));
-        assert_eq!(starts.bound(at(3, 15)), Slot(15));
-    }
-
-    #[test]
-    fn what_is_forgotten_is_what_owns_nothing() {
-        // Every order of starts of four epochs, with and without forgetting.
-        for code in 0..4u64.pow(4) {
-            let seals: Vec<_> = (0..4).map(|n| (Epoch(n + 1), Slot(code / 4u64.pow(n as u32) % 4))).collect();
-            let kept = Starts::from_iter(seals.clone());
-            let all = Starts(seals.iter().copied().collect());
-            for slot in (0..5).map(Slot) {
-                assert_eq!(kept.owner_of(slot), all.owner_of(slot), "{seals:?}");
-                for epoch in (0..5).map(Epoch) {
-                    let mark = Position { epoch, slot };
-                    assert_eq!(kept.bound(mark), all.bound(mark), "{seals:?}");
-                }
-            }
-            assert_eq!(kept.last(), all.last());
-            let backwards = Starts::from_iter(seals.into_iter().rev());
-            assert_eq!(backwards, kept, "in whatever order they are told");
-        }
+    fn seal(lease: &Lease, start: u64) -> Lease {
+        lease.sealed_at(Durability::Region, lease.epoch, lease.nonce, Slot(start)).unwrap()
     }
 
     #[test]
     fn a_claim_and_a_seal_are_conditional() {
-        let node: NodeId = "r1/core/1".parse().unwrap();
-        let lease = Lease::default();
-        let claimed = lease.claimed(Epoch(0), &node, Nonce(7)).unwrap();
+        let seal = |lease: &Lease, epoch, nonce, start| {
+            lease.sealed_at(Durability::MultiRegion, Epoch(epoch), Nonce(nonce), Slot(start))
+        };
+        let node: NodeId = HOME.parse().unwrap();
+        let claimed = claim(&Lease::default(), HOME, 7);
         assert_eq!((claimed.epoch, claimed.nonce, claimed.sealed), (Epoch(1), Nonce(7), false));
-        assert_eq!(claimed.claimed(Epoch(0), &node, Nonce(8)), None, "another came first");
-        assert_eq!(claimed.sealed_at(Epoch(1), Nonce(8), Slot(0)), None, "not his claim");
-        let sealed = claimed.sealed_at(Epoch(1), Nonce(7), Slot(0)).unwrap();
+        assert_eq!(claimed.claimed(Epoch(0), &node, Nonce(8), FenceMode::Read), None, "another came first");
+        assert_eq!(seal(&claimed, 1, 8, 0), None, "not his claim");
+        let sealed = seal(&claimed, 1, 7, 0).unwrap();
         assert_eq!(sealed.starts.get(Epoch(1)), Some(Slot(0)));
-        assert_eq!(sealed.sealed_at(Epoch(1), Nonce(7), Slot(5)), None, "a term starts once");
-        let next = sealed.claimed(Epoch(1), &node, Nonce(9)).unwrap();
-        assert_eq!(next.sealed_at(Epoch(1), Nonce(7), Slot(0)), None, "a newer claim is there");
+        assert_eq!(seal(&sealed, 1, 7, 5), None, "a term starts once");
+        let next = claim(&sealed, HOME, 9);
+        assert_eq!(seal(&next, 1, 7, 0), None, "a newer claim is there");
         assert!(!next.sealed && next.starts == sealed.starts);
+    }
+
+    #[test]
+    fn a_takeover_forks_when_it_leaves_the_region_of_the_last_sealed_term() {
+        let home = seal(&claim(&Lease::default(), HOME, 1), 0);
+        assert_eq!((home.acting.map(|acting| acting.region), home.forks.len()), (Some(RegionId(1)), 0));
+        let home = seal(&claim(&home, HOME, 2), 4);
+        assert!(home.forks.is_empty(), "inside the region");
+        // One in the other region claims and dies; the next one there still leaves the first region.
+        let died = claim(&home, AWAY, 3);
+        let away = seal(&claim(&died, AWAY, 4), 3);
+        let old = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(4))]);
+        assert_eq!(away.forks, [Fork { epoch: Epoch(4), start: Slot(3), from: RegionId(1), old }]);
+        assert_eq!(away.starts.get(Epoch(2)), None, "which is why the fork keeps the old starts");
+        // A claim that was never sealed has moved nothing.
+        let back = seal(&claim(&claim(&home, AWAY, 5), HOME, 6), 6);
+        assert!(back.forks.is_empty());
+        let wide = claim(&home, AWAY, 7);
+        let wide = wide.sealed_at(Durability::MultiRegion, wide.epoch, wide.nonce, Slot(4)).unwrap();
+        assert!(wide.forks.is_empty(), "the quorums of class multi-region meet");
+    }
+
+    #[test]
+    fn a_release_binds_until_a_seal_and_makes_no_fork() {
+        let home = seal(&claim(&Lease::default(), HOME, 1), 0);
+        assert_eq!(home.released_at(Epoch(1), Nonce(2), Slot(5)), None, "not his term");
+        let unsealed = claim(&home, HOME, 2);
+        assert_eq!(unsealed.released_at(Epoch(2), Nonce(2), Slot(5)), None, "the term before it may still acknowledge");
+        let released = home.released_at(Epoch(1), Nonce(1), Slot(5)).unwrap();
+        let claimed = claim(&claim(&released, AWAY, 3), AWAY, 4);
+        assert_eq!(claimed.released, Some(Slot(5)), "however many claim");
+        let away = seal(&claimed, 5);
+        assert_eq!((away.released, away.forks.len()), (None, 0));
+    }
+
+    #[test]
+    fn only_the_present_owner_closes_a_fork() {
+        let home = seal(&claim(&Lease::default(), HOME, 1), 0);
+        let away = seal(&claim(&home, AWAY, 2), 3);
+        assert_eq!(away.closed(Epoch(1), Nonce(1), Epoch(2)), None);
+        assert_eq!(away.closed(Epoch(2), Nonce(2), Epoch(1)), None, "no such fork");
+        let unsealed = claim(&away, AWAY, 3);
+        assert_eq!(unsealed.closed(Epoch(3), Nonce(3), Epoch(2)), None, "he does not serve yet");
+        let closed = seal(&unsealed, 6).closed(Epoch(3), Nonce(3), Epoch(2)).unwrap();
+        assert!(closed.forks.is_empty());
+        assert_eq!(closed.closed(Epoch(3), Nonce(3), Epoch(2)), None, "it is closed once");
     }
 }

@@ -1,21 +1,49 @@
 //! The owner in its term: appends in consecutive slots, several in flight, and knows what may be acknowledged.
 //!
-//! A slot may be acknowledged when it and all before it are durable, **and** a read of the fence that was started after
-//! that has said that no newer epoch is there. One such read may cover many slots. A newer epoch in the fence ends the
-//! term: what was not acknowledged by then never is, by this owner.
+//! A slot may be acknowledged when it and all before it are durable, **and** what was looked at after that said that the term
+//! still is ([`AckBy`]): a read of the fence, or of the clock against the timed lease, or both. One look may cover many
+//! slots. A newer epoch in the fence ends the term: what was not acknowledged by then never is, by this owner.
 //!
 //! The driver: for every frame, [`Owner::next_slot`] -> encode -> [`Owner::append`] -> write the row; after each outcome
-//! [`Owner::on_append`]; whenever [`Owner::start_fence_read`] gives a ticket, read the fence, then [`Owner::on_fence`], and
-//! answer the slots it returns, in order.
+//! [`Owner::on_append`]; whenever [`Owner::start_fence_read`] gives a ticket, read the fence, then [`Owner::on_fence`]; whenever
+//! [`Owner::start_clock_read`] gives one, read the clock, then [`Owner::on_clock`]; and answer the slots that these return, in
+//! order. A driver whose lease has run out renews it and asks for another ticket.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
-use wire::{Epoch, Position, Slot};
+use wire::{Durability, Epoch, Position, Slot};
 
+use super::core_lease::Uptime;
+use super::lease::{FenceMode, Nonce};
+use super::renewal::Hold;
 use super::takeover::Term;
 use crate::log::LogRow;
+
+/// What has to say that the term still is, before anything is acknowledged in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AckBy {
+    /// A read of the fence at the class' quorum.
+    Fence,
+    /// The clock and the timed lease (L3). The fence is read beside it, for an owner that is idle or whose clock is bad.
+    Lease,
+    /// The fence, at the own region's quorum, against claimants in the region; then the lease, against those of other
+    /// regions, whose fence would not be seen here (R1).
+    FenceAndLease,
+}
+
+impl AckBy {
+    /// By the class and the mode of a term.
+    #[must_use]
+    pub fn of(durability: Durability, fence_mode: FenceMode) -> Self {
+        match (durability, fence_mode) {
+            (_, FenceMode::Read) => Self::Fence,
+            (Durability::MultiRegion, FenceMode::Lease) => Self::Lease,
+            (Durability::Region, FenceMode::Lease) => Self::FenceAndLease,
+        }
+    }
+}
 
 /// A read of the fence that is under way. Only an owner makes one, so no read counts for more than was durable when it
 /// was started.
@@ -23,6 +51,14 @@ use crate::log::LogRow;
 #[must_use = "read the fence, then hand this back with the answer"]
 pub struct FenceRead {
     /// Everything before this slot was durable when the read was started.
+    covers: Slot,
+}
+
+/// A read of the clock. Only an owner makes one, so no reading counts for more than was durable before it (L3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[must_use = "read the clock, then hand this back with the reading"]
+pub struct ClockRead {
+    /// Everything before this slot was durable, and by the fence still ours if that is asked for, when it was made.
     covers: Slot,
 }
 
@@ -48,11 +84,15 @@ pub struct Stopped {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     epoch: Epoch,
+    ack_by: AckBy,
+    life: Option<Nonce>,
     /// Everything before it may be acknowledged.
     acked: Slot,
+    /// Everything before it was still ours by the fence; not less than `acked`, but for a term that is not asked for it.
+    fenced: Slot,
     /// From `acked` on, one per slot.
     in_flight: VecDeque<InFlight>,
-    /// What the furthest fence read under way covers; `acked` when there is none.
+    /// What the furthest fence read under way covers; `fenced` when there is none.
     reading: Slot,
     stopped: Option<Stopped>,
 }
@@ -67,13 +107,28 @@ impl Owner {
     /// At the start of a term, with its tail projected.
     #[must_use]
     pub fn new(term: &Term) -> Self {
-        Self { epoch: term.epoch, acked: term.start, in_flight: VecDeque::new(), reading: term.start, stopped: None }
+        Self {
+            epoch: term.epoch,
+            ack_by: term.ack_by,
+            life: term.life,
+            acked: term.start,
+            fenced: term.start,
+            in_flight: VecDeque::new(),
+            reading: term.start,
+            stopped: None,
+        }
     }
 
     /// The term's number.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// What its acknowledgements need.
+    #[must_use]
+    pub fn ack_by(&self) -> AckBy {
+        self.ack_by
     }
 
     /// The slot that the next frame gets.
@@ -104,6 +159,17 @@ impl Owner {
     /// append no more and wait until [`Owner::in_flight`] is 0 first.
     pub fn stop(&mut self) {
         self.stopped.get_or_insert(Stopped { fence: None });
+    }
+
+    /// Lets the shard go (L6): stops for ever, and returns the end to be written down with
+    /// [`Lease::released_at`](super::Lease::released_at), **whatever comes of that write**. None while anything is in
+    /// flight: append no more, and acknowledge that first.
+    pub fn release(&mut self) -> Option<Slot> {
+        if self.stopped.is_some() || !self.in_flight.is_empty() {
+            return None;
+        }
+        self.stop();
+        Some(self.acked)
     }
 
     /// Gives the frame the next slot and returns the row to write.
@@ -146,8 +212,7 @@ impl Owner {
         if self.stopped.is_some() {
             return None;
         }
-        let durable = self.in_flight.iter().take_while(|entry| entry.durable).count();
-        let covers = Slot(self.acked.0 + durable as u64);
+        let covers = self.durable();
         if covers <= self.reading {
             return None;
         }
@@ -162,16 +227,50 @@ impl Owner {
     /// When a newer epoch is there, or the term had ended before: acknowledge nothing more.
     pub fn on_fence(&mut self, read: FenceRead, fence: Option<Epoch>) -> Result<Range<u64>, Stopped> {
         self.on_idle_fence(fence)?;
-        let acked = self.acked;
         if fence.is_none() {
             // If others are under way they count still; at worst one is started that was not needed.
-            self.reading = acked;
-        } else if read.covers > acked {
-            self.in_flight.drain(..(read.covers.0 - acked.0) as usize);
-            self.acked = read.covers;
-            self.reading = self.reading.max(self.acked);
+            self.reading = self.fenced;
+        } else {
+            self.fenced = self.fenced.max(read.covers);
+            self.reading = self.reading.max(self.fenced);
         }
-        Ok(acked.0..self.acked.0)
+        Ok(if self.ack_by == AckBy::Fence { self.acknowledge(self.fenced) } else { self.acknowledge(self.acked) })
+    }
+
+    /// A reading of the clock to make **now**, if the term acknowledges by its lease and anything could be.
+    #[must_use]
+    pub fn start_clock_read(&self) -> Option<ClockRead> {
+        let covers = match self.ack_by {
+            AckBy::Fence => return None,
+            AckBy::Lease => self.durable(),
+            AckBy::FenceAndLease => self.fenced,
+        };
+        (self.stopped.is_none() && covers > self.acked).then_some(ClockRead { covers })
+    }
+
+    /// The reading, and what the timed lease of this process allows, as known then. Returns the slots that may now be
+    /// acknowledged, in order, each exactly once; none when the lease has run out: renew it and start again.
+    ///
+    /// # Errors
+    /// When the term had ended before: acknowledge nothing more.
+    pub fn on_clock(&mut self, read: ClockRead, now: Uptime, hold: Option<Hold>) -> Result<Range<u64>, Stopped> {
+        self.check()?;
+        let holds = hold.is_some_and(|hold| Some(hold.life) == self.life && now < hold.until);
+        Ok(self.acknowledge(if holds { read.covers } else { self.acked }))
+    }
+
+    fn durable(&self) -> Slot {
+        let durable = self.in_flight.iter().take_while(|entry| entry.durable).count();
+        Slot(self.acked.0 + durable as u64)
+    }
+
+    fn acknowledge(&mut self, end: Slot) -> Range<u64> {
+        let from = self.acked;
+        if end > from {
+            self.in_flight.drain(..(end.0 - from.0) as usize);
+            self.acked = end;
+        }
+        from.0..self.acked.0
     }
 
     /// The fence was read while nothing was to be acknowledged (none: it could not be): how an owner without work learns
@@ -198,10 +297,18 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::shard::{Nonce, Starts};
 
+    const LIFE: Nonce = Nonce(8);
+
     fn owner(start: u64) -> Owner {
+        owner_by(AckBy::Fence, start)
+    }
+
+    fn owner_by(ack_by: AckBy, start: u64) -> Owner {
         let starts = Starts::from_iter([(Epoch(3), Slot(start))]);
         Owner::new(&Term {
             epoch: Epoch(3),
@@ -210,7 +317,19 @@ mod tests {
             starts,
             checkpoint: Slot(0),
             tail: vec![],
+            ack_by,
+            life: Some(LIFE),
+            loss: None,
+            forks: vec![],
         })
+    }
+
+    fn at(ms: u64) -> Uptime {
+        Uptime(Duration::from_millis(ms))
+    }
+
+    fn hold(until_ms: u64) -> Option<Hold> {
+        Some(Hold { life: LIFE, until: at(until_ms) })
     }
 
     fn append(owner: &mut Owner, frame: &'static str) -> Slot {
@@ -341,5 +460,74 @@ mod tests {
         let read = owner.start_fence_read().unwrap();
         owner.stop();
         assert_eq!(owner.on_fence(read, Some(Epoch(3))), Err(Stopped { fence: None }));
+    }
+
+    #[test]
+    fn by_lease_what_was_durable_before_the_clock_was_read_is_acknowledged_while_it_holds() {
+        let mut owner = owner_by(AckBy::Lease, 0);
+        assert_eq!(owner.start_clock_read(), None);
+        for frame in ["a", "b", "c"] {
+            append(&mut owner, frame);
+        }
+        durable(&mut owner, Slot(0));
+        durable(&mut owner, Slot(2));
+        let read = owner.start_clock_read().unwrap();
+        durable(&mut owner, Slot(1));
+        assert_eq!(
+            owner.on_clock(read.clone(), at(99), hold(100)),
+            Ok(0..1),
+            "the rest became durable after the reading"
+        );
+        assert_eq!(owner.on_clock(read, at(99), hold(100)), Ok(1..1), "each slot once");
+        let read = owner.start_clock_read().unwrap();
+        for late in [hold(100), None, Some(Hold { life: Nonce(9), until: at(500) })] {
+            assert_eq!(owner.on_clock(read.clone(), at(100), late), Ok(1..1));
+        }
+        let again = owner.start_clock_read().unwrap();
+        assert_eq!(owner.on_clock(again, at(100), hold(200)), Ok(1..3), "renewed");
+    }
+
+    #[test]
+    fn by_lease_the_fence_acknowledges_nothing_and_still_ends_the_term() {
+        let mut owner = owner_by(AckBy::Lease, 0);
+        let slot = append(&mut owner, "a");
+        durable(&mut owner, slot);
+        let read = owner.start_fence_read().unwrap();
+        assert_eq!(owner.on_fence(read, Some(Epoch(3))), Ok(0..0));
+        let clock = owner.start_clock_read().unwrap();
+        assert!(owner.on_idle_fence(Some(Epoch(4))).is_err());
+        assert!(owner.on_clock(clock, at(1), hold(100)).is_err());
+        assert_eq!(owner.start_clock_read(), None);
+    }
+
+    #[test]
+    fn in_class_region_the_lease_is_asked_for_what_the_fence_has_confirmed() {
+        let mut owner = owner_by(AckBy::FenceAndLease, 0);
+        let first = append(&mut owner, "a");
+        let second = append(&mut owner, "b");
+        durable(&mut owner, first);
+        assert_eq!(owner.start_clock_read(), None, "the fence was not read");
+        let read = owner.start_fence_read().unwrap();
+        durable(&mut owner, second);
+        assert_eq!(owner.on_fence(read, Some(Epoch(3))), Ok(0..0), "the fence alone is not enough");
+        let clock = owner.start_clock_read().unwrap();
+        assert_eq!(owner.on_clock(clock, at(1), hold(100)), Ok(0..1), "of the second slot the fence has said nothing");
+        let read = owner.start_fence_read().unwrap();
+        assert_eq!(owner.on_fence(read, Some(Epoch(3))), Ok(1..1));
+        let clock = owner.start_clock_read().unwrap();
+        assert_eq!(owner.on_clock(clock, at(2), hold(100)), Ok(1..2));
+    }
+
+    #[test]
+    fn an_owner_that_lets_go_has_acknowledged_everything_and_acknowledges_nothing_more() {
+        let mut owner = owner_by(AckBy::Lease, 4);
+        let slot = append(&mut owner, "a");
+        assert_eq!(owner.release(), None, "one is open");
+        durable(&mut owner, slot);
+        let read = owner.start_clock_read().unwrap();
+        assert_eq!(owner.on_clock(read.clone(), at(1), hold(100)), Ok(4..5));
+        assert_eq!(owner.release(), Some(Slot(5)));
+        assert!(owner.append(Bytes::new()).is_err() && owner.on_clock(read, at(2), hold(100)).is_err());
+        assert_eq!(owner.release(), None, "once");
     }
 }

@@ -1,5 +1,6 @@
 //! The claimant: from "this shard should be mine" to a term in which it may be served.
 //!
+//! 0. If the owner before acknowledges by a timed lease that no fence of ours can reach, break it ([`Breaker`], L4, R1).
 //! 1. Claim the next epoch, conditionally.
 //! 2. Write the fence and wait for its quorum.
 //! 3. **Then** read the tail from the checkpoint; keep contiguous rows of the epochs that own them; stop at the first hole.
@@ -8,118 +9,92 @@
 //! 6. The driver's: project the tail, load heads and dedupe, serve.
 //!
 //! Between 1 and 2 the lease row is read once more: only after the claim can no older epoch seal, so only then are the
-//! starts, by which the tail is judged, final.
+//! starts, by which the tail is judged, final; and only then is it certain which region is left.
+//!
+//! **Class `region`.** Inside the region of the last sealed term all of this happens at local quorums. From another region
+//! it does, too, at that region's own; they do not meet those of the region that is left, so the leases of all its cores
+//! are broken first, what has not come over is reported as missing ([`Loss`]), and the seal marks a fork, to be
+//! salvaged. Where the owner had released the shard nothing is missing: the claimant waits for what is on
+//! its way.
 //!
 //! Every step may be done again, so a driver answers any failure with [`Done::Unknown`]: the machine repeats what is
 //! idempotent and settles a conditional write by a serial read and its nonce.
 
+mod operations;
+
 use std::mem;
 
-use wire::{Epoch, NodeId, Position, Slot};
+use wire::{Durability, Epoch, Position, RegionId, Slot};
 
-use super::lease::{Cas, Lease, Nonce, Starts};
+use super::breaker::Breaker;
+use super::core_lease::Timing;
+use super::lease::{Cas, FenceMode, Fork, Lease, Nonce};
+use super::owner::AckBy;
+use super::starts::Starts;
+use super::tail::Tail;
 use crate::log::LogRow;
 
-/// Rows asked for at once, at first. Grows only when one slot holds more rows than that.
-const TAIL_PAGE_ROWS: usize = 512;
+pub use operations::{Do, Done, Lost};
 
-/// What the driver is to do next. Each is done once the store says so with its quorum; nothing else may be assumed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Do {
-    /// Serial read of the lease row.
-    ReadLease,
-    /// Conditional write of epoch `observed + 1`.
-    Claim {
-        /// The epoch that must still be there.
-        observed: Epoch,
-        /// Ours.
-        nonce: Nonce,
-    },
-    /// Quorum write of the fence, a max-register.
-    WriteFence {
-        /// Our epoch.
-        epoch: Epoch,
-    },
-    /// Quorum read of the checkpoint and the committed mark.
-    ReadMarks,
-    /// Quorum read of the log, all epochs, ordered by (slot, epoch).
-    ReadTail {
-        /// First slot.
-        from: Slot,
-        /// At most so many rows; fewer are taken to be all there are.
-        limit: usize,
-    },
-    /// Quorum write of each of these rows, unchanged, under its own key.
-    Rewrite {
-        /// The kept tail, in slot order.
-        rows: Vec<LogRow>,
-    },
-    /// Conditional write of the start slot.
-    Seal {
-        /// Our epoch.
-        epoch: Epoch,
-        /// Our nonce: both must still be there.
-        nonce: Nonce,
-        /// The end of the tail.
-        start: Slot,
-    },
+/// Who claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Claimant {
+    /// Drawn anew for every claim.
+    pub nonce: Nonce,
+    /// Ours.
+    pub region: RegionId,
+    /// Of the shard.
+    pub durability: Durability,
+    /// Of the term that is claimed; without a life it is [`FenceMode::Read`].
+    pub fence_mode: FenceMode,
+    /// None: this process keeps no timed lease.
+    pub life: Option<Life>,
 }
 
-/// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Done {
-    /// Of [`Do::ReadLease`].
-    Lease(Lease),
-    /// Of [`Do::Claim`] or [`Do::Seal`].
-    Cas(Cas),
-    /// Of [`Do::WriteFence`]: at quorum.
-    Fenced,
-    /// Of [`Do::ReadMarks`].
-    Marks {
-        /// Everything before it is projected.
-        checkpoint: Option<Position>,
-        /// Everything before it was acknowledged.
-        committed: Option<Position>,
-    },
-    /// Of [`Do::ReadTail`].
-    Tail(Vec<LogRow>),
-    /// Of [`Do::Rewrite`]: all of them at quorum.
-    Rewritten,
-    /// Of any of them: it failed, or timed out, and may or may not have happened. The machine says what to do about it;
-    /// how long to wait before doing that is the driver's choice.
-    Unknown,
+/// The timed lease of the claimant's process, registered already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Life {
+    /// Its key.
+    pub nonce: Nonce,
+    /// Of all leases in the zone.
+    pub timing: Timing,
 }
 
-/// The claim came to nothing. The shard is as another left it; nothing that was acknowledged was touched.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Lost {
-    /// Another claimed after or instead of us.
-    #[error("another claimed the shard: epoch {} is newer", epoch.0)]
-    Superseded {
-        /// Its epoch.
-        epoch: Epoch,
-        /// Who.
-        owner: Option<NodeId>,
-    },
-    /// The log ends before what is known to be in it: acknowledged rows were destroyed. Serving would hide it.
-    #[error("the log ends at slot {} but was committed up to slot {}", end.0, committed.0)]
-    LogTruncated {
-        /// First slot without a row.
-        end: Slot,
-        /// First slot that may be without one.
-        committed: Slot,
-    },
-    /// The lease row is older than one already seen: it was restored from a copy, or its quorums do not meet.
-    #[error("the lease went back from epoch {} to {}", seen.0, found.0)]
-    LeaseWentBack {
-        /// Seen before.
-        seen: Epoch,
-        /// Found now.
-        found: Epoch,
-    },
-    /// The driver answered something else than was asked: a defect.
-    #[error("the answer does not belong to the question")]
-    Misled,
+impl Claimant {
+    /// One that trusts no clock.
+    #[must_use]
+    pub fn untimed(nonce: Nonce, region: RegionId, durability: Durability) -> Self {
+        Self { nonce, region, durability, fence_mode: FenceMode::Read, life: None }
+    }
+
+    fn fence_mode(&self) -> FenceMode {
+        if self.life.is_some() { self.fence_mode } else { FenceMode::Read }
+    }
+
+    /// Whose leases must be broken before a term can begin after this row's.
+    fn breaker(&self, lease: &Lease) -> Result<Option<Breaker>, Lost> {
+        if let Some(left) = lease.left_by(self.durability, self.region) {
+            // Which claims were made since the release does not matter: none of them was sealed.
+            if lease.released.is_some() {
+                return Ok(None);
+            }
+            if left.fence_mode == FenceMode::Read {
+                return Err(Lost::Untimed { region: left.region });
+            }
+            let Life { nonce, timing } = self.life.ok_or(Lost::NoTimedLease)?;
+            return Ok(Some(Breaker::of_region(left.region, nonce, timing)));
+        }
+        let by_lease_alone = self.durability == Durability::MultiRegion && lease.fence_mode == FenceMode::Lease;
+        // A claim over a released term may seal before ours comes, and then acknowledge.
+        let let_go = lease.released.is_some() && lease.sealed;
+        match &lease.owner {
+            Some(owner) if by_lease_alone && !let_go => {
+                let Life { nonce, timing } = self.life.ok_or(Lost::NoTimedLease)?;
+                Ok(Some(Breaker::of_node(owner.clone(), nonce, timing)))
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 /// The right to write the log of a shard from `start` on, until a newer epoch fences it.
@@ -137,6 +112,23 @@ pub struct Term {
     pub checkpoint: Slot,
     /// The committed rows from the checkpoint to `start`, in slot order: to be projected before serving.
     pub tail: Vec<LogRow>,
+    /// What its acknowledgements need.
+    pub ack_by: AckBy,
+    /// The timed lease under which it was claimed: no other counts for it.
+    pub life: Option<Nonce>,
+    /// What this takeover left behind; none when it can be nothing.
+    pub loss: Option<Loss>,
+    /// To be salvaged, oldest first, while the shard is served: what this takeover left behind, and those before it.
+    pub forks: Vec<Fork>,
+}
+
+/// What may be missing after a takeover that left a region behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Loss {
+    /// Where it rests.
+    pub from: RegionId,
+    /// At least so many acknowledged frames (R3). How old the mark is by which that is known bounds how many more.
+    pub frames_min: u64,
 }
 
 impl Term {
@@ -150,7 +142,7 @@ impl Term {
 /// A takeover under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Takeover {
-    nonce: Nonce,
+    claimant: Claimant,
     step: Step,
 }
 
@@ -158,96 +150,89 @@ pub struct Takeover {
 enum Step {
     /// Nothing known yet.
     Look,
-    /// Claiming over this epoch.
+    /// The owner before may still acknowledge.
+    Break {
+        breaker: Breaker,
+        then: Broken,
+    },
+    /// Claiming over this epoch. `broken`: the region all of whose leases are.
     Claim {
         observed: Epoch,
+        broken: Option<RegionId>,
     },
     /// The claim may have been applied: who holds it, and where did older epochs start? Read only now, because until the
     /// claim the epoch before it could still seal and serve.
     Confirm {
         observed: Epoch,
+        broken: Option<RegionId>,
     },
     Fence(Claimed),
     Marks(Claimed),
-    Tail {
-        claimed: Claimed,
-        tail: Tail,
-        limit: usize,
-    },
-    Rewrite {
-        claimed: Claimed,
-        tail: Tail,
-    },
-    Seal {
-        claimed: Claimed,
-        tail: Tail,
-    },
+    Tail(Claimed, Tail, Known),
+    Rewrite(Claimed, Tail, Known),
+    Seal(Claimed, Tail, Known),
     /// The seal may have been applied.
-    ConfirmSeal {
-        claimed: Claimed,
-        tail: Tail,
-    },
+    ConfirmSeal(Claimed, Tail, Known),
     Finished(Term),
     Ended(Lost),
 }
 
+/// What follows when the leases are broken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Broken {
+    Claim { observed: Epoch, broken: Option<RegionId> },
+    Fence(Claimed),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Claimed {
-    epoch: Epoch,
-    starts: Starts,
+    /// The row of our claim. Until we seal nobody changes it, unless by a claim over ours.
+    lease: Lease,
+    /// The region that is left, if it is another.
+    left: Option<RegionId>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Tail {
-    checkpoint: Slot,
-    committed: Slot,
-    rows: Vec<LogRow>,
-}
-
-impl Tail {
-    fn end(&self) -> Slot {
-        self.rows.last().map_or(self.checkpoint, |row| row.at.slot.next())
-    }
-
-    /// Keeps the rows that go on where the tail ends. Returns whether a later page could hold more.
-    fn extend(&mut self, page: Vec<LogRow>, starts: &Starts, limit: usize) -> bool {
-        let full = page.len() >= limit;
-        let last = page.last().map(|row| row.at.slot);
-        for row in page {
-            if row.at.slot == self.end() && starts.owns(row.at) {
-                self.rows.push(row);
-            }
-        }
-        // A full page may have been cut inside the slot it ends with, so a hole before that one only is a hole.
-        full && last.is_some_and(|last| last <= self.end())
-    }
+/// What is known of the log without having read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Known {
+    /// It goes at least up to here.
+    end_min: Slot,
+    /// It was acknowledged up to here, by a mark; what is missing of that is lost with the region that is left.
+    marked: Slot,
 }
 
 impl Takeover {
-    /// A claim with a fresh nonce; reads the lease first.
+    /// Reads the lease first.
     #[must_use]
-    pub fn new(nonce: Nonce) -> Self {
-        Self { nonce, step: Step::Look }
+    pub fn new(claimant: Claimant) -> Self {
+        Self { claimant, step: Step::Look }
     }
 
-    /// As [`Takeover::new`], by a driver that knows the lease row well enough to claim over it at once. If it is out of
-    /// date the claim is refused, and that is all.
-    #[must_use]
-    pub fn over(observed: Epoch, nonce: Nonce) -> Self {
-        Self { nonce, step: Step::Claim { observed } }
+    /// As [`Takeover::new`], by a driver that has just read the lease row. If it is out of date the claim is refused, and
+    /// that is all.
+    ///
+    /// # Errors
+    /// When the claim would come to nothing.
+    pub fn over(observed: &Lease, claimant: Claimant) -> Result<Self, Lost> {
+        let step = observe(&claimant, observed)?;
+        Ok(Self { claimant, step })
     }
 
     /// What to do next; none when the takeover has ended, in a [`Term`] or in [`Lost`].
     #[must_use]
     pub fn next(&self) -> Option<Do> {
+        let nonce = self.claimant.nonce;
         Some(match &self.step {
-            Step::Look | Step::Confirm { .. } | Step::ConfirmSeal { .. } => Do::ReadLease,
-            Step::Claim { observed } => Do::Claim { observed: *observed, nonce: self.nonce },
-            Step::Fence(claimed) => Do::WriteFence { epoch: claimed.epoch },
-            Step::Marks(_) => Do::ReadMarks,
-            Step::Tail { tail, limit, .. } => Do::ReadTail { from: tail.end(), limit: *limit },
-            Step::Rewrite { tail, .. } => Do::Rewrite { rows: tail.rows.clone() },
-            Step::Seal { claimed, tail } => Do::Seal { epoch: claimed.epoch, nonce: self.nonce, start: tail.end() },
+            Step::Look | Step::Confirm { .. } | Step::ConfirmSeal(..) => Do::ReadLease,
+            Step::Break { breaker, .. } => breaker.next()?,
+            Step::Claim { observed, .. } => {
+                Do::Claim { observed: *observed, nonce, fence_mode: self.claimant.fence_mode() }
+            }
+            Step::Fence(claimed) => Do::WriteFence { epoch: claimed.lease.epoch },
+            Step::Marks(claimed) => Do::ReadMarks { across: claimed.left.is_some() },
+            Step::Tail(_, tail, _) => Do::ReadTail { from: tail.end(), limit: tail.limit() },
+            Step::Rewrite(_, tail, _) => Do::Rewrite { rows: tail.rows().to_vec() },
+            Step::Seal(claimed, tail, _) => Do::Seal { epoch: claimed.lease.epoch, nonce, start: tail.end() },
             Step::Finished(_) | Step::Ended(_) => return None,
         })
     }
@@ -257,11 +242,14 @@ impl Takeover {
     pub fn epoch(&self) -> Option<Epoch> {
         match &self.step {
             Step::Look | Step::Claim { .. } | Step::Confirm { .. } | Step::Ended(_) => None,
-            Step::Fence(claimed) | Step::Marks(claimed) => Some(claimed.epoch),
-            Step::Tail { claimed, .. }
-            | Step::Rewrite { claimed, .. }
-            | Step::Seal { claimed, .. }
-            | Step::ConfirmSeal { claimed, .. } => Some(claimed.epoch),
+            Step::Break { then: Broken::Claim { .. }, .. } => None,
+            Step::Break { then: Broken::Fence(claimed), .. }
+            | Step::Fence(claimed)
+            | Step::Marks(claimed)
+            | Step::Tail(claimed, ..)
+            | Step::Rewrite(claimed, ..)
+            | Step::Seal(claimed, ..)
+            | Step::ConfirmSeal(claimed, ..) => Some(claimed.lease.epoch),
             Step::Finished(term) => Some(term.epoch),
         }
     }
@@ -295,38 +283,38 @@ impl Takeover {
     fn step_after(&mut self, done: Done) -> Result<Step, Lost> {
         let step = mem::replace(&mut self.step, Step::Look);
         Ok(match (step, done) {
-            (Step::Look, Done::Lease(lease)) => Step::Claim { observed: lease.epoch },
+            (Step::Look, Done::Lease(lease)) => observe(&self.claimant, &lease)?,
+            (Step::Break { mut breaker, then }, done) => {
+                breaker.on(done)?;
+                if breaker.next().is_some() { Step::Break { breaker, then } } else { then.step() }
+            }
             // Refused, too, is looked at: it may be our own earlier attempt that was in the way.
-            (Step::Claim { observed }, Done::Cas(_) | Done::Unknown) => Step::Confirm { observed },
-            (Step::Confirm { observed }, Done::Lease(lease)) => self.confirm(observed, lease)?,
+            (Step::Claim { observed, broken }, Done::Cas(_) | Done::Unknown) => Step::Confirm { observed, broken },
+            (Step::Confirm { observed, broken }, Done::Lease(lease)) => self.confirm(observed, broken, lease)?,
             (Step::Fence(claimed), Done::Fenced) => Step::Marks(claimed),
             (Step::Marks(claimed), Done::Marks { checkpoint, committed }) => {
-                // The start of the last sealed epoch was rewritten up to before it was sealed, so it counts as a mark too.
-                let held = |mark: Option<Position>| mark.map_or(Slot(0), |mark| claimed.starts.bound(mark));
-                let sealed = claimed.starts.last().map_or(Slot(0), |(_, start)| start);
-                let tail =
-                    Tail { checkpoint: held(checkpoint), committed: held(committed).max(sealed), rows: Vec::new() };
-                Step::Tail { claimed, tail, limit: TAIL_PAGE_ROWS }
+                let (from, known) = claimed.known(checkpoint, committed);
+                Step::Tail(claimed, Tail::new(from), known)
             }
-            (Step::Tail { claimed, mut tail, limit }, Done::Tail(page)) => {
-                let before = tail.end();
-                if tail.extend(page, &claimed.starts, limit) {
-                    let limit = if tail.end() == before { limit * 2 } else { limit };
-                    Step::Tail { claimed, tail, limit }
-                } else if tail.end() < tail.committed {
-                    return Err(Lost::LogTruncated { end: tail.end(), committed: tail.committed });
-                } else if tail.rows.is_empty() {
-                    Step::Seal { claimed, tail }
+            (Step::Tail(claimed, mut tail, known), Done::Tail(page)) => {
+                if tail.extend(page, &claimed.lease.starts) {
+                    Step::Tail(claimed, tail, known)
+                } else if tail.end() < known.end_min {
+                    claimed.wait_or_refuse(tail, known)?
+                } else if tail.rows().is_empty() {
+                    Step::Seal(claimed, tail, known)
                 } else {
-                    Step::Rewrite { claimed, tail }
+                    Step::Rewrite(claimed, tail, known)
                 }
             }
-            (Step::Rewrite { claimed, tail }, Done::Rewritten) => Step::Seal { claimed, tail },
-            (Step::Seal { claimed, tail }, Done::Cas(Cas::Applied)) => self.serve(claimed, tail),
-            (Step::Seal { claimed, tail }, Done::Cas(Cas::Refused) | Done::Unknown) => {
-                Step::ConfirmSeal { claimed, tail }
+            (Step::Rewrite(claimed, tail, known), Done::Rewritten) => Step::Seal(claimed, tail, known),
+            (Step::Seal(claimed, tail, known), Done::Cas(Cas::Applied)) => self.serve(claimed, tail, known)?,
+            (Step::Seal(claimed, tail, known), Done::Cas(Cas::Refused) | Done::Unknown) => {
+                Step::ConfirmSeal(claimed, tail, known)
             }
-            (Step::ConfirmSeal { claimed, tail }, Done::Lease(lease)) => self.confirm_seal(claimed, tail, lease)?,
+            (Step::ConfirmSeal(claimed, tail, known), Done::Lease(lease)) => {
+                self.confirm_seal(claimed, tail, known, &lease)?
+            }
             (step @ (Step::Finished(_) | Step::Ended(_)), _) => step,
             // Reads and writes that may be done again are.
             (step, Done::Unknown) => step,
@@ -334,42 +322,99 @@ impl Takeover {
         })
     }
 
-    fn confirm(&self, observed: Epoch, lease: Lease) -> Result<Step, Lost> {
+    fn confirm(&self, observed: Epoch, broken: Option<RegionId>, lease: Lease) -> Result<Step, Lost> {
         if lease.epoch < observed {
             return Err(Lost::LeaseWentBack { seen: observed, found: lease.epoch });
         }
         if lease.epoch == observed {
             // Not applied, or not yet: the same attempt again. If the first one lands meanwhile, this one is refused
             // and the nonce is found.
-            return Ok(Step::Claim { observed });
+            return Ok(Step::Claim { observed, broken });
         }
-        if lease.epoch == observed.next() && lease.nonce == self.nonce {
-            return Ok(Step::Fence(Claimed { epoch: lease.epoch, starts: lease.starts }));
-        }
-        Err(Lost::Superseded { epoch: lease.epoch, owner: lease.owner })
-    }
-
-    fn confirm_seal(&self, claimed: Claimed, tail: Tail, lease: Lease) -> Result<Step, Lost> {
-        if lease.epoch < claimed.epoch {
-            return Err(Lost::LeaseWentBack { seen: claimed.epoch, found: lease.epoch });
-        }
-        if lease.epoch > claimed.epoch || lease.nonce != self.nonce {
+        if lease.epoch > observed.next() || lease.nonce != self.claimant.nonce {
             return Err(Lost::Superseded { epoch: lease.epoch, owner: lease.owner });
         }
-        if lease.sealed { Ok(self.serve(claimed, tail)) } else { Ok(Step::Seal { claimed, tail }) }
+        let left = lease.left_by(self.claimant.durability, self.claimant.region).map(|acting| acting.region);
+        // The epoch that was observed may have sealed before our claim, and so have moved the shard to a region of which
+        // nothing is broken, or have taken back a release. The log is not read before that is made good.
+        let breaker = if left.is_none() || left == broken { None } else { self.claimant.breaker(&lease)? };
+        let claimed = Claimed { lease, left };
+        Ok(match breaker {
+            Some(breaker) => Step::Break { breaker, then: Broken::Fence(claimed) },
+            None => Step::Fence(claimed),
+        })
     }
 
-    fn serve(&self, mut claimed: Claimed, tail: Tail) -> Step {
-        let start = tail.end();
-        claimed.starts.insert(claimed.epoch, start);
-        Step::Finished(Term {
-            epoch: claimed.epoch,
-            nonce: self.nonce,
+    fn confirm_seal(&self, claimed: Claimed, tail: Tail, known: Known, lease: &Lease) -> Result<Step, Lost> {
+        let epoch = claimed.lease.epoch;
+        if lease.epoch < epoch {
+            return Err(Lost::LeaseWentBack { seen: epoch, found: lease.epoch });
+        }
+        if lease.epoch > epoch || lease.nonce != self.claimant.nonce {
+            return Err(Lost::Superseded { epoch: lease.epoch, owner: lease.owner.clone() });
+        }
+        if lease.sealed { self.serve(claimed, tail, known) } else { Ok(Step::Seal(claimed, tail, known)) }
+    }
+
+    fn serve(&self, claimed: Claimed, tail: Tail, known: Known) -> Result<Step, Lost> {
+        let Claimant { nonce, durability, .. } = self.claimant;
+        let (epoch, start) = (claimed.lease.epoch, tail.end());
+        let fork = claimed.lease.fork_at(durability, start);
+        let sealed = claimed.lease.sealed_at(durability, epoch, nonce, start).ok_or(Lost::Misled)?;
+        Ok(Step::Finished(Term {
+            epoch,
+            nonce,
             start,
-            starts: claimed.starts,
-            checkpoint: tail.checkpoint,
-            tail: tail.rows,
-        })
+            ack_by: AckBy::of(durability, sealed.fence_mode),
+            life: self.claimant.life.map(|life| life.nonce),
+            starts: sealed.starts,
+            checkpoint: tail.from(),
+            tail: tail.into_rows(),
+            loss: fork.map(|fork| Loss { from: fork.from, frames_min: known.marked.0.saturating_sub(start.0) }),
+            forks: sealed.forks,
+        }))
+    }
+}
+
+fn observe(claimant: &Claimant, lease: &Lease) -> Result<Step, Lost> {
+    let observed = lease.epoch;
+    Ok(match claimant.breaker(lease)? {
+        Some(breaker) => {
+            let broken = lease.left_by(claimant.durability, claimant.region).map(|acting| acting.region);
+            Step::Break { breaker, then: Broken::Claim { observed, broken } }
+        }
+        None => Step::Claim { observed, broken: None },
+    })
+}
+
+impl Broken {
+    fn step(self) -> Step {
+        match self {
+            Self::Claim { observed, broken } => Step::Claim { observed, broken },
+            Self::Fence(claimed) => Step::Fence(claimed),
+        }
+    }
+}
+
+impl Claimed {
+    /// From which slot to read, and what is known of the log.
+    fn known(&self, checkpoint: Option<Position>, committed: Option<Position>) -> (Slot, Known) {
+        let starts = &self.lease.starts;
+        let held = |mark: Option<Position>| mark.map_or(Slot(0), |mark| starts.bound(mark));
+        let released = self.lease.released.unwrap_or_default();
+        let marked = held(committed);
+        // Inside the region the start of the last sealed epoch, up to which all was rewritten here, counts as a mark, too.
+        let sealed = starts.last().map_or(Slot(0), |(_, start)| start);
+        let end_min = if self.left.is_some() { released } else { released.max(marked).max(sealed) };
+        (held(checkpoint), Known { end_min, marked })
+    }
+
+    /// The tail ends too early.
+    fn wait_or_refuse(self, tail: Tail, known: Known) -> Result<Step, Lost> {
+        if self.left.is_none() {
+            return Err(Lost::LogTruncated { end: tail.end(), committed: known.end_min });
+        }
+        Ok(Step::Tail(self, tail, known))
     }
 }
 

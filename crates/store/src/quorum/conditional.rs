@@ -12,8 +12,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use conversation::shard::{Cas, Lease};
-use wire::{Durability, Epoch, Position, ShardId, Slot};
+use conversation::shard::{Acting, Cas, FenceMode, Lease, Nonce, Starts};
+use serde::Deserialize;
+use wire::{Durability, Epoch, NodeId, Position, ShardId, Slot};
 
 use super::{Coordinator, Quorum, Replicas, Sync, Write};
 use crate::cell::{Cell, Table, shard_key};
@@ -83,7 +84,7 @@ impl<R: Replicas> Coordinator<R> {
         }
         let lease = match &found {
             None => None,
-            Some(found) => Some(postcard::from_bytes::<Lease>(&found.bytes).map_err(|_| StoreError::Corrupt {
+            Some(found) => Some(decode(&found.bytes).ok_or_else(|| StoreError::Corrupt {
                 region: self.region,
                 what: format!("the lease of {shard} is not a lease"),
             })?),
@@ -109,5 +110,47 @@ impl<R: Replicas> Coordinator<R> {
             Err(error) => doubtful_before || error.may_have_written(),
         };
         result
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Lease> {
+    postcard::from_bytes(bytes).or_else(|_| postcard::from_bytes::<Untimed>(bytes).map(Untimed::timed)).ok()
+}
+
+/// A row from before there were timed leases.
+#[derive(Deserialize)]
+struct Untimed {
+    epoch: Epoch,
+    owner: Option<NodeId>,
+    nonce: Nonce,
+    sealed: bool,
+    starts: Starts,
+    fence_mode: FenceMode,
+}
+
+impl Untimed {
+    fn timed(self) -> Lease {
+        let Self { epoch, owner, nonce, sealed, starts, fence_mode } = self;
+        // Nobody could leave a region behind then, so whoever claimed last is where all of them were.
+        let region = starts.last().and(owner.as_ref()).map(|owner| owner.region);
+        let acting = region.map(|region| Acting { region, fence_mode });
+        Lease { epoch, owner, nonce, sealed, starts, fence_mode, acting, ..Lease::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_from_before_there_were_timed_ones_is_understood() {
+        let owner: NodeId = "r3/core/a".parse().unwrap();
+        let starts = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(9))]);
+        let old = (Epoch(2), Some(owner.clone()), Nonce(5), true, &starts, FenceMode::Read);
+        let lease = decode(&postcard::to_stdvec(&old).unwrap()).unwrap();
+        let acting = Some(Acting { region: owner.region, fence_mode: FenceMode::Read });
+        assert_eq!((lease.epoch, &lease.starts, lease.acting), (Epoch(2), &starts, acting));
+        assert_eq!(decode(&postcard::to_stdvec(&lease).unwrap()), Some(lease));
+        assert_eq!(decode(b"not a lease"), None);
     }
 }

@@ -8,7 +8,7 @@ use conversation::dedupe::Seen;
 use conversation::log::LogRow;
 use conversation::projection::{InboxRow, ReadCursorRow, Row};
 use conversation::sequencer::LoadedConversation;
-use conversation::shard::{Cas, Lease, Nonce};
+use conversation::shard::{Cas, FenceMode, Lease, Nonce};
 use futures_util::future::try_join_all;
 use tokio::try_join;
 use wire::change::Change;
@@ -84,11 +84,11 @@ impl<R: Replicas> Store for Coordinator<R> {
     }
 
     async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError> {
-        self.write_if(shard, |lease| lease.claimed(observed, owner, nonce)).await
+        self.write_if(shard, |lease| lease.claimed(observed, owner, nonce, FenceMode::Read)).await
     }
 
     async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
-        self.write_if(shard, |lease| lease.sealed_at(epoch, nonce, start)).await
+        self.write_if(shard, |lease| lease.sealed_at(shard.durability, epoch, nonce, start)).await
     }
 
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {

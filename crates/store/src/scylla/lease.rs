@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use conversation::shard::{Cas, FenceMode, Lease, Nonce, Starts};
+use conversation::shard::{Acting, Cas, FenceMode, Fork, Lease, Nonce, Starts};
+use scylla::DeserializeRow;
 use scylla::errors::ExecutionError;
 use scylla::statement::bound::BoundStatement;
 use scylla::value::{CqlValue, Row};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
-use wire::{Epoch, NodeId, ShardId, Slot};
+use wire::{Epoch, NodeId, RegionId, ShardId, Slot};
 
 use super::call::{Failure, failure, unavailable};
 use super::handle::{Handle, shard_key};
@@ -24,7 +25,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries, drawn anew each time, so that claimants who met do not meet again.
 const BACKOFF_MS: std::ops::Range<u64> = 20..250;
 
-type LeaseColumns = (Option<i64>, Option<String>, Option<Uuid>, Option<bool>, Option<BTreeMap<i64, i64>>);
+/// The row, as the statement names it.
+#[derive(DeserializeRow)]
+pub(super) struct LeaseColumns {
+    epoch: Option<i64>,
+    owner: Option<String>,
+    nonce: Option<Uuid>,
+    sealed: Option<bool>,
+    starts: Option<BTreeMap<i64, i64>>,
+    fence_mode: Option<i8>,
+    acting: Option<i32>,
+    acting_mode: Option<i8>,
+    released: Option<i64>,
+    forks: Option<Vec<u8>>,
+}
 
 impl Handle {
     pub(super) async fn serial_lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
@@ -51,17 +65,25 @@ impl Handle {
             region: self.scylla.options.region,
             what: format!("the lease of {shard} is not a lease"),
         };
-        let (epoch, owner, nonce, sealed, starts) = columns;
         let number = |n: i64| u64::try_from(n).map_err(|_| corrupt());
-        let starts = starts.unwrap_or_default().into_iter();
+        let starts = columns.starts.unwrap_or_default().into_iter();
         let starts = starts.map(|(epoch, slot)| Ok((Epoch(number(epoch)?), Slot(number(slot)?))));
+        let fence_mode = |code: Option<i8>| fence_mode(code).ok_or_else(corrupt);
+        let acting = columns.acting.map(|region| {
+            let region = RegionId(u16::try_from(region).map_err(|_| corrupt())?);
+            Ok::<_, StoreError>(Acting { region, fence_mode: fence_mode(columns.acting_mode)? })
+        });
+        let forks = columns.forks.map(|bytes| postcard::from_bytes::<Vec<Fork>>(&bytes).map_err(|_| corrupt()));
         Ok(Lease {
-            epoch: Epoch(number(epoch.ok_or_else(corrupt)?)?),
-            owner: owner.map(|owner| owner.parse().map_err(|_| corrupt())).transpose()?,
-            nonce: Nonce(nonce.ok_or_else(corrupt)?.as_u128()),
-            sealed: sealed.unwrap_or(false),
+            epoch: Epoch(number(columns.epoch.ok_or_else(corrupt)?)?),
+            owner: columns.owner.map(|owner| owner.parse().map_err(|_| corrupt())).transpose()?,
+            nonce: Nonce(columns.nonce.ok_or_else(corrupt)?.as_u128()),
+            sealed: columns.sealed.unwrap_or(false),
             starts: starts.collect::<Result<Starts, StoreError>>()?,
-            fence_mode: FenceMode::Read,
+            fence_mode: fence_mode(columns.fence_mode)?,
+            acting: acting.transpose()?,
+            released: columns.released.map(|end| Ok::<_, StoreError>(Slot(number(end)?))).transpose()?,
+            forks: forks.transpose()?.unwrap_or_default(),
         })
     }
 
@@ -75,10 +97,11 @@ impl Handle {
         let statements = self.statements(shard.zone)?;
         let (epoch, owner, uuid) = (self.signed(observed.next().0)?, owner.to_string(), Uuid::from_u128(nonce.0));
         let (home, class, n) = shard_key(shard);
+        let mode = fence_mode_code(FenceMode::Read);
         let claim = if observed == Epoch(0) {
-            self.bound(&statements.claim_first, &(epoch, owner, uuid, home, class, n))?
+            self.bound(&statements.claim_first, &(epoch, owner, uuid, mode, home, class, n))?
         } else {
-            self.bound(&statements.claim, &(epoch, owner, uuid, home, class, n, self.signed(observed.0)?))?
+            self.bound(&statements.claim, &(epoch, owner, uuid, mode, home, class, n, self.signed(observed.0)?))?
         };
         self.decide(shard, claim, |lease| {
             if lease.epoch == observed {
@@ -101,18 +124,26 @@ impl Handle {
         start: Slot,
     ) -> Result<Cas, StoreError> {
         let statements = self.statements(shard.zone)?;
-        // The starts change with a seal only, and there is one for each term: what is read here is what the seal finds.
-        let Some(sealed) = self.serial_lease(shard).await?.sealed_at(epoch, nonce, start) else {
+        // Between a claim and its seal nothing else changes the row: what is read here is what the seal finds.
+        let Some(sealed) = self.serial_lease(shard).await?.sealed_at(shard.durability, epoch, nonce, start) else {
             return Ok(Cas::Refused);
         };
         let starts = sealed.starts.iter().map(|(epoch, slot)| Ok((self.signed(epoch.0)?, self.signed(slot.0)?)));
         let starts = starts.collect::<Result<BTreeMap<i64, i64>, StoreError>>()?;
         let (home, class, n) = shard_key(shard);
-        let values = (starts, home, class, n, self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
-        self.decide(shard, self.bound(&statements.seal, &values)?, |lease| match lease.sealed_at(epoch, nonce, start) {
-            Some(_) => None,
-            None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.starts == sealed.starts => Some(Cas::Applied),
-            None => Some(Cas::Refused),
+        let acting = sealed.acting.map(|acting| i32::from(acting.region.0));
+        let acting_mode = sealed.acting.map(|acting| fence_mode_code(acting.fence_mode));
+        let forks = postcard::to_stdvec(&sealed.forks).expect("plain data in memory always serializes");
+        let (epoch_value, nonce_value) = (self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
+        let values = (starts, acting, acting_mode, forks, home, class, n, epoch_value, nonce_value);
+        self.decide(shard, self.bound(&statements.seal, &values)?, |lease| {
+            match lease.sealed_at(shard.durability, epoch, nonce, start) {
+                Some(_) => None,
+                None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.starts == sealed.starts => {
+                    Some(Cas::Applied)
+                }
+                None => Some(Cas::Refused),
+            }
         })
         .await
     }
@@ -159,6 +190,23 @@ impl Handle {
 
     fn conditional_reach(&self, shard: ShardId) -> Result<Reach, StoreError> {
         reach::conditional(&self.scylla.options, &self.scylla.profiles, shard)
+    }
+}
+
+/// Stored, so it must not change. A row from before there were modes has none.
+fn fence_mode_code(mode: FenceMode) -> i8 {
+    match mode {
+        FenceMode::Lease => 1,
+        // What this version does not know it does not write.
+        _ => 0,
+    }
+}
+
+fn fence_mode(code: Option<i8>) -> Option<FenceMode> {
+    match code {
+        None | Some(0) => Some(FenceMode::Read),
+        Some(1) => Some(FenceMode::Lease),
+        Some(_) => None,
     }
 }
 

@@ -142,7 +142,8 @@ const TABLES: &[Table] = &[
         ..table(
             "shard_lease",
             "home int, class tinyint, n int, epoch bigint, owner text, nonce uuid, sealed boolean, \
-             starts frozen<map<bigint, bigint>>, PRIMARY KEY ((home, class, n))",
+             starts frozen<map<bigint, bigint>>, fence_mode tinyint, acting int, acting_mode tinyint, released bigint, \
+             forks blob, PRIMARY KEY ((home, class, n))",
         )
     },
     // Write time: the epoch.

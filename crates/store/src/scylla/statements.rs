@@ -72,20 +72,24 @@ impl Statements {
         const DEDUPE: &str = "conv = ? AND sender = ? AND part = ? AND cmid = ?";
         let mark = format!("{SHARD} AND kind = ? AND id = ?");
         Ok(Self {
-            lease: one(format!("SELECT epoch, owner, nonce, sealed, starts FROM {ctl}.shard_lease WHERE {SHARD}"))
-                .await?,
+            lease: one(format!(
+                "SELECT epoch, owner, nonce, sealed, starts, fence_mode, acting, acting_mode, released, forks \
+                 FROM {ctl}.shard_lease WHERE {SHARD}"
+            ))
+            .await?,
             claim_first: one(format!(
-                "INSERT INTO {ctl}.shard_lease (epoch, owner, nonce, sealed, starts, home, class, n) \
-                 VALUES (?, ?, ?, false, {{}}, ?, ?, ?) IF NOT EXISTS"
+                "INSERT INTO {ctl}.shard_lease (epoch, owner, nonce, sealed, fence_mode, starts, home, class, n) \
+                 VALUES (?, ?, ?, false, ?, {{}}, ?, ?, ?) IF NOT EXISTS"
             ))
             .await?,
             claim: one(format!(
-                "UPDATE {ctl}.shard_lease SET epoch = ?, owner = ?, nonce = ?, sealed = false \
+                "UPDATE {ctl}.shard_lease SET epoch = ?, owner = ?, nonce = ?, sealed = false, fence_mode = ? \
                  WHERE {SHARD} IF epoch = ?"
             ))
             .await?,
             seal: one(format!(
-                "UPDATE {ctl}.shard_lease SET sealed = true, starts = ? \
+                "UPDATE {ctl}.shard_lease SET sealed = true, released = null, starts = ?, acting = ?, acting_mode = ?, \
+                 forks = ? \
                  WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = false"
             ))
             .await?,

@@ -1,6 +1,10 @@
 use bytes::Bytes;
+use wire::NodeId;
 
 use super::*;
+use crate::shard::tail::TAIL_PAGE_ROWS;
+
+mod timed;
 
 const MINE: Nonce = Nonce(77);
 
@@ -23,21 +27,37 @@ fn lease() -> Lease {
 }
 
 fn claimed() -> Lease {
-    lease().claimed(Epoch(2), &node(), MINE).unwrap()
+    lease().claimed(Epoch(2), &node(), MINE, FenceMode::Read).unwrap()
+}
+
+fn me() -> Claimant {
+    Claimant::untimed(MINE, RegionId(1), Durability::MultiRegion)
+}
+
+fn claim(observed: u64) -> Do {
+    Do::Claim { observed: Epoch(observed), nonce: MINE, fence_mode: FenceMode::Read }
+}
+
+fn sealed_at(lease: &Lease, epoch: u64, nonce: Nonce, start: u64) -> Lease {
+    lease.sealed_at(Durability::MultiRegion, Epoch(epoch), nonce, Slot(start)).unwrap()
+}
+
+fn over(lease: &Lease) -> Takeover {
+    Takeover::over(lease, me()).unwrap()
 }
 
 /// Up to the read of the tail.
 fn at_tail(checkpoint: Option<Position>, committed: Option<Position>) -> Takeover {
-    let mut takeover = Takeover::new(MINE);
+    let mut takeover = Takeover::new(me());
     assert_eq!(takeover.next(), Some(Do::ReadLease));
     takeover.on(Done::Lease(lease())).unwrap();
-    assert_eq!(takeover.next(), Some(Do::Claim { observed: Epoch(2), nonce: MINE }));
+    assert_eq!(takeover.next(), Some(claim(2)));
     takeover.on(Done::Cas(Cas::Applied)).unwrap();
     assert_eq!(takeover.next(), Some(Do::ReadLease), "the starts are final only now");
     takeover.on(Done::Lease(claimed())).unwrap();
     assert_eq!(takeover.next(), Some(Do::WriteFence { epoch: Epoch(3) }));
     takeover.on(Done::Fenced).unwrap();
-    assert_eq!(takeover.next(), Some(Do::ReadMarks));
+    assert_eq!(takeover.next(), Some(Do::ReadMarks { across: false }));
     takeover.on(Done::Marks { checkpoint, committed }).unwrap();
     takeover
 }
@@ -73,9 +93,9 @@ fn a_takeover_goes_through_its_steps_in_order() {
 
 #[test]
 fn the_first_owner_of_a_shard_finds_nothing_and_starts_at_slot_zero() {
-    let mut takeover = Takeover::over(Epoch(0), MINE);
+    let mut takeover = over(&Lease::default());
     takeover.on(Done::Cas(Cas::Applied)).unwrap();
-    takeover.on(Done::Lease(Lease::default().claimed(Epoch(0), &node(), MINE).unwrap())).unwrap();
+    takeover.on(Done::Lease(Lease::default().claimed(Epoch(0), &node(), MINE, FenceMode::Read).unwrap())).unwrap();
     takeover.on(Done::Fenced).unwrap();
     takeover.on(Done::Marks { checkpoint: None, committed: None }).unwrap();
     takeover.on(Done::Tail(vec![])).unwrap();
@@ -85,19 +105,19 @@ fn the_first_owner_of_a_shard_finds_nothing_and_starts_at_slot_zero() {
 #[test]
 fn a_claim_with_unknown_outcome_is_settled_by_its_nonce() {
     for first in [Done::Unknown, Done::Cas(Cas::Refused)] {
-        let mut takeover = Takeover::over(Epoch(2), MINE);
+        let mut takeover = over(&lease());
         takeover.on(first.clone()).unwrap();
         // Not there, or not yet: the same attempt again.
         takeover.on(Done::Lease(lease())).unwrap();
-        assert_eq!(takeover.next(), Some(Do::Claim { observed: Epoch(2), nonce: MINE }));
+        assert_eq!(takeover.next(), Some(claim(2)));
         // The first attempt landed after all, so the second was refused.
         takeover.on(Done::Cas(Cas::Refused)).unwrap();
         takeover.on(Done::Lease(claimed())).unwrap();
         assert_eq!(takeover.epoch(), Some(Epoch(3)));
 
-        let mut takeover = Takeover::over(Epoch(2), MINE);
+        let mut takeover = over(&lease());
         takeover.on(first).unwrap();
-        let theirs = lease().claimed(Epoch(2), &node(), Nonce(5)).unwrap();
+        let theirs = lease().claimed(Epoch(2), &node(), Nonce(5), FenceMode::Read).unwrap();
         let lost = Lost::Superseded { epoch: Epoch(3), owner: Some(node()) };
         assert_eq!(takeover.on(Done::Lease(theirs)), Err(lost));
         assert_eq!(takeover.next(), None);
@@ -127,12 +147,12 @@ fn a_seal_with_unknown_outcome_is_settled_by_reading_it() {
         takeover.on(Done::Lease(claimed())).unwrap();
         assert!(matches!(takeover.next(), Some(Do::Seal { .. })), "not there: again");
         takeover.on(first.clone()).unwrap();
-        takeover.on(Done::Lease(claimed().sealed_at(Epoch(3), MINE, Slot(2)).unwrap())).unwrap();
+        takeover.on(Done::Lease(sealed_at(&claimed(), 3, MINE, 2))).unwrap();
         assert_eq!(takeover.finished().unwrap().start, Slot(2));
 
         let mut takeover = at_seal(rows());
         takeover.on(first).unwrap();
-        let newer = claimed().claimed(Epoch(3), &node(), Nonce(9)).unwrap();
+        let newer = claimed().claimed(Epoch(3), &node(), Nonce(9), FenceMode::Read).unwrap();
         assert!(matches!(takeover.on(Done::Lease(newer)), Err(Lost::Superseded { epoch: Epoch(4), .. })));
     }
 }
@@ -141,8 +161,8 @@ fn a_seal_with_unknown_outcome_is_settled_by_reading_it() {
 fn a_second_takeover_in_the_middle_of_the_first_wins() {
     let mut first = at_seal(vec![row(1, 0), row(1, 1)]);
     // Meanwhile: claimed, fenced, read, sealed by another.
-    let theirs = claimed().claimed(Epoch(3), &node(), Nonce(9)).unwrap();
-    let sealed = theirs.sealed_at(Epoch(4), Nonce(9), Slot(2)).unwrap();
+    let theirs = claimed().claimed(Epoch(3), &node(), Nonce(9), FenceMode::Read).unwrap();
+    let sealed = sealed_at(&theirs, 4, Nonce(9), 2);
     first.on(Done::Cas(Cas::Refused)).unwrap();
     let lost = Lost::Superseded { epoch: Epoch(4), owner: Some(node()) };
     assert_eq!(first.on(Done::Lease(sealed)), Err(lost));
@@ -204,7 +224,7 @@ fn a_mark_of_a_lost_term_holds_only_up_to_the_fork() {
 
 #[test]
 fn a_lease_that_went_back_is_refused() {
-    let mut takeover = Takeover::over(Epoch(2), MINE);
+    let mut takeover = over(&lease());
     takeover.on(Done::Cas(Cas::Applied)).unwrap();
     let lost = Lost::LeaseWentBack { seen: Epoch(2), found: Epoch(0) };
     assert_eq!(takeover.on(Done::Lease(Lease::default())), Err(lost));
@@ -212,7 +232,7 @@ fn a_lease_that_went_back_is_refused() {
 
 #[test]
 fn an_answer_to_another_question_is_a_defect_and_ends_it() {
-    let mut takeover = Takeover::new(MINE);
+    let mut takeover = Takeover::new(me());
     assert_eq!(takeover.on(Done::Rewritten), Err(Lost::Misled));
     assert_eq!(takeover.next(), None);
 }

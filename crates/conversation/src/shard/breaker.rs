@@ -1,0 +1,164 @@
+//! Makes sure that owners who acknowledge by their timed lease have stopped (L4): lists the lives, waits until any lease that
+//! was seen must be over by its owner's own clock, and breaks them on condition that none was renewed in between. Who was
+//! renewed is alive, and all begins again.
+
+use std::mem;
+
+use wire::{NodeId, RegionId};
+
+use super::core_lease::{Beat, CoreLease, Timing, Uptime};
+use super::lease::{Cas, Nonce};
+use super::takeover::{Do, Done, Lost};
+
+/// Whose leases are to be broken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    /// All lives of all cores: which of them still acknowledges by an older term nobody can tell from outside (R1).
+    Region(RegionId),
+    /// All lives of a node; the one that owns the shard is among them.
+    Node(NodeId),
+}
+
+/// Breaks leases, for one takeover.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Breaker {
+    whose: Whose,
+    /// Our own life, which knows by itself that it has stopped.
+    except: Nonce,
+    timing: Timing,
+    step: Step,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Read,
+    Wait { until: Uptime, lives: Vec<(Nonce, Beat)> },
+    Break { lives: Vec<(Nonce, Beat)> },
+    Over,
+}
+
+impl Breaker {
+    pub(super) fn of_region(region: RegionId, except: Nonce, timing: Timing) -> Self {
+        Self { whose: Whose::Region(region), except, timing, step: Step::Read }
+    }
+
+    pub(super) fn of_node(node: NodeId, except: Nonce, timing: Timing) -> Self {
+        Self { whose: Whose::Node(node), except, timing, step: Step::Read }
+    }
+
+    /// What to do next; none when every lease in question is broken.
+    pub(super) fn next(&self) -> Option<Do> {
+        let region = self.region();
+        Some(match &self.step {
+            Step::Read => Do::ReadCores { region },
+            Step::Wait { until, .. } => Do::WaitUntil { until: *until },
+            Step::Break { lives } => Do::BreakCores { region, lives: lives.clone() },
+            Step::Over => return None,
+        })
+    }
+
+    pub(super) fn on(&mut self, done: Done) -> Result<(), Lost> {
+        let step = mem::replace(&mut self.step, Step::Read);
+        self.step = match (step, done) {
+            (Step::Read, Done::Cores { leases, replied_at }) => self.watch(leases, replied_at),
+            (Step::Wait { until, lives }, Done::Clock(now)) if now >= until => Step::Break { lives },
+            (Step::Break { .. }, Done::Cas(Cas::Applied)) => Step::Over,
+            // Renewed in between, or not known: what was seen counts no more, and neither does the wait.
+            (Step::Break { .. }, Done::Cas(Cas::Refused) | Done::Unknown) => Step::Read,
+            (step @ Step::Wait { .. }, Done::Clock(_)) | (step, Done::Unknown) => step,
+            (_, _) => return Err(Lost::Misled),
+        };
+        Ok(())
+    }
+
+    fn watch(&self, leases: Vec<CoreLease>, replied_at: Uptime) -> Step {
+        let holds = leases.into_iter().filter(|lease| !lease.broken && lease.life != self.except);
+        let lives = holds.filter(|lease| match &self.whose {
+            Whose::Region(region) => lease.node.region == *region,
+            Whose::Node(node) => lease.node == *node,
+        });
+        let lives: Vec<_> = lives.map(|lease| (lease.life, lease.beat)).collect();
+        if lives.is_empty() {
+            return Step::Over;
+        }
+        Step::Wait { until: replied_at.after(self.timing.patience()), lives }
+    }
+
+    fn region(&self) -> RegionId {
+        match &self.whose {
+            Whose::Region(region) => *region,
+            Whose::Node(node) => node.region,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::shard::core_lease::ClockError;
+
+    const MINE: Nonce = Nonce(9);
+    const REGION: RegionId = RegionId(1);
+
+    fn timing() -> Timing {
+        let clocks = ClockError { rate_ppm_max: 0, granularity: Duration::ZERO };
+        Timing::new(Duration::from_secs(9), Duration::from_secs(1), clocks).unwrap()
+    }
+
+    fn at(s: u64) -> Uptime {
+        Uptime(Duration::from_secs(s))
+    }
+
+    fn core(name: &str, life: u128, beat: u64, broken: bool) -> CoreLease {
+        CoreLease { node: format!("r1/core/{name}").parse().unwrap(), life: Nonce(life), beat: Beat(beat), broken }
+    }
+
+    fn seen(breaker: &mut Breaker, leases: Vec<CoreLease>, s: u64) {
+        assert_eq!(breaker.next(), Some(Do::ReadCores { region: REGION }));
+        breaker.on(Done::Cores { leases, replied_at: at(s) }).unwrap();
+    }
+
+    #[test]
+    fn every_life_of_a_region_is_broken_after_the_wait() {
+        let mut breaker = Breaker::of_region(REGION, MINE, timing());
+        breaker.on(Done::Unknown).unwrap();
+        seen(&mut breaker, vec![core("a", 1, 5, false), core("a", 2, 1, true), core("b", 3, 7, false)], 100);
+        assert_eq!(breaker.next(), Some(Do::WaitUntil { until: at(110) }));
+        breaker.on(Done::Clock(at(109))).unwrap();
+        assert_eq!(breaker.next(), Some(Do::WaitUntil { until: at(110) }), "not yet");
+        breaker.on(Done::Clock(at(110))).unwrap();
+        let lives = vec![(Nonce(1), Beat(5)), (Nonce(3), Beat(7))];
+        assert_eq!(breaker.next(), Some(Do::BreakCores { region: REGION, lives }));
+        breaker.on(Done::Cas(Cas::Applied)).unwrap();
+        assert_eq!(breaker.next(), None);
+    }
+
+    #[test]
+    fn who_was_renewed_in_between_is_watched_anew() {
+        for refused in [Done::Cas(Cas::Refused), Done::Unknown] {
+            let mut breaker = Breaker::of_region(REGION, MINE, timing());
+            seen(&mut breaker, vec![core("a", 1, 5, false), core("b", 3, 7, false)], 100);
+            breaker.on(Done::Clock(at(110))).unwrap();
+            breaker.on(refused).unwrap();
+            seen(&mut breaker, vec![core("a", 1, 6, false), core("b", 3, 7, true)], 111);
+            assert_eq!(breaker.next(), Some(Do::WaitUntil { until: at(121) }));
+            breaker.on(Done::Clock(at(121))).unwrap();
+            let lives = vec![(Nonce(1), Beat(6))];
+            assert_eq!(breaker.next(), Some(Do::BreakCores { region: REGION, lives }));
+        }
+    }
+
+    #[test]
+    fn of_a_node_the_other_lives_are_broken_and_not_our_own() {
+        let node: NodeId = "r1/core/a".parse().unwrap();
+        let mut breaker = Breaker::of_node(node.clone(), MINE, timing());
+        seen(&mut breaker, vec![core("a", 9, 3, false), core("a", 1, 5, false), core("b", 3, 7, false)], 0);
+        breaker.on(Done::Clock(at(10))).unwrap();
+        assert_eq!(breaker.next(), Some(Do::BreakCores { region: REGION, lives: vec![(Nonce(1), Beat(5))] }));
+        let mut breaker = Breaker::of_node(node, MINE, timing());
+        seen(&mut breaker, vec![core("a", 9, 3, false), core("a", 1, 5, true), core("b", 3, 7, false)], 0);
+        assert_eq!(breaker.next(), None, "nobody is left to wait for");
+    }
+}

@@ -1,0 +1,264 @@
+//! Keeps the timed lease of this process alive, and knows until when it may acknowledge by it.
+//!
+//! The driver: read the clock, then [`Renewal::next`]; do what it says; [`Renewal::on`] with what came of it. It is one task
+//! for the whole process, beside the shards, which take [`Renewal::hold`] from it. The first beat must be confirmed
+//! before the process claims anything (L4: who lists the lives of a region must find every owner's).
+
+use super::core_lease::{Beat, CoreLease, Timing, Uptime};
+use super::lease::{Cas, Nonce};
+
+/// What the driver is to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Renew {
+    /// Conditional insert of [`CoreLease::registered`], at SERIAL: only if there is no row of this life.
+    Register {
+        /// Ours.
+        life: Nonce,
+    },
+    /// Conditional update of the row, at SERIAL: [`CoreLease::renewed`].
+    Beat {
+        /// Ours.
+        life: Nonce,
+        /// That must still be there, unbroken; the one after it is written.
+        from: Beat,
+    },
+    /// Serial read of the row.
+    Read {
+        /// Ours.
+        life: Nonce,
+    },
+    /// Nothing before this reading of the clock.
+    Wait {
+        /// Of our clock.
+        until: Uptime,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Renewed {
+    /// Of [`Renew::Register`] or [`Renew::Beat`].
+    Cas(Cas),
+    /// Of [`Renew::Read`]; none: there is no row.
+    Row(Option<CoreLease>),
+    /// Of any of them: it failed, or timed out, and may or may not have happened.
+    Unknown,
+}
+
+/// What a confirmed beat allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hold {
+    /// Of this life, and so for the terms that were claimed under it.
+    pub life: Nonce,
+    /// To acknowledge while the clock, read after the append, is before this (L3).
+    pub until: Uptime,
+}
+
+/// A claimant broke the lease of this life, or its row is gone. Nothing is acknowledged by it any more; the shards of this
+/// process are claimed again under a new life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("the timed lease of this process was broken at beat {}", beat.0)]
+pub struct Broken {
+    /// The last beat that was confirmed.
+    pub beat: Beat,
+}
+
+/// The lease of one life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Renewal {
+    life: Nonce,
+    timing: Timing,
+    /// The last beat that is known to have been written.
+    beat: Beat,
+    /// The clock before the first attempt at it; none before the first beat.
+    begun: Option<Uptime>,
+    attempt: Option<Attempt>,
+    broken: bool,
+}
+
+/// At the next beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Attempt {
+    /// The clock before the first try. Kept over all tries: any of them may be the one that took effect (L2).
+    first: Uptime,
+    /// The last try may have taken effect.
+    doubt: bool,
+}
+
+impl Renewal {
+    /// Of a new life.
+    #[must_use]
+    pub fn new(life: Nonce, timing: Timing) -> Self {
+        Self { life, timing, beat: Beat(0), begun: None, attempt: None, broken: false }
+    }
+
+    /// What to do next. `now` was read just before.
+    ///
+    /// # Errors
+    /// When the lease is broken.
+    pub fn next(&mut self, now: Uptime) -> Result<Renew, Broken> {
+        self.check()?;
+        if self.attempt.is_none() {
+            let due = self.begun.map_or(now, |begun| begun.after(self.timing.renewal()));
+            if now < due {
+                return Ok(Renew::Wait { until: due });
+            }
+        }
+        let attempt = self.attempt.get_or_insert(Attempt { first: now, doubt: false });
+        let life = self.life;
+        Ok(match (attempt.doubt, self.beat) {
+            (true, _) => Renew::Read { life },
+            (false, Beat(0)) => Renew::Register { life },
+            (false, from) => Renew::Beat { life, from },
+        })
+    }
+
+    /// Takes the outcome of what [`Renewal::next`] said.
+    ///
+    /// # Errors
+    /// When the lease is found broken.
+    pub fn on(&mut self, renewed: Renewed) -> Result<(), Broken> {
+        self.check()?;
+        let Some(attempt) = &mut self.attempt else { return Ok(()) };
+        match renewed {
+            Renewed::Cas(Cas::Applied) => self.confirm(),
+            // Refused, too, is looked at: it may be our own earlier try that was in the way.
+            Renewed::Cas(Cas::Refused) | Renewed::Unknown => attempt.doubt = true,
+            Renewed::Row(Some(row)) if !row.broken && row.beat == self.beat.next() => self.confirm(),
+            Renewed::Row(Some(row)) if !row.broken && row.beat == self.beat => attempt.doubt = false,
+            Renewed::Row(None) if self.beat == Beat(0) => attempt.doubt = false,
+            Renewed::Row(_) => self.broken = true,
+        }
+        self.check()
+    }
+
+    /// What the last confirmed beat allows; none: nothing.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        let begun = self.begun.filter(|_| !self.broken)?;
+        Some(Hold { life: self.life, until: begun.after(self.timing.holds()) })
+    }
+
+    /// The last beat that is confirmed.
+    #[must_use]
+    pub fn beat(&self) -> Beat {
+        self.beat
+    }
+
+    /// Whether the first beat is confirmed: only then may the process claim.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.beat > Beat(0) && !self.broken
+    }
+
+    fn confirm(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            self.beat = self.beat.next();
+            self.begun = Some(attempt.first);
+        }
+    }
+
+    fn check(&self) -> Result<(), Broken> {
+        if self.broken { Err(Broken { beat: self.beat }) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::shard::core_lease::ClockError;
+
+    const LIFE: Nonce = Nonce(3);
+
+    fn at(ms: u64) -> Uptime {
+        Uptime(Duration::from_millis(ms))
+    }
+
+    fn row(beat: u64, broken: bool) -> Renewed {
+        let node = "r1/core/1".parse().unwrap();
+        Renewed::Row(Some(CoreLease { node, life: LIFE, beat: Beat(beat), broken }))
+    }
+
+    fn until(renewal: &Renewal) -> Option<Uptime> {
+        renewal.hold().map(|hold| hold.until)
+    }
+
+    /// 9 s with a margin of 1 s, registered at 100 ms.
+    fn registered() -> Renewal {
+        let clocks = ClockError { rate_ppm_max: 1_000, granularity: Duration::from_millis(1) };
+        let timing = Timing::new(Duration::from_secs(9), Duration::from_secs(1), clocks).unwrap();
+        let mut renewal = Renewal::new(LIFE, timing);
+        assert_eq!((until(&renewal), renewal.is_registered()), (None, false));
+        assert_eq!(renewal.next(at(100)), Ok(Renew::Register { life: LIFE }));
+        renewal.on(Renewed::Cas(Cas::Applied)).unwrap();
+        assert!(renewal.is_registered());
+        renewal
+    }
+
+    #[test]
+    fn a_lease_counts_from_before_the_first_try_and_not_from_the_reply() {
+        let mut renewal = registered();
+        assert_eq!(until(&renewal), Some(at(8_100)));
+        assert_eq!(renewal.next(at(200)), Ok(Renew::Wait { until: at(3_100) }));
+        assert_eq!(renewal.next(at(3_100)), Ok(Renew::Beat { life: LIFE, from: Beat(1) }));
+        // It took effect, but the reply was lost; the second try finds it done.
+        renewal.on(Renewed::Unknown).unwrap();
+        assert_eq!(renewal.next(at(7_000)), Ok(Renew::Read { life: LIFE }));
+        renewal.on(Renewed::Unknown).unwrap();
+        assert_eq!(renewal.next(at(7_500)), Ok(Renew::Read { life: LIFE }));
+        assert_eq!(until(&renewal), Some(at(8_100)), "until it is known, the old one");
+        renewal.on(row(2, false)).unwrap();
+        assert_eq!(until(&renewal), Some(at(11_100)));
+    }
+
+    #[test]
+    fn a_try_that_did_not_take_effect_is_made_again_under_the_same_beat() {
+        let mut renewal = registered();
+        assert_eq!(renewal.next(at(4_000)), Ok(Renew::Beat { life: LIFE, from: Beat(1) }));
+        renewal.on(Renewed::Unknown).unwrap();
+        assert_eq!(renewal.next(at(5_000)), Ok(Renew::Read { life: LIFE }));
+        renewal.on(row(1, false)).unwrap();
+        assert_eq!(renewal.next(at(6_000)), Ok(Renew::Beat { life: LIFE, from: Beat(1) }));
+        renewal.on(Renewed::Cas(Cas::Refused)).unwrap();
+        assert_eq!(renewal.next(at(6_500)), Ok(Renew::Read { life: LIFE }), "the first try landed after all");
+        renewal.on(row(2, false)).unwrap();
+        assert_eq!(until(&renewal), Some(at(12_000)));
+    }
+
+    #[test]
+    fn an_expired_lease_that_nobody_broke_is_renewed() {
+        let mut renewal = registered();
+        assert_eq!(renewal.next(at(60_000)), Ok(Renew::Beat { life: LIFE, from: Beat(1) }));
+        renewal.on(Renewed::Cas(Cas::Applied)).unwrap();
+        assert_eq!(until(&renewal), Some(at(68_000)));
+    }
+
+    #[test]
+    fn a_broken_life_acknowledges_nothing_any_more() {
+        for found in [row(1, true), row(2, true), Renewed::Row(None), row(7, false)] {
+            let mut renewal = registered();
+            renewal.next(at(4_000)).unwrap();
+            renewal.on(Renewed::Cas(Cas::Refused)).unwrap();
+            let broken = Broken { beat: Beat(1) };
+            assert_eq!(renewal.on(found), Err(broken));
+            assert_eq!((until(&renewal), renewal.is_registered()), (None, false));
+            assert_eq!(renewal.next(at(4_100)), Err(broken));
+            assert_eq!(renewal.on(Renewed::Cas(Cas::Applied)), Err(broken), "for ever");
+        }
+    }
+
+    #[test]
+    fn a_registration_in_doubt_is_settled_by_reading_it() {
+        let mut renewal = Renewal::new(LIFE, registered().timing);
+        renewal.next(at(100)).unwrap();
+        renewal.on(Renewed::Unknown).unwrap();
+        assert_eq!(renewal.next(at(900)), Ok(Renew::Read { life: LIFE }));
+        renewal.on(Renewed::Row(None)).unwrap();
+        assert_eq!(renewal.next(at(950)), Ok(Renew::Register { life: LIFE }));
+        renewal.on(Renewed::Cas(Cas::Refused)).unwrap();
+        renewal.on(row(1, false)).unwrap();
+        assert_eq!(until(&renewal), Some(at(8_100)));
+    }
+}
