@@ -17,6 +17,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod lease;
 mod search;
 mod world;
 
@@ -31,7 +32,7 @@ fn world(bounds: Bounds, mutant: Option<Mutant>) -> World {
 }
 
 fn bounds(slots: u64, epochs: u64, claimants: usize) -> Bounds {
-    Bounds { slots, epochs, claimants, checkpoints: false, reduced: true }
+    Bounds { slots, epochs, claimants, checkpoints: false, timed: None, reduced: true }
 }
 
 /// Searches everything and finds nothing.

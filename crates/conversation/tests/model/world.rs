@@ -15,14 +15,18 @@
 mod claimant;
 mod owner;
 mod state;
+mod timed;
 
 use bytes::Bytes;
 use hearth_conversation::log::LogRow;
 use hearth_conversation::shard::owner::FenceRead;
-use hearth_conversation::shard::{Cas, Lease, Nonce, Owner, Starts, Takeover};
-use wire::{Epoch, NodeId, Position, Slot};
+use hearth_conversation::shard::{Beat, Cas, Claimant, FenceMode, Lease, Life, Nonce, Owner, Starts, Takeover};
+use wire::{Durability, Epoch, NodeId, Position, RegionId, Slot};
+
+pub(crate) use timed::Timed;
 
 use crate::search::{Model, Step};
+use timed::LifeState;
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +37,16 @@ pub(crate) struct Bounds {
     pub(crate) claimants: usize,
     /// Owners raise the checkpoint at any time.
     pub(crate) checkpoints: bool,
+    /// With `fence = "lease"`; none: no process keeps a timed lease.
+    pub(crate) timed: Option<Timed>,
     /// Search fewer states for the same answer: see [`State::reduce`] and the uses of this flag.
     pub(crate) reduced: bool,
+}
+
+impl Bounds {
+    fn releases(&self) -> bool {
+        self.timed.is_some_and(|timed| timed.releases)
+    }
 }
 
 /// What is wrong with the drivers or the store.
@@ -47,6 +59,19 @@ pub(crate) enum Mutant {
     SealNotConditional,
     AcksOutOfOrder,
     StartsReadBeforeClaim,
+    // Of the timed lease.
+    ClockBeforeAppend,
+    LeaseStartAtTheReply,
+    ShortWait,
+    MarginTooSmall,
+    BlindRenewal,
+    BlindClaim,
+    WatchFromTheSend,
+    RetryRestartsTheLease,
+    BeatReused,
+    AckAfterRelease,
+    TailReadDuringTheWait,
+    OwnModeObeyed,
 }
 
 pub(crate) struct World {
@@ -78,6 +103,9 @@ pub(crate) struct State {
     /// The epoch of the row that is committed at each slot.
     committed: Vec<Option<Epoch>>,
     checkpoint: Option<Position>,
+    /// Ticks since the start; lives, by actor.
+    now: u8,
+    lives: Vec<LifeState>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,12 +120,15 @@ struct Replica {
 enum Late {
     Claim { observed: Epoch },
     Seal { epoch: Epoch, start: Slot },
+    Renew { from: Beat },
+    Break { life: u8, beat: Beat },
+    Release { epoch: Epoch, end: Slot },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Actor {
     Claimant {
-        machine: Takeover,
+        machine: Box<Takeover>,
         /// What the replicas asked so far have of the tail.
         tail: Rows,
         /// Mutants only: the tail read too early, the starts read too early.
@@ -139,6 +170,20 @@ pub(crate) enum Action {
     FenceReadStarts(usize),
     ReadFenceAtOne(usize),
     WriteCheckpoint(usize),
+    Tick,
+    Renew(usize),
+    RenewUnknown(usize),
+    RenewLands(usize),
+    ReadRenewed(usize),
+    ReadCores(usize),
+    Waited(usize),
+    BreakCores(usize),
+    BreakUnknown(usize),
+    BreakLands(usize),
+    Acknowledge(usize),
+    Release(usize),
+    ReleaseUnknown(usize),
+    ReleaseLands(usize),
 }
 
 static FRAMES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -181,7 +226,7 @@ impl Model for World {
     fn start(&self) -> State {
         assert!(self.bounds.epochs <= EPOCHS_MAX && self.bounds.slots * EPOCHS_MAX <= 16);
         let claimant = |index: usize| Actor::Claimant {
-            machine: Takeover::new(nonce(index)),
+            machine: Box::new(Takeover::new(self.claimant(index))),
             tail: 0,
             early_tail: None,
             early_starts: None,
@@ -195,6 +240,8 @@ impl Model for World {
             actors: (0..self.bounds.claimants).map(claimant).collect(),
             committed: vec![None; self.bounds.slots as usize],
             checkpoint: None,
+            now: 0,
+            lives: self.lives_at_the_start(),
         }
     }
 
@@ -202,16 +249,18 @@ impl Model for World {
         for (index, late) in state.late.iter().enumerate() {
             self.land(state, index, *late, found);
         }
-        let mut idle = false;
+        self.time_steps(state, found);
+        let mut idle = [false; 2];
         for (actor, what) in state.actors.iter().enumerate() {
             match what {
                 Actor::Claimant { machine, .. } => {
                     // Those that have not begun are all the same: one of them is enough to consider.
-                    let untouched = *machine == Takeover::new(nonce(actor));
-                    if !(untouched && idle) {
+                    let untouched = **machine == Takeover::new(self.claimant(actor));
+                    let kind = usize::from(self.fence_mode(actor) == FenceMode::Lease);
+                    if !(untouched && idle[kind]) {
                         self.claimant_steps(state, actor, machine, found);
                     }
-                    idle |= untouched;
+                    idle[kind] |= untouched;
                 }
                 Actor::Owner { owner, reads, durable } => {
                     self.owner_steps(state, actor, owner, reads, *durable, found);
@@ -224,7 +273,10 @@ impl Model for World {
         for step in found.iter_mut() {
             if let Ok(state) = &mut step.to {
                 if self.bounds.reduced && reducible {
-                    state.reduce();
+                    state.reduce(self.bounds);
+                }
+                if let (true, Some(timed)) = (self.bounds.reduced && self.time_is_reducible(), self.bounds.timed) {
+                    state.reduce_time(timed, self.mutant == Some(Mutant::ClockBeforeAppend));
                 }
                 state.replicas.sort_unstable();
             }
@@ -243,6 +295,34 @@ fn nonce(actor: usize) -> Nonce {
 }
 
 impl World {
+    fn claimant(&self, actor: usize) -> Claimant {
+        let life = self.bounds.timed.map(|_| Life { nonce: nonce(actor), timing: self.timing() });
+        Claimant {
+            nonce: nonce(actor),
+            region: RegionId(1),
+            durability: Durability::MultiRegion,
+            fence_mode: self.fence_mode(actor),
+            life,
+        }
+    }
+
+    fn fence_mode(&self, actor: usize) -> FenceMode {
+        match self.bounds.timed {
+            Some(timed) if !timed.mixed || actor.is_multiple_of(2) => FenceMode::Lease,
+            _ => FenceMode::Read,
+        }
+    }
+
+    /// Whether anybody reads the fence.
+    fn fence_counts(&self) -> bool {
+        self.bounds.timed.is_none_or(|timed| timed.mixed)
+    }
+
+    /// These acknowledge when nobody should.
+    fn time_is_reducible(&self) -> bool {
+        !matches!(self.mutant, Some(Mutant::BlindRenewal | Mutant::BeatReused | Mutant::ClockBeforeAppend))
+    }
+
     /// A conditional write of which nobody knows what became.
     fn land(&self, state: &State, index: usize, (actor, late): (u8, Late), found: &mut Steps) {
         let actor = usize::from(actor);
@@ -250,12 +330,27 @@ impl World {
         to.late.remove(index);
         let action = match late {
             Late::Claim { observed } => {
-                to.lease = to.lease.claimed(observed, &self.nodes[actor], nonce(actor)).unwrap_or(to.lease);
+                to.lease = to
+                    .lease
+                    .claimed(observed, &self.nodes[actor], nonce(actor), self.fence_mode(actor))
+                    .unwrap_or(to.lease);
                 Action::ClaimLands(actor)
             }
             Late::Seal { epoch, start } => {
                 self.seal(&mut to, actor, epoch, start);
                 Action::SealLands(actor)
+            }
+            Late::Renew { from } => {
+                self.renewal_lands(&mut to, actor, from);
+                Action::RenewLands(actor)
+            }
+            Late::Break { life, beat } => {
+                self.broken(&mut to, usize::from(life), beat);
+                Action::BreakLands(actor)
+            }
+            Late::Release { epoch, end } => {
+                to.lease = to.lease.released_at(epoch, nonce(actor), end).unwrap_or(to.lease);
+                Action::ReleaseLands(actor)
             }
         };
         found.push(Step { action, to: to.starts_hold() });
@@ -266,7 +361,7 @@ impl World {
             to.lease.starts.insert(epoch, start);
             return Cas::Applied;
         }
-        match to.lease.sealed_at(epoch, nonce(actor), start) {
+        match to.lease.sealed_at(Durability::MultiRegion, epoch, nonce(actor), start) {
             Some(sealed) => {
                 to.lease = sealed;
                 Cas::Applied

@@ -18,15 +18,29 @@ impl World {
                 {
                     lease.starts = early_starts.get_or_insert(lease.starts).clone();
                 }
+                if self.mutant == Some(Mutant::OwnModeObeyed) {
+                    lease.fence_mode = self.fence_mode(actor);
+                }
                 let to = self.tell(to, actor, Done::Lease(lease));
                 found.push(Step { action: Action::ReadLease(actor), to });
             }
+            Do::ReadCores { .. } => self.read_cores(state, actor, found),
+            Do::WaitUntil { until } => {
+                if self.mutant == Some(Mutant::TailReadDuringTheWait)
+                    && let Actor::Claimant { early_tail: None, .. } = &state.actors[actor]
+                {
+                    self.read_tail(state, actor, Slot(0), found);
+                    return;
+                }
+                self.wait(state, actor, until, found);
+            }
+            Do::BreakCores { lives, .. } => self.break_cores(state, actor, &lives, found),
             Do::Claim { observed, .. } => {
                 if observed.0 >= self.bounds.epochs {
                     return;
                 }
                 let mut to = state.clone();
-                let cas = match to.lease.claimed(observed, &self.nodes[actor], nonce(actor)) {
+                let cas = match to.lease.claimed(observed, &self.nodes[actor], nonce(actor), self.fence_mode(actor)) {
                     Some(claimed) => {
                         to.lease = claimed;
                         Cas::Applied
@@ -38,7 +52,7 @@ impl World {
                 found.push(Step { action: Action::ClaimUnknown(actor), to: self.tell(to, actor, Done::Unknown) });
             }
             Do::WriteFence { epoch } => self.write_fence(state, actor, epoch, found),
-            Do::ReadMarks => {
+            Do::ReadMarks { .. } => {
                 let marks = Done::Marks { checkpoint: state.checkpoint, committed: state.checkpoint };
                 found.push(Step { action: Action::ReadMarks(actor), to: self.tell(state.clone(), actor, marks) });
             }
@@ -77,6 +91,11 @@ impl World {
             self.read_tail(state, actor, Slot(0), found);
             return;
         }
+        if !self.fence_counts() {
+            let to = self.tell(state.clone(), actor, Done::Fenced);
+            found.push(Step { action: Action::FenceAtQuorum(actor), to });
+            return;
+        }
         let level = epoch.0 as u8;
         for (one, two) in [(0, 1), (0, 2), (1, 2)] {
             let mut to = state.clone();
@@ -111,7 +130,7 @@ impl World {
                     Ok(to)
                 } else {
                     let rows = std::mem::take(tail);
-                    if matches!(machine.next(), Some(Do::WriteFence { .. })) {
+                    if matches!(machine.next(), Some(Do::WriteFence { .. } | Do::WaitUntil { .. })) {
                         *early_tail = Some(rows);
                     }
                     for replica in &mut to.replicas {
@@ -126,7 +145,7 @@ impl World {
     }
 
     /// Tells the machine, and issues at once what it wants written: a write can only gain by being issued early.
-    fn tell(&self, mut to: State, actor: usize, done: Done) -> Result<State, String> {
+    pub(super) fn tell(&self, mut to: State, actor: usize, done: Done) -> Result<State, String> {
         let Actor::Claimant { machine, early_tail, .. } = &mut to.actors[actor] else { return Ok(to) };
         match machine.on(done) {
             Ok(()) => {}
@@ -140,12 +159,12 @@ impl World {
             Some(Do::WriteFence { epoch })
                 if early_tail.is_some() || self.mutant != Some(Mutant::TailReadBeforeFence) =>
             {
-                to.fences |= 1 << epoch.0;
+                to.fences |= u8::from(self.fence_counts()) << epoch.0;
             }
             Some(Do::Rewrite { rows }) if self.mutant != Some(Mutant::NoRewrite) => {
                 to.rows |= rows.iter().fold(0, |rows, row| rows | 1 << bit(row.at));
             }
-            Some(Do::ReadMarks) if self.bounds.reduced && !self.bounds.checkpoints => {
+            Some(Do::ReadMarks { .. }) if self.bounds.reduced && !self.bounds.checkpoints => {
                 machine.on(Done::Marks { checkpoint: None, committed: None }).map_err(|lost| lost.to_string())?;
             }
             None => {

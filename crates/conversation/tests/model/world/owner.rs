@@ -1,8 +1,8 @@
 //! What an owner can do next.
 
 use hearth_conversation::log::LogRow;
-use hearth_conversation::shard::Owner;
 use hearth_conversation::shard::owner::Appended;
+use hearth_conversation::shard::{AckBy, Owner};
 use wire::{Epoch, Position, Slot};
 
 use super::{Action, Actor, Mutant, QUORUM, READS, Read, State, Steps, World, frame};
@@ -43,7 +43,14 @@ impl World {
                 found.push(Step { action: Action::AppendDurable(actor, slot.0), to: Ok(to) });
             }
         }
-        self.start_fence_read(state, actor, durable, found);
+        if owner.ack_by() == AckBy::Lease {
+            self.clock_steps(state, actor, found);
+        } else {
+            self.start_fence_read(state, actor, durable, found);
+        }
+        if self.bounds.timed.is_some_and(|timed| timed.releases) {
+            self.release_steps(state, actor, found);
+        }
         for (index, read) in reads.iter().enumerate() {
             self.read_fence(state, actor, index, read.id, found);
         }

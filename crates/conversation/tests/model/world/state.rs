@@ -57,8 +57,10 @@ impl State {
             self.commit(row.at)?;
         }
         self.actors[actor] = Actor::Owner { owner: Owner::new(term), reads: Vec::new(), durable: 0 };
-        // A frame that never arrives is one that was not appended, so appending all at once leaves nothing out.
-        if bounds.reduced {
+        self.term_begins(actor);
+        // A frame that never arrives is one that was not appended, so appending all at once leaves nothing out; but for an
+        // owner that lets go when nothing is open.
+        if bounds.reduced && !bounds.releases() {
             for _ in term.start.0..bounds.slots {
                 self.append(actor);
             }
@@ -88,10 +90,21 @@ impl State {
             None => (0..8).filter(|slot| read.id & (1 << slot) != 0).collect(),
         };
         *durable &= !slots.iter().fold(0, |mask, slot| mask | 1 << slot);
+        self.acknowledged(epoch, slots)
+    }
+
+    pub(super) fn acknowledged(mut self, epoch: Epoch, slots: impl IntoIterator<Item = u64>) -> Result<Self, String> {
         for slot in slots.into_iter().map(Slot) {
             self.commit(Position { epoch, slot })?;
         }
         Ok(self)
+    }
+
+    /// The mutant's own idea of what may be acknowledged: whatever is durable.
+    pub(super) fn acknowledge_at_once(mut self, actor: usize) -> Result<Self, String> {
+        let Actor::Owner { owner, durable, .. } = &mut self.actors[actor] else { return Ok(self) };
+        let (epoch, slots) = (owner.epoch(), std::mem::take(durable));
+        self.acknowledged(epoch, (0..8).filter(|slot| slots & (1 << slot) != 0))
     }
 
     fn stop(mut self, actor: usize) -> Self {
@@ -126,7 +139,7 @@ impl State {
     }
 
     /// Forgets what nobody can tell any more, so that states which differ only in that become one.
-    pub(super) fn reduce(&mut self) {
+    pub(super) fn reduce(&mut self, bounds: Bounds) {
         // Rows of an epoch at or past the start of a newer one count for nobody who can still seal or serve.
         let void = log_rows(Rows::MAX, Slot(0)).iter().fold(0, |void, row| {
             let newer = self.lease.starts.iter().any(|(epoch, start)| epoch > row.at.epoch && start <= row.at.slot);
@@ -134,19 +147,24 @@ impl State {
         });
         self.rows &= !void;
         // Conditional writes whose condition can never hold again.
-        let Self { lease, late, .. } = self;
+        let Self { lease, late, lives, .. } = self;
         late.retain(|(actor, late)| match late {
             Late::Claim { observed } => *observed == lease.epoch,
             Late::Seal { epoch, .. } => {
                 *epoch == lease.epoch && lease.nonce == nonce(usize::from(*actor)) && !lease.sealed
             }
+            Late::Renew { from } => lives[usize::from(*actor)].beat == *from && !lives[usize::from(*actor)].broken,
+            Late::Break { life, beat } => lives[usize::from(*life)].beat == *beat && !lives[usize::from(*life)].broken,
+            Late::Release { epoch, .. } => *epoch == lease.epoch && lease.released.is_none(),
         });
         // An owner that has acknowledged everything does nothing more.
         let slots = self.committed.len() as u64;
         for actor in &mut self.actors {
             match actor {
                 Actor::Claimant { tail, .. } => *tail &= !void,
-                Actor::Owner { owner, reads, .. } if owner.committed().slot.0 == slots && reads.is_empty() => {
+                Actor::Owner { owner, reads, .. }
+                    if owner.committed().slot.0 == slots && reads.is_empty() && !bounds.releases() =>
+                {
                     *actor = Actor::Gone;
                 }
                 _ => {}
