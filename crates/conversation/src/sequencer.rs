@@ -7,6 +7,7 @@
 
 mod decide;
 mod draft;
+mod recover;
 mod view;
 
 use std::collections::BTreeMap;

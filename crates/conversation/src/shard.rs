@@ -4,7 +4,7 @@
 //! and serves until it is stopped. No message passes between owners: the conditional writes of the [`lease`] decide who
 //! may, the fence tells the one who no longer may. No clock is trusted, except where a zone or a class asks for the timed
 //! lease of a process: [`core_lease`], which [`renewal`] keeps alive and a claimant breaks. What a takeover left behind in
-//! a lost region is salvaged.
+//! a lost region [`salvage`] brings back.
 //!
 //! **Marks** (checkpoint, committed, a consumer's cursor) are [`Position`](wire::Position)s and *exclusive*: `(epoch, slot)` says, in the
 //! term `epoch`, "everything before `slot`". They order by (epoch, slot).
@@ -14,6 +14,7 @@ pub mod core_lease;
 pub mod lease;
 pub mod owner;
 pub mod renewal;
+pub mod salvage;
 mod starts;
 mod tail;
 pub mod takeover;
@@ -22,5 +23,6 @@ pub use core_lease::{Beat, ClockError, CoreLease, Timing, Uptime};
 pub use lease::{Acting, Cas, FenceMode, Fork, Lease, Nonce};
 pub use owner::{AckBy, Owner};
 pub use renewal::Renewal;
+pub use salvage::Salvage;
 pub use starts::Starts;
 pub use takeover::{Claimant, Do, Done, Life, Lost, Takeover, Term};

@@ -48,7 +48,7 @@ impl Conversation {
     }
 
     /// Gives an event its place, `ahead` of the next one. The epoch that clients see never falls, and neither does the time.
-    fn number(&self, moment: Moment, ahead: u64, event: Event) -> Change {
+    pub(super) fn number(&self, moment: Moment, ahead: u64, event: Event) -> Change {
         Change {
             conversation: self.id,
             ver: self.head_ver + 1 + ahead,
@@ -207,7 +207,7 @@ impl Conversation {
 
 /// When, and in whose term.
 #[derive(Clone, Copy)]
-struct Moment {
-    now_ms: u64,
-    epoch: Epoch,
+pub(super) struct Moment {
+    pub(super) now_ms: u64,
+    pub(super) epoch: Epoch,
 }

@@ -179,6 +179,102 @@ fn a_retry_across_takeover_keeps_its_seq() {
     assert!(!loaded.needs_dedupe_lookup(&actor("bob"), &send("m2", "hi")), "now it is in memory");
 }
 
+/// What two regions have of a group: the same up to a fork, then each its own.
+fn forked() -> (Conversation, Conversation) {
+    let mut away = group();
+    run(&mut away, "ann", send("before", "kept"));
+    (away.clone(), away)
+}
+
+/// Offers what one region has to the other, as the owner there does.
+fn recover(into: &mut Conversation, stranded: Decision, first_seq: u64) -> Vec<Change> {
+    let Decision::Commit(changes) = stranded else { panic!("nothing is stranded: {stranded:?}") };
+    let offered = changes.iter().filter_map(|change| into.recover(NOW + 9, Epoch(2), change, None, first_seq));
+    let offered: Vec<Change> = offered.collect();
+    for change in &offered {
+        into.apply(change, at(2, 100 + change.ver)).unwrap();
+    }
+    offered
+}
+
+#[test]
+fn a_stranded_message_comes_back_once_with_a_new_seq_and_says_so() {
+    let (mut home, mut away) = forked();
+    let lost = run(&mut home, "bob", send("m1", "lost"));
+    run(&mut away, "ann", send("m2", "meanwhile"));
+    let back = recover(&mut away, lost.clone(), 2);
+    let Event::Message(message) = &back[0].event else { panic!("{back:?}") };
+    assert_eq!((message.seq, message.recovered, message.body.as_str()), (3, true, "lost"));
+    assert_eq!((back[0].epoch, back[0].ts_ms), (Epoch(2), NOW + 9));
+    assert_eq!(recover(&mut away, lost, 2), [], "the salvage of the next owner finds it");
+    let retry = away.decide(NOW, Epoch(2), &actor("bob"), send("m1", "lost"), None);
+    assert_eq!((ack(&retry).seq, ack(&retry).duplicate), (3, true), "and so does its sender");
+}
+
+#[test]
+fn a_stranded_message_that_was_sent_again_meanwhile_stays_where_it_is() {
+    let (mut home, mut away) = forked();
+    let lost = run(&mut home, "bob", send("m1", "hi"));
+    run(&mut away, "bob", send("m1", "hi"));
+    assert_eq!(recover(&mut away, lost.clone(), 2), []);
+    // Memory forgot it; the store did not.
+    let loaded = Conversation::load(away.id(), rows_of(&away));
+    let Decision::Commit(changes) = lost else { unreachable!() };
+    assert!(loaded.needs_dedupe_lookup_to_recover(&changes[0]));
+    let seen = *away.dedupe.find(&user("bob"), &ClientMsgId::new("m1").unwrap()).unwrap();
+    assert_eq!(loaded.recover(NOW, Epoch(2), &changes[0], Some(&seen), 2), None);
+}
+
+#[test]
+fn what_refers_to_a_stranded_message_by_its_old_number_refers_to_nothing() {
+    let (mut home, mut away) = forked();
+    let first = run(&mut home, "bob", send("m1", "lost"));
+    let reply = Draft { reply_to: Some(2), thread: Some(1), ..draft("m2", "an answer") };
+    let reply = run(&mut home, "ann", Command::Send(reply));
+    recover(&mut away, first, 2);
+    let back = recover(&mut away, reply, 2);
+    let Event::Message(message) = &back[0].event else { panic!("{back:?}") };
+    assert_eq!((message.reply_to, message.thread), (None, Some(1)), "seq 1 is from before the fork");
+}
+
+#[test]
+fn who_left_meanwhile_still_gets_his_message_back() {
+    let (mut home, mut away) = forked();
+    let lost = run(&mut home, "bob", send("m1", "lost"));
+    run(&mut away, "ann", Command::ChangeMembers { add: vec![], remove: vec![user("bob")], roles: vec![] });
+    assert_eq!(recover(&mut away, lost, 2).len(), 1);
+}
+
+#[test]
+fn a_stranded_change_of_members_is_wished_again() {
+    let (mut home, mut away) = forked();
+    let remove = || Command::ChangeMembers { add: vec![user("dan")], remove: vec![user("bob")], roles: vec![] };
+    let lost = run(&mut home, "ann", remove());
+    let back = recover(&mut away, lost.clone(), 2);
+    assert_eq!(back.len(), 1);
+    assert!(away.members().contains_key(&user("dan")) && !away.members().contains_key(&user("bob")));
+    assert_eq!(recover(&mut away, lost, 2), [], "it is so already");
+}
+
+#[test]
+fn a_group_that_was_founded_in_the_lost_region_comes_back_with_what_was_said_in_it() {
+    let home = group();
+    let mut away = Conversation::empty(home.id());
+    let founded = Conversation::empty(home.id()).decide(
+        NOW,
+        Epoch(1),
+        &actor("ann"),
+        Command::CreateGroup { name: "team".into(), members: vec![user("bob")] },
+        None,
+    );
+    let said = run(&mut home.clone(), "bob", send("m1", "first"));
+    assert_eq!(recover(&mut away, said.clone(), 1), [], "not before it is there");
+    assert_eq!(recover(&mut away, founded.clone(), 1).len(), 1);
+    assert_eq!(recover(&mut away, said, 1).len(), 1);
+    assert_eq!(recover(&mut away, founded, 1), []);
+    assert_eq!(away.head_seq(), 1);
+}
+
 fn rows_of(conversation: &Conversation) -> LoadedConversation {
     let id = conversation.id();
     let facts = conversation.facts().unwrap();

@@ -14,7 +14,7 @@
 //! **Class `region`.** Inside the region of the last sealed term all of this happens at local quorums. From another region
 //! it does, too, at that region's own; they do not meet those of the region that is left, so the leases of all its cores
 //! are broken first, what has not come over is reported as missing ([`Loss`]), and the seal marks a fork, to be
-//! salvaged. Where the owner had released the shard nothing is missing: the claimant waits for what is on
+//! [salvaged](super::salvage). Where the owner had released the shard nothing is missing: the claimant waits for what is on
 //! its way.
 //!
 //! Every step may be done again, so a driver answers any failure with [`Done::Unknown`]: the machine repeats what is

@@ -1,0 +1,321 @@
+//! What a lost region still holds, brought back by whoever owns the shard when that region can be reached again (R7).
+//!
+//! One salvage is about one [`Fork`]. It runs beside the serving of the shard:
+//!
+//! 1. Raise the fence in the region that was left to the own epoch: whoever still runs there, on whatever clock,
+//!    acknowledges nothing that the next step does not see.
+//! 2. **Then** read the old rows there from the fork on, contiguous, by the starts as they were before the fork.
+//! 3. Offer every change in them to its conversation ([`recover`](crate::sequencer::Conversation::recover)), which takes what
+//!    it has not got, as an ordinary change of the present term.
+//! 4. When all that came of it is acknowledged, close the fork, conditionally.
+//!
+//! A term that ends in the middle leaves the fork open, and the next owner begins anew: what was appended already is
+//! then found by the memory of sends. The age of rows in the log (14 days) and of that memory (30 days) bound how late a
+//! region may return (R9).
+//!
+//! | operation | at |
+//! |---|---|
+//! | `WriteFence`, `ReadOld` | LOCAL_QUORUM of the region that was left, whichever is the home |
+//! | `Recover` | the present term: append, fence and lease as for any frame |
+//! | `Close`, `ReadLease` | SERIAL, committed at QUORUM |
+
+use std::mem;
+
+use wire::{Epoch, RegionId, Slot};
+
+use super::lease::{Cas, Fork, Lease, Nonce};
+use super::tail::Tail;
+use super::takeover::Term;
+use crate::log::LogRow;
+
+/// What the driver is to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Bring {
+    /// Quorum write of the fence, a max-register, in that region.
+    WriteFence {
+        /// That was left.
+        region: RegionId,
+        /// Ours.
+        epoch: Epoch,
+    },
+    /// Quorum read of the log in that region, all epochs, ordered by (slot, epoch).
+    ReadOld {
+        /// That was left.
+        region: RegionId,
+        /// First slot.
+        from: Slot,
+        /// At most so many rows; fewer are taken to be all there are.
+        limit: usize,
+    },
+    /// Offer the changes of these rows to their conversations, in this order. Done once everything that came of them is
+    /// acknowledged, and not before.
+    Recover {
+        /// Stranded, in slot order.
+        rows: Vec<LogRow>,
+    },
+    /// Conditional write: [`Lease::closed`].
+    Close {
+        /// At which the fork began.
+        fork: Epoch,
+        /// Ours, still.
+        epoch: Epoch,
+        /// Ours.
+        nonce: Nonce,
+    },
+    /// Serial read of the lease row.
+    ReadLease,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Brought {
+    /// Of [`Bring::WriteFence`]: at quorum.
+    Fenced,
+    /// Of [`Bring::ReadOld`].
+    Old(Vec<LogRow>),
+    /// Of [`Bring::Recover`].
+    Recovered,
+    /// Of [`Bring::Close`].
+    Cas(Cas),
+    /// Of [`Bring::ReadLease`].
+    Lease(Lease),
+    /// Of any of them: it failed, or timed out, and may or may not have happened. That a region which was lost does not
+    /// answer is the rule; how long to wait is the driver's choice.
+    Unknown,
+}
+
+/// The salvage has ended without an end. The fork is open, and its rows are where they were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Unfinished {
+    /// Another owns the shard, and salvages it.
+    #[error("another owns the shard, and goes on with the salvage: epoch {} is newer", epoch.0)]
+    Superseded {
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The driver answered something else than was asked: a defect.
+    #[error("the answer does not belong to the question")]
+    Misled,
+}
+
+/// The salvage of one fork, in one term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Salvage {
+    epoch: Epoch,
+    nonce: Nonce,
+    fork: Fork,
+    step: Step,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Fence,
+    Read(Tail),
+    Recover {
+        tail: Tail,
+        /// A later page could hold more.
+        more: bool,
+    },
+    Close,
+    /// It may be closed.
+    ConfirmClose,
+    Closed,
+    Ended(Unfinished),
+}
+
+impl Salvage {
+    /// Of a fork of [`Term::forks`].
+    #[must_use]
+    pub fn new(term: &Term, fork: Fork) -> Self {
+        Self { epoch: term.epoch, nonce: term.nonce, fork, step: Step::Fence }
+    }
+
+    /// What to do next; none when the fork is closed, or the salvage has ended.
+    #[must_use]
+    pub fn next(&self) -> Option<Bring> {
+        let Self { epoch, nonce, .. } = *self;
+        let region = self.fork.from;
+        Some(match &self.step {
+            Step::Fence => Bring::WriteFence { region, epoch },
+            Step::Read(tail) => Bring::ReadOld { region, from: tail.end(), limit: tail.limit() },
+            Step::Recover { tail, .. } => Bring::Recover { rows: tail.rows().to_vec() },
+            Step::Close => Bring::Close { fork: self.fork.epoch, epoch, nonce },
+            Step::ConfirmClose => Bring::ReadLease,
+            Step::Closed | Step::Ended(_) => return None,
+        })
+    }
+
+    /// Whether everything is back.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.step == Step::Closed
+    }
+
+    /// Takes the outcome of what [`Salvage::next`] said.
+    ///
+    /// # Errors
+    /// When it has ended unfinished; from then on it stays so.
+    pub fn on(&mut self, brought: Brought) -> Result<(), Unfinished> {
+        let step = mem::replace(&mut self.step, Step::Fence);
+        match self.step_after(step, brought) {
+            Ok(step) => {
+                self.step = step;
+                Ok(())
+            }
+            Err(unfinished) => {
+                self.step = Step::Ended(unfinished);
+                Err(unfinished)
+            }
+        }
+    }
+
+    fn step_after(&self, step: Step, brought: Brought) -> Result<Step, Unfinished> {
+        Ok(match (step, brought) {
+            (Step::Fence, Brought::Fenced) => Step::Read(Tail::new(self.fork.start)),
+            (Step::Read(mut tail), Brought::Old(page)) => {
+                let more = tail.extend(page, &self.fork.old);
+                match (tail.rows().is_empty(), more) {
+                    (true, false) => Step::Close,
+                    (true, true) => Step::Read(tail),
+                    // Page by page, so that what waits to be offered is never more than one.
+                    (false, more) => Step::Recover { tail, more },
+                }
+            }
+            (Step::Recover { tail, more: true }, Brought::Recovered) => Step::Read(Tail::new(tail.end())),
+            (Step::Recover { more: false, .. }, Brought::Recovered) => Step::Close,
+            (Step::Close, Brought::Cas(Cas::Applied)) => Step::Closed,
+            (Step::Close, Brought::Cas(Cas::Refused) | Brought::Unknown) => Step::ConfirmClose,
+            (Step::ConfirmClose, Brought::Lease(lease)) => self.confirm(&lease)?,
+            (step @ (Step::Closed | Step::Ended(_)), _) => step,
+            (step, Brought::Unknown) => step,
+            (_, _) => return Err(Unfinished::Misled),
+        })
+    }
+
+    fn confirm(&self, lease: &Lease) -> Result<Step, Unfinished> {
+        if lease.epoch != self.epoch || lease.nonce != self.nonce {
+            return Err(Unfinished::Superseded { epoch: lease.epoch });
+        }
+        let open = lease.forks.iter().any(|fork| fork.epoch == self.fork.epoch);
+        Ok(if open { Step::Close } else { Step::Closed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use wire::{Durability, NodeId, Position};
+
+    use super::*;
+    use crate::shard::owner::AckBy;
+    use crate::shard::tail::TAIL_PAGE_ROWS;
+    use crate::shard::FenceMode;
+
+    const HOME: RegionId = RegionId(1);
+
+    fn row(epoch: u64, slot: u64) -> LogRow {
+        LogRow { at: Position { epoch: Epoch(epoch), slot: Slot(slot) }, frame: Bytes::from(format!("{epoch}/{slot}")) }
+    }
+
+    /// Home: epoch 1 from 0, epoch 2 from 6. Away: epoch 3 from 4, and a second owner there, epoch 4 from 9.
+    fn lease() -> Lease {
+        let lease = |lease: Lease, by: &str, nonce, start| {
+            let by: NodeId = by.parse().unwrap();
+            let claimed = lease.claimed(lease.epoch, &by, Nonce(nonce), FenceMode::Lease).unwrap();
+            claimed.sealed_at(Durability::Region, claimed.epoch, Nonce(nonce), Slot(start)).unwrap()
+        };
+        let home = lease(lease(Lease::default(), "r1/core/1", 1, 0), "r1/core/2", 2, 6);
+        lease(lease(home, "r2/core/1", 3, 4), "r2/core/2", 4, 9)
+    }
+
+    fn salvage() -> Salvage {
+        let lease = lease();
+        let term = Term {
+            epoch: Epoch(4),
+            nonce: Nonce(4),
+            start: Slot(9),
+            starts: lease.starts.clone(),
+            checkpoint: Slot(0),
+            tail: vec![],
+            ack_by: AckBy::FenceAndLease,
+            life: None,
+            loss: None,
+            forks: lease.forks,
+        };
+        Salvage::new(&term, term.forks[0].clone())
+    }
+
+    const CLOSE: Bring = Bring::Close { fork: Epoch(3), epoch: Epoch(4), nonce: Nonce(4) };
+
+    #[test]
+    fn stranded_rows_are_read_behind_the_fence_by_the_old_starts_and_offered_before_the_fork_is_closed() {
+        let mut salvage = salvage();
+        assert_eq!(salvage.next(), Some(Bring::WriteFence { region: HOME, epoch: Epoch(4) }));
+        salvage.on(Brought::Unknown).unwrap();
+        salvage.on(Brought::Fenced).unwrap();
+        assert_eq!(salvage.next(), Some(Bring::ReadOld { region: HOME, from: Slot(4), limit: TAIL_PAGE_ROWS }));
+        // Replicated there meanwhile: rows of the terms after the fork. A hole at slot 8.
+        let rows = vec![row(1, 4), row(3, 4), row(1, 5), row(1, 6), row(2, 6), row(2, 7), row(2, 9)];
+        salvage.on(Brought::Old(rows)).unwrap();
+        let stranded = vec![row(1, 4), row(1, 5), row(2, 6), row(2, 7)];
+        assert_eq!(salvage.next(), Some(Bring::Recover { rows: stranded }));
+        salvage.on(Brought::Recovered).unwrap();
+        assert_eq!(salvage.next(), Some(CLOSE));
+        assert!(!salvage.is_closed());
+        salvage.on(Brought::Cas(Cas::Applied)).unwrap();
+        assert!(salvage.is_closed() && salvage.next().is_none());
+    }
+
+    #[test]
+    fn a_fork_that_left_nothing_behind_is_closed_at_once() {
+        let mut salvage = salvage();
+        salvage.on(Brought::Fenced).unwrap();
+        salvage.on(Brought::Old(vec![row(3, 4)])).unwrap();
+        assert_eq!(salvage.next(), Some(CLOSE));
+    }
+
+    #[test]
+    fn more_than_a_page_is_offered_page_by_page() {
+        let mut salvage = salvage();
+        salvage.on(Brought::Fenced).unwrap();
+        let full = TAIL_PAGE_ROWS as u64;
+        salvage
+            .on(Brought::Old(
+                [row(1, 4), row(1, 5)].into_iter().chain((6..4 + full).map(|slot| row(2, slot))).collect(),
+            ))
+            .unwrap();
+        let Some(Bring::Recover { rows }) = salvage.next() else { panic!("{salvage:?}") };
+        assert_eq!(rows.len() as u64, full);
+        salvage.on(Brought::Recovered).unwrap();
+        assert_eq!(salvage.next(), Some(Bring::ReadOld { region: HOME, from: Slot(4 + full), limit: TAIL_PAGE_ROWS }));
+        salvage.on(Brought::Old(vec![])).unwrap();
+        assert_eq!(salvage.next(), Some(CLOSE));
+    }
+
+    #[test]
+    fn a_close_with_unknown_outcome_is_settled_by_reading_it() {
+        for first in [Brought::Unknown, Brought::Cas(Cas::Refused)] {
+            let mut open = salvage();
+            open.on(Brought::Fenced).unwrap();
+            open.on(Brought::Old(vec![])).unwrap();
+            open.on(first).unwrap();
+            assert_eq!(open.next(), Some(Bring::ReadLease));
+            let mut closed = open.clone();
+            closed.on(Brought::Lease(lease().closed(Epoch(4), Nonce(4), Epoch(3)).unwrap())).unwrap();
+            assert!(closed.is_closed());
+            let mut superseded = open.clone();
+            let newer = lease().claimed(Epoch(4), &"r2/core/1".parse().unwrap(), Nonce(9), FenceMode::Lease).unwrap();
+            assert_eq!(superseded.on(Brought::Lease(newer)), Err(Unfinished::Superseded { epoch: Epoch(5) }));
+            assert!(superseded.next().is_none() && !superseded.is_closed());
+            open.on(Brought::Lease(lease())).unwrap();
+            assert_eq!(open.next(), Some(CLOSE), "again");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_a_defect_and_ends_it() {
+        let mut salvage = salvage();
+        assert_eq!(salvage.on(Brought::Recovered), Err(Unfinished::Misled));
+        assert!(salvage.next().is_none());
+    }
+}
