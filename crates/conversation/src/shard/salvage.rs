@@ -25,7 +25,6 @@ use wire::{Epoch, RegionId, Slot};
 
 use super::lease::{Cas, Fork, Lease, Nonce};
 use super::tail::Tail;
-use super::takeover::Term;
 use crate::log::LogRow;
 
 /// What the driver is to do next.
@@ -124,10 +123,10 @@ enum Step {
 }
 
 impl Salvage {
-    /// Of a fork of [`Term::forks`].
+    /// Of one of the forks of a term ([`Term::forks`](super::Term::forks)), in that term, which is this one's.
     #[must_use]
-    pub fn new(term: &Term, fork: Fork) -> Self {
-        Self { epoch: term.epoch, nonce: term.nonce, fork, step: Step::Fence }
+    pub fn new(epoch: Epoch, nonce: Nonce, fork: Fork) -> Self {
+        Self { epoch, nonce, fork, step: Step::Fence }
     }
 
     /// What to do next; none when the fork is closed, or the salvage has ended.
@@ -207,7 +206,6 @@ mod tests {
     use wire::{Durability, NodeId, Position};
 
     use super::*;
-    use crate::shard::owner::AckBy;
     use crate::shard::tail::TAIL_PAGE_ROWS;
     use crate::shard::FenceMode;
 
@@ -229,20 +227,7 @@ mod tests {
     }
 
     fn salvage() -> Salvage {
-        let lease = lease();
-        let term = Term {
-            epoch: Epoch(4),
-            nonce: Nonce(4),
-            start: Slot(9),
-            starts: lease.starts.clone(),
-            checkpoint: Slot(0),
-            tail: vec![],
-            ack_by: AckBy::FenceAndLease,
-            life: None,
-            loss: None,
-            forks: lease.forks,
-        };
-        Salvage::new(&term, term.forks[0].clone())
+        Salvage::new(Epoch(4), Nonce(4), lease().forks[0].clone())
     }
 
     const CLOSE: Bring = Bring::Close { fork: Epoch(3), epoch: Epoch(4), nonce: Nonce(4) };

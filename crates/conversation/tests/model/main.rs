@@ -17,14 +17,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod across;
 mod lease;
+mod regions;
 mod search;
 mod world;
 
 use std::time::Instant;
 
 use search::Outcome;
-use world::{Action, Bounds, Mutant, World};
+use world::{Bounds, Mutant, World};
 
 fn world(bounds: Bounds, mutant: Option<Mutant>) -> World {
     let nodes = (0..bounds.claimants).map(|n| format!("r1/core/{n}").parse().unwrap()).collect();
@@ -56,7 +58,7 @@ fn fails(mutant: Mutant, bounds: Bounds) {
     println!("{mutant:?}: caught in {steps} steps ({states} states): {}\n{}", violation.what, told(&violation.trace));
 }
 
-fn told(trace: &[Action]) -> String {
+fn told<A: std::fmt::Debug>(trace: &[A]) -> String {
     trace.iter().map(|action| format!("  {action:?}\n")).collect()
 }
 

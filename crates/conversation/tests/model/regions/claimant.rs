@@ -1,0 +1,214 @@
+//! What a claimant can do next.
+
+use hearth_conversation::log::LogRow;
+use hearth_conversation::shard::{Beat, Cas, CoreLease, Do, Done, FenceMode, Lease, Lost, Owner, Takeover, Term, Uptime};
+use wire::{Durability, Epoch, Position, RegionId, Slot};
+
+use super::{Action, Actor, Mutant, SLOTS_MAX, Serving, State, Steps, World, bit, nonce, region, site};
+use crate::search::Step;
+
+impl World {
+    pub(super) fn claimant_steps(&self, state: &State, actor: usize, machine: &Takeover, found: &mut Steps) {
+        let at = self.bounds.claimants[actor];
+        match machine.next() {
+            Some(Do::ReadLease) => self.read_lease(state, actor, found),
+            Some(Do::ReadCores { region }) => {
+                let done = Done::Cores { leases: self.cores(state, actor, region), replied_at: Uptime::default() };
+                found.push(Step { action: Action::ReadCores(actor), to: self.tell(state.clone(), actor, done) });
+            }
+            Some(Do::WaitUntil { until }) => {
+                let to = self.tell(state.clone(), actor, Done::Clock(until));
+                let to = to.and_then(|to| self.break_cores(to, actor));
+                found.push(Step { action: Action::WaitAndBreak(actor), to });
+            }
+            Some(Do::Claim { observed, .. }) if observed.0 < self.bounds.epochs => {
+                let mut to = state.clone();
+                let claimed = to.lease.claimed(observed, &self.nodes[actor], nonce(actor), FenceMode::Lease);
+                let cas = if claimed.is_some() { Cas::Applied } else { Cas::Refused };
+                to.lease = claimed.unwrap_or(to.lease);
+                if self.mutant == Some(Mutant::LastClaimedCounts)
+                    && cas == Cas::Applied
+                    && let Some(acting) = &mut to.lease.acting
+                {
+                    acting.region = region(at);
+                }
+                found.push(Step { action: Action::Claim(actor), to: self.tell(to, actor, Done::Cas(cas)) });
+            }
+            Some(Do::WriteFence { epoch }) => {
+                let mut to = state.clone();
+                to.sites[at].fence = to.sites[at].fence.max(epoch.0 as u8);
+                found.push(Step { action: Action::Fence(actor), to: self.tell(to, actor, Done::Fenced) });
+            }
+            Some(Do::ReadMarks { across }) => {
+                let matters = across && state.lease.released.is_none();
+                for committed in if matters { state.marks_under_way() } else { vec![None] } {
+                    let marks = Done::Marks { checkpoint: None, committed };
+                    found.push(Step { action: Action::ReadMarks(actor), to: self.tell(state.clone(), actor, marks) });
+                }
+            }
+            Some(Do::ReadTail { from, .. }) => {
+                let Actor::Claimant { must, .. } = state.actors[actor] else { return };
+                for rows in state.readings(from, &state.lease.starts, must) {
+                    let to = self.tell(state.clone(), actor, Done::Tail(rows));
+                    found.push(Step { action: Action::ReadTail(actor), to });
+                }
+            }
+            Some(Do::Rewrite { rows }) => {
+                let mut to = state.clone();
+                to.sites[at].durable |= rows.iter().fold(0, |places, row| places | 1 << bit(row.at));
+                found.push(Step { action: Action::Rewrite(actor), to: self.tell(to, actor, Done::Rewritten) });
+            }
+            Some(Do::Seal { epoch, start, .. }) => {
+                let to = self.seal(state, actor, epoch, start);
+                found.push(Step { action: Action::Seal(actor), to });
+            }
+            _ => {}
+        }
+    }
+
+    fn read_lease(&self, state: &State, actor: usize, found: &mut Steps) {
+        let mut to = state.clone();
+        let Actor::Claimant { listed, .. } = &mut to.actors[actor] else { return };
+        if self.mutant == Some(Mutant::CoresListedBeforeTheEpoch) && listed.is_none() {
+            let registered = state.cores.iter().enumerate().filter(|(_, core)| core.registered);
+            *listed = Some(registered.fold(0, |listed, (actor, _)| listed | 1 << actor));
+            to.cores[actor].registered = true;
+            found.push(Step { action: Action::ListCores(actor), to: Ok(to) });
+            return;
+        }
+        to.cores[actor].registered = true;
+        let mut lease = state.lease.clone();
+        if self.mutant == Some(Mutant::ReleasedEndIgnored) {
+            lease.released = lease.released.map(|_| Slot(0));
+        }
+        found.push(Step { action: Action::ReadLease(actor), to: self.tell(to, actor, Done::Lease(lease)) });
+    }
+
+    fn cores(&self, state: &State, actor: usize, region: RegionId) -> Vec<CoreLease> {
+        let listed = match &state.actors[actor] {
+            Actor::Claimant { listed, .. } => *listed,
+            _ => None,
+        };
+        let only_owner = self.mutant == Some(Mutant::OnlyTheCurrentLeaseBroken);
+        let cores = state.cores.iter().zip(&self.nodes).enumerate();
+        let there = cores.filter(|(index, (core, node))| {
+            core.registered
+                && node.region == region
+                && listed.is_none_or(|listed| listed & (1 << index) != 0)
+                && !(only_owner && state.lease.owner.as_ref() != Some(*node))
+        });
+        there
+            .map(|(index, (core, node))| CoreLease {
+                node: node.clone(),
+                life: nonce(index),
+                beat: Beat(1),
+                broken: core.broken,
+            })
+            .collect()
+    }
+
+    /// The wait is over, and with it every lease that was seen; nothing was renewed.
+    fn break_cores(&self, mut to: State, actor: usize) -> Result<State, String> {
+        let Actor::Claimant { machine, .. } = &to.actors[actor] else { return Ok(to) };
+        let Some(Do::BreakCores { lives, .. }) = machine.next() else { return Err("waited for nothing".into()) };
+        for (life, _) in lives {
+            let core = &mut to.cores[life.0 as usize - 1];
+            (core.over, core.broken) = (true, true);
+        }
+        self.tell(to, actor, Done::Cas(Cas::Applied))
+    }
+
+    fn seal(&self, state: &State, actor: usize, epoch: Epoch, end: Slot) -> Result<State, String> {
+        let mut to = state.clone();
+        let start = if self.mutant == Some(Mutant::SealAtTheMark) { self.mark_of(state, actor).max(end) } else { end };
+        match to.lease.sealed_at(Durability::Region, epoch, nonce(actor), start) {
+            Some(sealed) => {
+                let before = std::mem::replace(&mut to.lease, sealed);
+                self.tell(to, actor, Done::Cas(Cas::Applied))?.begin(self, actor, &before, start)
+            }
+            None => self.tell(to, actor, Done::Cas(Cas::Refused)),
+        }
+    }
+
+    /// The highest mark there is, as far as it holds.
+    fn mark_of(&self, state: &State, actor: usize) -> Slot {
+        let forks = state.lease.left_by(Durability::Region, region(self.bounds.claimants[actor])).is_some();
+        let highest = state.marks_under_way().into_iter().flatten().max();
+        highest.filter(|_| forks).map_or(Slot(0), |mark| state.lease.starts.bound(mark))
+    }
+
+    /// Tells the machine, and issues at once what it wants written: a write can only gain by being issued early.
+    pub(super) fn tell(&self, mut to: State, actor: usize, done: Done) -> Result<State, String> {
+        let at = self.bounds.claimants[actor];
+        let Actor::Claimant { machine, must, .. } = &mut to.actors[actor] else { return Ok(to) };
+        match machine.on(done) {
+            Ok(()) => {}
+            Err(Lost::Superseded { .. }) => {
+                to.actors[actor] = Actor::Gone;
+                return Ok(to);
+            }
+            Err(lost) => return Err(lost.to_string()),
+        }
+        match machine.next() {
+            Some(Do::WriteFence { epoch }) => to.sites[at].fences |= 1 << epoch.0,
+            // The tail may be asked for from here on.
+            Some(Do::ReadMarks { .. }) => *must = to.sites[at].durable,
+            _ => {}
+        }
+        Ok(to)
+    }
+}
+
+impl State {
+    pub(super) fn marks_under_way(&self) -> Vec<Option<Position>> {
+        let slots = SLOTS_MAX + 1;
+        let mark = |n: u64| Position { epoch: Epoch(n / slots + 1), slot: Slot(n % slots) };
+        let there = (0..32).filter(|n| self.marks & (1 << n) != 0).map(|n| Some(mark(n)));
+        std::iter::once(None).chain(there).collect()
+    }
+
+    pub(super) fn publish(&mut self, mark: Position) {
+        self.marks |= 1 << ((mark.epoch.0 - 1) * (SLOTS_MAX + 1) + mark.slot.0);
+    }
+
+    /// A term begins. `before`: the lease row as it was before the seal.
+    fn begin(mut self, world: &World, actor: usize, before: &Lease, start: Slot) -> Result<Self, String> {
+        let Actor::Claimant { machine, .. } = &self.actors[actor] else { return Ok(self) };
+        let term = machine.clone().finished().ok_or("sealed, and did not finish")?;
+        let term = Term { start, ..term };
+        if term.forks != self.lease.forks && world.mutant != Some(Mutant::SealAtTheMark) {
+            return Err("the machine and the lease row do not agree about the forks".into());
+        }
+        self.begins_well(world, before, &term)?;
+        let at = site(world.nodes[actor].region);
+        for LogRow { at: place, .. } in &term.tail {
+            self.committed |= 1 << bit(*place);
+            self.project(world, Some(at), *place);
+        }
+        self.publish(term.committed());
+        self.actors[actor] = Actor::Owner(Box::new(Serving {
+            owner: Owner::new(&term),
+            start,
+            starts: term.starts,
+            forks: term.forks,
+            salvage: None,
+            must: 0,
+            stranded: Vec::new(),
+        }));
+        self.salvage_begins(actor);
+        Ok(self)
+    }
+
+    /// Writes what the memory of sends is to say of the message at this place; where `at` is given, until it is durable.
+    pub(super) fn project(&mut self, world: &World, at: Option<usize>, place: Position) {
+        let message = usize::from(self.content[bit(place)]) - 1;
+        self.dedupe[message] |= 1 << bit(place);
+        if let Some(at) = at {
+            let there = &mut self.sites[at].dedupe[message];
+            let older = there.checked_sub(1).map(|bit| world.rank(super::place(usize::from(bit))));
+            if older.is_none_or(|older| older < world.rank(place)) {
+                *there = bit(place) as u8 + 1;
+            }
+        }
+    }
+}
