@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("edge", &["auth", "conversation", "mesh", "net", "node", "topology", "wire"]),
     ("core-region", &["auth", "conversation", "mesh", "net", "node", "store", "topology", "wire"]),
     ("client", &["conversation", "net", "wire"]),
+    ("test-cluster", &[]),
     ("hearth", EVERYONE),
     ("sim", EVERYONE),
     ("stories", EVERYONE),
