@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use super::{Field, Presence, Section};
 
+const LEGEND: &str = "A line that starts with # and a key shows what holds when it is left out, or how it may look.";
+
 /// A section as the example shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -25,6 +27,8 @@ impl Shape {
 pub fn example(head: &str, shapes: &[Shape]) -> String {
     let mut text = String::new();
     comment(&mut text, head);
+    text.push_str("#\n");
+    comment(&mut text, LEGEND);
     for shape in shapes {
         text.push('\n');
         if !shape.header.is_empty() {
@@ -36,12 +40,6 @@ pub fn example(head: &str, shapes: &[Shape]) -> String {
                 text.push('\n');
             }
             comment(&mut text, field.doc);
-            let presence = match field.presence {
-                Presence::Must => "Must be set.",
-                Presence::May => "May be left out.",
-                Presence::Or => "Default:",
-            };
-            comment(&mut text, presence);
             let off = if field.presence == Presence::Must { "" } else { "#" };
             _ = writeln!(text, "{off}{} = {}", field.key, field.toml);
         }

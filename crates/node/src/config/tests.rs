@@ -96,8 +96,9 @@ fn mistakes_are_one_line_that_names_the_file() {
 #[test]
 fn the_example_says_everything_and_is_itself_a_config() {
     let text = example("A file.", &[Shape::of::<Head>(""), Shape::of::<Doors>("[doors]")]);
-    assert!(text.starts_with("# A file.\n\n# Who it is.\n# Must be set.\nname = \"one\"\n"), "{text}");
-    assert!(text.contains("# The doors,\n# all of them.\n[doors]\n# Where.\n# Default:\n#bind = "), "{text}");
+    assert!(text.starts_with("# A file.\n#\n# A line"), "{text}");
+    assert!(text.contains("\n\n# Who it is.\nname = \"one\"\n\n# How many.\n#count = 3\n"), "{text}");
+    assert!(text.contains("# The doors,\n# all of them.\n[doors]\n# Where.\n#bind = "), "{text}");
     whole(&text).unwrap();
     let uncommented: String =
         text.lines().map(|line| line.strip_prefix('#').unwrap_or(line).to_owned() + "\n").collect();
