@@ -8,13 +8,17 @@
 //! | [`peers`] | the others' names, looked up now and again |
 //! | [`duty`] | does it serve, does it drain? |
 //! | [`status`] | what operators see |
+//! | [`operator`] | what operators ask of it |
 //! | [`reload`] | what can change while it runs |
+//! | [`believed`] | an edge's own keys |
 //!
 //! The node itself is put together by [`crate::assembly`], as those of `hearth up` are. From the first moment on the admin
 //! endpoint answers, so that a node that waits for its store says so.
 
+mod believed;
 pub(crate) mod config;
 mod duty;
+mod operator;
 mod peers;
 mod reload;
 mod site;
@@ -31,9 +35,9 @@ use net::{Net, OsNet};
 use node::{Addresses, Admin, AdminOptions, Operator as _, Signal, Signals, Steering, Tasks};
 use tokio::sync::watch;
 
+use self::believed::Believed;
 use self::config::{CoreConfig, EdgeConfig, Role};
 use self::duty::Duty;
-use self::reload::Believed;
 use self::site::Site;
 use self::store::Health;
 use crate::assembly::{EdgePlan, Node, PartPlan, Plan};
@@ -146,6 +150,10 @@ async fn asked_to_stop(signals: &mut Signals) {
 }
 
 impl Process {
+    fn node(&self) -> anyhow::Result<&Node> {
+        self.shared.node.get().context("the node is still starting")
+    }
+
     /// Reads everything that can be wrong before anything runs.
     fn new(role: Role) -> anyhow::Result<Self> {
         let site = Site::read(role.common(), role.node_role())?;
@@ -208,7 +216,7 @@ impl Process {
         Ok(EdgePlan {
             bind: config.edge.bind,
             public_url: url,
-            verifier: Arc::new(believed.verifier(&shared.site)?),
+            verifier: Arc::new(believed.verifier(&shared.site.world, &shared.site)?),
             edges: Box::new(move |mesh| {
                 let membership = mesh.membership();
                 Arc::new(move || {
@@ -235,3 +243,6 @@ impl Process {
         node.stop(Duration::from_secs(bounds.stop_seconds)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Logs and metrics, set up once per process, whoever asks first.
 
+use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -31,7 +32,7 @@ pub fn init(format: LogFormat, default_filter: &str) -> bool {
     let filter = EnvFilter::builder().parse_lossy(wanted);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match format {
-        LogFormat::Text => lines.with_target(false).try_init(),
+        LogFormat::Text => lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     installed.is_ok()

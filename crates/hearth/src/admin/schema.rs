@@ -62,19 +62,19 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let connection = store::connect_once(&store::options(&config, &world, region)?).await?;
     let schema = connection.schema();
     match &options.verb {
-        Verb::Plan(_) => steps(&world, &schema.plan().await?, common.json, ";"),
+        Verb::Plan(_) => steps(&world, &schema.plan().await?, common.json),
         Verb::Apply(_) => {
             let done = schema.apply().await?;
             if done.is_empty() && !common.json {
                 out::line("nothing is missing")?;
             }
-            steps(&world, &done, common.json, "")
+            steps(&world, &done, common.json)
         }
         Verb::Check(_) => verdict(&schema.check().await?, common.json),
     }
 }
 
-fn steps(world: &World, steps: &[Step], json: bool, end: &str) -> anyhow::Result<()> {
+fn steps(world: &World, steps: &[Step], json: bool) -> anyhow::Result<()> {
     for Step { zone, version, statements } in steps {
         let zone = world.zone(*zone).map(|zone| zone.name.as_str()).unwrap_or_default();
         if json {
@@ -83,7 +83,7 @@ fn steps(world: &World, steps: &[Step], json: bool, end: &str) -> anyhow::Result
         }
         out::line(format_args!("-- zone {zone}, version {version}"))?;
         for statement in statements {
-            out::line(format_args!("{statement}{end}"))?;
+            out::line(format_args!("{statement};"))?;
         }
     }
     Ok(())

@@ -55,7 +55,7 @@ node::section! {
         format: LogFormat = or(r#""json""#),
         /// How much: error, warn, info, debug, trace; also per part, such as "info,hearth_mesh=debug". The variable
         /// HEARTH_LOG comes first.
-        level: String = or(r#""info""#),
+        level: String = or(r#""info,scylla=warn""#),
     }
 }
 

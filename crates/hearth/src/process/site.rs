@@ -16,7 +16,7 @@ use crate::authority;
 
 /// Read once; what may change later is read again by [`super::reload`].
 pub(crate) struct Site {
-    common: Common,
+    pub(crate) common: Common,
     /// As it was at the start; it holds until the end.
     pub(crate) world: Arc<World>,
     pub(crate) node: NodeId,
@@ -104,11 +104,6 @@ impl Site {
     /// Where the world's own files lie.
     pub(crate) fn world_dir(&self) -> &Path {
         self.common.who.world.parent().unwrap_or(Path::new(""))
-    }
-
-    /// The names of the files, for people.
-    pub(crate) fn files(&self) -> (&Path, &Path, &Path) {
-        (&self.common.who.world, &self.common.who.nodes, &self.common.mesh.cert)
     }
 
     /// Where the mesh listens.

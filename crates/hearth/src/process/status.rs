@@ -82,7 +82,7 @@ impl Process {
             State::Serving => {}
             State::Starting => reasons.push("the node is starting".to_owned()),
             State::Draining => reasons.push("the node is draining".to_owned()),
-            State::Drained => reasons.push("the node is drained".to_owned()),
+            State::Drained => reasons.push(self.drained()),
             State::Ending => reasons.push("the node is ending".to_owned()),
         }
         if shared.site.node.role == NodeRole::Core {
@@ -96,6 +96,13 @@ impl Process {
         let ready = reasons.is_empty();
         reasons.extend(self.misses(node).iter().map(|name| format!("mesh: does not see {name}")));
         Readiness { ready, reasons }
+    }
+
+    fn drained(&self) -> String {
+        match self.shared.node.get().map_or(0, |node| node.serves().len()) {
+            0 => "the node is drained".to_owned(),
+            kept => format!("the node is drained, but for {kept} shards that nobody else can serve now"),
+        }
     }
 
     /// An edge needs a core, and a core among others needs to see one of them: else what it believes of who lives is worth

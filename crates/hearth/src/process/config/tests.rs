@@ -28,7 +28,7 @@ fn a_core_needs_to_know_who_it_is_and_where_its_store_is_and_all_else_has_a_defa
     assert_eq!(common.mesh.key, common.file.with_file_name("node.key.pem"));
     assert_eq!((common.mesh.bind, &common.admin.token_file), (None, &None));
     assert_eq!(common.admin.bind.to_string(), "127.0.0.1:9400");
-    assert_eq!((common.log.format, common.log.level.as_str()), (LogFormat::Json, "info"));
+    assert_eq!((common.log.format, common.log.level.as_str()), (LogFormat::Json, "info,scylla=warn"));
     assert_eq!((common.shutdown.drain_seconds, common.shutdown.stop_seconds), (30, 5));
     let store = &config.store;
     assert_eq!((store.copies.get(), store.in_flight_max.get(), store.waiting_max.get()), (3, 256, 4096));
