@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mesh", &["net", "wire"]),
     ("store", &["conversation", "wire"]),
     ("auth", &["wire"]),
-    ("node", &["net", "wire"]),
+    ("node", &["net", "topology", "wire"]),
     ("edge", &["auth", "conversation", "mesh", "net", "node", "topology", "wire"]),
     ("core-region", &["auth", "conversation", "mesh", "net", "node", "store", "topology", "wire"]),
     ("client", &["conversation", "net", "wire"]),
