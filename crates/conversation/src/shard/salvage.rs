@@ -206,8 +206,8 @@ mod tests {
     use wire::{Durability, NodeId, Position};
 
     use super::*;
-    use crate::shard::tail::TAIL_PAGE_ROWS;
     use crate::shard::FenceMode;
+    use crate::shard::tail::TAIL_PAGE_ROWS;
 
     const HOME: RegionId = RegionId(1);
 

@@ -108,7 +108,7 @@ fn larger_bounds_hold_too() {
 /// `HEARTH_SEED` walks again what failed.
 #[test]
 fn random_walks_through_larger_bounds_hold() {
-    let seed = std::env::var("HEARTH_SEED").ok().map_or_else(rand_seed, |seed| seed.parse().unwrap());
+    let seed = seed();
     let walks = if full() { 2_000_000 } else { 10_000 };
     for bounds in [bounds(3, 3, 4), bounds(4, 4, 4), Bounds { checkpoints: true, reduced: false, ..bounds(3, 4, 4) }] {
         println!("HEARTH_SEED={seed}: {walks} walks, {bounds:?}");
@@ -121,9 +121,10 @@ fn random_walks_through_larger_bounds_hold() {
     }
 }
 
-fn rand_seed() -> u64 {
+fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
+    let drawn = || RandomState::new().hash_one(0);
+    std::env::var("HEARTH_SEED").ok().map_or_else(drawn, |seed| seed.parse().unwrap())
 }
 
 #[test]

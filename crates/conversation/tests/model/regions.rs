@@ -132,6 +132,8 @@ struct Core {
 enum Actor {
     Claimant {
         machine: Box<Takeover>,
+        /// As it last read them.
+        starts: Starts,
         /// What the read of the tail must show.
         must: Places,
         /// Mutant only: who was registered before the lease was read.
@@ -230,6 +232,7 @@ impl Model for World {
         assert!(self.bounds.messages <= MESSAGES_MAX);
         let actor = |index| Actor::Claimant {
             machine: Box::new(Takeover::new(self.claimant(index))),
+            starts: Starts::default(),
             must: 0,
             listed: None,
         };

@@ -51,9 +51,8 @@ impl State {
         if !counts && !world.bounds.bad_clock {
             return Err(format!("{at:?} is acknowledged, and is void"));
         }
-        let twice = places(self.committed).any(|other| {
-            other != at && self.content[bit(other)] == message && self.lease.starts.owns(other)
-        });
+        let twice = places(self.committed)
+            .any(|other| other != at && self.content[bit(other)] == message && self.lease.starts.owns(other));
         if counts && twice {
             return Err(format!("message {message} is acknowledged at {at:?}, and stands in the log already"));
         }

@@ -1,7 +1,9 @@
 //! What a claimant can do next.
 
 use hearth_conversation::log::LogRow;
-use hearth_conversation::shard::{Beat, Cas, CoreLease, Do, Done, FenceMode, Lease, Lost, Owner, Takeover, Term, Uptime};
+use hearth_conversation::shard::{
+    Beat, Cas, CoreLease, Do, Done, FenceMode, Lease, Lost, Owner, Takeover, Term, Uptime,
+};
 use wire::{Durability, Epoch, Position, RegionId, Slot};
 
 use super::{Action, Actor, Mutant, SLOTS_MAX, Serving, State, Steps, World, bit, nonce, region, site};
@@ -47,8 +49,8 @@ impl World {
                 }
             }
             Some(Do::ReadTail { from, .. }) => {
-                let Actor::Claimant { must, .. } = state.actors[actor] else { return };
-                for rows in state.readings(from, &state.lease.starts, must) {
+                let Actor::Claimant { must, starts, .. } = &state.actors[actor] else { return };
+                for rows in state.readings(from, starts, *must) {
                     let to = self.tell(state.clone(), actor, Done::Tail(rows));
                     found.push(Step { action: Action::ReadTail(actor), to });
                 }
@@ -140,7 +142,10 @@ impl World {
     /// Tells the machine, and issues at once what it wants written: a write can only gain by being issued early.
     pub(super) fn tell(&self, mut to: State, actor: usize, done: Done) -> Result<State, String> {
         let at = self.bounds.claimants[actor];
-        let Actor::Claimant { machine, must, .. } = &mut to.actors[actor] else { return Ok(to) };
+        let Actor::Claimant { machine, must, starts, .. } = &mut to.actors[actor] else { return Ok(to) };
+        if let Done::Lease(lease) = &done {
+            starts.clone_from(&lease.starts);
+        }
         match machine.on(done) {
             Ok(()) => {}
             Err(Lost::Superseded { .. }) => {

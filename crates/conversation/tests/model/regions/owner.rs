@@ -99,7 +99,9 @@ impl World {
     /// Reads the fence of the own region, and then the clock.
     fn acknowledge(&self, state: &State, actor: usize, serving: &Serving, found: &mut Steps) {
         let mut asked = serving.owner.clone();
-        let (Some(ticket), here) = (asked.start_fence_read(), &state.sites[self.bounds.claimants[actor]]) else { return };
+        let (Some(ticket), here) = (asked.start_fence_read(), &state.sites[self.bounds.claimants[actor]]) else {
+            return;
+        };
         let core = &state.cores[actor];
         let unchecked = self.bounds.bad_clock || self.mutant == Some(Mutant::NoLeaseCheck);
         let hold = Hold { life: nonce(actor), until: Uptime(Duration::from_secs(1)) };
@@ -124,10 +126,9 @@ impl World {
             if let Some(serving) = to.serving(actor) {
                 serving.owner = owner;
             }
-            let to = acked.map(|slot| Position { epoch: committed.epoch, slot: Slot(slot) }).try_fold(
-                to,
-                |to, at| to.acknowledged(self, at),
-            );
+            let to = acked
+                .map(|slot| Position { epoch: committed.epoch, slot: Slot(slot) })
+                .try_fold(to, |to, at| to.acknowledged(self, at));
             let to = to.map(|mut to| {
                 to.publish(committed);
                 to
