@@ -11,6 +11,7 @@
 //! |---|---|---|---|
 //! | log | shard, slot 8, epoch 8 | (epoch, slot) | the frame |
 //! | lease | shard | (boot, count): versions of the conditional writes | [`Lease`](conversation::shard::Lease) |
+//! | lease | zone 2, region 2, 2, life 16 | as above | [`CoreLease`](conversation::shard::CoreLease) |
 //! | fence | shard | (epoch, 0) | nothing |
 //! | mark | shard, kind 1, consumer's name | the mark itself | nothing |
 //! | projection | zone 2, kind 1, conversation 23, what the kind says ([`rows`](crate::rows)) | position of the frame | the row |
@@ -22,10 +23,11 @@
 //! under another's key is found out as well as a flipped bit.
 
 use bytes::Bytes;
-use wire::{Durability, Epoch, Position, ShardId, Slot, ZoneId};
+use conversation::shard::Nonce;
+use wire::{Durability, Epoch, Position, RegionId, ShardId, Slot, ZoneId};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::contract::Mark;
+use crate::contract::{CoreKey, Mark};
 
 /// The tables of a replica, each a keyspace of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,6 +168,26 @@ pub(crate) fn shard_key(shard: ShardId) -> Vec<u8> {
     key
 }
 
+/// The start of the keys of a region's core leases. Of no shard: there are two classes.
+pub(crate) fn cores_key(zone: ZoneId, region: RegionId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(21);
+    key.extend_from_slice(&zone.0.to_be_bytes());
+    key.extend_from_slice(&region.0.to_be_bytes());
+    key.push(2);
+    key
+}
+
+pub(crate) fn core_key(of: CoreKey) -> Vec<u8> {
+    let mut key = cores_key(of.zone, of.region);
+    key.extend_from_slice(&of.life.0.to_be_bytes());
+    key
+}
+
+/// The life of a key of a core lease.
+pub(crate) fn core_life(key: &[u8]) -> Option<Nonce> {
+    Some(Nonce(u128::from_be_bytes(*key.get(5..)?.first_chunk()?)))
+}
+
 pub(crate) fn log_key(shard: ShardId, at: Position) -> Vec<u8> {
     let mut key = shard_key(shard);
     key.extend_from_slice(&at.slot.0.to_be_bytes());
@@ -209,7 +231,6 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use wire::RegionId;
 
     use super::*;
 

@@ -6,6 +6,7 @@
 mod control;
 mod log;
 mod projections;
+mod regions;
 mod residency;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ const NARROW: ZoneId = ZoneId(2);
 pub async fn suite(subject: &dyn Subject) {
     let bench = Bench { subject, shards: AtomicU16::new(0) };
     control::cases(&bench).await;
+    regions::cases(&bench).await;
     log::cases(&bench).await;
     projections::cases(&bench).await;
     residency::cases(&bench).await;
@@ -57,8 +59,9 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// That region's view of what region 1, the home of all shards here, has acknowledged.
     fn store(&self, region: u16) -> Arc<dyn Store> {
-        self.subject.store(RegionId(region))
+        self.subject.store(RegionId(region)).at(RegionId(1))
     }
 
     /// One of each class, both homed in region 1.

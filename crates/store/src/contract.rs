@@ -1,11 +1,15 @@
 //! What every store promises. `core-region` knows a store only through this trait.
 //!
-//! A handle is one region's view: its operations start in that region and meet the quorum of the shard's durability class
-//! (a majority of the zone's regions, or the home region's replica). Every row carries a stamp, a [`Position`], and of two
-//! writes of one row the one with the higher stamp stays, in whatever order they arrive. So every write may be repeated,
-//! and a write that arrives late, from an owner long replaced, changes nothing.
+//! A handle is one region's view: its operations start in that region and meet the quorum of the shard's durability class:
+//! a majority of the zone's regions, or, in class `region`, the handle's own region, whichever is the home
+//! ([`Store::at`]: another). Every row carries a stamp, a [`Position`], and of two writes of one row the one with the
+//! higher stamp stays, in whatever order they arrive. So every write may be repeated, and a write that arrives late, from an
+//! owner long replaced, changes nothing.
 //!
-//! Only [`Store::claim`] and [`Store::seal`] are conditional, and only the lease table is ever written conditionally.
+//! What returns [`Cas`] is conditional, decided by a majority of the zone in every class, and touches the tables of leases
+//! alone: nothing else is ever written conditionally.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,7 +17,7 @@ use conversation::dedupe::Seen;
 use conversation::log::LogRow;
 use conversation::projection::{HeadRow, InboxRow, LastMessageRow, Row};
 use conversation::sequencer::LoadedConversation;
-use conversation::shard::{Cas, Lease, Nonce};
+use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use smol_str::SmolStr;
 use wire::change::Change;
 use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId};
@@ -28,6 +32,17 @@ pub enum Mark {
     Committed,
     /// Everything before it has been taken by the consumer of this name (1..64 bytes).
     Consumer(SmolStr),
+}
+
+/// Where the timed lease of one life of a core's process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CoreKey {
+    /// Each zone to which a region belongs has its own: what happens to one says nothing of the others.
+    pub zone: ZoneId,
+    /// The core's.
+    pub region: RegionId,
+    /// Its life.
+    pub life: Nonce,
 }
 
 /// How far a conversation has come.
@@ -67,10 +82,11 @@ pub enum StoreError {
     /// This handle's region was killed, or its store closed. A write may have happened.
     #[error("the store is closed")]
     Closed,
-    /// The handle's region may not hold data of this zone, so it may not ask for it either. Nothing was written.
+    /// The region, the handle's or the one that is asked, may not hold data of this zone, so it may not be asked for it
+    /// either. Nothing was written.
     #[error("region {} is not in zone {}", region.0, zone.0)]
     NotInZone {
-        /// The handle's.
+        /// Which.
         region: RegionId,
         /// The shard's.
         zone: ZoneId,
@@ -96,13 +112,47 @@ pub trait Store: Send + Sync + 'static {
     /// nobody ever claimed the shard.
     async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError>;
 
-    /// Takes the term after `observed`, if `observed` is still the last one, to be served with `fence = "read"`. On [`StoreError::Unknown`] read the lease
-    /// again, and go on only if the nonce is yours.
-    async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError>;
+    /// Takes the term after `observed`, if `observed` is still the last one: [`Lease::claimed`]. On [`StoreError::Unknown`]
+    /// read the lease again, and go on only if the nonce is yours.
+    async fn claim(
+        &self,
+        shard: ShardId,
+        observed: Epoch,
+        owner: &NodeId,
+        nonce: Nonce,
+        fence_mode: FenceMode,
+    ) -> Result<Cas, StoreError>;
 
-    /// Records that `epoch` starts at `start`, if the term is still that claim's and is not sealed yet. On
-    /// [`StoreError::Unknown`] the lease says whether it came to pass.
+    /// Records that `epoch` starts at `start`, and the fork that this may be, if the term is still that claim's and is not
+    /// sealed yet: [`Lease::sealed_at`]. On [`StoreError::Unknown`] the lease says whether it came to pass.
     async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError>;
+
+    /// Records that the owner has let go, and that everything it acknowledged stands before `end`: [`Lease::released_at`].
+    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError>;
+
+    /// Records that what the fork that began with the term `fork` left behind is salvaged, if the term `epoch` still is the
+    /// last one: [`Lease::closed`].
+    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError>;
+
+    /// The timed leases of all lives of a region's cores that were registered before this was asked, each read serially.
+    /// Those of processes that are known to have ended may be left out.
+    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError>;
+
+    /// One of them, read serially.
+    async fn core_lease(&self, of: CoreKey) -> Result<Option<CoreLease>, StoreError>;
+
+    /// Writes it for the first time, if it is not there: [`CoreLease::registered`].
+    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError>;
+
+    /// Writes the beat after `beat`, if that one is there and unbroken: [`CoreLease::renewed`].
+    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError>;
+
+    /// Breaks it for ever, if `beat` is there: [`CoreLease::broken_at`].
+    async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError>;
+
+    /// The same view, with class `region` at the quorum of that region: what a salvage reads in the region that was left.
+    /// A region outside the shard's zone answers [`StoreError::NotInZone`].
+    fn at(&self, region: RegionId) -> Arc<dyn Store>;
 
     /// Raises the fence to `epoch` at the class' quorum; a lower epoch changes nothing.
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError>;

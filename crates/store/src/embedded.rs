@@ -192,7 +192,12 @@ impl Embedded {
     /// A region's handle. It outlives kills and restores of the region.
     #[must_use]
     pub fn store(&self, region: RegionId) -> Arc<dyn Store> {
-        Arc::new(Coordinator { replicas: Arc::clone(&self.shared), region, conditional: Arc::clone(&self.conditional) })
+        Arc::new(Coordinator {
+            replicas: Arc::clone(&self.shared),
+            region,
+            at: region,
+            conditional: Arc::clone(&self.conditional),
+        })
     }
 
     /// Drops a region's replica at once, mid-write: operations of its handles fail with

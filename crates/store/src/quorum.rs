@@ -4,11 +4,11 @@
 //! | class | a write is done when | a read asks |
 //! |---|---|---|
 //! | `multi-region` | a majority of the zone's regions have it on disk | a majority, and merges by stamp |
-//! | `region` | the home region has it on disk; the others of the zone get it later | the home region |
+//! | `region` | the handle's region has it on disk; the others of the zone get it later | the handle's region |
 //!
 //! Conditional writes ask a majority of the zone in both classes ([`conditional`]).
 //!
-//! Nothing of a zone is ever sent to a region outside it: [`Coordinator::quorum`] is the only place that names targets.
+//! Nothing of a zone is ever sent to a region outside it: [`Coordinator::regions`] is the only place that names targets.
 
 mod conditional;
 mod handle;
@@ -80,7 +80,7 @@ pub(crate) struct Scan {
 
 /// The replicas of all regions, and the ways to them.
 #[async_trait]
-pub(crate) trait Replicas: Send + std::marker::Sync + 'static {
+pub(crate) trait Replicas: Clone + Send + std::marker::Sync + 'static {
     /// The regions in which a zone's data may rest.
     fn zone(&self, zone: ZoneId) -> Option<Arc<[RegionId]>>;
 
@@ -112,6 +112,8 @@ pub(crate) trait Replicas: Send + std::marker::Sync + 'static {
 pub(crate) struct Coordinator<R> {
     pub(crate) replicas: R,
     pub(crate) region: RegionId,
+    /// Where class `region` is acknowledged: the same, unless it was asked for another.
+    pub(crate) at: RegionId,
     pub(crate) conditional: Arc<ConditionalWrites>,
 }
 
@@ -128,21 +130,27 @@ struct Quorum {
 impl<R: Replicas> Coordinator<R> {
     fn quorum(&self, shard: ShardId) -> Result<Quorum, StoreError> {
         let zone = shard.zone;
-        let outside = StoreError::NotInZone { region: self.region, zone };
-        let regions = self.replicas.zone(zone).ok_or_else(|| outside.clone())?;
-        if !regions.contains(&self.region) || !regions.contains(&shard.home) {
-            return Err(outside);
-        }
-        if !self.replicas.is_open(self.region) {
-            return Err(StoreError::Closed);
-        }
+        let regions = self.regions(zone, shard.home)?;
         Ok(match shard.durability {
             Durability::MultiRegion => self.majority(zone, &regions),
             Durability::Region => {
-                let later = regions.iter().copied().filter(|&r| r != shard.home).collect();
-                Quorum { zone, members: vec![shard.home], needed: 1, later }
+                if !regions.contains(&self.at) {
+                    return Err(StoreError::NotInZone { region: self.at, zone });
+                }
+                let later = regions.iter().copied().filter(|&r| r != self.at).collect();
+                Quorum { zone, members: vec![self.at], needed: 1, later }
             }
         })
+    }
+
+    /// Those of the zone, if this one is among them and the one that it is about.
+    fn regions(&self, zone: ZoneId, about: RegionId) -> Result<Arc<[RegionId]>, StoreError> {
+        let outside = StoreError::NotInZone { region: self.region, zone };
+        let regions = self.replicas.zone(zone).ok_or_else(|| outside.clone())?;
+        if !regions.contains(&self.region) || !regions.contains(&about) {
+            return Err(outside);
+        }
+        if self.replicas.is_open(self.region) { Ok(regions) } else { Err(StoreError::Closed) }
     }
 
     fn majority(&self, zone: ZoneId, regions: &[RegionId]) -> Quorum {
@@ -152,10 +160,8 @@ impl<R: Replicas> Coordinator<R> {
     }
 
     /// For conditional writes: a majority of the zone, whatever the class.
-    fn zone_majority(&self, shard: ShardId) -> Result<Quorum, StoreError> {
-        self.quorum(shard)?;
-        let regions = self.replicas.zone(shard.zone).ok_or(StoreError::Closed)?;
-        Ok(self.majority(shard.zone, &regions))
+    fn zone_majority(&self, zone: ZoneId, about: RegionId) -> Result<Quorum, StoreError> {
+        Ok(self.majority(zone, &*self.regions(zone, about)?))
     }
 
     async fn write(&self, quorum: &Quorum, write: Write) -> Result<(), StoreError> {

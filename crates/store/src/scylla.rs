@@ -27,6 +27,7 @@
 pub mod schema;
 
 mod call;
+mod cores;
 mod handle;
 mod lease;
 mod projections;
@@ -219,7 +220,8 @@ impl Scylla {
                 zones.push((*zone, statements.map_err(|source| OpenError { zone: *zone, source: source.into() })?));
             }
         }
-        Ok(Arc::new(Handle { scylla: self.clone(), zones: zones.into_iter().collect() }))
+        let zones = Arc::new(zones.into_iter().collect());
+        Ok(Arc::new(Handle { scylla: self.clone(), at: self.options.region, zones }))
     }
 
     /// From now on every handle of this connection answers [`StoreError::Closed`](crate::StoreError::Closed). What is

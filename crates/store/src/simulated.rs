@@ -142,7 +142,12 @@ impl Simulated {
     }
 
     fn handle(&self, region: RegionId) -> Coordinator<Arc<Network>> {
-        Coordinator { replicas: Arc::clone(&self.network), region, conditional: Arc::clone(&self.conditional) }
+        Coordinator {
+            replicas: Arc::clone(&self.network),
+            region,
+            at: region,
+            conditional: Arc::clone(&self.conditional),
+        }
     }
 
     /// From now on.

@@ -194,7 +194,8 @@ async fn conditional_writes_of_a_new_process_outrank_those_of_the_last() {
         let store = embedded.store(RegionId(1));
         assert_eq!(store.lease(WIDE).await.unwrap().epoch, Epoch(round));
         let nonce = conversation::shard::Nonce(u128::from(round));
-        let claimed = store.claim(WIDE, Epoch(round), &node, nonce).await.unwrap();
+        let claimed =
+            store.claim(WIDE, Epoch(round), &node, nonce, conversation::shard::FenceMode::Read).await.unwrap();
         assert_eq!(claimed, conversation::shard::Cas::Applied);
         embedded.close();
         // Even when the side files are gone.

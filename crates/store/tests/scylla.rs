@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conversation::log::LogRow;
 use conversation::projection::{HeadRow, Row};
-use conversation::shard::{Cas, Nonce};
+use conversation::shard::{Cas, FenceMode, Nonce};
 use hearth_store::conformance::{self, REGIONS, Subject};
 use hearth_store::scylla::schema::Dialect;
 use hearth_store::scylla::{Scylla, ScyllaOptions};
@@ -225,7 +225,7 @@ fn of_two_claimers_who_race_one_wins_and_both_know_it() {
             let claim = |region: u16| {
                 let store = Arc::clone(world.handle(region));
                 let nonce = Nonce(u128::from(epoch) * 10 + u128::from(region));
-                async move { store.claim(shard, Epoch(epoch), &node(region), nonce).await }
+                async move { store.claim(shard, Epoch(epoch), &node(region), nonce, FenceMode::Read).await }
             };
             let (one, two) = tokio::join!(claim(1), claim(2));
             let lease = world.handle(3).lease(shard).await.unwrap();
@@ -301,7 +301,7 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
             }
             assert_eq!(store.fence(wide).await, Ok(Epoch(0)));
         }
-        assert_eq!(world.handle(3).claim(wide, Epoch(0), &node(3), Nonce(3)).await, Ok(Cas::Applied));
+        assert_eq!(world.handle(3).claim(wide, Epoch(0), &node(3), Nonce(3), FenceMode::Read).await, Ok(Cas::Applied));
         world.handle(1).append(elsewhere, at(1, 0), Bytes::from_static(b"here")).await.unwrap();
 
         let refused = world.handle(1).append(there, at(1, 0), Bytes::from_static(b"there")).await;

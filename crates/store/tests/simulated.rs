@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conversation::shard::{Cas, Nonce};
+use conversation::shard::{Cas, FenceMode, Nonce};
 use hearth_store::conformance::{self, REGIONS, Subject};
 use hearth_store::simulated::{Crash, Simulated, SimulatedOptions, Weather};
 use hearth_store::{Mark, Store, StoreError};
@@ -116,8 +116,8 @@ async fn a_region_cut_off_can_do_nothing_and_the_others_go_on() {
     world.cut(RegionId(1), RegionId(3));
     assert_eq!(one.append(WIDE, at(1, 0), Bytes::from_static(b"alone")).await, Err(StoreError::Unknown));
     assert!(matches!(one.fence(WIDE).await, Err(StoreError::Unavailable { needed: 2, answering: 1, .. })));
-    assert!(one.claim(WIDE, Epoch(0), &node(1), Nonce(1)).await.is_err());
-    assert_eq!(two.claim(WIDE, Epoch(0), &node(2), Nonce(2)).await, Ok(Cas::Applied));
+    assert!(one.claim(WIDE, Epoch(0), &node(1), Nonce(1), FenceMode::Read).await.is_err());
+    assert_eq!(two.claim(WIDE, Epoch(0), &node(2), Nonce(2), FenceMode::Read).await, Ok(Cas::Applied));
     three.append(WIDE, at(1, 5), Bytes::from_static(b"majority")).await.unwrap();
     world.heal(RegionId(1), RegionId(2));
     assert_eq!(one.lease(WIDE).await.unwrap().nonce, Nonce(2));
@@ -163,7 +163,7 @@ async fn a_claim_in_doubt_is_settled_by_the_first_read_after_it() {
             assert!(settled.iter().all(|(epoch, _)| *epoch <= lease.epoch), "seed {seed}: an epoch went back");
             settled.push((lease.epoch, lease.nonce));
             nonce += 1;
-            match store.claim(WIDE, lease.epoch, &node(region.0), Nonce(nonce)).await {
+            match store.claim(WIDE, lease.epoch, &node(region.0), Nonce(nonce), FenceMode::Read).await {
                 Ok(Cas::Applied) => settled.push((lease.epoch.next(), Nonce(nonce))),
                 Ok(Cas::Refused) => panic!("seed {seed}: nobody else claims"),
                 Err(error) => doubts += usize::from(error.may_have_written()),

@@ -35,7 +35,7 @@ async fn an_append_may_be_repeated_and_every_region_reads_it(bench: &Bench<'_>) 
         }
         bench.store(2).append(shard, at(1, 0), frame("one")).await.expect("appended by another");
         for region in REGIONS {
-            let read = bench.subject.store(region).read_log(shard, Slot(0), 10).await;
+            let read = bench.store(region.0).read_log(shard, Slot(0), 10).await;
             assert_eq!(read, Ok(vec![row(1, 0, "one")]), "{shard}");
         }
     }

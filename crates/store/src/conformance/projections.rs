@@ -95,7 +95,7 @@ async fn a_conversation_is_read_as_it_was_projected(bench: &Bench<'_>) {
         };
         put(&*bench.store(1), shard, 1, 9, vec![change(id, 5, Event::MembersChanged(members))]).await;
         for region in REGIONS {
-            let loaded = bench.subject.store(region).conversation(id).await.expect("readable").expect("there");
+            let loaded = bench.store(region.0).conversation(id).await.expect("readable").expect("there");
             assert_eq!(loaded.facts.map(|facts| facts.by), Some(user("ann")));
             assert_eq!(loaded.head.map(|head| (head.head_ver, head.ts_ms)), Some((5, 1005)));
             assert_eq!(loaded.last_message.map(|last| (last.seq, last.ts_ms)), Some((3, 1004)));

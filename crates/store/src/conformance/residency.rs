@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use conversation::projection::{FactsRow, Row};
+use conversation::shard::{FenceMode, Nonce};
 use wire::{ConversationKind, Durability, Epoch, NodeId, RegionId, ShardId, Slot, TenantId, UserId, ZoneId};
 
 use super::{Bench, NARROW, REGIONS, at, conversation};
@@ -22,7 +23,7 @@ async fn a_zones_bytes_are_only_in_its_regions(bench: &Bench<'_>) {
     for (n, durability) in [(900, Durability::Region), (901, Durability::MultiRegion)] {
         let (store, shard) = (bench.store(1), narrow(durability, n));
         let owner: NodeId = "r1/core/only-for-region-one".parse().expect("a node id");
-        store.claim(shard, Epoch(0), &owner, conversation::shard::Nonce(1)).await.expect("claimed");
+        store.claim(shard, Epoch(0), &owner, Nonce(1), FenceMode::Read).await.expect("claimed");
         store.append(shard, at(1, 0), Bytes::from_static(LOGGED)).await.expect("appended");
         store.write_fence(shard, Epoch(1)).await.expect("fenced");
         store.write_mark(shard, &Mark::Consumer("only-for-region-one".into()), at(1, 1)).await.expect("marked");

@@ -1,6 +1,6 @@
-//! Conditional writes, one at a time for each shard.
+//! Conditional writes, one at a time for each row.
 //!
-//! The process is one, so a lock puts the conditional writes of a shard in order; the replicas make them durable. Under the
+//! The process is one, so a lock puts the conditional writes of a row in order; the replicas make them durable. Under the
 //! lock: read the row from a majority of the zone, decide, write the new row to a majority. A row's stamp is its version,
 //! (boot, count): `boot` grows with every start of the process, `count` with every attempt, so an attempt whose outcome
 //! is unknown never ties with the one after it.
@@ -12,19 +12,82 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use conversation::shard::{Acting, Cas, FenceMode, Lease, Nonce, Starts};
-use serde::Deserialize;
-use wire::{Durability, Epoch, NodeId, Position, ShardId, Slot};
+use bytes::Bytes;
+use conversation::shard::{Acting, Cas, CoreLease, FenceMode, Lease, Nonce, Starts};
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use wire::{Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
 
-use super::{Coordinator, Quorum, Replicas, Sync, Write};
-use crate::cell::{Cell, Table, shard_key};
-use crate::contract::StoreError;
+use super::{Coordinator, Quorum, Replicas, Scan, Sync, Write};
+use crate::cell::{Cell, Table, after_prefix, core_key, core_life, cores_key, shard_key};
+use crate::contract::{CoreKey, StoreError};
 
-/// The turns of all shards. One for all regions of a process.
+/// Cores of a region that are listed, at most: far more than there are, and few enough to be read at once.
+const CORES_MAX: usize = 4_096;
+
+/// Which row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum RowKey {
+    /// The lease of a shard.
+    Shard(ShardId),
+    /// The timed lease of a core.
+    Core(CoreKey),
+}
+
+impl RowKey {
+    fn zone(self) -> ZoneId {
+        match self {
+            Self::Shard(shard) => shard.zone,
+            Self::Core(of) => of.zone,
+        }
+    }
+
+    /// The region that the row is about.
+    fn region(self) -> RegionId {
+        match self {
+            Self::Shard(shard) => shard.home,
+            Self::Core(of) => of.region,
+        }
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Shard(shard) => shard_key(shard),
+            Self::Core(of) => core_key(of),
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Shard(shard) => shard.to_string(),
+            Self::Core(of) => format!("a core in region {}", of.region.0),
+        }
+    }
+}
+
+/// What stands in such a row.
+pub(super) trait ConditionalRow: Serialize + Sized + Send {
+    /// Nothing when this version cannot read it.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+impl ConditionalRow for Lease {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).or_else(|_| postcard::from_bytes::<Untimed>(bytes).map(Untimed::timed)).ok()
+    }
+}
+
+impl ConditionalRow for CoreLease {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+/// The turns of all rows. One for all regions of a process.
 #[derive(Debug)]
 pub(crate) struct ConditionalWrites {
     boot: u64,
-    turns: Mutex<HashMap<ShardId, Arc<tokio::sync::Mutex<Turn>>>>,
+    turns: Mutex<HashMap<RowKey, Arc<tokio::sync::Mutex<Turn>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -41,69 +104,92 @@ impl ConditionalWrites {
         Self { boot, turns: Mutex::default() }
     }
 
-    fn turn(&self, shard: ShardId) -> Arc<tokio::sync::Mutex<Turn>> {
-        // A panic while the map was held leaves at worst a shard without its entry.
+    fn turn(&self, key: RowKey) -> Arc<tokio::sync::Mutex<Turn>> {
+        // A panic while the map was held leaves at worst a row without its entry.
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.entry(shard).or_default().clone()
+        turns.entry(key).or_default().clone()
     }
 }
 
 impl<R: Replicas> Coordinator<R> {
-    /// A serial read of the lease.
-    pub(super) async fn serial_read(&self, shard: ShardId) -> Result<Lease, StoreError> {
-        let quorum = self.zone_majority(shard)?;
-        let turn = self.conditional.turn(shard);
+    /// A serial read.
+    pub(super) async fn serial_read<T: ConditionalRow>(&self, key: RowKey) -> Result<Option<T>, StoreError> {
+        let quorum = self.zone_majority(key.zone(), key.region())?;
+        let turn = self.conditional.turn(key);
         let mut turn = turn.lock().await;
-        Ok(self.settled(&quorum, shard, &mut turn).await?.unwrap_or_default())
+        let found = self.settled(&quorum, key, &mut turn).await?;
+        self.decoded(key, found)
     }
 
-    /// Writes what `change` makes of the row, unless it makes nothing of it.
+    /// Writes what `change` makes of the lease, unless it makes nothing of it.
     pub(crate) async fn write_if(
         &self,
         shard: ShardId,
-        change: impl Fn(&Lease) -> Option<Lease> + Send,
+        change: impl Fn(&Lease) -> Option<Lease> + Send + std::marker::Sync,
     ) -> Result<Cas, StoreError> {
-        let quorum = self.zone_majority(shard)?;
-        let turn = self.conditional.turn(shard);
+        self.write_row_if(RowKey::Shard(shard), |lease: Option<Lease>| change(&lease.unwrap_or_default())).await
+    }
+
+    /// As [`Coordinator::write_if`], for any row, which may not be there.
+    pub(super) async fn write_row_if<T: ConditionalRow>(
+        &self,
+        key: RowKey,
+        change: impl Fn(Option<T>) -> Option<T> + Send + std::marker::Sync,
+    ) -> Result<Cas, StoreError> {
+        let quorum = self.zone_majority(key.zone(), key.region())?;
+        let turn = self.conditional.turn(key);
         let mut turn = turn.lock().await;
-        let current = self.settled(&quorum, shard, &mut turn).await?.unwrap_or_default();
-        match change(&current) {
+        let found = self.settled(&quorum, key, &mut turn).await?;
+        match change(self.decoded(key, found)?) {
             None => Ok(Cas::Refused),
-            Some(next) => self.attempt(&quorum, shard, &mut turn, &next).await.map(|()| Cas::Applied),
+            Some(next) => {
+                let bytes = postcard::to_stdvec(&next).expect("plain data in memory always serializes");
+                self.attempt(&quorum, key, &mut turn, &bytes).await.map(|()| Cas::Applied)
+            }
         }
     }
 
+    /// All core leases of a region. The lives of earlier processes are left out: they ended with them.
+    pub(super) async fn serial_cores(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+        let quorum = self.zone_majority(zone, region)?;
+        let prefix = cores_key(zone, region);
+        let to = after_prefix(&prefix);
+        let found = self.read_cells(&quorum, &Scan { table: Table::Lease, from: prefix, to, limit: CORES_MAX }).await?;
+        let present = found.iter().filter(|(_, stored)| stored.stamp.epoch.0 == self.conditional.boot);
+        let lives = present.filter_map(|(key, _)| core_life(key));
+        let leases = lives.map(|life| self.serial_read(RowKey::Core(CoreKey { zone, region, life })));
+        Ok(try_join_all(leases).await?.into_iter().flatten().collect())
+    }
+
+    fn decoded<T: ConditionalRow>(&self, key: RowKey, found: Option<Bytes>) -> Result<Option<T>, StoreError> {
+        let unreadable =
+            || StoreError::Corrupt { region: self.region, what: format!("the lease of {} is not a lease", key.name()) };
+        found.map(|bytes| T::decode(&bytes).ok_or_else(unreadable)).transpose()
+    }
+
     /// The row, after any attempt in doubt is settled.
-    async fn settled(&self, quorum: &Quorum, shard: ShardId, turn: &mut Turn) -> Result<Option<Lease>, StoreError> {
-        let found = self.read_cell(quorum, Table::Lease, &shard_key(shard)).await?;
+    async fn settled(&self, quorum: &Quorum, key: RowKey, turn: &mut Turn) -> Result<Option<Bytes>, StoreError> {
+        let found = self.read_cell(quorum, Table::Lease, &key.bytes()).await?;
         let fresh = turn.count == 0;
         if let Some(found) = &found
             && found.stamp.epoch.0 == self.conditional.boot
         {
             turn.count = turn.count.max(found.stamp.slot.0);
         }
-        let lease = match &found {
-            None => None,
-            Some(found) => Some(decode(&found.bytes).ok_or_else(|| StoreError::Corrupt {
-                region: self.region,
-                what: format!("the lease of {shard} is not a lease"),
-            })?),
-        };
         // Of the processes before this one nobody knows what they left in doubt.
-        if turn.in_doubt || (fresh && lease.is_some()) {
-            self.attempt(quorum, shard, turn, lease.as_ref().unwrap_or(&Lease::default())).await?;
+        if turn.in_doubt || (fresh && found.is_some()) {
+            self.attempt(quorum, key, turn, found.as_ref().map_or(NO_ROW, |found| &found.bytes)).await?;
         }
-        Ok(lease)
+        Ok(found.map(|found| found.bytes).filter(|bytes| bytes != NO_ROW))
     }
 
-    async fn attempt(&self, quorum: &Quorum, shard: ShardId, turn: &mut Turn, lease: &Lease) -> Result<(), StoreError> {
+    async fn attempt(&self, quorum: &Quorum, key: RowKey, turn: &mut Turn, bytes: &[u8]) -> Result<(), StoreError> {
         turn.count += 1;
         let doubtful_before = std::mem::replace(&mut turn.in_doubt, true);
         let stamp = Position { epoch: Epoch(self.conditional.boot), slot: Slot(turn.count) };
-        let bytes = postcard::to_stdvec(lease).expect("plain data in memory always serializes");
-        let cell = Cell::new(Table::Lease, shard_key(shard), stamp, &bytes);
-        // Whatever the class: the lease is what a majority of the zone says.
-        let write = Write { zone: shard.zone, cells: vec![cell], sync: Sync::Disk(Durability::MultiRegion) };
+        let cell = Cell::new(Table::Lease, key.bytes(), stamp, bytes);
+        // Whatever the class: the row is what a majority of the zone says.
+        let write = Write { zone: key.zone(), cells: vec![cell], sync: Sync::Disk(Durability::MultiRegion) };
         let result = self.write(quorum, write).await;
         turn.in_doubt = match &result {
             Ok(()) => false,
@@ -113,9 +199,8 @@ impl<R: Replicas> Coordinator<R> {
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<Lease> {
-    postcard::from_bytes(bytes).or_else(|_| postcard::from_bytes::<Untimed>(bytes).map(Untimed::timed)).ok()
-}
+/// Stands where an attempt in doubt would have made the first row, and was beaten.
+const NO_ROW: &[u8] = &[];
 
 /// A row from before there were timed leases.
 #[derive(Deserialize)]
@@ -147,10 +232,10 @@ mod tests {
         let owner: NodeId = "r3/core/a".parse().unwrap();
         let starts = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(9))]);
         let old = (Epoch(2), Some(owner.clone()), Nonce(5), true, &starts, FenceMode::Read);
-        let lease = decode(&postcard::to_stdvec(&old).unwrap()).unwrap();
+        let lease = Lease::decode(&postcard::to_stdvec(&old).unwrap()).unwrap();
         let acting = Some(Acting { region: owner.region, fence_mode: FenceMode::Read });
         assert_eq!((lease.epoch, &lease.starts, lease.acting), (Epoch(2), &starts, acting));
-        assert_eq!(decode(&postcard::to_stdvec(&lease).unwrap()), Some(lease));
-        assert_eq!(decode(b"not a lease"), None);
+        assert_eq!(Lease::decode(&postcard::to_stdvec(&lease).unwrap()), Some(lease));
+        assert_eq!(Lease::decode(b"not a lease"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! The contract, in terms of cells.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,15 +9,18 @@ use conversation::dedupe::Seen;
 use conversation::log::LogRow;
 use conversation::projection::{InboxRow, ReadCursorRow, Row};
 use conversation::sequencer::LoadedConversation;
-use conversation::shard::{Cas, FenceMode, Lease, Nonce};
+use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use futures_util::future::try_join_all;
 use tokio::try_join;
 use wire::change::Change;
-use wire::{ClientMsgId, ConversationId, ConversationKind, Epoch, NodeId, Position, ShardId, Slot, UserId};
+use wire::{
+    ClientMsgId, ConversationId, ConversationKind, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId,
+};
 
+use super::conditional::RowKey;
 use super::{Coordinator, Replicas, Scan, Sync, Write};
 use crate::cell::{Cell, Stored, Table, after_prefix, log_key, log_position, mark_key, shard_key};
-use crate::contract::{Heads, Mark, Store, StoreError};
+use crate::contract::{CoreKey, Heads, Mark, Store, StoreError};
 use crate::rows::{self, Kind};
 
 /// Rows asked of a replica at once when a scan has no other limit.
@@ -80,15 +84,57 @@ type Found = Vec<(Bytes, Stored)>;
 #[async_trait]
 impl<R: Replicas> Store for Coordinator<R> {
     async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
-        self.serial_read(shard).await
+        Ok(self.serial_read(RowKey::Shard(shard)).await?.unwrap_or_default())
     }
 
-    async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError> {
-        self.write_if(shard, |lease| lease.claimed(observed, owner, nonce, FenceMode::Read)).await
+    async fn claim(
+        &self,
+        shard: ShardId,
+        observed: Epoch,
+        owner: &NodeId,
+        nonce: Nonce,
+        fence_mode: FenceMode,
+    ) -> Result<Cas, StoreError> {
+        self.write_if(shard, |lease| lease.claimed(observed, owner, nonce, fence_mode)).await
     }
 
     async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
         self.write_if(shard, |lease| lease.sealed_at(shard.durability, epoch, nonce, start)).await
+    }
+
+    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError> {
+        self.write_if(shard, |lease| lease.released_at(epoch, nonce, end)).await
+    }
+
+    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError> {
+        self.write_if(shard, |lease| lease.closed(epoch, nonce, fork)).await
+    }
+
+    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+        self.serial_cores(zone, region).await
+    }
+
+    async fn core_lease(&self, of: CoreKey) -> Result<Option<CoreLease>, StoreError> {
+        self.serial_read(RowKey::Core(of)).await
+    }
+
+    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
+        let key = RowKey::Core(CoreKey { zone, region: node.region, life });
+        self.write_row_if(key, |row| row.is_none().then(|| CoreLease::registered(node.clone(), life))).await
+    }
+
+    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
+        let key = RowKey::Core(CoreKey { zone, region: node.region, life });
+        self.write_row_if(key, |row: Option<CoreLease>| row?.renewed(beat)).await
+    }
+
+    async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
+        self.write_row_if(RowKey::Core(of), |row: Option<CoreLease>| row?.broken_at(beat)).await
+    }
+
+    fn at(&self, region: RegionId) -> Arc<dyn Store> {
+        let (replicas, conditional) = (self.replicas.clone(), Arc::clone(&self.conditional));
+        Arc::new(Self { replicas, region: self.region, at: region, conditional })
     }
 
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! The contract, in statements.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use conversation::dedupe::Seen;
 use conversation::log::LogRow;
 use conversation::projection::{HeadRow, InboxRow, LastMessageRow, ReadCursorRow, Row};
 use conversation::sequencer::LoadedConversation;
-use conversation::shard::{Cas, Lease, Nonce};
+use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::bound::BoundStatement;
@@ -18,7 +19,8 @@ use tokio::try_join;
 use wire::change::Change;
 use wire::limits::{SEQS_PER_BUCKET, SLOTS_PER_CHUNK};
 use wire::{
-    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, ShardId, Slot, UserId, ZoneId,
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot,
+    UserId, ZoneId,
 };
 
 use super::Scylla;
@@ -26,7 +28,7 @@ use super::projections::{bucket, dedupe_part};
 use super::reach::{self, Reach};
 use super::stamp::write_time;
 use super::statements::Statements;
-use crate::contract::{Heads, Mark, Store, StoreError};
+use crate::contract::{CoreKey, Heads, Mark, Store, StoreError};
 use crate::rows;
 
 /// Rows of one answer at most.
@@ -39,8 +41,10 @@ const SHARDS_PER_GROUP: u16 = 64;
 /// One region's view. See [`Scylla::store`].
 pub(super) struct Handle {
     pub(super) scylla: Scylla,
+    /// Where class `region` is kept: the region's own datacenter, unless it was asked for another.
+    pub(super) at: RegionId,
     /// Of the zones that the region belongs to.
-    pub(super) zones: HashMap<ZoneId, Statements>,
+    pub(super) zones: Arc<HashMap<ZoneId, Statements>>,
 }
 
 /// The columns by which every table of the log and the lease starts.
@@ -69,7 +73,7 @@ impl Handle {
     }
 
     fn reach(&self, shard: ShardId) -> Result<(Reach, &Statements), StoreError> {
-        let reach = reach::of_class(&self.scylla.options, &self.scylla.profiles, shard)?;
+        let reach = reach::of_class(&self.scylla.options, &self.scylla.profiles, shard, self.at)?;
         Ok((reach, self.statements(shard.zone)?))
     }
 
@@ -213,12 +217,51 @@ impl Store for Handle {
         self.serial_lease(shard).await
     }
 
-    async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError> {
-        self.claim_lease(shard, observed, owner, nonce).await
+    async fn claim(
+        &self,
+        shard: ShardId,
+        observed: Epoch,
+        owner: &NodeId,
+        nonce: Nonce,
+        fence_mode: FenceMode,
+    ) -> Result<Cas, StoreError> {
+        self.claim_lease(shard, observed, owner, nonce, fence_mode).await
     }
 
     async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
         self.seal_lease(shard, epoch, nonce, start).await
+    }
+
+    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError> {
+        self.release_lease(shard, epoch, nonce, end).await
+    }
+
+    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError> {
+        self.close_lease(shard, epoch, nonce, fork).await
+    }
+
+    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+        self.serial_cores(zone, region).await
+    }
+
+    async fn core_lease(&self, of: CoreKey) -> Result<Option<CoreLease>, StoreError> {
+        self.serial_core(of).await
+    }
+
+    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
+        self.register(zone, node, life).await
+    }
+
+    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
+        self.renew(zone, node, life, beat).await
+    }
+
+    async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
+        self.break_life(of, beat).await
+    }
+
+    fn at(&self, region: RegionId) -> Arc<dyn Store> {
+        Arc::new(Self { scylla: self.scylla.clone(), at: region, zones: Arc::clone(&self.zones) })
     }
 
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {

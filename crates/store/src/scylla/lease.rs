@@ -1,4 +1,4 @@
-//! The conditional writes. They touch the lease table alone, at SERIAL.
+//! The conditional writes of a shard's lease. They touch the keyspace of leases alone, at SERIAL.
 //!
 //! A conditional write whose outcome is unknown is settled by a serial read before anything else: the read either finds
 //! it done or makes sure that it never will be. Only then is it made again. Of an answer only `[applied]` is read.
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use conversation::shard::{Acting, Cas, FenceMode, Fork, Lease, Nonce, Starts};
+use futures_util::future::BoxFuture;
 use scylla::DeserializeRow;
 use scylla::errors::ExecutionError;
 use scylla::statement::bound::BoundStatement;
@@ -43,21 +44,19 @@ pub(super) struct LeaseColumns {
 impl Handle {
     pub(super) async fn serial_lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
         let reach = self.conditional_reach(shard)?;
-        let begun = Instant::now();
-        loop {
-            match self.try_serial_lease(&reach, shard).await {
-                // Also a serial read may time out because it met a claim.
-                Err(StoreError::Unavailable { .. }) if begun.elapsed() < PATIENCE => back_off().await,
-                settled => return settled,
-            }
-        }
+        patiently(|| Box::pin(self.try_serial_lease(&reach, shard))).await
     }
 
     async fn try_serial_lease(&self, reach: &Reach, shard: ShardId) -> Result<Lease, StoreError> {
-        let reach = Reach { profile: self.scylla.profiles.serial.clone(), ..reach.clone() };
+        let reach = self.serial(reach);
         let statements = self.statements(shard.zone)?;
         let found = self.scylla.row(&reach, self.bound(&statements.lease, &shard_key(shard))?).await?;
         found.map_or(Ok(Lease::default()), |columns| self.lease_of(shard, columns))
+    }
+
+    /// The same copies, asked by a serial read.
+    pub(super) fn serial(&self, reach: &Reach) -> Reach {
+        Reach { profile: self.scylla.profiles.serial.clone(), ..reach.clone() }
     }
 
     fn lease_of(&self, shard: ShardId, columns: LeaseColumns) -> Result<Lease, StoreError> {
@@ -93,17 +92,18 @@ impl Handle {
         observed: Epoch,
         owner: &NodeId,
         nonce: Nonce,
+        fence_mode: FenceMode,
     ) -> Result<Cas, StoreError> {
         let statements = self.statements(shard.zone)?;
         let (epoch, owner, uuid) = (self.signed(observed.next().0)?, owner.to_string(), Uuid::from_u128(nonce.0));
         let (home, class, n) = shard_key(shard);
-        let mode = fence_mode_code(FenceMode::Read);
+        let mode = fence_mode_code(fence_mode);
         let claim = if observed == Epoch(0) {
             self.bound(&statements.claim_first, &(epoch, owner, uuid, mode, home, class, n))?
         } else {
             self.bound(&statements.claim, &(epoch, owner, uuid, mode, home, class, n, self.signed(observed.0)?))?
         };
-        self.decide(shard, claim, |lease| {
+        self.decide_lease(shard, claim, |lease| {
             if lease.epoch == observed {
                 None
             } else if lease.epoch == observed.next() && lease.nonce == nonce {
@@ -136,7 +136,7 @@ impl Handle {
         let forks = postcard::to_stdvec(&sealed.forks).expect("plain data in memory always serializes");
         let (epoch_value, nonce_value) = (self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
         let values = (starts, acting, acting_mode, forks, home, class, n, epoch_value, nonce_value);
-        self.decide(shard, self.bound(&statements.seal, &values)?, |lease| {
+        self.decide_lease(shard, self.bound(&statements.seal, &values)?, |lease| {
             match lease.sealed_at(shard.durability, epoch, nonce, start) {
                 Some(_) => None,
                 None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.starts == sealed.starts => {
@@ -148,37 +148,92 @@ impl Handle {
         .await
     }
 
-    /// Makes the conditional write until its outcome is known. `judge` says what a row that was read serially means for
-    /// it; nothing: it has not been done, and has to be made again.
-    async fn decide(
+    pub(super) async fn release_lease(
         &self,
         shard: ShardId,
-        mut write: BoundStatement,
-        judge: impl Fn(&Lease) -> Option<Cas> + Send,
+        epoch: Epoch,
+        nonce: Nonce,
+        end: Slot,
+    ) -> Result<Cas, StoreError> {
+        let statements = self.statements(shard.zone)?;
+        let (home, class, n) = shard_key(shard);
+        let values = (self.signed(end.0)?, home, class, n, self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
+        self.decide_lease(shard, self.bound(&statements.release, &values)?, |lease| {
+            let released = lease.released_at(epoch, nonce, end);
+            match released {
+                Some(released) if released == *lease => Some(Cas::Applied),
+                Some(_) => None,
+                None => Some(Cas::Refused),
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn close_lease(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        fork: Epoch,
+    ) -> Result<Cas, StoreError> {
+        let statements = self.statements(shard.zone)?;
+        let before = self.serial_lease(shard).await?;
+        let Some(closed) = before.closed(epoch, nonce, fork) else { return Ok(Cas::Refused) };
+        let blob = |forks: &[Fork]| postcard::to_stdvec(forks).expect("plain data in memory always serializes");
+        let (home, class, n) = shard_key(shard);
+        let (epoch_value, nonce_value) = (self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
+        let values = (blob(&closed.forks), home, class, n, epoch_value, nonce_value, blob(&before.forks));
+        self.decide_lease(shard, self.bound(&statements.close_fork, &values)?, |lease| {
+            match lease.closed(epoch, nonce, fork) {
+                Some(_) => None,
+                None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.forks == closed.forks => {
+                    Some(Cas::Applied)
+                }
+                None => Some(Cas::Refused),
+            }
+        })
+        .await
+    }
+
+    async fn decide_lease(
+        &self,
+        shard: ShardId,
+        write: BoundStatement,
+        judge: impl Fn(&Lease) -> Option<Cas> + Send + Sync,
     ) -> Result<Cas, StoreError> {
         let reach = self.conditional_reach(shard)?;
+        let judge = &judge;
+        let read = || async { self.try_serial_lease(&reach, shard).await.map(|lease| judge(&lease)) };
+        self.decide(&reach, write, || Box::pin(read())).await
+    }
+
+    /// Makes the conditional write until its outcome is known. `judge` reads the row serially and says what it means for it;
+    /// nothing: it has not been done, and has to be made again.
+    pub(super) async fn decide<'a>(
+        &self,
+        reach: &Reach,
+        mut write: BoundStatement,
+        judge: impl Fn() -> BoxFuture<'a, Result<Option<Cas>, StoreError>> + Send,
+    ) -> Result<Cas, StoreError> {
         write.set_execution_profile_handle(Some(reach.profile.clone()));
         write.set_is_idempotent(false);
         let begun = Instant::now();
         let mut doubt = false;
         loop {
-            let turn = self.scylla.admission.enter(&reach).await.map_err(|error| in_doubt(doubt, error))?;
+            let turn = self.scylla.admission.enter(reach).await.map_err(|error| in_doubt(doubt, error))?;
             let outcome = applied(self.scylla.session.execute_bound_unpaged(&write).await);
             drop(turn);
             let error = match outcome {
                 Ok(true) => return Ok(Cas::Applied),
                 Ok(false) if !doubt => return Ok(Cas::Refused),
                 Ok(false) => StoreError::Unknown,
-                Err(Failure::Nothing { answering }) if !doubt => unavailable(&reach, answering),
+                Err(Failure::Nothing { answering }) if !doubt => unavailable(reach, answering),
                 Err(_) => {
                     doubt = true;
                     StoreError::Unknown
                 }
             };
-            if doubt
-                && let Ok(lease) = self.try_serial_lease(&reach, shard).await
-                && let Some(cas) = judge(&lease)
-            {
+            if doubt && let Ok(Some(cas)) = judge().await {
                 return Ok(cas);
             }
             if begun.elapsed() >= PATIENCE || !doubt {
@@ -189,7 +244,7 @@ impl Handle {
     }
 
     fn conditional_reach(&self, shard: ShardId) -> Result<Reach, StoreError> {
-        reach::conditional(&self.scylla.options, &self.scylla.profiles, shard)
+        reach::conditional(&self.scylla.options, &self.scylla.profiles, shard.zone, shard.home)
     }
 }
 
@@ -226,6 +281,19 @@ fn applied(result: Result<scylla::response::query_result::QueryResult, Execution
     match row.columns.first() {
         Some(Some(CqlValue::Boolean(applied))) => Ok(*applied),
         _ => Err(doubt),
+    }
+}
+
+/// Also a serial read may time out because it met a conditional write.
+pub(super) async fn patiently<'a, T>(
+    read: impl Fn() -> BoxFuture<'a, Result<T, StoreError>> + Send,
+) -> Result<T, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match read().await {
+            Err(StoreError::Unavailable { .. }) if begun.elapsed() < PATIENCE => back_off().await,
+            settled => return settled,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Profiles {
     /// For the schema: the default of the session.
     pub(super) admin: ExecutionProfileHandle,
     quorum: ExecutionProfileHandle,
-    /// By home region.
+    /// By the region in which class `region` is kept.
     local: HashMap<RegionId, ExecutionProfileHandle>,
     /// Conditional writes.
     pub(super) conditional: ExecutionProfileHandle,
@@ -79,32 +79,48 @@ pub(super) struct Reach {
     pub(super) needed: usize,
 }
 
-/// Of the shard's durability class.
+/// Of the shard's durability class; class `region` is kept in the region `at`.
 ///
 /// # Errors
-/// [`StoreError::NotInZone`]: the only place that decides it, and everything that is asked passes here.
-pub(super) fn of_class(options: &ScyllaOptions, profiles: &Profiles, shard: ShardId) -> Result<Reach, StoreError> {
-    let copies = copies_of_zone(options, shard)?;
+/// [`StoreError::NotInZone`]: this and [`conditional`] are the only places that decide it, and everything that is asked
+/// passes one of them.
+pub(super) fn of_class(
+    options: &ScyllaOptions,
+    profiles: &Profiles,
+    shard: ShardId,
+    at: RegionId,
+) -> Result<Reach, StoreError> {
+    let zone = shard.zone;
+    let regions = regions_of_zone(options, zone, shard.home)?;
     let (profile, copies) = match shard.durability {
-        Durability::MultiRegion => (&profiles.quorum, copies),
-        Durability::Region => (profiles.local.get(&shard.home).expect("the options were checked"), options.copies),
+        Durability::MultiRegion => (&profiles.quorum, regions.len() * options.copies),
+        Durability::Region if regions.contains(&at) => {
+            (profiles.local.get(&at).expect("the options were checked"), options.copies)
+        }
+        Durability::Region => return Err(StoreError::NotInZone { region: at, zone }),
     };
-    Ok(Reach { profile: profile.clone(), zone: shard.zone, needed: copies / 2 + 1 })
+    Ok(Reach { profile: profile.clone(), zone, needed: copies / 2 + 1 })
 }
 
-/// Of a conditional write, whatever the class.
+/// Of a conditional write about a region, whatever the class.
 ///
 /// # Errors
 /// As [`of_class`].
-pub(super) fn conditional(options: &ScyllaOptions, profiles: &Profiles, shard: ShardId) -> Result<Reach, StoreError> {
-    let needed = copies_of_zone(options, shard)? / 2 + 1;
-    Ok(Reach { profile: profiles.conditional.clone(), zone: shard.zone, needed })
+pub(super) fn conditional(
+    options: &ScyllaOptions,
+    profiles: &Profiles,
+    zone: ZoneId,
+    about: RegionId,
+) -> Result<Reach, StoreError> {
+    let copies = regions_of_zone(options, zone, about)?.len() * options.copies;
+    Ok(Reach { profile: profiles.conditional.clone(), zone, needed: copies / 2 + 1 })
 }
 
-fn copies_of_zone(options: &ScyllaOptions, shard: ShardId) -> Result<usize, StoreError> {
-    let regions = options.zone(shard.zone).filter(|regions| regions.contains(&options.region));
+/// If the handle's region is among them and the one that it is about.
+fn regions_of_zone(options: &ScyllaOptions, zone: ZoneId, about: RegionId) -> Result<&[RegionId], StoreError> {
+    let regions = options.zone(zone).filter(|regions| regions.contains(&options.region));
     match regions {
-        Some(regions) if regions.contains(&shard.home) => Ok(regions.len() * options.copies),
-        _ => Err(StoreError::NotInZone { region: options.region, zone: shard.zone }),
+        Some(regions) if regions.contains(&about) => Ok(regions),
+        _ => Err(StoreError::NotInZone { region: options.region, zone }),
     }
 }

@@ -147,6 +147,14 @@ const TABLES: &[Table] = &[
              forks blob, PRIMARY KEY ((home, class, n))",
         )
     },
+    Table {
+        conditional: true,
+        days: Some(1),
+        ..table(
+            "core_lease",
+            "region int, life uuid, node text, beat bigint, broken boolean, PRIMARY KEY (region, life)",
+        )
+    },
     // Write time: the epoch.
     table("shard_fence", "home int, class tinyint, grp int, n int, epoch bigint, PRIMARY KEY ((home, class, grp), n)"),
     // Write time: that of day. A row is only ever written with one content, and whole days are dropped at once.

@@ -19,6 +19,13 @@ pub(super) struct Statements {
     pub(super) claim_first: PreparedStatement,
     pub(super) claim: PreparedStatement,
     pub(super) seal: PreparedStatement,
+    pub(super) release: PreparedStatement,
+    pub(super) close_fork: PreparedStatement,
+    pub(super) core_lease: PreparedStatement,
+    pub(super) core_leases: PreparedStatement,
+    pub(super) register_core: PreparedStatement,
+    pub(super) renew_core: PreparedStatement,
+    pub(super) break_core: PreparedStatement,
     pub(super) write_fence: PreparedStatement,
     pub(super) fence: PreparedStatement,
     pub(super) append: PreparedStatement,
@@ -66,6 +73,7 @@ impl Statements {
             one(format!("SELECT {columns} FROM {z}.{table} WHERE {key}")).await
         };
         const SHARD: &str = "home = ? AND class = ? AND n = ?";
+        const CORE: &str = "region = ? AND life = ?";
         const FENCE: &str = "home = ? AND class = ? AND grp = ? AND n = ?";
         const CONVERSATION: &str = "conv = ?";
         const USER: &str = "conv = ? AND user_id = ?";
@@ -93,6 +101,26 @@ impl Statements {
                  WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = false"
             ))
             .await?,
+            release: one(format!(
+                "UPDATE {ctl}.shard_lease SET released = ? WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = true"
+            ))
+            .await?,
+            close_fork: one(format!(
+                "UPDATE {ctl}.shard_lease SET forks = ? \
+                 WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = true AND forks = ?"
+            ))
+            .await?,
+            core_lease: one(format!("SELECT life, node, beat, broken FROM {ctl}.core_lease WHERE {CORE}")).await?,
+            core_leases: one(format!("SELECT life, node, beat, broken FROM {ctl}.core_lease WHERE region = ?")).await?,
+            register_core: one(format!(
+                "INSERT INTO {ctl}.core_lease (node, beat, broken, region, life) VALUES (?, ?, false, ?, ?) IF NOT EXISTS"
+            ))
+            .await?,
+            renew_core: one(format!(
+                "UPDATE {ctl}.core_lease SET node = ?, beat = ?, broken = false WHERE {CORE} IF beat = ? AND broken = false"
+            ))
+            .await?,
+            break_core: one(format!("UPDATE {ctl}.core_lease SET broken = true WHERE {CORE} IF beat = ?")).await?,
             write_fence: put("shard_fence", "epoch", FENCE).await?,
             fence: get("shard_fence", "epoch", FENCE).await?,
             append: one(format!(
