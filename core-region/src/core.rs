@@ -12,6 +12,7 @@ use wire::NodeId;
 use crate::consumers::Carriers;
 use crate::intake::{self, Intake};
 use crate::limits::Limits;
+use crate::shards::keeper::Keepers;
 use crate::shards::{Shards, ShardsOptions};
 use crate::status::CoreStatus;
 use crate::tasks::Tasks;
@@ -62,6 +63,7 @@ impl Core {
         let tasks = Tasks::new();
         let carriers = Carriers::new(node.clone(), world.clone(), mesh.clone(), tasks.clone());
         let (draining, draining_in) = watch::channel(false);
+        let keepers = Keepers::start(&world, &node, &store, limits.lease, &tasks);
         let shards_options = ShardsOptions {
             node,
             world: world.clone(),
@@ -70,6 +72,7 @@ impl Core {
             limits: limits.clone(),
             tasks: tasks.clone(),
             carriers: carriers.clone(),
+            keepers,
         };
         let shards = Shards::start(shards_options, draining_in.clone());
         carriers.know(shards.directory.clone());

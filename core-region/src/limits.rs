@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use conversation::shard::{ClockError, Timing};
+
 /// The bounds of one core. The defaults suit a machine that does nothing else.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -42,7 +44,15 @@ pub struct Limits {
     pub hold_while_elsewhere: Duration,
     /// Longest pause between two claims that came to nothing.
     pub backoff_max: Duration,
+    /// How long the timed lease of a core holds. The same for all cores of a zone.
+    pub lease: Timing,
 }
+
+/// A lease holds for five seconds: a core that is cut off from its zone acknowledges no longer by it, and whoever takes
+/// its shards over waits so long. Clocks may be off by a hundredth, which is far more than quartz ever is.
+const LEASE: Duration = Duration::from_secs(5);
+const MARGIN: Duration = Duration::from_millis(100);
+const CLOCKS: ClockError = ClockError { rate_ppm_max: 10_000, granularity: Duration::from_millis(1) };
 
 impl Default for Limits {
     fn default() -> Self {
@@ -65,6 +75,7 @@ impl Default for Limits {
             hold_while_claiming: Duration::from_secs(5),
             hold_while_elsewhere: Duration::from_millis(300),
             backoff_max: Duration::from_secs(3),
+            lease: Timing::new(LEASE, MARGIN, CLOCKS).expect("a fiftieth is more than a hundredth"),
         }
     }
 }

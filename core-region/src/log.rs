@@ -2,9 +2,10 @@
 //! of everything decided before, and gather in a frame; frames go to the log several at a time; what a frame answers and
 //! feeds leaves when the frame is committed, in slot order, and not before (DESIGN 3.1):
 //!
-//! append at (slot, epoch) at quorum -> then a read of the fence, started after the append succeeded -> no newer epoch:
-//! acknowledge, feed, project. A newer epoch: stop, acknowledge nothing. Unknown outcome: the same frame into the same
-//! slot again.
+//! append at (slot, epoch) at quorum -> then a read of the fence, started after the append succeeded, or of the clock
+//! against the timed lease, or both, as the zone and the class say -> no newer epoch, and the lease holds: acknowledge,
+//! feed, project. A newer epoch, or a broken lease: stop, acknowledge nothing. Unknown outcome: the same frame into the
+//! same slot again.
 //!
 //! The rules of that stand in [`conversation::shard::Owner`]; this task does its I/O. Group commit needs no timer: while
 //! frames are on their way, whatever arrives gathers in the next one.
@@ -17,6 +18,7 @@ mod reads;
 mod work;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,6 +46,7 @@ use crate::feed::{Feed, replay};
 use crate::intake::outbox::Outbox;
 use crate::intake::{Ask, Input};
 use crate::limits::Limits;
+use crate::shards::keeper::Held;
 use crate::status::Progress;
 use crate::tasks::Tasks;
 
@@ -59,14 +62,17 @@ pub(crate) struct ServeOptions {
     pub(crate) tasks: Tasks,
     pub(crate) carriers: Carriers,
     pub(crate) progress: Arc<Progress>,
+    /// The timed lease of this process; none where none is kept.
+    pub(crate) held: Option<watch::Receiver<Held>>,
 }
 
 /// How a term ended.
 pub(crate) enum Ended {
     /// Another owner has come: what was not acknowledged never is, by this one.
     Fenced(Stopped),
-    /// As asked: everything decided is committed and projected, and the checkpoint says so.
-    Drained,
+    /// As asked: everything decided is committed and projected, and the checkpoint says so. Everything that was ever
+    /// acknowledged stands before this slot, and this owner acknowledges nothing more.
+    Drained(Option<Slot>),
 }
 
 /// Those who still wait to hear that the term has ended.
@@ -114,7 +120,7 @@ pub(crate) struct Serving {
 impl Serving {
     /// Begins the term, whose tail is projected.
     pub(crate) fn begin(options: ServeOptions, term: &Term, inputs: mpsc::Receiver<Input>) -> Self {
-        let ServeOptions { shard, node, store, limits, tasks, carriers, progress } = options;
+        let ServeOptions { shard, node, store, limits, tasks, carriers, progress, held } = options;
         let projector = Projector::start(&tasks, store.clone(), shard, term.epoch, term.start, &limits);
         let (committed, projected) = (projector.committed(), projector.projected());
         let source = notes::Source {
@@ -151,7 +157,7 @@ impl Serving {
             gated: 0,
             work,
             replayed,
-            commits: Commits::new(term, store, shard, limits.frames_in_flight),
+            commits: Commits::new(term, store, shard, held, limits.frames_in_flight),
             projector,
             projected,
             unprojected: VecDeque::new(),
@@ -179,14 +185,18 @@ impl Serving {
                 Ok(wake) => wake,
                 Err(stopped) => break Ended::Fenced(stopped),
             };
+            if let Err(stopped) = self.on_clock() {
+                break Ended::Fenced(stopped);
+            }
             if draining && self.work.pending.is_empty() {
-                break Ended::Drained;
+                break Ended::Drained(self.commits.release());
             }
             let reading = !draining && self.has_room();
             let turn = tokio::select! {
                 biased;
                 Some(append) = self.commits.appends.next() => self.commits.on_append(append),
                 Some(read) = self.commits.fence_reads.next() => self.on_fence(read),
+                renewed = self.commits.renewed() => renewed,
                 Some(fetched) = self.work.fetches.next() => { self.on_fetched(fetched); Ok(()) }
                 Ok(()) = self.projected.changed() => { self.on_projected(); Ok(()) }
                 Some(done) = self.replayed.recv() => { self.work.feed.replayed(&done); Ok(()) }
@@ -206,7 +216,7 @@ impl Serving {
                 break Ended::Fenced(stopped);
             }
         };
-        if matches!(ended, Ended::Drained) {
+        if matches!(ended, Ended::Drained(_)) {
             self.projector.finish().await;
             self.progress.projected(self.work.pending.committed());
         }
@@ -353,7 +363,22 @@ impl Serving {
     }
 
     fn on_fence(&mut self, read: commits::FenceAnswer) -> Result<(), Stopped> {
-        for slot in self.commits.on_fence(read)? {
+        let acknowledged = self.commits.on_fence(read)?;
+        self.acknowledge(acknowledged);
+        Ok(())
+    }
+
+    fn on_clock(&mut self) -> Result<(), Stopped> {
+        let acknowledged = self.commits.on_clock()?;
+        self.acknowledge(acknowledged);
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, slots: Range<u64>) {
+        if slots.is_empty() {
+            return;
+        }
+        for slot in slots {
             let Some(batch::InFlight { frame, due, launched }) = self.work.pending.commit() else { break };
             debug_assert_eq!(frame.slot.0, slot);
             self.commits.committed(&frame, launched);
@@ -379,7 +404,6 @@ impl Serving {
             self.projector.take(frame);
         }
         self.progress.committed(self.work.pending.committed(), self.entries.len(), self.gated);
-        Ok(())
     }
 
     fn on_projected(&mut self) {

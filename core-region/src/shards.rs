@@ -3,6 +3,7 @@
 
 mod claim;
 mod handover;
+pub(crate) mod keeper;
 mod runner;
 pub(crate) mod standing;
 
@@ -16,6 +17,7 @@ use topology::World;
 use topology::placement::{self, Live, Owners};
 use wire::{Durability, NodeId, NodeRole, ShardId};
 
+use self::keeper::Keepers;
 use self::runner::{Runner, RunnerOptions};
 use self::standing::{Directory, Standing};
 use crate::consumers::Carriers;
@@ -51,6 +53,7 @@ pub(crate) struct ShardsOptions {
     pub(crate) limits: Arc<Limits>,
     pub(crate) tasks: Tasks,
     pub(crate) carriers: Carriers,
+    pub(crate) keepers: Keepers,
 }
 
 /// All shards that this core may have to serve.

@@ -1,5 +1,5 @@
-//! Drives [`Owner`]: writes the rows it gives out, reads the fence when it asks, and tells it what came of both. Decides
-//! nothing but the pace at which frames are launched.
+//! Drives [`Owner`]: writes the rows it gives out, reads the fence and the clock when it asks, and tells it what came of all
+//! of them. Decides nothing but the pace at which frames are launched.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use conversation::log::{LogFrame, LogRow};
 use conversation::shard::owner::{Appended, FenceRead, Stopped};
-use conversation::shard::{Owner, Term};
+use conversation::shard::{AckBy, Owner, Term};
 use futures_util::stream::FuturesUnordered;
 use store::{Store, StoreError};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::{Epoch, ShardId, Slot};
+
+use crate::clock;
+use crate::shards::keeper::Held;
 
 /// Pause before an append or a read of the fence whose outcome is unknown is repeated; twice as long each time.
 const RETRY: Duration = Duration::from_millis(20);
@@ -58,6 +62,8 @@ pub(super) struct Commits {
     owner: Owner,
     store: Arc<dyn Store>,
     shard: ShardId,
+    /// Of this process in the shard's zone; none where no timed lease is kept.
+    held: Option<watch::Receiver<Held>>,
     in_flight_max: usize,
     /// Rows being written.
     pub(super) appends: FuturesUnordered<Operation<AppendAnswer>>,
@@ -80,12 +86,19 @@ struct Figures {
 }
 
 impl Commits {
-    pub(super) fn new(term: &Term, store: Arc<dyn Store>, shard: ShardId, in_flight_max: usize) -> Self {
+    pub(super) fn new(
+        term: &Term,
+        store: Arc<dyn Store>,
+        shard: ShardId,
+        held: Option<watch::Receiver<Held>>,
+        in_flight_max: usize,
+    ) -> Self {
         let label = shard.to_string();
         Self {
             owner: Owner::new(term),
             store,
             shard,
+            held: held.filter(|_| term.ack_by != AckBy::Fence),
             in_flight_max: in_flight_max.max(1),
             appends: FuturesUnordered::new(),
             fence_reads: FuturesUnordered::new(),
@@ -194,6 +207,35 @@ impl Commits {
         };
         self.read_fence();
         Ok(acked)
+    }
+
+    /// Reads the clock, if the owner wants to know now whether its timed lease holds. Returns the slots that may now be
+    /// acknowledged, in order.
+    pub(super) fn on_clock(&mut self) -> Result<Range<u64>, Stopped> {
+        let held = self.held.as_ref().map_or(Held::default(), |held| *held.borrow());
+        let Some(read) = self.owner.start_clock_read() else { return Ok(0..0) };
+        self.owner.on_clock(read, clock::now(), held.hold)
+    }
+
+    /// Resolves when the timed lease was renewed, and fails when it is over for ever, and with it the term. Never resolves
+    /// in a term that is not acknowledged by one. Cancel safe.
+    pub(super) async fn renewed(&mut self) -> Result<(), Stopped> {
+        let Some(held) = &mut self.held else { return std::future::pending().await };
+        // Gone only with the core.
+        if held.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let life = held.borrow_and_update().life.map(|life| life.nonce);
+        if life == self.owner.life() {
+            return Ok(());
+        }
+        self.owner.stop();
+        self.owner.stopped().map_or(Ok(()), Err)
+    }
+
+    /// Lets the shard go, with nothing in flight. Returns the end to be written down.
+    pub(super) fn release(&mut self) -> Option<Slot> {
+        self.owner.release()
     }
 
     /// For the figures and the pace.

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use conversation::log::{LogFrame, LogFrameError, LogRow};
 use conversation::projection;
-use conversation::shard::{Claimant, Do, Done, FenceMode, Lease, Lost, Nonce, Takeover, Term};
+use conversation::shard::{Cas, Claimant, Do, Done, Lease, Lost, Takeover, Term};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use store::{Mark, Store, StoreError};
+use store::{CoreKey, Mark, Store, StoreError};
 use wire::{NodeId, ShardId};
+
+use crate::clock;
 
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -27,8 +29,8 @@ pub(crate) enum ClaimError {
     Tail(#[from] LogFrameError),
 }
 
-/// Claims the shard for `me`, over `observed` if the lease was read just now. Tries as long as the store does not answer; drop it to give up, and the shard is then as
-/// after a crash in the middle.
+/// Claims the shard for `me`, over `observed` if the lease was read just now. Tries as long as the store does not answer;
+/// drop it to give up, and the shard is then as after a crash in the middle.
 ///
 /// # Errors
 /// When the claim came to nothing.
@@ -36,9 +38,9 @@ pub(crate) async fn claim(
     store: &Arc<dyn Store>,
     shard: ShardId,
     me: &NodeId,
+    claimant: Claimant,
     observed: Option<&Lease>,
 ) -> Result<Term, ClaimError> {
-    let claimant = Claimant::untimed(Nonce(rand::random()), me.region, shard.durability);
     let mut takeover = match observed {
         Some(lease) => Takeover::over(lease, claimant)?,
         None => Takeover::new(claimant),
@@ -90,12 +92,23 @@ fn name(todo: &Do) -> &'static str {
 async fn perform(store: &Arc<dyn Store>, shard: ShardId, me: &NodeId, todo: Do) -> Result<Done, StoreError> {
     Ok(match todo {
         Do::ReadLease => Done::Lease(store.lease(shard).await?),
-        Do::ReadCores { .. } | Do::WaitUntil { .. } | Do::BreakCores { .. } => {
-            unreachable!("a claimant without a timed lease is refused where leases have to be broken")
+        Do::ReadCores { region } => {
+            let leases = store.core_leases(shard.zone, region).await?;
+            Done::Cores { leases, replied_at: clock::now() }
+        }
+        Do::WaitUntil { until } => Done::Clock(clock::until(until).await),
+        Do::BreakCores { region, lives } => {
+            let mut all = Cas::Applied;
+            for (life, beat) in lives {
+                let of = CoreKey { zone: shard.zone, region, life };
+                if store.break_core(of, beat).await? == Cas::Refused {
+                    all = Cas::Refused;
+                }
+            }
+            Done::Cas(all)
         }
         Do::Claim { observed, nonce, fence_mode } => {
-            debug_assert_eq!(fence_mode, FenceMode::Read, "a claimant without a timed lease reads the fence");
-            Done::Cas(store.claim(shard, observed, me, nonce).await?)
+            Done::Cas(store.claim(shard, observed, me, nonce, fence_mode).await?)
         }
         Do::WriteFence { epoch } => {
             store.write_fence(shard, epoch).await?;

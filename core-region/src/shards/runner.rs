@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conversation::shard::owner::Stopped;
-use conversation::shard::{Lost, Term};
+use conversation::shard::{AckBy, Cas, Claimant, FenceMode, Lost, Nonce, Term};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use topology::world::Fence;
 use tracing::Instrument;
 use wire::mesh::StreamEnd;
-use wire::{NodeId, ShardId};
+use wire::{Durability, Epoch, NodeId, ShardId, Slot};
 
 use super::claim::{ClaimError, claim};
 use super::standing::{Standing, TermHandle};
@@ -33,6 +34,8 @@ const GUEST: Duration = Duration::from_secs(5);
 const STABLE: Duration = Duration::from_secs(10);
 /// What was decided must be committed and projected within this time when a shard is given up.
 const DRAIN: Duration = Duration::from_secs(10);
+/// A release that takes longer is left to its fate.
+const RELEASE: Duration = Duration::from_secs(2);
 /// For a look at the lease whose answer only helps others to find the owner faster.
 const HINT: Duration = Duration::from_millis(500);
 
@@ -160,7 +163,8 @@ impl Runner {
             }
         }
         metrics::histogram!("hearth_takeover_step_seconds", "step" => "wait").record(began.elapsed());
-        claim(&shared.store, shard, &shared.node, lease.as_ref()).await
+        let claimant = claimant(shared, shard).await;
+        claim(&shared.store, shard, &shared.node, claimant, lease.as_ref()).await
     }
 
     /// Logs it; returns who is the owner, if that is why.
@@ -180,7 +184,8 @@ impl Runner {
     /// Serves the shard for one term.
     async fn serve(&mut self, term: Term) {
         let began = Instant::now();
-        let epoch = term.epoch;
+        let (epoch, nonce) = (term.epoch, term.nonce);
+        let timed = term.ack_by != AckBy::Fence;
         let (inputs_out, inputs) = mpsc::channel(self.shared.limits.inputs_per_shard);
         let serving = Serving::begin(self.options(), &term, inputs);
         drop(term);
@@ -217,7 +222,13 @@ impl Runner {
             self.backoff.reset();
         }
         match ended {
-            Some((Ended::Drained, farewell)) => self.hand_over(why.try_recv().ok(), farewell).await,
+            Some((Ended::Drained(end), farewell)) => {
+                let why = why.try_recv().ok();
+                if let Some(end) = end.filter(|_| timed) {
+                    self.release(epoch, nonce, end).await;
+                }
+                self.hand_over(why, farewell).await;
+            }
             Some((Ended::Fenced(stopped), farewell)) => self.fenced(epoch.0, stopped, farewell).await,
             None => {
                 // Panicked, or the store did not answer in time: the same as a crash. The streams see the queue close.
@@ -238,6 +249,15 @@ impl Runner {
             tasks: self.shared.tasks.clone(),
             carriers: self.shared.carriers.clone(),
             progress: self.progress.clone(),
+            held: self.shared.keepers.of(self.shard.zone),
+        }
+    }
+
+    /// Writes down that this owner has let go, so that its successor need not wait for its timed lease to run out.
+    async fn release(&self, epoch: Epoch, nonce: Nonce, end: Slot) {
+        let released = tokio::time::timeout(RELEASE, self.shared.store.release(self.shard, epoch, nonce, end)).await;
+        if !matches!(released, Ok(Ok(Cas::Applied))) {
+            tracing::info!(?released, "the release was not confirmed: the successor waits for the timed lease");
         }
     }
 
@@ -258,13 +278,29 @@ impl Runner {
         let lease = tokio::time::timeout(HINT, self.shared.store.lease(self.shard)).await;
         let owner = lease.ok().and_then(Result::ok).and_then(|lease| lease.owner);
         let owner = owner.filter(|owner| *owner != self.shared.node);
-        tracing::warn!(epoch, %stopped, ?owner, "zombie: another owns the shard; nothing more is acknowledged");
+        let what = if stopped.fence.is_some() { "another owns the shard" } else { "the timed lease was broken" };
+        tracing::warn!(epoch, %stopped, ?owner, what, "zombie: nothing more is acknowledged");
         metrics::counter!("hearth_terms_fenced_total").increment(1);
         self.elsewhere(owner.clone());
         farewell.end(&StreamEnd::NotOwner { owner });
         // If the views differ, let the other serve for a while before it is taken back.
         self.backoff.pause().await;
     }
+}
+
+/// Who claims, and how its term is to be acknowledged: class `region` by its timed lease wherever another region could take
+/// it over (R1), class `multi-region` as the zone says. Waits until the lease that this takes is registered (L4).
+async fn claimant(shared: &ShardsOptions, shard: ShardId) -> Claimant {
+    let untimed = Claimant::untimed(Nonce(rand::random()), shared.node.region, shard.durability);
+    let Some(mut held) = shared.keepers.of(shard.zone) else { return untimed };
+    let by_lease = shared.world.zone(shard.zone).is_some_and(|zone| zone.fence == Fence::Lease);
+    if shard.durability == Durability::MultiRegion && !by_lease {
+        // Its own leases may be there to be broken, from when the zone said otherwise.
+        return Claimant { life: held.borrow().life, ..untimed };
+    }
+    // Gone only with the core.
+    let life = held.wait_for(|held| held.life.is_some()).await.map_or(None, |held| held.life);
+    Claimant { fence_mode: FenceMode::Lease, life, ..untimed }
 }
 
 /// Resolves when another has been wanted for a while and this core is nobody's guest any more.

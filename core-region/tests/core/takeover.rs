@@ -10,14 +10,14 @@ use conversation::dedupe::Seen;
 use conversation::log::LogRow;
 use conversation::projection::Row;
 use conversation::sequencer::LoadedConversation;
-use conversation::shard::{Cas, Lease, Nonce};
+use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use hearth_core_region::{Core, Limits, Stage};
-use store::{Heads, Mark, Store, StoreError};
+use store::{CoreKey, Heads, Mark, Store, StoreError};
 use tokio::sync::watch;
 use wire::change::Change;
 use wire::command::Command;
 use wire::mesh::StreamEnd;
-use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, ShardId, Slot, UserId};
+use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId};
 
 use super::edge::{Edge, Stream, ack, actor, send};
 use super::site::{ONE, Site, THREE, TWO_AT_HOME, eventually, node};
@@ -39,11 +39,42 @@ impl Store for Gated {
     async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
         self.store.lease(shard).await
     }
-    async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError> {
-        self.store.claim(shard, observed, owner, nonce).await
+    async fn claim(
+        &self,
+        shard: ShardId,
+        observed: Epoch,
+        owner: &NodeId,
+        nonce: Nonce,
+        fence_mode: FenceMode,
+    ) -> Result<Cas, StoreError> {
+        self.store.claim(shard, observed, owner, nonce, fence_mode).await
     }
     async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
         self.store.seal(shard, epoch, nonce, start).await
+    }
+    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError> {
+        self.store.release(shard, epoch, nonce, end).await
+    }
+    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError> {
+        self.store.close_fork(shard, epoch, nonce, fork).await
+    }
+    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+        self.store.core_leases(zone, region).await
+    }
+    async fn core_lease(&self, of: CoreKey) -> Result<Option<CoreLease>, StoreError> {
+        self.store.core_lease(of).await
+    }
+    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
+        self.store.register_core(zone, node, life).await
+    }
+    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
+        self.store.renew_core(zone, node, life, beat).await
+    }
+    async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
+        self.store.break_core(of, beat).await
+    }
+    fn at(&self, region: RegionId) -> Arc<dyn Store> {
+        Arc::new(Self { store: self.store.at(region), open: self.open.clone(), waiting: Arc::clone(&self.waiting) })
     }
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {
         self.store.write_fence(shard, epoch).await

@@ -120,7 +120,7 @@ async fn a_killed_region_answers_nothing_and_the_others_go_on() {
     assert_eq!(slots(&three, wide).await, (0..20).collect::<Vec<_>>());
     // Class region lives where it lives.
     let local = shard(Durability::Region);
-    assert!(matches!(two.append(local, at(0), frame(0)).await, Err(StoreError::Unavailable { .. })));
+    assert!(matches!(two.at(RegionId(1)).append(local, at(0), frame(0)).await, Err(StoreError::Unavailable { .. })));
     embedded.kill(RegionId(2));
     assert!(matches!(three.append(wide, at(20), frame(20)).await, Err(StoreError::Unavailable { .. })));
 }

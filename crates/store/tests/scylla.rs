@@ -304,10 +304,10 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
         assert_eq!(world.handle(3).claim(wide, Epoch(0), &node(3), Nonce(3), FenceMode::Read).await, Ok(Cas::Applied));
         world.handle(1).append(elsewhere, at(1, 0), Bytes::from_static(b"here")).await.unwrap();
 
-        let refused = world.handle(1).append(there, at(1, 0), Bytes::from_static(b"there")).await;
+        let refused = world.handle(1).at(RegionId(2)).append(there, at(1, 0), Bytes::from_static(b"there")).await;
         let truthful = matches!(refused, Err(StoreError::Unknown | StoreError::Unavailable { needed: 1, .. }));
         assert!(truthful, "{refused:?}");
-        let unread = world.handle(1).read_log(there, Slot(0), 9).await;
+        let unread = world.handle(1).at(RegionId(2)).read_log(there, Slot(0), 9).await;
         assert!(matches!(unread, Err(StoreError::Unavailable { needed: 1, answering: 0, .. })), "{unread:?}");
 
         drop(paused);
@@ -325,7 +325,7 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
         assert_eq!(rows, want);
         // What was said of the write in the paused datacenter was true: repeated, it is there once.
         loop {
-            match world.handle(1).append(there, at(1, 0), Bytes::from_static(b"there")).await {
+            match world.handle(1).at(RegionId(2)).append(there, at(1, 0), Bytes::from_static(b"there")).await {
                 Ok(()) => break,
                 Err(error) => assert!(begun.elapsed() < PATIENCE, "after the pause: {error}"),
             }

@@ -12,14 +12,14 @@ use conversation::dedupe::Seen;
 use conversation::log::LogRow;
 use conversation::projection::{InboxRow, Row};
 use conversation::sequencer::LoadedConversation;
-use conversation::shard::{Cas, Lease, Nonce};
+use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use store::simulated::{Simulated, SimulatedOptions, Weather};
-use store::{Heads, Mark, Store, StoreError};
+use store::{CoreKey, Heads, Mark, Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use topology::World;
 use wire::change::Change;
-use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId};
+use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId};
 
 /// Empty replicas for all regions of a world, as far apart as it says.
 #[must_use]
@@ -73,12 +73,19 @@ impl Store for Remote {
         self.ask(|store| async move { store.lease(shard).await }).await
     }
 
-    async fn claim(&self, shard: ShardId, observed: Epoch, owner: &NodeId, nonce: Nonce) -> Result<Cas, StoreError> {
+    async fn claim(
+        &self,
+        shard: ShardId,
+        observed: Epoch,
+        owner: &NodeId,
+        nonce: Nonce,
+        fence_mode: FenceMode,
+    ) -> Result<Cas, StoreError> {
         if let Some(mutation) = &self.mutation {
             mutation.claimed(self.region, shard, observed);
         }
         let owner = owner.clone();
-        self.ask(move |store| async move { store.claim(shard, observed, &owner, nonce).await }).await
+        self.ask(move |store| async move { store.claim(shard, observed, &owner, nonce, fence_mode).await }).await
     }
 
     async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
@@ -90,6 +97,41 @@ impl Store for Remote {
             }
         })
         .await
+    }
+
+    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError> {
+        self.ask(move |store| async move { store.release(shard, epoch, nonce, end).await }).await
+    }
+
+    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError> {
+        self.ask(move |store| async move { store.close_fork(shard, epoch, nonce, fork).await }).await
+    }
+
+    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+        self.ask(move |store| async move { store.core_leases(zone, region).await }).await
+    }
+
+    async fn core_lease(&self, of: CoreKey) -> Result<Option<CoreLease>, StoreError> {
+        self.ask(move |store| async move { store.core_lease(of).await }).await
+    }
+
+    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
+        let node = node.clone();
+        self.ask(move |store| async move { store.register_core(zone, &node, life).await }).await
+    }
+
+    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
+        let node = node.clone();
+        self.ask(move |store| async move { store.renew_core(zone, &node, life, beat).await }).await
+    }
+
+    async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
+        self.ask(move |store| async move { store.break_core(of, beat).await }).await
+    }
+
+    fn at(&self, region: RegionId) -> Arc<dyn Store> {
+        let (store, there, mutation) = (self.store.at(region), self.there.clone(), self.mutation.clone());
+        Arc::new(Self { region: self.region, store, there, mutation })
     }
 
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {

@@ -156,17 +156,7 @@ fn zone(raw: read::Zone, names: &Names, found: &mut Found) -> Zone {
         Some(founding) => founding_regions(founding, &regions, &name, names, found),
     };
     let transit = choice("transit", raw.transit, &[("allow", Transit::Allow), ("deny", Transit::Deny)], found);
-    if let Some(fence) = &raw.fence {
-        match fence.value.as_str() {
-            "read" => {}
-            "lease" => found.add(
-                fence.line,
-                "fence = \"lease\" is not offered by this version",
-                "write fence = \"read\", or leave the line out",
-            ),
-            other => found.add(fence.line, format!("\"{other}\" is not a fence"), "write fence = \"read\""),
-        }
-    }
+    let fence = choice("fence", raw.fence, &[("read", Fence::Read), ("lease", Fence::Lease)], found);
     let shards = count("shards", raw.shards, 4, 1024, found);
     let founding_shards = match raw.founding_shards {
         None => shards,
@@ -178,7 +168,7 @@ fn zone(raw: read::Zone, names: &Names, found: &mut Found) -> Zone {
         regions,
         transit: transit.unwrap_or(Transit::Allow),
         shards,
-        fence: Fence::Read,
+        fence: fence.unwrap_or(Fence::Read),
         founding_regions,
         founding_shards,
     }

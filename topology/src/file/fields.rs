@@ -49,7 +49,13 @@ pub const FIELDS: &[Field] = &[
     must("zone", "regions", r#"["eu-west"]"#, "Where its data may rest. Append, never reorder."),
     or("zone", "transit", r#""allow""#, "Whether edges of other regions may carry its frames: \"allow\" or \"deny\"."),
     or("zone", "shards", "4", "Shards per home region and durability class, 1 to 1024."),
-    or("zone", "fence", r#""read""#, "How owners make sure that they still are."),
+    or(
+        "zone",
+        "fence",
+        r#""read""#,
+        "How owners of multi-region conversations make sure that they still are: \"read\" the fence at every commit, which \
+         trusts no clock, or hold a timed \"lease\", which saves a round trip and trusts that no clock is far off.",
+    ),
     may(
         "zone",
         "founding_regions",

@@ -140,12 +140,7 @@ fn every_error_names_its_line_and_the_cure() {
         ("id = 3", "id = 0", "line 15: id = 0; count from 1"),
         ("id = 3", "", "line 14: [[region]] lacks \"id\""),
         ("lat = 60.0", "lat = \"60\"", "line 5: \"lat\" is not a number"),
-        (
-            "fence = \"read\"",
-            "fence = \"lease\"",
-            "line 28: fence = \"lease\" is not offered by this version; write fence = \"read\"",
-        ),
-        ("fence = \"read\"", "fence = \"paxos\"", "line 28: \"paxos\" is not a fence"),
+        ("fence = \"read\"", "fence = \"paxos\"", "line 28: fence = \"paxos\"; write \"read\" or \"lease\""),
         ("fence = \"read\"", "shards = 0", "line 28: shards = 0; write a number from 1 to 1024"),
         (
             "fence = \"read\"",

@@ -131,6 +131,12 @@ impl Owner {
         self.ack_by
     }
 
+    /// The timed lease under which the term was claimed.
+    #[must_use]
+    pub fn life(&self) -> Option<Nonce> {
+        self.life
+    }
+
     /// The slot that the next frame gets.
     #[must_use]
     pub fn next_slot(&self) -> Slot {

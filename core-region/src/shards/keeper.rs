@@ -1,0 +1,116 @@
+//! Keeps the timed lease of this process alive in every zone, for the terms that are acknowledged by it: one task for each
+//! zone, beside the shards. The rules are [`Renewal`]'s; here is its I/O.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conversation::shard::renewal::{Broken, Hold, Renew, Renewed};
+use conversation::shard::{Life, Nonce, Renewal, Timing};
+use store::{CoreKey, Store, StoreError};
+use tokio::sync::watch;
+use topology::World;
+use wire::{NodeId, ZoneId};
+
+use crate::clock;
+use crate::tasks::Tasks;
+
+/// Pause after a write or a read whose outcome is not known.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What the process holds in a zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Registered, and not known to be broken.
+    pub(crate) life: Option<Life>,
+    /// Until when it may acknowledge.
+    pub(crate) hold: Option<Hold>,
+}
+
+/// The timed leases of this process. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Keepers {
+    zones: Arc<HashMap<ZoneId, watch::Receiver<Held>>>,
+}
+
+impl Keepers {
+    /// Begins a life in every zone of the node's region that another region could take shards over in.
+    pub(crate) fn start(world: &World, node: &NodeId, store: &Arc<dyn Store>, timing: Timing, tasks: &Tasks) -> Self {
+        let zones = world.zones.iter().filter(|zone| zone.regions.contains(&node.region) && zone.regions.len() > 1);
+        let zones = zones.map(|zone| {
+            let (held_out, held) = watch::channel(Held::default());
+            let keeper = Keeper { zone: zone.id, node: node.clone(), store: store.clone(), timing, held: held_out };
+            tasks.spawn("lease", keeper.run());
+            (zone.id, held)
+        });
+        Self { zones: Arc::new(zones.collect()) }
+    }
+
+    /// What is held in a zone; none where no lease is kept.
+    pub(crate) fn of(&self, zone: ZoneId) -> Option<watch::Receiver<Held>> {
+        self.zones.get(&zone).cloned()
+    }
+}
+
+struct Keeper {
+    zone: ZoneId,
+    node: NodeId,
+    store: Arc<dyn Store>,
+    timing: Timing,
+    held: watch::Sender<Held>,
+}
+
+impl Keeper {
+    /// Life after life, until the core ends.
+    async fn run(self) {
+        loop {
+            let life = Nonce(rand::random());
+            let broken = self.live(life).await;
+            self.held.send_replace(Held::default());
+            metrics::counter!("hearth_leases_broken_total").increment(1);
+            tracing::warn!(zone = self.zone.0, %broken, "nothing more is acknowledged under it: beginning a new one");
+        }
+    }
+
+    async fn live(&self, life: Nonce) -> Broken {
+        let mut renewal = Renewal::new(life, self.timing);
+        loop {
+            let next = match renewal.next(clock::now()) {
+                Ok(next) => next,
+                Err(broken) => return broken,
+            };
+            let renewed = match next {
+                Renew::Wait { until } => {
+                    clock::until(until).await;
+                    continue;
+                }
+                step => self.perform(step).await.unwrap_or_else(|error| {
+                    tracing::debug!(%error, zone = self.zone.0, "timed lease: outcome unknown");
+                    Renewed::Unknown
+                }),
+            };
+            let unknown = renewed == Renewed::Unknown;
+            if let Err(broken) = renewal.on(renewed) {
+                return broken;
+            }
+            let life = renewal.is_registered().then_some(Life { nonce: life, timing: self.timing });
+            let held = Held { life, hold: renewal.hold() };
+            self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
+            if unknown {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn perform(&self, step: Renew) -> Result<Renewed, StoreError> {
+        let Self { zone, node, store, .. } = self;
+        Ok(match step {
+            Renew::Register { life } => Renewed::Cas(store.register_core(*zone, node, life).await?),
+            Renew::Beat { life, from } => Renewed::Cas(store.renew_core(*zone, node, life, from).await?),
+            Renew::Read { life } => {
+                Renewed::Row(store.core_lease(CoreKey { zone: *zone, region: node.region, life }).await?)
+            }
+            Renew::Wait { .. } => Renewed::Unknown,
+        })
+    }
+}
