@@ -115,10 +115,7 @@ async fn project_tail(store: &Arc<dyn Store>, shard: ShardId, term: &Term) -> Re
     let frames = term.tail.iter().map(LogFrame::from_row).collect::<Result<Vec<_>, _>>()?;
     stream::iter(frames)
         .for_each_concurrent(ROWS_AT_ONCE, |frame| async move {
-            while let Err(error) = store.project(shard, frame.at(), projection::project(&frame)).await {
-                tracing::debug!(%error, "projection of the tail failed, trying again");
-                tokio::time::sleep(RETRY).await;
-            }
+            project_frame(store, shard, &frame).await;
         })
         .await;
     Ok(())

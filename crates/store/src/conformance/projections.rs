@@ -52,7 +52,9 @@ fn change(id: ConversationId, ver: u64, event: Event) -> Change {
 /// A frame, projected.
 async fn put(store: &dyn Store, shard: ShardId, epoch: u64, slot: u64, changes: Vec<Change>) {
     let frame = LogFrame { epoch: Epoch(epoch), slot: Slot(slot), ts_ms: 1000, changes };
-    store.project(shard, frame.at(), project(&frame)).await.expect("projected");
+    for (stamp, rows) in project(&frame) {
+        store.project(shard, stamp, rows).await.expect("projected");
+    }
 }
 
 /// A group with `messages` messages: ver 1 creates it, message n is ver n + 1.
