@@ -41,8 +41,8 @@ pub(crate) enum Door {
 pub(crate) fn admit(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<auth::Claims, Refused> {
     let token = token(headers, door).unwrap_or_default();
     let claims = match door {
-        Door::Stream => shared.verifier.verify_any(token, wall_ms()),
-        Door::Api => shared.verifier.verify_identity(token, wall_ms()),
+        Door::Stream => shared.verifier().verify_any(token, wall_ms()),
+        Door::Api => shared.verifier().verify_identity(token, wall_ms()),
     };
     let claims = claims.map_err(|error| {
         metrics::counter!("hearth_edge_refused_total", "code" => error.code().as_str()).increment(1);

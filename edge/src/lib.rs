@@ -102,6 +102,11 @@ impl Edge {
         drain::drain(&self.shared, window).await;
     }
 
+    /// Believes other keys from the next token on: identity providers change theirs. Sessions that are open stay.
+    pub fn believe(&self, verifier: Arc<auth::Verifier>) {
+        self.shared.believe(verifier);
+    }
+
     /// Takes clients again after [`Edge::drain`].
     pub fn undrain(&self) {
         self.shared.draining.store(false, std::sync::atomic::Ordering::Relaxed);

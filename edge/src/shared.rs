@@ -1,7 +1,7 @@
 //! What all parts of one edge share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub(crate) region_name: String,
     pub(crate) world: Arc<World>,
     pub(crate) public_url: String,
-    pub(crate) verifier: Arc<auth::Verifier>,
+    verifier: RwLock<Arc<auth::Verifier>>,
     pub(crate) edges: EdgeUrls,
     pub(crate) limits: Limits,
     pub(crate) route: Route,
@@ -58,7 +58,7 @@ impl Shared {
             printer: Printer::new(world.clone()),
             world,
             public_url,
-            verifier,
+            verifier: RwLock::new(verifier),
             edges,
             starting: Places::new(limits.starting),
             sessions: Registry::default(),
@@ -70,6 +70,15 @@ impl Shared {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// Whom this edge believes now.
+    pub(crate) fn verifier(&self) -> Arc<auth::Verifier> {
+        self.verifier.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn believe(&self, verifier: Arc<auth::Verifier>) {
+        *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
     }
 
     /// Milliseconds on this edge's own clock, never 0.

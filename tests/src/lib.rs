@@ -1,10 +1,8 @@
 //! What the stories in `tests/stories` stand on: the real program in processes of its own ([`mesh`]), and bare HTTP
-//! ([`http`]) and WebSocket ([`socket`]) clients that share nothing with the SDK, so that the SDK's mistakes show. Beside them a real
-//! three-datacenter [`cassandra`].
+//! ([`http`]) and WebSocket ([`socket`]) clients that share nothing with the SDK, so that the SDK's mistakes show.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "this crate is tests through and through")]
 
-pub mod cassandra;
 pub mod http;
 pub mod mesh;
 pub mod socket;

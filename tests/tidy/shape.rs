@@ -214,7 +214,7 @@ impl<'ast> Visit<'ast> for Functions<'_> {
 fn node_code_opens_no_socket_starts_no_thread_and_rules_read_no_clock() {
     let files = files();
     let mut findings = Vec::new();
-    for member in members().iter().filter(|member| member.name != "stories") {
+    for member in members().iter().filter(|member| !["stories", "test-cluster"].contains(&member.name.as_str())) {
         for source in product(member, &files) {
             let mut paths = Paths { found: Vec::new() };
             paths.visit_file(&source.syntax);

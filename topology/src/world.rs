@@ -2,12 +2,14 @@
 
 mod births;
 mod geography;
+mod naming;
 
 use wire::ids::NodeName;
 use wire::{Durability, NodeId, NodeRole, RegionId, ShardId, TenantId, ZoneId};
 
 use crate::file;
 use crate::mistakes::Mistakes;
+pub use naming::NodeNameError;
 
 /// A world, checked: every reference in it leads somewhere.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,8 @@
 //! The mesh's own signing keys: one file each, Ed25519, readable by their owner only.
 
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use wire::{DeviceId, TenantId, UserId};
 
 use crate::error::KeyError;
-use crate::{AUDIENCE, DEV_ISSUER};
+use crate::{AUDIENCE, DEV_ISSUER, private};
 
 const DEV_FILE: &str = "dev.pem";
 const STREAM_FILE: &str = "stream.pem";
@@ -124,6 +124,14 @@ impl StreamKey {
         Signer::load_or_create(&folder.join(STREAM_FILE)).map(Self)
     }
 
+    /// From a folder; does not make a key: edges that made each their own would refuse each other's tokens.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read or understood, or others may read it.
+    pub fn load(folder: &Path) -> Result<Self, KeyError> {
+        Signer::load(&folder.join(STREAM_FILE)).map(Self)
+    }
+
     /// Of 32 random bytes, kept nowhere.
     #[must_use]
     pub fn from_seed(seed: [u8; 32]) -> Self {
@@ -172,7 +180,9 @@ impl Signer {
 
     fn load(path: &Path) -> Result<Self, KeyError> {
         let io = |source| KeyError::Io { path: path.into(), source };
-        refuse_exposed(path, &fs::metadata(path).map_err(io)?)?;
+        if private::is_exposed(path).map_err(io)? {
+            return Err(KeyError::Exposed(path.into()));
+        }
         let pem = fs::read_to_string(path).map_err(io)?;
         let key = SigningKey::from_pkcs8_pem(&pem).map_err(|_| KeyError::NotAKey(path.into()))?;
         Ok(Self::new(&key))
@@ -187,65 +197,10 @@ impl Signer {
         getrandom::fill(&mut seed).map_err(KeyError::Random)?;
         let key = SigningKey::from_bytes(&seed);
         let pem = key.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always has a PEM form");
-        create(path, &Sha256::digest(key.verifying_key())[..8], pem.as_bytes())
-            .map_err(|source| KeyError::Io { path: path.into(), source })?;
+        private::create(path, pem.as_bytes()).map_err(|source| KeyError::Io { path: path.into(), source })?;
         // Whoever came first has created it.
         Self::load(path)
     }
-}
-
-/// Creates a private file with all of its content at once, unless it exists by now. `draft`: bytes that no other draft has.
-fn create(path: &Path, draft: &[u8], content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    private_folder(folder)?;
-    let draft: PathBuf = folder.join(format!(".new-{}", HEXLOWER.encode(draft)));
-    let written = write_private(&draft, content).and_then(|()| match fs::hard_link(&draft, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
-    });
-    let removed = fs::remove_file(&draft);
-    written.and(removed)?;
-    fs::File::open(folder)?.sync_all()
-}
-
-#[cfg(unix)]
-fn private_folder(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-#[cfg(unix)]
-fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-#[cfg(unix)]
-fn refuse_exposed(path: &Path, metadata: &fs::Metadata) -> Result<(), KeyError> {
-    use std::os::unix::fs::PermissionsExt;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(KeyError::Exposed(path.into()));
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn private_folder(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)
-}
-
-#[cfg(not(unix))]
-fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-#[cfg(not(unix))]
-fn refuse_exposed(_: &Path, _: &fs::Metadata) -> Result<(), KeyError> {
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`keys`] | the mesh's own signing keys: the development issuer and the stream tokens |
+//! | [`private`] | how they, and what is as secret, are written to disk |
 //! | [`jwks`] | the public keys of identity providers |
 //! | [`verifier`] | is this token good, and for whom? |
 //! | [`error`] | why not, and which stable code says so |
@@ -21,6 +22,7 @@
 pub mod error;
 pub mod jwks;
 pub mod keys;
+pub mod private;
 pub mod verifier;
 
 pub use error::{AuthError, KeyError};

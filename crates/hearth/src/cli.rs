@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::{chat, check, out, region, replay, sim, token, up};
+use crate::{admin, chat, check, out, process, region, replay, sim, token, up};
 
 /// An edge-distributed chat mesh.
 #[derive(Debug, Parser)]
@@ -34,6 +34,9 @@ enum Command {
     Link(region::LinkOptions),
     Topology(check::Options),
     Sim(sim::Options),
+    Core(process::CoreOptions),
+    Edge(process::EdgeOptions),
+    Admin(admin::Options),
 }
 
 /// Reads the command line. Prints help, or in one line what is wrong; then the program ends with the code.
@@ -82,6 +85,9 @@ impl Cli {
             Command::Link(options) => wait_for(region::link(options)),
             Command::Topology(options) => check::run(&options),
             Command::Sim(options) => sim::run(options),
+            Command::Core(options) => process::core(&options),
+            Command::Edge(options) => process::edge(&options),
+            Command::Admin(options) => admin::run(options),
         }
     }
 }
@@ -111,7 +117,7 @@ mod tests {
 
     #[test]
     fn wrong_use_ends_with_2() {
-        let wrong: [&[&str]; 15] = [
+        let wrong: [&[&str]; 21] = [
             &[],
             &["nonsense"],
             &["token"],
@@ -127,6 +133,12 @@ mod tests {
             &["node", "kill", "core-2"],
             &["link", "cut", "a"],
             &["topology", "check"],
+            &["core"],
+            &["edge", "--config"],
+            &["admin"],
+            &["admin", "config", "king"],
+            &["admin", "schema", "plan"],
+            &["admin", "ca", "issue", "--dir", "ca"],
         ];
         for args in wrong {
             assert_eq!(exit_code(args), 2, "{args:?}");
@@ -144,7 +156,7 @@ mod tests {
 
     #[test]
     fn right_use_is_understood() {
-        let right: [&[&str]; 10] = [
+        let right: [&[&str]; 17] = [
             &["sim", "run", "region-loss", "--seed", "7"],
             &["sim", "--help"],
             &["token", "--user", "ann", "--tenant", "demo", "--ttl", "60"],
@@ -155,6 +167,13 @@ mod tests {
             &["node", "kill", "r1/core/2"],
             &["link", "cut", "a", "b"],
             &["topology", "check", "world.toml"],
+            &["core", "--config", "core.toml"],
+            &["edge", "--config", "edge.toml"],
+            &["admin", "config", "nodes"],
+            &["admin", "schema", "check", "--config", "core.toml", "--json"],
+            &["admin", "ca", "init", "--dir", "ca", "--force"],
+            &["admin", "ca", "issue", "--dir", "ca", "--node", "a/core/1", "--world", "w", "--out", "o"],
+            &["admin", "keys", "init", "--dir", "keys", "--dev"],
         ];
         for args in right {
             assert_eq!(exit_code(args), 0, "{args:?}");

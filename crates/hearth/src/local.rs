@@ -14,8 +14,7 @@
 //! | what cannot be done | 4xx or 5xx, [`ControlProblem`] |
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
@@ -248,12 +247,7 @@ impl LocalMesh {
     /// # Errors
     /// When the folder cannot be written.
     pub(crate) fn publish(&self, dir: &Path) -> io::Result<()> {
-        let text = serde_json::to_vec_pretty(self)?;
-        let next = dir.join(format!("hearth.json.{}", self.pid));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&next, Self::file(dir))
+        auth::private::replace(&Self::file(dir), &serde_json::to_vec_pretty(self)?)
     }
 
     /// Removes the file, if it is this process' own.

@@ -10,19 +10,26 @@
 //! | [`region`] | `region`, `node` and `link`: rehearse the loss of either |
 //! | [`check`] | `topology check`: world files |
 //! | [`sim`] | the simulator, a program of its own |
+//! | [`process`] | `core` and `edge`: one node of a real deployment |
+//! | [`admin`] | what such a deployment is prepared with |
 //!
 //! What they share: [`local`] and [`access`] find the mesh that `up` runs, [`control`] asks it for things, [`text`] reads
-//! what others wrote, [`out`] prints.
+//! what others wrote, [`out`] prints. [`assembly`] puts nodes together, for [`up`] and for [`process`]; [`authority`] keeps the
+//! certificate authority of a mesh.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
+mod admin;
+mod assembly;
+mod authority;
 mod chat;
 mod check;
 mod cli;
 mod control;
 mod local;
 mod out;
+mod process;
 mod region;
 mod replay;
 mod sim;

@@ -109,11 +109,13 @@ async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow
         let listener = sockets.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
         let asked = Arc::clone(region);
         let readiness = Arc::new(move || asked.readiness());
-        ::node::admin::Admin::start(::node::admin::AdminOptions { listener, readiness })?;
+        let asked = Arc::clone(region);
+        let status = Arc::new(move || serde_json::json!(asked.status()));
+        ::node::Admin::start(::node::AdminOptions { listener, readiness, status, steering: None })?;
     }
     tokio::select! {
         served = mesh.wait_until_served() => served?,
-        asked = ::node::tasks::interrupted() => return asked.context("signals"),
+        asked = ::node::interrupted() => return asked.context("signals"),
     }
     let local = LocalMesh {
         pid: std::process::id(),
@@ -128,7 +130,7 @@ async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow
     } else {
         greeting::print(mesh, &local, data.dir(), options.wan)?;
     }
-    ::node::tasks::interrupted().await.context("signals")?;
+    ::node::interrupted().await.context("signals")?;
     if !options.json {
         out::note("ending: sessions leave, shards are written to their end");
     }

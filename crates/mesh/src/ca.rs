@@ -5,8 +5,8 @@
 use std::fmt;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ED25519, SanType,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ED25519, SanType,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -76,6 +76,24 @@ impl MeshCa {
     /// # Errors
     /// When the generator refuses.
     pub fn issue(&self, node: &NodeId) -> Result<Identity, CaError> {
+        let (cert, key) = self.sign(node)?;
+        Ok(Identity {
+            chain: vec![cert.der().clone()],
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            authorities: vec![self.cert.clone()],
+        })
+    }
+
+    /// As [`MeshCa::issue`], to be kept in files and read with [`Identity::from_pem`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn issue_pem(&self, node: &NodeId) -> Result<IssuedPem, CaError> {
+        let (cert, key) = self.sign(node)?;
+        Ok(IssuedPem { cert: cert.pem(), key: key.serialize_pem() })
+    }
+
+    fn sign(&self, node: &NodeId) -> Result<(Certificate, KeyPair), CaError> {
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
         let mut params = validity(CertificateParams::default());
         params.distinguished_name.push(DnType::CommonName, node.to_string());
@@ -83,11 +101,7 @@ impl MeshCa {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let cert = params.signed_by(&key, &self.issuer)?;
-        Ok(Identity {
-            chain: vec![cert.der().clone()],
-            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-            ca: self.cert.clone(),
-        })
+        Ok((cert, key))
     }
 }
 
@@ -103,27 +117,32 @@ fn validity(mut params: CertificateParams) -> CertificateParams {
     params
 }
 
-/// A node's certificate chain, its private key, and the authority it trusts.
+/// A certificate and its private key, PEM. See [`MeshCa::issue_pem`].
+pub struct IssuedPem {
+    /// May be shown to anybody.
+    pub cert: String,
+    /// Keep it from everybody but the node.
+    pub key: String,
+}
+
+/// A node's certificate chain, its private key, and the authorities it trusts.
 pub struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
-    pub(crate) ca: CertificateDer<'static>,
+    /// One, or two while a mesh changes from the one to the other; never empty.
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
 }
 
 impl Identity {
-    /// From PEM text: the node's chain, leaf first; its key; the authority.
+    /// From PEM text: the node's chain, leaf first; its key; the authority, or several.
     ///
     /// # Errors
     /// When a part is missing or malformed.
     pub fn from_pem(chain: &str, key: &str, ca: &str) -> Result<Self, IdentityError> {
-        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|_| IdentityError::Pem("certificate chain"))?;
-        if chain.is_empty() {
-            return Err(IdentityError::Pem("certificate chain"));
-        }
+        let chain = certificates(chain, "certificate chain")?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| IdentityError::Pem("private key"))?;
-        let ca = CertificateDer::from_pem_slice(ca.as_bytes()).map_err(|_| IdentityError::Pem("authority"))?;
-        Ok(Self { chain, key, ca })
+        let authorities = certificates(ca, "authority")?;
+        Ok(Self { chain, key, authorities })
     }
 
     /// Whom its certificate names.
@@ -135,9 +154,15 @@ impl Identity {
     }
 }
 
+/// All that stand in a text, at least one.
+fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let found = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+    found.ok().filter(|found| !found.is_empty()).ok_or(IdentityError::Pem(what))
+}
+
 impl Clone for Identity {
     fn clone(&self) -> Self {
-        Self { chain: self.chain.clone(), key: self.key.clone_key(), ca: self.ca.clone() }
+        Self { chain: self.chain.clone(), key: self.key.clone_key(), authorities: self.authorities.clone() }
     }
 }
 
@@ -158,7 +183,9 @@ mod tests {
         let node: NodeId = "r3/edge/west-1".parse().unwrap();
         let identity = ca.issue(&node).unwrap();
         assert_eq!(identity.node().unwrap(), node);
-        assert_eq!(identity.ca, made.cert);
+        assert_eq!(identity.authorities, [made.cert]);
+        let pem = ca.issue_pem(&node).unwrap();
+        assert_eq!(Identity::from_pem(&pem.cert, &pem.key, ca.cert_pem()).unwrap().node().unwrap(), node);
         assert!(MeshCa::load("no", "pem").is_err());
         assert!(Identity::from_pem("", "", "").is_err());
     }

@@ -107,7 +107,7 @@ async fn dial(shared: &Arc<Shared>, peer: &NodeId) -> Result<(), DialError> {
 
 async fn dial_and_greet(shared: &Arc<Shared>, peer: &NodeId) -> Result<(), DialError> {
     let addr = shared.book.address(peer).ok_or(DialError::NoAddress)?;
-    let mut config = ClientConfig::new(Arc::new(shared.tls.quic_client(peer)?));
+    let mut config = ClientConfig::new(Arc::new(shared.tls().quic_client(peer)?));
     config.transport_config(shared.transport.clone());
     let connection = shared.endpoint.connect_with(config, addr, tls::SERVER_NAME)?.await?;
     let (send, recv) = connection.open_bi().await?;

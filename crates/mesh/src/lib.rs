@@ -59,7 +59,7 @@ mod streams;
 mod tls;
 mod transport;
 
-pub use ca::{CaError, Identity, MeshCa};
+pub use ca::{CaError, Identity, IssuedPem, MeshCa};
 pub use channel::{Channel, FEED_BYTES_MAX, Receiver, Sender};
 pub use error::{OpenError, RecvError, SendError, StartError};
 pub use membership::{Membership, NodeState};

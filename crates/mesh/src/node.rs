@@ -1,7 +1,7 @@
 //! A node's place in the mesh: starting it, what its users may ask of it, and its end.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use quinn::{Endpoint, TokioRuntime};
@@ -15,12 +15,14 @@ use wire::NodeId;
 use wire::mesh::Purpose;
 
 use crate::book::Book;
+use crate::ca::Identity;
 use crate::channel::Channel;
 use crate::error::{OpenError, StartError};
 use crate::gossip::{Gossip, GossipHandle};
 use crate::membership::Membership;
 use crate::open::{self, Way};
 use crate::options::MeshOptions;
+use crate::proof::IdentityError;
 use crate::shared::{ACCEPT_QUEUE, Arrival, RELAYED_MAX, Shared};
 use crate::socket::{self, Mute};
 use crate::tls::Tls;
@@ -80,7 +82,7 @@ impl Mesh {
             addr: advertise.unwrap_or(local),
             transport: transport::transport(&timings),
             timings,
-            tls,
+            tls: RwLock::new(Arc::new(tls)),
             endpoint,
             gossip,
             draining: watch::Sender::new(false),
@@ -147,6 +149,21 @@ impl Mesh {
     #[must_use]
     pub fn membership(&self) -> watch::Receiver<Arc<Membership>> {
         self.shared().membership.clone()
+    }
+
+    /// Shows another certificate, and trusts other authorities, from the next handshake on. The links that are up stay up:
+    /// they were proven when they were made.
+    ///
+    /// # Errors
+    /// When it is not this node's, or cannot be used for TLS. Nothing has changed then.
+    pub fn renew(&self, identity: Identity) -> Result<(), IdentityError> {
+        let shared = self.shared();
+        let tls = Tls::new(&shared.node, identity)?;
+        let server = transport::server(&tls, &shared.timings)?;
+        *shared.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tls);
+        shared.endpoint.set_server_config(Some(server));
+        tracing::info!(node = %shared.node, "certificate renewed");
+        Ok(())
     }
 
     /// Tells everyone that this node goes away soon, or does not after all.

@@ -136,7 +136,7 @@ impl MixedIdentity<'_> {
     async fn dial(&self, to: &Mesh) -> ConnectionError {
         let me = node("r2/core/1");
         let mut identity = self.issued_by.issue(&me).unwrap();
-        identity.ca = self.trusts.issue(&me).unwrap().ca;
+        identity.authorities = self.trusts.issue(&me).unwrap().authorities;
         let tls = Tls::new(&me, identity).unwrap();
         let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         let config = ClientConfig::new(Arc::new(tls.quic_client(to.node()).unwrap()));

@@ -63,7 +63,7 @@ pub(crate) async fn open(
     let mut outer = Channel::direct(via.peer.clone(), send, recv, None);
     outer.halves().0.send(Head::Relay(target.clone()).to_bytes()).await?;
     let raw = outer.into_raw().ok_or(RelayError::NotPlain)?;
-    let connector = TlsConnector::from(Arc::new(shared.tls.relayed_client(target)?));
+    let connector = TlsConnector::from(Arc::new(shared.tls().relayed_client(target)?));
     let name = ServerName::try_from(tls::SERVER_NAME).expect("a constant that is a name");
     let tunnel = connector.connect(name, pipe(raw)).await?;
     let mut channel = Channel::relayed(target.clone(), TlsStream::Client(tunnel), via.hold());
@@ -161,7 +161,7 @@ async fn handshake(
     channel: Channel,
 ) -> Result<(NodeId, Purpose, Channel), RelayError> {
     let raw = channel.into_raw().ok_or(RelayError::NotPlain)?;
-    let acceptor = TlsAcceptor::from(Arc::new(shared.tls.relayed_server()?));
+    let acceptor = TlsAcceptor::from(Arc::new(shared.tls().relayed_server()?));
     let tunnel = acceptor.accept(pipe(raw)).await?;
     let peer = tls::proven(tunnel.get_ref().1.peer_certificates())?;
     let mut channel = Channel::relayed(peer.clone(), TlsStream::Server(tunnel), via.hold());

@@ -1,7 +1,7 @@
 //! What the tasks of one node share.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use quinn::{Endpoint, TransportConfig};
@@ -35,7 +35,8 @@ pub(crate) struct Shared {
     /// Where others dial it.
     pub(crate) addr: SocketAddr,
     pub(crate) timings: Timings,
-    pub(crate) tls: Tls,
+    /// Replaced by a renewal: take it anew for every handshake.
+    pub(crate) tls: RwLock<Arc<Tls>>,
     pub(crate) transport: Arc<TransportConfig>,
     pub(crate) endpoint: Endpoint,
     pub(crate) book: Book,
@@ -50,6 +51,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// What this node shows and whom it trusts now.
+    pub(crate) fn tls(&self) -> Arc<Tls> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A task that ends with the node.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));

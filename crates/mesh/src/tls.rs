@@ -44,7 +44,9 @@ impl Tls {
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
-        roots.add(identity.ca.clone()).map_err(unusable)?;
+        for authority in &identity.authorities {
+            roots.add(authority.clone()).map_err(unusable)?;
+        }
         let roots = Arc::new(roots);
         let chain = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()

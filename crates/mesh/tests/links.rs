@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use hearth_mesh::{Identity, IdentityError, MeshCa};
 use support::{DEADLINE, Island, Rig, any_port, echo, echoes, linked, node, open, until};
 use tokio::time::timeout;
 
@@ -101,4 +102,32 @@ async fn delays_of_the_conditions_are_seen_by_the_links() {
     echoes(open(&nodes[0], nodes[1].node()).await, "far away").await;
     let rtt = nodes[0].links()[0].rtt.unwrap();
     assert!(rtt.as_millis() >= 80, "{rtt:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mesh_changes_its_authority_without_a_restart_and_without_losing_a_channel() {
+    let (old, new) = (Rig::new(), MeshCa::create().unwrap());
+    let [a, b] = [old.start("r1/core/1", &[]), old.start("r1/core/2", &[])];
+    echo(&b);
+    a.add_peer(b.node(), b.local_addr());
+    linked(&a, b.node()).await;
+    let channel = echoes(open(&a, b.node()).await, "before").await;
+
+    let both = format!("{}{}", old.ca.cert_pem(), new.cert_pem());
+    for authority in [&old.ca, &new] {
+        for mesh in [&a, &b] {
+            let pem = authority.issue_pem(mesh.node()).unwrap();
+            mesh.renew(Identity::from_pem(&pem.cert, &pem.key, &both).unwrap()).unwrap();
+        }
+    }
+    let another = new.issue(&node("r1/core/9")).unwrap();
+    assert!(matches!(a.renew(another), Err(IdentityError::Other { .. })));
+
+    let mut options = old.options("r2/core/1", &[&a]);
+    options.identity = new.issue(&options.node).unwrap();
+    let stranger_to_the_old = hearth_mesh::Mesh::start(options).unwrap();
+    linked(&a, stranger_to_the_old.node()).await;
+    linked(&stranger_to_the_old, b.node()).await;
+    echoes(open(&stranger_to_the_old, b.node()).await, "a new handshake").await;
+    echoes(channel, "the old link").await;
 }

@@ -1,5 +1,8 @@
-//! The admin endpoint: `/healthz` says that the process answers, `/readyz` whether it should get work and why not,
-//! `/metrics` what it counts (Prometheus text). It stands on a port of its own, for operators only.
+//! The admin endpoint: `/healthz` says that the process answers, `/readyz` whether it should get work and why not, `/status`
+//! how it stands, `/metrics` what it counts (Prometheus text); and what operators may ask of it ([`operator`]). It stands on a
+//! port of its own, for operators only.
+
+pub mod operator;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +17,7 @@ use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::operator::Steering;
 use crate::tasks::{Stopped, Tasks};
 use crate::telemetry;
 
@@ -45,6 +49,10 @@ pub struct AdminOptions {
     pub listener: net::Listener,
     /// Asked anew for each request to `/readyz`; must not block.
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// The same for `/status`.
+    pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// What it may be asked to do; none: nothing.
+    pub steering: Option<Steering>,
 }
 
 /// A running admin endpoint. Dropped, it runs on until its runtime ends.
@@ -62,7 +70,10 @@ impl Admin {
     pub fn start(options: AdminOptions) -> io::Result<Self> {
         let addr = options.listener.local_addr()?;
         let tasks = Tasks::new("admin");
-        tasks.spawn("serve", serve(options.listener, router(options.readiness), tasks.stopping()));
+        tasks.spawn(
+            "serve",
+            serve(options.listener, router(options.readiness, options.status, options.steering), tasks.stopping()),
+        );
         tasks.spawn("upkeep", upkeep(tasks.stopping()));
         Ok(Self { addr, tasks })
     }
@@ -88,15 +99,24 @@ pub async fn serve(listener: net::Listener, router: Router, stop: CancellationTo
     }
 }
 
-fn router(readiness: Arc<dyn Fn() -> Readiness + Send + Sync>) -> Router {
+fn router(
+    readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    steering: Option<Steering>,
+) -> Router {
     let handle = telemetry::metrics();
-    Router::new()
+    let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(move || async move { ready(readiness()) }))
+        .route("/status", get(move || async move { Json(status()) }))
         .route(
             "/metrics",
             get(move || async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()) }),
-        )
+        );
+    match steering {
+        Some(steering) => router.merge(operator::router(steering)),
+        None => router,
+    }
 }
 
 fn ready(readiness: Readiness) -> impl IntoResponse {

@@ -2,16 +2,25 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`config`] | config files: fields declared once, read, refused, shown in an example |
+//! | [`addresses`] | where the nodes are |
 //! | [`telemetry`] | logs to stderr, metrics to whoever scrapes them |
 //! | [`tasks`] | tasks that somebody watches, and their bounded end |
-//! | [`admin`] | `/healthz`, `/readyz`, `/metrics` on a port of its own |
+//! | [`signals`] | what the operating system asks of it |
+//! | [`admin`] | `/healthz`, `/readyz`, `/status`, `/metrics` on a port of its own; what operators may ask |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod addresses;
 pub mod admin;
+pub mod config;
+pub mod signals;
 pub mod tasks;
 pub mod telemetry;
 
+pub use addresses::{Address, Addresses, HostPort};
+pub use admin::operator::{Operator, Reloaded, Steering};
 pub use admin::{Admin, AdminOptions, Readiness};
-pub use tasks::{Stopped, Tasks, interrupted};
+pub use signals::{Signal, Signals, interrupted};
+pub use tasks::{Stopped, Tasks};
 pub use telemetry::LogFormat;

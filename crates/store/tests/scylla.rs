@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../../../tests/src/cassandra.rs"]
-mod cassandra;
-
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -13,7 +10,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cassandra::Cluster;
 use conversation::log::LogRow;
 use conversation::projection::{HeadRow, Row};
 use conversation::shard::{Cas, Nonce};
@@ -23,6 +19,7 @@ use hearth_store::scylla::{Scylla, ScyllaOptions};
 use hearth_store::{Mark, Store, StoreError};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use test_cluster::{Cluster, Hosts, Reaper};
 use tokio::time::Instant;
 use wire::{ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
 
@@ -35,7 +32,10 @@ fn story<F: Future<Output = ()>>(tell: impl FnOnce(Arc<Cluster>) -> F) {
     static TURN: Mutex<()> = Mutex::new(());
     // A test that failed leaves the cluster as it was.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let cluster = CLUSTER.get_or_init(|| Cluster::take().map(Arc::new));
+    let cluster = CLUSTER.get_or_init(|| {
+        let reaper = Arc::new(Reaper::start());
+        Cluster::take(&Arc::new(Hosts::take(REGIONS.len(), &reaper)), &reaper).map(Arc::new)
+    });
     let Some(cluster) = cluster else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let begun = Instant::now();
@@ -278,10 +278,10 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
     story(|cluster| async move {
         let world = World::new(Arc::clone(&cluster)).await;
         assert!(
-            cluster.nodes[1].pid().is_some() || std::env::var_os("HEARTH_CI").is_none(),
+            cluster.nodes[1].is_ours() || std::env::var_os("HEARTH_CI").is_none(),
             "nothing may be skipped in CI: a cluster of HEARTH_CQL is not ours to pause"
         );
-        if cluster.nodes[1].pid().is_none() {
+        if !cluster.nodes[1].is_ours() {
             eprintln!("SKIPPED: a cluster of HEARTH_CQL is not ours to pause");
             return;
         }
@@ -336,7 +336,7 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
 }
 
 /// A node that stands still, and goes on also when the test fails.
-struct Paused<'a>(&'a cassandra::Node);
+struct Paused<'a>(&'a test_cluster::cassandra::Node);
 
 impl<'a> Paused<'a> {
     fn new(cluster: &'a Cluster, n: usize) -> Self {

@@ -19,7 +19,7 @@ pub(crate) async fn stream_token(
     let StreamTokenRequest { device_id } = Json::or_default(request, &shared).await?;
     let device = device_id.map(DeviceId::new).transpose().map_err(|error| Refused::bad_request(error.to_string()))?;
     let ttl_s = shared.limits.stream_token.as_secs();
-    let issued = shared.verifier.issue_stream(&user.claims, device, ttl_s, wall_ms());
+    let issued = shared.verifier().issue_stream(&user.claims, device, ttl_s, wall_ms());
     let auth::StreamToken { token, expires_at_ms } =
         issued.map_err(|error| Refused::new(error.code(), error.to_string()))?;
     let url = format!("{}/v1/stream", websocket_url(&shared.public_url));

@@ -1,11 +1,13 @@
 //! Who gets in, who stays, and how the door is shut.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use auth::{DevIssuer, StreamKey, Verifier, VerifierOptions};
 use hearth_edge::Limits;
 use serde_json::json;
 
-use crate::harness::{Bench, until};
+use crate::harness::{Bench, now_ms, tenant, until, user};
 use crate::socket::{Client, http, raw};
 
 #[tokio::test]
@@ -178,4 +180,21 @@ async fn an_edge_that_stops_leaves_nothing_running() {
     bench.edge.stop(Duration::from_secs(5)).await;
     assert_eq!(ann.closed().await, None);
     until("nobody listens", || bench.edge.status().sessions == 0).await;
+}
+
+#[tokio::test]
+async fn an_edge_that_is_told_other_keys_lets_their_users_in_and_keeps_who_is_there() {
+    let bench = Bench::start().await;
+    let mut before = bench.session("ann").await;
+    let issuer = DevIssuer::from_seed([9; 32]);
+    let tenants = bench.world.tenants.iter().map(|tenant| tenant.id.clone()).collect();
+    let (dev, stream) = (Some(issuer.public_key()), StreamKey::from_seed([8; 32]));
+    let verifier = Verifier::new(VerifierOptions { tenants, issuers: Vec::new(), dev, stream }).unwrap();
+    bench.edge.believe(Arc::new(verifier));
+    let refused = Client::open(bench.edge.local_addr(), &bench.token("bob")).await.err().expect("a refusal");
+    assert_eq!(refused.status, 401);
+    let token = issuer.issue(&tenant("demo"), &user("bob"), None, 60, now_ms());
+    Client::open(bench.edge.local_addr(), &token).await.unwrap();
+    before.send(json!({"id": "p", "type": "ping"})).await;
+    assert_eq!(before.next_of("pong").await["re"], "p");
 }

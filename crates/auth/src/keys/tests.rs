@@ -47,7 +47,7 @@ fn a_missing_or_broken_key_is_said_to_be() {
     let data = tempfile::tempdir().unwrap();
     let missing = DevIssuer::load(data.path()).unwrap_err();
     assert!(missing.to_string().contains("dev.pem"), "{missing}");
-    write_private(&data.path().join("dev.pem"), b"not a key").unwrap();
+    private::create(&data.path().join("dev.pem"), b"not a key").unwrap();
     assert!(matches!(DevIssuer::load_or_create(data.path()).unwrap_err(), KeyError::NotAKey(_)));
 }
 

@@ -1,15 +1,13 @@
 //! What the nodes of a local mesh are made of: one world, one CA, one set of keys, one store with a replica a region.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use auth::{Jwks, Keys, TenantIssuer, Verifier, VerifierOptions};
-use mesh::{Identity, MeshCa};
+use auth::{Keys, Verifier};
+use mesh::Identity;
 use net::{ConditionedNet, Conditions, Net};
 use store::embedded::{Embedded, EmbeddedOptions, OpenReport};
 use topology::World;
@@ -17,6 +15,7 @@ use wire::{NodeId, RegionId};
 
 use super::data::{Data, Ports};
 use crate::local::LocalMesh;
+use crate::{assembly, authority};
 
 /// Everything that outlives a single node.
 pub(super) struct Material {
@@ -49,8 +48,8 @@ impl Material {
     pub(super) fn gather(data: &Data, world: World, ports: Ports, how: &How<'_>) -> anyhow::Result<(Self, OpenReport)> {
         let keys_dir = LocalMesh::keys(data.dir());
         let keys = Keys::load_or_create(&keys_dir).context("the development keys")?;
-        let verifier = Arc::new(verifier(&world, &keys, how.world_dir)?);
-        let ca = load_or_create_ca(&keys_dir)?;
+        let verifier = assembly::verifier(&world, how.world_dir, Some(keys.dev.public_key()), keys.stream)?;
+        let ca = authority::load_or_create(&keys_dir)?;
         let mut identities = BTreeMap::new();
         for node in world.nodes() {
             let identity = ca.issue(&node).with_context(|| format!("a certificate for {node}"))?;
@@ -66,7 +65,8 @@ impl Material {
         }
         let (store, found) = open_store(data, &world, how)?;
         let open_edges = Mutex::default();
-        Ok((Self { world, ports, verifier, store, conditions, open_edges, identities, wan: how.wan }, found))
+        let (verifier, wan) = (Arc::new(verifier), how.wan);
+        Ok((Self { world, ports, verifier, store, conditions, open_edges, identities, wan }, found))
     }
 
     /// The sockets of a region's nodes, under the weather of the world.
@@ -111,50 +111,4 @@ fn open_store(data: &Data, world: &Arc<World>, how: &How<'_>) -> anyhow::Result<
         options.delay = Some(Arc::new(move |a, b| between.delay(a, b)));
     }
     Ok(Embedded::open(options)?)
-}
-
-/// The tenants' identity providers, as the world says, and the development key for all.
-fn verifier(world: &World, keys: &Keys, world_dir: &Path) -> anyhow::Result<Verifier> {
-    let mut issuers = Vec::new();
-    for tenant in &world.tenants {
-        let Some(identity) = &tenant.identity else { continue };
-        let json = match &identity.jwks {
-            topology::Jwks::Inline(json) => json.clone(),
-            topology::Jwks::File(file) => {
-                let path = world_dir.join(file);
-                fs::read_to_string(&path)
-                    .with_context(|| format!("the keys of tenant {}: cannot read {}", tenant.id, path.display()))?
-            }
-        };
-        let jwks = Jwks::parse(&json).with_context(|| format!("the keys of tenant {}", tenant.id))?;
-        issuers.push(TenantIssuer { tenant: tenant.id.clone(), issuer: identity.issuer.clone(), jwks });
-    }
-    let options = VerifierOptions {
-        tenants: world.tenants.iter().map(|tenant| tenant.id.clone()).collect(),
-        issuers,
-        dev: Some(keys.dev.public_key()),
-        stream: keys.stream.clone(),
-    };
-    Ok(Verifier::new(options)?)
-}
-
-fn load_or_create_ca(dir: &Path) -> anyhow::Result<MeshCa> {
-    let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key.pem"));
-    if let (Ok(cert), Ok(key)) = (fs::read_to_string(&cert), fs::read_to_string(&key)) {
-        return MeshCa::load(&cert, &key).with_context(|| format!("the CA in {}", dir.display()));
-    }
-    let ca = MeshCa::create().context("a CA for the mesh")?;
-    // The key last: a CA without it is made anew.
-    for (path, pem) in [(cert, ca.cert_pem()), (key, &ca.key_pem())] {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        std::io::Write::write_all(&mut file, pem.as_bytes())?;
-        file.sync_all()?;
-    }
-    Ok(ca)
 }

@@ -5,33 +5,23 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use core_region::{Core, CoreOptions};
-use edge::{Edge, EdgeOptions};
-use mesh::{Mesh, MeshOptions};
+use mesh::MeshOptions;
 use tokio::runtime::{Builder, Runtime};
 use wire::{NodeId, NodeRole};
 
 use super::material::Material;
+use crate::assembly::{EdgePlan, Node, PartPlan, Plan};
 
 /// A killed node's sockets are closed within this; longer, and a restart takes other ports.
 const KILL_WAIT: Duration = Duration::from_secs(5);
 /// An orderly stop may take so long.
-pub(super) const STOP_WAIT: Duration = Duration::from_secs(5);
+const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// A running node.
 pub(super) struct RunningNode {
-    pub(super) id: NodeId,
-    pub(super) mesh: Mesh,
-    pub(super) part: Part,
+    pub(super) node: Node,
     runtime: Option<Runtime>,
     material: Arc<Material>,
-}
-
-/// What a node does.
-#[derive(Clone)]
-pub(super) enum Part {
-    Core(Core),
-    Edge(Edge),
 }
 
 impl RunningNode {
@@ -48,14 +38,19 @@ impl RunningNode {
             .enable_all()
             .build()
             .context("a runtime")?;
-        let (mesh, part) = runtime.block_on(assemble(material, &id)).with_context(|| format!("node {id}"))?;
-        Ok(Self { id, mesh, part, runtime: Some(runtime), material: Arc::clone(material) })
+        let plan = plan(material, &id);
+        let node = runtime.block_on(Node::start(plan)).with_context(|| format!("node {id}"))?;
+        if id.role == NodeRole::Edge {
+            let url = material.edge_url(&id);
+            material.open_edges.lock().unwrap_or_else(PoisonError::into_inner).insert(id, url);
+        }
+        Ok(Self { node, runtime: Some(runtime), material: Arc::clone(material) })
     }
 
     /// Drops its tasks and sockets where they stand, as the death of its process would. Blocks as `start` does.
     pub(super) fn kill(mut self) {
         self.forget();
-        self.mesh.crash();
+        self.node.mesh.crash();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(KILL_WAIT);
         }
@@ -65,52 +60,33 @@ impl RunningNode {
     pub(super) fn stop(mut self) {
         self.forget();
         if let Some(runtime) = self.runtime.take() {
-            runtime.block_on(async {
-                match &self.part {
-                    Part::Core(core) => core.stop(STOP_WAIT).await,
-                    Part::Edge(edge) => edge.stop(STOP_WAIT).await,
-                };
-                self.mesh.shutdown(Duration::from_secs(1)).await;
-            });
+            runtime.block_on(self.node.stop(STOP_WAIT));
             runtime.shutdown_timeout(KILL_WAIT);
         }
     }
 
     /// No client is sent to it from now on.
     pub(super) fn forget(&self) {
-        self.material.open_edges.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.material.open_edges.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.node.id);
     }
 }
 
-async fn assemble(material: &Arc<Material>, id: &NodeId) -> anyhow::Result<(Mesh, Part)> {
+fn plan(material: &Arc<Material>, id: &NodeId) -> Plan {
     let net = material.net(id.region);
-    let mut options = MeshOptions::new(id.clone(), material.identity(id), material.ports.mesh(id), Arc::clone(&net));
+    let mut mesh = MeshOptions::new(id.clone(), material.identity(id), material.ports.mesh(id), net);
     let others = material.world.nodes().into_iter().filter(|other| other != id);
-    options.peers = others.map(|other| (other.clone(), material.ports.mesh(&other))).collect();
-    let mesh = Mesh::start(options)?;
-    let world = Arc::clone(&material.world);
+    mesh.peers = others.map(|other| (other.clone(), material.ports.mesh(&other))).collect();
     let part = match id.role {
-        NodeRole::Core => {
-            let store = material.store.store(id.region);
-            Part::Core(Core::start(CoreOptions::new(id.clone(), world, mesh.clone(), store)))
-        }
+        NodeRole::Core => PartPlan::Core(material.store.store(id.region)),
         NodeRole::Edge => {
-            let bind = material.ports.edge(id);
-            let listener = net.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
-            let (url, lookup) = (material.edge_url(id), Arc::clone(material));
-            let edge = Edge::start(EdgeOptions {
-                node: id.clone(),
-                world,
-                mesh: mesh.clone(),
-                listener,
-                public_url: url.clone(),
+            let lookup = Arc::clone(material);
+            PartPlan::Edge(EdgePlan {
+                bind: material.ports.edge(id),
+                public_url: material.edge_url(id),
                 verifier: Arc::clone(&material.verifier),
-                edges: Arc::new(move || lookup.edges_open()),
-                limits: edge::Limits::default(),
-            })?;
-            material.open_edges.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), url);
-            Part::Edge(edge)
+                edges: Box::new(move |_| Arc::new(move || lookup.edges_open())),
+            })
         }
     };
-    Ok((mesh, part))
+    Plan { world: Arc::clone(&material.world), mesh, part }
 }

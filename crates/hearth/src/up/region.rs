@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use wire::{NodeId, RegionId};
+use wire::{NodeId, NodeRole, RegionId};
 
 use super::material::Material;
-use super::node::{Part, RunningNode};
-use crate::local::{LocalRegion, NodeStatus, RegionState, RegionStatus, ShardStatus};
+use super::node::RunningNode;
+use crate::local::{LocalRegion, NodeStatus, RegionState, RegionStatus};
 
 /// Sessions of a draining edge are asked to leave over this time.
 const DRAIN_WINDOW: Duration = Duration::from_secs(2);
@@ -126,17 +126,12 @@ impl Region {
     }
 
     async fn drain_nodes(&self) {
-        let parts: Vec<_> = self.now().nodes.iter().map(|node| (node.mesh.clone(), node.part.clone())).collect();
-        for (mesh, _) in &parts {
-            mesh.set_draining(true);
+        let nodes: Vec<_> = self.now().nodes.iter().map(|running| running.node.clone()).collect();
+        // All of them first, so that none hands over to the next.
+        for node in &nodes {
+            node.mesh.set_draining(true);
         }
-        let all = parts.iter().map(|(_, part)| async move {
-            match part {
-                Part::Core(core) => core.drain().await,
-                Part::Edge(edge) => edge.drain(DRAIN_WINDOW).await,
-            }
-        });
-        futures_util::future::join_all(all).await;
+        futures_util::future::join_all(nodes.iter().map(|node| node.drain(DRAIN_WINDOW))).await;
     }
 
     /// Ends every node in order; edges first, so that cores can still answer them.
@@ -145,7 +140,8 @@ impl Region {
     /// When the machine cannot run it.
     pub(super) async fn stop(&self) -> anyhow::Result<()> {
         let nodes = std::mem::take(&mut self.now().nodes);
-        let (cores, edges): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| matches!(node.part, Part::Core(_)));
+        let (cores, edges): (Vec<_>, Vec<_>) =
+            nodes.into_iter().partition(|running| running.node.id.role == NodeRole::Core);
         blocking(move || {
             each_at_once(edges, RunningNode::stop);
             each_at_once(cores, RunningNode::stop);
@@ -161,7 +157,7 @@ impl Region {
     pub(super) async fn kill_node(&self, id: &NodeId) -> anyhow::Result<()> {
         let node = {
             let mut now = self.now();
-            let at = now.nodes.iter().position(|node| node.id == *id);
+            let at = now.nodes.iter().position(|running| running.node.id == *id);
             now.nodes.remove(at.with_context(|| format!("node {id} does not run"))?)
         };
         blocking(move || {
@@ -182,7 +178,7 @@ impl Region {
             if now.state != RegionState::Up {
                 bail!("region {} is {}; restore the region", self.about.name, now.state);
             }
-            if now.nodes.iter().any(|node| node.id == *id) {
+            if now.nodes.iter().any(|running| running.node.id == *id) {
                 bail!("node {id} runs already");
             }
         }
@@ -201,13 +197,9 @@ impl Region {
             nodes: Vec::new(),
             shards: Vec::new(),
         };
-        for node in &now.nodes {
-            let sees = node.mesh.membership().borrow().nodes.len().saturating_sub(1);
-            let mut sessions = None;
-            match &node.part {
-                Part::Edge(edge) => sessions = Some(edge.status().sessions as u64),
-                Part::Core(core) => status.shards.extend(owned(&node.id, core)),
-            }
+        for RunningNode { node, .. } in &now.nodes {
+            status.shards.extend(node.serves());
+            let (sessions, sees) = (node.sessions(), node.sees());
             status.nodes.push(NodeStatus { node: node.id.to_string(), sessions, sees });
         }
         status
@@ -220,14 +212,8 @@ impl Region {
         if now.state != RegionState::Up {
             reasons.push(format!("the region is {}", now.state));
         }
-        for node in &now.nodes {
-            if let Part::Core(core) = &node.part {
-                let status = core.status();
-                if !status.is_settled() {
-                    reasons.push(format!("{}: shards are being claimed", node.id));
-                }
-                reasons.extend(status.panicked.iter().map(|task| format!("{}: task {task} has panicked", node.id)));
-            }
+        for RunningNode { node, .. } in &now.nodes {
+            reasons.extend(node.troubles().iter().map(|trouble| format!("{}: {trouble}", node.id)));
         }
         ::node::admin::Readiness::unless(reasons)
     }
@@ -235,19 +221,6 @@ impl Region {
     fn now(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn owned(node: &NodeId, core: &core_region::Core) -> Vec<ShardStatus> {
-    let status = core.status();
-    status
-        .serving()
-        .map(|shard| ShardStatus {
-            shard: shard.shard.to_string(),
-            node: node.to_string(),
-            epoch: shard.epoch,
-            committed: shard.committed.checked_sub(1),
-        })
-        .collect()
 }
 
 /// Each node in a thread of its own; returns when all are through.

@@ -7,17 +7,30 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use net::Net;
 
+use super::operator::{Operator, Reloaded};
 use super::*;
 
 async fn started(readiness: impl Fn() -> Readiness + Send + Sync + 'static) -> Admin {
+    started_with(readiness, None).await
+}
+
+async fn started_with(readiness: impl Fn() -> Readiness + Send + Sync + 'static, steering: Option<Steering>) -> Admin {
     let listener = net::OsNet.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    Admin::start(AdminOptions { listener, readiness: Arc::new(readiness) }).unwrap()
+    let status = Arc::new(|| serde_json::json!({"node": "eu-west/core/1"}));
+    Admin::start(AdminOptions { listener, readiness: Arc::new(readiness), status, steering }).unwrap()
 }
 
 async fn fetch(admin: &Admin, path: &str) -> (u16, String) {
+    ask(admin, "GET", path, None).await
+}
+
+async fn ask(admin: &Admin, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
     let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let uri = format!("http://{}{path}", admin.local_addr()).parse().unwrap();
-    let response = client.get(uri).await.unwrap();
+    let mut request = hyper::Request::builder().method(method).uri(format!("http://{}{path}", admin.local_addr()));
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let response = client.request(request.body(Empty::new()).unwrap()).await.unwrap();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -36,6 +49,7 @@ async fn readiness_says_what_is_true_at_that_moment() {
     draining.store(true, Ordering::SeqCst);
     assert_eq!(fetch(&admin, "/readyz").await, (503, r#"{"ready":false,"reasons":["draining"]}"#.into()));
     assert_eq!(fetch(&admin, "/healthz").await, (200, "ok\n".into()));
+    assert_eq!(fetch(&admin, "/status").await, (200, r#"{"node":"eu-west/core/1"}"#.into()));
     assert_eq!(fetch(&admin, "/elsewhere").await.0, 404);
 }
 
@@ -58,4 +72,62 @@ async fn a_stopped_endpoint_is_gone_in_time() {
     assert_eq!(fetch(&admin, "/readyz").await.0, 503, "not ready unless somebody says so");
     assert_eq!(admin.stop(Duration::from_secs(60)).await, Stopped::InTime);
     assert!(net::OsNet.connect(admin.local_addr()).await.is_err());
+}
+
+/// Remembers what it was asked.
+#[derive(Default)]
+struct Obedient {
+    asked: std::sync::Mutex<Vec<&'static str>>,
+    refuses: AtomicBool,
+}
+
+impl Operator for Obedient {
+    fn drain(&self) -> Result<(), String> {
+        self.asked.lock().unwrap().push("drain");
+        if self.refuses.load(Ordering::SeqCst) { Err("it is starting".into()) } else { Ok(()) }
+    }
+
+    fn undrain(&self) -> Result<(), String> {
+        self.asked.lock().unwrap().push("undrain");
+        Ok(())
+    }
+
+    fn reload(&self) -> Reloaded {
+        self.asked.lock().unwrap().push("reload");
+        let refused = if self.refuses.load(Ordering::SeqCst) { vec!["the world".into()] } else { vec![] };
+        Reloaded { taken: vec!["the certificate".into()], refused }
+    }
+}
+
+#[tokio::test]
+async fn orders_are_taken_from_whoever_shows_the_token_and_from_nobody_else() {
+    let operator = Arc::new(Obedient::default());
+    let steering = Steering { operator: operator.clone(), token: Some("secret".into()) };
+    let admin = started_with(Readiness::default, Some(steering)).await;
+    for token in [None, Some("wrong"), Some("")] {
+        for path in ["/drain", "/undrain", "/reload"] {
+            let (status, text) = ask(&admin, "POST", path, token).await;
+            assert!(status == 401 && text.contains("token_file"), "{status} {text}");
+        }
+    }
+    assert!(operator.asked.lock().unwrap().is_empty());
+    assert_eq!(ask(&admin, "POST", "/drain", Some("secret")).await, (202, r#"{"draining":true}"#.into()));
+    assert_eq!(ask(&admin, "POST", "/undrain", Some("secret")).await, (200, r#"{"draining":false}"#.into()));
+    let (status, text) = ask(&admin, "POST", "/reload", Some("secret")).await;
+    assert_eq!((status, text.as_str()), (200, r#"{"taken":["the certificate"],"refused":[]}"#));
+    operator.refuses.store(true, Ordering::SeqCst);
+    assert_eq!(ask(&admin, "POST", "/reload", Some("secret")).await.0, 409, "a part was refused");
+    let refused = ask(&admin, "POST", "/drain", Some("secret")).await;
+    assert_eq!(refused, (409, r#"{"message":"it is starting"}"#.into()));
+    assert_eq!(*operator.asked.lock().unwrap(), ["drain", "undrain", "reload", "reload", "drain"]);
+    assert_eq!(ask(&admin, "GET", "/drain", Some("secret")).await.0, 405);
+}
+
+#[tokio::test]
+async fn a_node_without_a_token_takes_no_orders_and_says_what_to_do() {
+    let steering = Steering { operator: Arc::new(Obedient::default()), token: None };
+    let admin = started_with(Readiness::default, Some(steering)).await;
+    let (status, text) = ask(&admin, "POST", "/drain", Some("anything")).await;
+    assert!(status == 403 && text.contains("[admin] token_file"), "{status} {text}");
+    assert_eq!(fetch(&admin, "/healthz").await.0, 200);
 }

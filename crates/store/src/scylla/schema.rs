@@ -24,7 +24,8 @@ use super::ScyllaOptions;
 const SPECULATIVE_RETRY: &str = "15ms";
 
 /// What the servers speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// Apache Cassandra 5.0 and later.
     Cassandra,

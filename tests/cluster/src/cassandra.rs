@@ -1,24 +1,19 @@
-//! A real Cassandra cluster on this machine: three datacenters with one node each, on loopback addresses of their own.
+//! A real Cassandra cluster: a datacenter of one node in each region.
 //!
-//! The jars come from Maven, pinned by `tests/cassandra/pom.xml`, and are kept under the target folder. `HEARTH_CQL=host,host,host`
+//! The jars come from Maven, pinned by `cassandra/pom.xml`, and are kept under the target folder. `HEARTH_CQL=host,host,host`
 //! takes a cluster that runs already instead, one host of each datacenter; it is neither stopped nor paused.
-//!
-//! Only processes that were started here are ever signalled, by their ids. They end with the [`Cluster`], and also when the
-//! test's process dies: a watcher holds a pipe from it and kills them when that closes.
-//!
-//! The file knows nothing but std, so that the tests of the store include it as it is.
-
-#![allow(clippy::disallowed_types, reason = "the three of them are real, and so are the sockets to them")]
-#![allow(clippy::disallowed_methods, reason = "nothing here runs on an async worker")]
-#![allow(unreachable_pub, dead_code, reason = "more than one crate includes it")]
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use crate::hosts::Hosts;
+use crate::reaper::Reaper;
 
 /// How long the three may take to answer each other. Only ends a hang: it takes them 10 to 20 s.
 const START_PATIENCE: Duration = Duration::from_secs(240);
@@ -29,10 +24,8 @@ const TOKENS: [&str; 3] = ["-9223372036854775808", "-3074457345618258603", "3074
 /// Three datacenters that answer.
 #[derive(Debug)]
 pub struct Cluster {
-    /// One of each datacenter.
+    /// One of each datacenter, in the order of the regions.
     pub nodes: Vec<Node>,
-    watcher: Option<Child>,
-    folder: Option<PathBuf>,
 }
 
 /// A node.
@@ -42,105 +35,109 @@ pub struct Node {
     pub address: SocketAddr,
     /// The name of its datacenter.
     pub datacenter: String,
-    process: Option<Child>,
-    log: PathBuf,
+    /// None when it was not started here.
+    ours: Option<Ours>,
+}
+
+#[derive(Debug)]
+struct Ours {
+    hosts: Arc<Hosts>,
+    reaper: Arc<Reaper>,
+    /// From 1.
+    region: usize,
+    home: PathBuf,
+    jars: PathBuf,
+    /// None while it is dead.
+    process: Mutex<Option<Child>>,
 }
 
 impl Cluster {
-    /// The cluster that `HEARTH_CQL` names, or a new one. None, with the reason on stderr, when this machine cannot run one.
+    /// The cluster that `HEARTH_CQL` names, or a new one on these hosts. None, with the reason on stderr, when this machine
+    /// cannot run one.
     ///
     /// # Panics
     /// When the cluster does not come up; and with `HEARTH_CI` set also when this machine cannot run one.
     #[must_use]
-    pub fn take() -> Option<Self> {
+    pub fn take(hosts: &Arc<Hosts>, reaper: &Arc<Reaper>) -> Option<Self> {
         if let Ok(hosts) = std::env::var("HEARTH_CQL") {
             return Some(Self::running(&hosts));
         }
         for program in ["java", "mvn"] {
             if !runs(program) {
-                let why = format!(
+                crate::skip(&format!(
                     "`{program}` is not there: install JDK 17 and Maven, or name a running cluster in HEARTH_CQL=host,host,host"
-                );
-                assert!(std::env::var_os("HEARTH_CI").is_none(), "nothing may be skipped in CI: {why}");
-                eprintln!("SKIPPED: {why}");
+                ));
                 return None;
             }
         }
-        Some(Self::start())
+        Some(Self::start(hosts, reaper))
     }
 
-    fn running(hosts: &str) -> Self {
+    /// One that runs already: three hosts, one of each datacenter, with commas between them.
+    ///
+    /// # Panics
+    /// When one of them is not there.
+    #[must_use]
+    pub fn running(hosts: &str) -> Self {
         let nodes = hosts.split(',').map(|host| {
             let host = host.trim();
             let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:{CQL_PORT}") };
             let address = std::net::ToSocketAddrs::to_socket_addrs(&with_port)
                 .ok()
                 .and_then(|mut found| found.next())
-                .unwrap_or_else(|| panic!("HEARTH_CQL: {host} is no address"));
+                .unwrap_or_else(|| panic!("{host} is no address"));
             let datacenter = Cql::connect(address)
                 .and_then(|mut cql| cql.text("SELECT data_center FROM system.local"))
-                .unwrap_or_else(|error| panic!("HEARTH_CQL: {host}: {error}"));
-            Node { address, datacenter, process: None, log: PathBuf::new() }
+                .unwrap_or_else(|error| panic!("{host}: {error}"));
+            Node { address, datacenter, ours: None }
         });
         let nodes: Vec<Node> = nodes.collect();
-        assert_eq!(nodes.len(), 3, "HEARTH_CQL takes three hosts, one of each datacenter");
-        Self { nodes, watcher: None, folder: None }
+        assert_eq!(nodes.len(), TOKENS.len(), "three hosts are wanted, one of each datacenter");
+        Self { nodes }
     }
 
-    fn start() -> Self {
-        let (root, cache) = (root(), cache());
-        let jars = jars(&root, &cache);
-        let id = std::process::id();
-        let folder = cache.join(format!("run-{id}"));
-        // Another test's cluster may run beside this one: the ports are the same, so the addresses may not be.
-        let address = |n: usize| format!("127.{}.{}.{}", 16 + id % 200, id / 200 % 250, n + 1);
-        let seeds = (0..3).map(address).collect::<Vec<_>>().join(",");
-        let nodes = (0..3).map(|n| {
+    fn start(hosts: &Arc<Hosts>, reaper: &Arc<Reaper>) -> Self {
+        let cache = cache();
+        let jars = jars(&cache);
+        let folder = cache.join(format!("run-{}-{}", std::process::id(), hosts.store(1)));
+        reaper.folder(&folder);
+        let address = |n: usize| hosts.store(n + 1).to_string();
+        let seeds = (0..TOKENS.len()).map(address).collect::<Vec<_>>().join(",");
+        let nodes = TOKENS.iter().enumerate().map(|(n, token)| {
             let home = folder.join(format!("node-{}", n + 1));
             let datacenter = format!("dc{}", n + 1);
-            configure(&root, &home, &datacenter, &[("ADDRESS", &address(n)), ("SEEDS", &seeds), ("TOKEN", TOKENS[n])]);
-            let log = home.join("stdout.log");
-            let process = launch(&root, &jars, &home, &log);
-            let address = SocketAddr::new(address(n).parse().expect("an address"), CQL_PORT);
-            Node { address, datacenter, process: Some(process), log }
+            configure(&home, &datacenter, &[("ADDRESS", &address(n)), ("SEEDS", &seeds), ("TOKEN", token)]);
+            let ours = Ours {
+                hosts: Arc::clone(hosts),
+                reaper: Arc::clone(reaper),
+                region: n + 1,
+                home,
+                jars: jars.clone(),
+                process: Mutex::new(None),
+            };
+            let node = Node { address: SocketAddr::new(hosts.store(n + 1), CQL_PORT), datacenter, ours: Some(ours) };
+            node.start();
+            node
         });
-        let mut cluster = Self { nodes: nodes.collect(), watcher: None, folder: Some(folder) };
-        cluster.watch();
+        let cluster = Self { nodes: nodes.collect() };
         cluster.wait();
         cluster
-    }
-
-    /// Sees to it that no node outlives this process.
-    fn watch(&mut self) {
-        let pids = self.nodes.iter().filter_map(Node::pid).map(|pid| pid.to_string());
-        let folder = self.folder.as_ref().expect("a started cluster has one");
-        let script = "trap '' INT TERM; folder=$1; shift; read -r _; kill -KILL \"$@\"; sleep 1; rm -rf \"$folder\"";
-        let watcher = Command::new("sh")
-            .args(["-c", script, "watcher"])
-            .arg(folder)
-            .args(pids)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.watcher = Some(watcher.expect("sh runs"));
     }
 
     /// Waits until each node reads from all three: an open port is not a quorum.
     ///
     /// # Panics
     /// When one of them ends, or is not there in time.
-    pub fn wait(&mut self) {
+    pub fn wait(&self) {
         // Three copies, so one in each datacenter.
         const ON_ALL: &str = "SELECT parent_id FROM system_distributed.parent_repair_history \
                               WHERE parent_id = 00000000-0000-1000-8000-000000000000";
         let begun = Instant::now();
-        for node in &mut self.nodes {
+        for node in &self.nodes {
             while let Err(error) = Cql::connect(node.address).and_then(|mut cql| cql.query(ON_ALL, Cql::ALL)) {
-                let ended = node.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
                 assert!(
-                    ended.is_none() && begun.elapsed() < START_PATIENCE,
-                    "{} does not answer ({error}, ended: {ended:?}). The end of its log:\n{}",
+                    node.is_alive() && begun.elapsed() < START_PATIENCE,
+                    "{} does not answer ({error}). The end of its log:\n{}",
                     node.datacenter,
                     node.end_of_log()
                 );
@@ -151,16 +148,22 @@ impl Cluster {
 }
 
 impl Node {
-    /// Its process; none when it was not started here.
+    /// Whether it may be killed and paused: it was started here.
     #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Child::id)
+    pub fn is_ours(&self) -> bool {
+        self.ours.is_some()
     }
 
     /// Where it keeps everything; none when it was not started here.
     #[must_use]
     pub fn folder(&self) -> Option<&Path> {
-        self.process.as_ref().and(self.log.parent())
+        self.ours.as_ref().map(|ours| ours.home.as_path())
+    }
+
+    /// Its process; none when it was not started here, or is dead.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.ours.as_ref().and_then(|ours| ours.process().as_ref().map(Child::id))
     }
 
     /// SIGSTOP: it holds its sockets and answers nothing.
@@ -179,34 +182,96 @@ impl Node {
         self.signal("CONT");
     }
 
+    /// SIGKILL, and waits for its end.
+    ///
+    /// # Panics
+    /// When it was not started here, or is dead.
+    pub fn kill(&self) {
+        let ours = self.ours();
+        let mut process = ours.process().take().expect("it lives");
+        process.kill().expect("a signal");
+        process.wait().expect("its end");
+        ours.reaper.gone(process.id());
+    }
+
+    /// Starts it on what it has on its disk. See [`Cluster::wait`].
+    ///
+    /// # Panics
+    /// When it was not started here, or lives.
+    pub fn start(&self) {
+        let ours = self.ours();
+        let process = ours.launch();
+        ours.reaper.process(process.id());
+        assert!(ours.process().replace(process).is_none(), "it lives already");
+    }
+
+    fn is_alive(&self) -> bool {
+        let Some(ours) = &self.ours else { return true };
+        ours.process().as_mut().is_some_and(|process| process.try_wait().is_ok_and(|ended| ended.is_none()))
+    }
+
+    fn ours(&self) -> &Ours {
+        self.ours.as_ref().expect("a cluster of HEARTH_CQL is not ours to signal")
+    }
+
     fn signal(&self, name: &str) {
-        let pid = self.pid().expect("a cluster of HEARTH_CQL is not ours to signal");
+        let pid = self.pid().expect("it was started here, and lives");
         let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
         assert!(status.is_ok_and(|status| status.success()), "SIG{name} to {pid}");
     }
 
     fn end_of_log(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let log = self.ours.as_ref().map(|ours| ours.home.join("stdout.log"));
+        let log = log.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 }
 
+impl Ours {
+    fn launch(&self) -> Child {
+        let home = &self.home;
+        let out = File::create(home.join("stdout.log")).expect("the target folder can be written");
+        let err = out.try_clone().expect("a file has two handles");
+        let mut java = self.hosts.command(self.region, "java");
+        // A small first heap: as root, Cassandra locks all of it into memory.
+        java.args(["-Xms64m", "-Xmx256m", "-XX:MaxDirectMemorySize=256m", "-Xss512k"]);
+        // What starts soonest on few cores.
+        java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=2"]);
+        java.arg("-XX:+ExitOnOutOfMemoryError");
+        java.args(["--add-exports", "java.base/jdk.internal.ref=ALL-UNNAMED"]);
+        java.args(["--add-opens", "java.base/java.io=ALL-UNNAMED", "--add-opens", "java.base/sun.nio.ch=ALL-UNNAMED"]);
+        java.args(["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"]);
+        // Nobody else will join.
+        java.args(["-Dcassandra.ring_delay_ms=1000", "-Dcassandra.skip_wait_for_gossip_to_settle=0"]);
+        java.args(["-Dcassandra.consistent.rangemovement=false", "-Dcassandra-foreground=yes"]);
+        java.arg(format!("-Dcassandra.config=file:{}", home.join("cassandra.yaml").display()));
+        java.arg(format!("-Dcassandra-rackdc.properties=file:{}", home.join("rackdc.properties").display()));
+        java.arg(format!("-Dcassandra.storagedir={}", home.display()));
+        java.arg(format!("-Dlogback.configurationFile={}", recipe().join("logback.xml").display()));
+        java.arg("-cp").arg(format!("{}/*", self.jars.display()));
+        java.arg("org.apache.cassandra.service.CassandraDaemon");
+        java.stdin(Stdio::null()).stdout(out).stderr(err).spawn().expect("java was there a moment ago")
+    }
+
+    fn process(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // First the watcher, or it would signal ids that may by then belong to others.
-        if let Some(watcher) = &mut self.watcher {
-            _ = watcher.kill();
-            _ = watcher.wait();
+        let ours = || self.nodes.iter().filter_map(|node| node.ours.as_ref());
+        for ours in ours() {
+            if let Some(process) = ours.process().as_mut() {
+                _ = process.kill();
+            }
         }
-        for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()) {
-            _ = process.kill();
-        }
-        for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()) {
-            _ = process.wait();
-        }
-        if let Some(folder) = &self.folder {
-            _ = fs::remove_dir_all(folder);
+        for ours in ours() {
+            if let Some(mut process) = ours.process().take() {
+                _ = process.wait();
+                ours.reaper.gone(process.id());
+            }
         }
     }
 }
@@ -217,21 +282,22 @@ fn runs(program: &str) -> bool {
     run.is_ok_and(|status| status.success())
 }
 
-fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = manifest.ancestors().find(|folder| folder.join("tests/cassandra/pom.xml").exists());
-    root.expect("the crate lies in the tree").to_owned()
+/// The folder with what every node is started with.
+fn recipe() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cassandra")
 }
 
+/// In the target folder.
 fn cache() -> PathBuf {
-    let program = std::env::current_exe().expect("a test knows where it is");
-    // target/debug/deps/program
-    program.ancestors().nth(3).expect("cargo puts tests below target").join("cassandra")
+    let program = std::env::current_exe().expect("a program knows where it is");
+    // target/debug/deps/test or target/debug/program
+    let below = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    below.expect("cargo builds into a target folder").join("cassandra")
 }
 
 /// The folder with the jars of `pom.xml`. Maven checks them as it brings them.
-fn jars(root: &Path, cache: &Path) -> PathBuf {
-    let pom = root.join("tests/cassandra/pom.xml");
+fn jars(cache: &Path) -> PathBuf {
+    let pom = recipe().join("pom.xml");
     let wanted = fs::read_to_string(&pom).expect("the tree has it");
     let jars = cache.join("jars");
     if fs::read_to_string(jars.join("pom.xml")).is_ok_and(|there| there == wanted) {
@@ -257,41 +323,16 @@ fn jars(root: &Path, cache: &Path) -> PathBuf {
     jars
 }
 
-fn configure(root: &Path, home: &Path, datacenter: &str, values: &[(&str, &str)]) {
+fn configure(home: &Path, datacenter: &str, values: &[(&str, &str)]) {
     _ = fs::remove_dir_all(home);
     fs::create_dir_all(home).expect("the target folder can be written");
-    let template = root.join("tests/cassandra/cassandra.yaml");
-    let mut yaml = fs::read_to_string(template).expect("the tree has it");
+    let mut yaml = fs::read_to_string(recipe().join("cassandra.yaml")).expect("the tree has it");
     for (name, value) in values {
         yaml = yaml.replace(&format!("@{name}@"), value);
     }
     fs::write(home.join("cassandra.yaml"), yaml).expect("the target folder can be written");
     let place = format!("dc={datacenter}\nrack=rack1\n");
     fs::write(home.join("rackdc.properties"), place).expect("the target folder can be written");
-}
-
-fn launch(root: &Path, jars: &Path, home: &Path, log: &Path) -> Child {
-    let out = File::create(log).expect("the target folder can be written");
-    let err = out.try_clone().expect("a file has two handles");
-    let mut java = Command::new("java");
-    // A small first heap: as root, Cassandra locks all of it into memory.
-    java.args(["-Xms64m", "-Xmx256m", "-XX:MaxDirectMemorySize=256m", "-Xss512k"]);
-    // What starts soonest on few cores.
-    java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=2"]);
-    java.arg("-XX:+ExitOnOutOfMemoryError");
-    java.args(["--add-exports", "java.base/jdk.internal.ref=ALL-UNNAMED"]);
-    java.args(["--add-opens", "java.base/java.io=ALL-UNNAMED", "--add-opens", "java.base/sun.nio.ch=ALL-UNNAMED"]);
-    java.args(["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"]);
-    // Nobody else will join.
-    java.args(["-Dcassandra.ring_delay_ms=1000", "-Dcassandra.skip_wait_for_gossip_to_settle=0"]);
-    java.args(["-Dcassandra.consistent.rangemovement=false", "-Dcassandra-foreground=yes"]);
-    java.arg(format!("-Dcassandra.config=file:{}", home.join("cassandra.yaml").display()));
-    java.arg(format!("-Dcassandra-rackdc.properties=file:{}", home.join("rackdc.properties").display()));
-    java.arg(format!("-Dcassandra.storagedir={}", home.display()));
-    java.arg(format!("-Dlogback.configurationFile={}", root.join("tests/cassandra/logback.xml").display()));
-    java.arg("-cp").arg(format!("{}/*", jars.display()));
-    java.arg("org.apache.cassandra.service.CassandraDaemon");
-    java.stdin(Stdio::null()).stdout(out).stderr(err).spawn().expect("java was there a moment ago")
 }
 
 /// Enough of CQL's binary protocol, version 4, to ask whether it is there.

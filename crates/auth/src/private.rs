@@ -1,0 +1,152 @@
+//! Files that are written whole and that their owner alone may read: signing keys, and whatever else is as secret.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+
+/// Writes a file, unless it exists by now: of several who do so at once one does it, and a reader sees nothing or all of it.
+/// Makes the folder if need be. Returns whether it was this call that made the file.
+///
+/// # Errors
+/// As the OS says. The file is not there then, or was there before.
+pub fn create(path: &Path, content: &[u8]) -> io::Result<bool> {
+    let draft = Draft::write(path, content)?;
+    let created = match fs::hard_link(&draft.path, path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(error),
+    };
+    draft.discard()?;
+    sync(path)?;
+    Ok(created)
+}
+
+/// Writes a file in the place of the one that may be there: a reader sees the old one or the new one. Makes the folder if need
+/// be.
+///
+/// # Errors
+/// As the OS says. The old file is there as it was, or the new one is.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = Draft::write(path, content)?;
+    fs::rename(&draft.path, path)?;
+    sync(path)
+}
+
+/// Whether somebody else may read a file.
+///
+/// # Errors
+/// As the OS says, such as that it is not there.
+pub fn is_exposed(path: &Path) -> io::Result<bool> {
+    let metadata = fs::metadata(path)?;
+    Ok(others_may_read(&metadata))
+}
+
+/// What is not yet under its name. Dropped, it is gone.
+struct Draft {
+    path: PathBuf,
+}
+
+impl Draft {
+    fn write(path: &Path, content: &[u8]) -> io::Result<Self> {
+        let folder = folder_of(path);
+        private_folder(folder)?;
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).map_err(|error| io::Error::other(error.to_string()))?;
+        let draft = Self { path: folder.join(format!(".new-{}", HEXLOWER.encode(&name))) };
+        let mut file = new_private(&draft.path)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        Ok(draft)
+    }
+
+    fn discard(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After a rename or a discard it is gone already; after an error there is nobody left to tell.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The name of a new file is on disk only with its folder.
+fn sync(path: &Path) -> io::Result<()> {
+    fs::File::open(folder_of(path))?.sync_all()
+}
+
+#[cfg(unix)]
+fn private_folder(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(unix)]
+fn new_private(path: &Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(unix)]
+fn others_may_read(metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o077 != 0
+}
+
+#[cfg(not(unix))]
+fn private_folder(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+#[cfg(not(unix))]
+fn new_private(path: &Path) -> io::Result<fs::File> {
+    fs::File::create_new(path)
+}
+
+#[cfg(not(unix))]
+fn others_may_read(_: &fs::Metadata) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_once_replaced_whole_and_stays_private() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("folder/secret");
+        assert!(create(&path, b"one").unwrap());
+        assert!(!create(&path, b"two").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        replace(&path, b"three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert!(!is_exposed(&path).unwrap());
+        let names: Vec<_> = fs::read_dir(data.path().join("folder")).unwrap().collect();
+        assert_eq!(names.len(), 1, "no draft is left: {names:?}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(is_exposed(&path).unwrap());
+        replace(&path, b"four").unwrap();
+        assert!(!is_exposed(&path).unwrap(), "a file that was open to others is closed by its successor");
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing_behind() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("inside"), "").unwrap();
+        assert!(replace(&path, b"x").is_err());
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1);
+        assert!(is_exposed(&data.path().join("none")).is_err());
+    }
+}

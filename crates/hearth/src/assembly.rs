@@ -1,0 +1,150 @@
+//! One node, of either kind, put together the same way whether it has a process of its own ([`crate::process`]) or shares one
+//! with the whole mesh ([`crate::up`]): its place in the mesh, and the core or the edge on it.
+
+mod verifier;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use auth::Verifier;
+use core_region::{Core, CoreOptions};
+
+use edge::{Edge, EdgeOptions, EdgeUrls};
+use mesh::{Mesh, MeshOptions};
+use store::Store;
+use topology::World;
+use wire::NodeId;
+
+pub(crate) use verifier::verifier;
+
+use crate::local::ShardStatus;
+
+/// Leaving the mesh may take so long.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
+
+/// What a node is made of.
+pub(crate) struct Plan {
+    pub(crate) world: Arc<World>,
+    pub(crate) mesh: MeshOptions,
+    pub(crate) part: PartPlan,
+}
+
+/// What it does, and what it needs for that.
+pub(crate) enum PartPlan {
+    /// With its region's view of the store.
+    Core(Arc<dyn Store>),
+    Edge(EdgePlan),
+}
+
+/// What an edge needs.
+pub(crate) struct EdgePlan {
+    pub(crate) bind: SocketAddr,
+    pub(crate) public_url: String,
+    pub(crate) verifier: Arc<Verifier>,
+    /// The edges that clients may be sent to, given who lives.
+    pub(crate) edges: Box<dyn FnOnce(&Mesh) -> EdgeUrls + Send>,
+}
+
+/// A running node; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) mesh: Mesh,
+    pub(crate) part: Part,
+}
+
+/// What a node does.
+#[derive(Clone)]
+pub(crate) enum Part {
+    Core(Core),
+    Edge(Edge),
+}
+
+impl Node {
+    /// Starts it inside the current runtime.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound or a certificate is refused.
+    pub(crate) async fn start(plan: Plan) -> anyhow::Result<Self> {
+        let Plan { world, mesh: options, part } = plan;
+        let (id, net) = (options.node.clone(), Arc::clone(&options.net));
+        let mesh = Mesh::start(options)?;
+        let part = match part {
+            PartPlan::Core(store) => Part::Core(Core::start(CoreOptions::new(id.clone(), world, mesh.clone(), store))),
+            PartPlan::Edge(plan) => {
+                let EdgePlan { bind, public_url, verifier, edges } = plan;
+                let listener = net.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
+                let (node, limits, edges) = (id.clone(), edge::Limits::default(), edges(&mesh));
+                let mesh = mesh.clone();
+                let options = EdgeOptions { node, world, mesh, listener, public_url, verifier, edges, limits };
+                Part::Edge(Edge::start(options)?)
+            }
+        };
+        Ok(Self { id, mesh, part })
+    }
+
+    /// Gives its shards to others, or asks its sessions to leave, spread over `spread`. Resolves when that is through, which
+    /// is never if nobody takes over; it runs on, with nothing to do. Dropped, it goes on refusing what is new.
+    pub(crate) async fn drain(&self, spread: Duration) {
+        self.mesh.set_draining(true);
+        match &self.part {
+            Part::Core(core) => core.drain().await,
+            Part::Edge(edge) => edge.drain(spread).await,
+        }
+    }
+
+    /// Takes shards or sessions again.
+    pub(crate) fn undrain(&self) {
+        match &self.part {
+            Part::Core(core) => core.undrain(),
+            Part::Edge(edge) => edge.undrain(),
+        }
+        self.mesh.set_draining(false);
+    }
+
+    /// Ends it in order; what has not ended after `wait` is dropped where it stands.
+    pub(crate) async fn stop(&self, wait: Duration) {
+        match &self.part {
+            Part::Core(core) => core.stop(wait).await,
+            Part::Edge(edge) => edge.stop(wait).await,
+        }
+        self.mesh.shutdown(LEAVE_WAIT).await;
+    }
+
+    /// Other nodes that it sees alive.
+    pub(crate) fn sees(&self) -> usize {
+        self.mesh.membership().borrow().nodes.len().saturating_sub(1)
+    }
+
+    /// Open sessions; for edges.
+    pub(crate) fn sessions(&self) -> Option<u64> {
+        match &self.part {
+            Part::Core(_) => None,
+            Part::Edge(edge) => Some(edge.status().sessions as u64),
+        }
+    }
+
+    /// The shards that it serves.
+    pub(crate) fn serves(&self) -> Vec<ShardStatus> {
+        let Part::Core(core) = &self.part else { return Vec::new() };
+        let status = core.status();
+        let served = status.serving().map(|shard| ShardStatus {
+            shard: shard.shard.to_string(),
+            node: self.id.to_string(),
+            epoch: shard.epoch,
+            committed: shard.committed.checked_sub(1),
+        });
+        served.collect()
+    }
+
+    /// What keeps it from doing its work, as far as it knows by itself.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let Part::Core(core) = &self.part else { return Vec::new() };
+        let status = core.status();
+        let claimed = (!status.is_settled()).then(|| "shards are being claimed".to_owned());
+        let panicked = status.panicked.iter().map(|task| format!("task {task} has panicked"));
+        claimed.into_iter().chain(panicked).collect()
+    }
+}

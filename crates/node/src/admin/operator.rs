@@ -1,0 +1,100 @@
+//! What operators may ask of a node beside looking at it: to drain, to take work again, to read its files again. Only with
+//! the token that the node was started with; a node without one refuses.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// What a node does when it is asked.
+pub trait Operator: Send + Sync + 'static {
+    /// Gives away what it has and takes nothing new. Returns at once; `/status` tells how far it is. Again: nothing new.
+    ///
+    /// # Errors
+    /// Why it cannot now. Nothing has changed.
+    fn drain(&self) -> Result<(), String>;
+
+    /// Takes work again.
+    ///
+    /// # Errors
+    /// As [`Operator::drain`].
+    fn undrain(&self) -> Result<(), String>;
+
+    /// Reads its files again. May block for as long as reading a few files takes.
+    fn reload(&self) -> Reloaded;
+}
+
+/// What came of a reload. What is refused stays as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// What holds from now on.
+    pub taken: Vec<String>,
+    /// What does not, each with the reason and the cure.
+    pub refused: Vec<String>,
+}
+
+/// Who may ask, and of whom.
+#[derive(Clone)]
+pub struct Steering {
+    /// The node.
+    pub operator: Arc<dyn Operator>,
+    /// What a Bearer must show; none: nobody may.
+    pub token: Option<String>,
+}
+
+/// The routes.
+pub(super) fn router(steering: Steering) -> Router {
+    let token = steering.token.map(Sha256::digest);
+    Router::new()
+        .route("/drain", post(drain))
+        .route("/undrain", post(undrain))
+        .route("/reload", post(reload))
+        .layer(middleware::from_fn(move |request, next| admit(token, request, next)))
+        .with_state(steering.operator)
+}
+
+/// Compares digests, so that the time it takes tells nothing of the token.
+async fn admit(token: Option<sha2::digest::Output<Sha256>>, request: Request, next: Next) -> Response {
+    let Some(token) = token else {
+        let cure = "this node takes no orders here: name a file with a secret in [admin] token_file and restart it, or \
+                    use signals";
+        return problem(StatusCode::FORBIDDEN, cure);
+    };
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match shown.and_then(|shown| shown.strip_prefix("Bearer ")) {
+        Some(shown) if Sha256::digest(shown) == token => next.run(request).await,
+        _ => problem(StatusCode::UNAUTHORIZED, "show the secret of [admin] token_file as Authorization: Bearer"),
+    }
+}
+
+fn problem(status: StatusCode, message: &str) -> Response {
+    (status, Json(serde_json::json!({ "message": message }))).into_response()
+}
+
+async fn drain(State(operator): State<Arc<dyn Operator>>) -> Response {
+    match operator.drain() {
+        Ok(()) => (StatusCode::ACCEPTED, Json(serde_json::json!({ "draining": true }))).into_response(),
+        Err(why) => problem(StatusCode::CONFLICT, &why),
+    }
+}
+
+async fn undrain(State(operator): State<Arc<dyn Operator>>) -> Response {
+    match operator.undrain() {
+        Ok(()) => Json(serde_json::json!({ "draining": false })).into_response(),
+        Err(why) => problem(StatusCode::CONFLICT, &why),
+    }
+}
+
+async fn reload(State(operator): State<Arc<dyn Operator>>) -> Response {
+    match tokio::task::spawn_blocking(move || operator.reload()).await {
+        Ok(reloaded) if reloaded.refused.is_empty() => Json(reloaded).into_response(),
+        Ok(reloaded) => (StatusCode::CONFLICT, Json(reloaded)).into_response(),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
