@@ -7,9 +7,11 @@ use mesh::Mesh;
 use store::Store;
 use tokio::sync::watch;
 use topology::World;
-use wire::NodeId;
+use wire::change::Placement;
+use wire::command::{Answer, Command, Refusal};
+use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, RegionId, ShardId};
 
-use crate::consumers::Carriers;
+use crate::consumers::{Carried, Carriers};
 use crate::intake::{self, Intake};
 use crate::limits::Limits;
 use crate::shards::{Shards, ShardsOptions};
@@ -46,6 +48,8 @@ pub struct Core {
 }
 
 struct Running {
+    world: Arc<World>,
+    carriers: Carriers,
     mesh: Mesh,
     shards: Shards,
     draining: watch::Sender<bool>,
@@ -74,7 +78,7 @@ impl Core {
         let shards = Shards::start(shards_options, draining_in.clone());
         carriers.know(shards.directory.clone());
         let intake = Intake {
-            world,
+            world: world.clone(),
             mesh: mesh.clone(),
             directory: shards.directory.clone(),
             invitations: shards.invitations.clone(),
@@ -83,7 +87,7 @@ impl Core {
             draining: draining_in,
         };
         tasks.spawn("intake", intake::run(Arc::new(intake)));
-        Self { running: Arc::new(Running { mesh, shards, draining, tasks }) }
+        Self { running: Arc::new(Running { world, carriers, mesh, shards, draining, tasks }) }
     }
 
     /// How it stands.
@@ -93,6 +97,45 @@ impl Core {
             draining: *self.running.draining.borrow(),
             panicked: self.running.tasks.panicked(),
             shards: self.running.shards.progress.iter().map(|progress| progress.status()).collect(),
+        }
+    }
+
+    /// Moves a conversation to a shard whose home is `to`, and resolves when it is served there; at once if it is there
+    /// already. It may be asked of any core of the conversation's zone. People write on all the while: what they send
+    /// during the move waits, and is sent on.
+    ///
+    /// Dropped, it goes on, unless its home has not heard of it yet.
+    ///
+    /// # Errors
+    /// Why it does not move.
+    pub async fn move_conversation(&self, conversation: ConversationId, to: RegionId) -> Result<Placement, Refusal> {
+        let born = conversation.shard;
+        let shard = ShardId { home: to, ..born };
+        if conversation.kind == ConversationKind::User {
+            return Err(Refusal::new(ErrorCode::BadRequest, "a user's own stream stays where it was born"));
+        }
+        if !self.running.world.has_shard(&born) {
+            return Err(Refusal::new(ErrorCode::NotFound, "no such conversation"));
+        }
+        if !self.running.world.has_shard(&shard) {
+            let message = format!("region {} does not keep conversations of its zone and class", to.0);
+            return Err(Refusal::new(ErrorCode::ResidencyDenied, message));
+        }
+        let mut known = Placement { n: 0, shard: born };
+        loop {
+            let command = Command::Move { to: shard };
+            match self.running.carriers.ask(known.shard, conversation, command).await {
+                Carried::Moved(placement) if placement.n > known.n => known = placement,
+                Carried::Answered(Ok(Answer::Moving(placement))) if placement.shard == known.shard => {
+                    return Ok(placement);
+                }
+                // On its way: whoever asks again hears when it has arrived.
+                Carried::Answered(Ok(Answer::Moving(_))) => {}
+                Carried::Moved(_) | Carried::Answered(Ok(_)) => {
+                    return Err(Refusal::new(ErrorCode::HomeUnavailable, "its home cannot be found; try again"));
+                }
+                Carried::Answered(Err(refusal)) => return Err(refusal),
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! Behind the commit: turns committed frames into rows, in the background, and keeps the marks that say how far it all
-//! is. Frames are projected several at once (every row is stamped with its frame's place, so their order does not matter)
+//! is. Frames are projected several at once (every row has a stamp that ranks it, so their order does not matter)
 //! but count as projected in slot order only.
 
 use std::future::Future;

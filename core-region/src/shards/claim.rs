@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conversation::log::{LogFrame, LogFrameError, LogRow};
-use conversation::projection;
 use conversation::shard::{Do, Done, Lost, Nonce, Takeover, Term};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use store::{Mark, Store, StoreError};
 use wire::{Epoch, NodeId, ShardId};
+
+use crate::log::projector::project_frame;
 
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;

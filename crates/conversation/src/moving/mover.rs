@@ -95,6 +95,12 @@ impl Mover {
         self.open.iter().filter(|open| open.at < self.reached).map(|open| open.offer)
     }
 
+    /// How many moves are not finished.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
     /// The other owner has taken it in, and every region that may act for that shard has it.
     pub fn taken_in(&mut self, conversation: ConversationId, n: u64) {
         self.open.retain(|open| (open.offer.conversation, open.offer.n) != (conversation, n));

@@ -40,6 +40,8 @@ pub(crate) struct Bounds {
     forks: u8,
     /// Whether deliveries to an edge are searched, too.
     edge: bool,
+    /// Whether offers may arrive late and again, also those that nobody makes any more.
+    late_offers: bool,
 }
 
 /// What is wrong with a driver, or with a rule.
@@ -109,9 +111,9 @@ impl Model for World {
 }
 
 const MULTI: Bounds =
-    Bounds { durability: Durability::MultiRegion, messages: 1, moves: 2, crashes: 1, forks: 0, edge: false };
+    Bounds { durability: Durability::MultiRegion, messages: 1, moves: 2, crashes: 1, forks: 0, edge: false, late_offers: true };
 const REGION: Bounds =
-    Bounds { durability: Durability::Region, messages: 1, moves: 1, crashes: 0, forks: 1, edge: false };
+    Bounds { durability: Durability::Region, messages: 1, moves: 1, crashes: 0, forks: 1, edge: false, late_offers: true };
 
 fn told(trace: &[Action]) -> String {
     trace.iter().map(|action| format!("  {action:?}\n")).collect()
@@ -128,7 +130,9 @@ fn holds(bounds: Bounds) {
     assert!(goals > 0, "nothing of interest was reached");
 }
 
+/// Nobody may count on an offer that was made long ago.
 fn can_finish(bounds: Bounds) {
+    let bounds = Bounds { late_offers: false, ..bounds };
     let begun = Instant::now();
     let world = World { bounds, mutant: None };
     match search::can_always_finish(&world, |state| world.is_done(state), 20_000_000) {
@@ -146,6 +150,7 @@ fn fails(mutant: Mutant, bounds: Bounds) {
 }
 
 fn cannot_finish(mutant: Mutant, bounds: Bounds) {
+    let bounds = Bounds { late_offers: false, ..bounds };
     let world = World { bounds, mutant: Some(mutant) };
     let violation = search::can_always_finish(&world, |state| world.is_done(state), 20_000_000)
         .expect_err("a way to finish from everywhere");

@@ -48,6 +48,10 @@ impl World {
 
     /// What drivers do by themselves: say how far it all is, and make their offers.
     fn settle(&self, state: &mut State) {
+        if !self.bounds.late_offers {
+            let shards = &state.shards;
+            state.offers.retain(|offer| shards[index(offer.from)].mover.offers().any(|open| open == *offer));
+        }
         for shard in &mut state.shards {
             let reached = match self.mutant {
                 Some(Mutant::NoWaitForProjection) => shard.committed,
