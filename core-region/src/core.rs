@@ -48,6 +48,7 @@ pub struct Core {
 }
 
 struct Running {
+    node: NodeId,
     world: Arc<World>,
     carriers: Carriers,
     mesh: Mesh,
@@ -67,7 +68,7 @@ impl Core {
         let carriers = Carriers::new(node.clone(), world.clone(), mesh.clone(), tasks.clone());
         let (draining, draining_in) = watch::channel(false);
         let shards_options = ShardsOptions {
-            node,
+            node: node.clone(),
             world: world.clone(),
             mesh: mesh.clone(),
             store,
@@ -87,7 +88,7 @@ impl Core {
             draining: draining_in,
         };
         tasks.spawn("intake", intake::run(Arc::new(intake)));
-        Self { running: Arc::new(Running { world, carriers, mesh, shards, draining, tasks }) }
+        Self { running: Arc::new(Running { node, world, carriers, mesh, shards, draining, tasks }) }
     }
 
     /// How it stands.
@@ -114,8 +115,13 @@ impl Core {
         if conversation.kind == ConversationKind::User {
             return Err(Refusal::new(ErrorCode::BadRequest, "a user's own stream stays where it was born"));
         }
-        if !self.running.world.has_shard(&born) {
+        let zone = self.running.world.zone(born.zone).filter(|_| self.running.world.has_shard(&born));
+        let Some(zone) = zone else {
             return Err(Refusal::new(ErrorCode::NotFound, "no such conversation"));
+        };
+        if !zone.regions.contains(&self.running.node.region) {
+            let message = format!("this core is not of its zone; ask one of zone {}", zone.name);
+            return Err(Refusal::new(ErrorCode::ResidencyDenied, message));
         }
         if !self.running.world.has_shard(&shard) {
             let message = format!("region {} does not keep conversations of its zone and class", to.0);
