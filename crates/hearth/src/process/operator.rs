@@ -32,7 +32,7 @@ impl Operator for Process {
     }
 
     fn move_conversation(&self, conversation: String, region: String) -> Moving {
-        let node = self.node().map(Clone::clone).map_err(|error| error.to_string());
+        let node = self.node().cloned().map_err(|error| error.to_string());
         let world = Arc::clone(&self.shared.site.world);
         Box::pin(async move {
             let moved = node?.move_conversation(&world, &conversation, &region).await;
