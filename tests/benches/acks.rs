@@ -125,9 +125,9 @@ impl Senders {
     pub(crate) fn round(&mut self, cpu_s: impl Fn() -> f64) -> Outcome {
         let mut poll = Poll::new().unwrap();
         let mut sent_at = vec![Instant::now(); self.wires.len()];
-        for n in 0..self.wires.len() {
+        for (n, sent_at) in sent_at.iter_mut().enumerate() {
             control::watch(&poll, &mut self.wires[n].stream, n);
-            sent_at[n] = Instant::now();
+            *sent_at = Instant::now();
             self.send(n);
         }
         let outcome = measure(&mut poll, self.wires.len(), cpu_s, |n, at| {

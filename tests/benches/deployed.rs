@@ -36,7 +36,7 @@ pub(crate) fn run() {
     one_sender(&deployment, &runtime, &bare);
     many_senders(&deployment, &runtime, &bare);
     takeovers(&deployment, &runtime, &bare);
-    runtime.block_on(bare.drop());
+    runtime.block_on(bare.clear_away());
 }
 
 /// A shard's append, fence and acknowledgement inside its core against the two statements, one at a time.
@@ -218,7 +218,7 @@ impl Bare {
         took_us
     }
 
-    async fn drop(&self) {
+    async fn clear_away(&self) {
         self.session.query_unpaged(format!("DROP KEYSPACE {KEYSPACE}"), ()).await.unwrap();
     }
 }

@@ -48,7 +48,7 @@ impl Deployment {
             };
             Some(Takeover {
                 by: node.name.clone(),
-                detected: lines[..at].iter().filter(down).next_back().and_then(|line| trace.elapsed(line)),
+                detected: lines[..at].iter().rfind(down).and_then(|line| trace.elapsed(line)),
                 took: trace.elapsed(&lines[at])?,
                 claim: Duration::from_millis(lines[at]["took_ms"].as_u64()?),
             })
