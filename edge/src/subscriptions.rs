@@ -182,7 +182,9 @@ impl Interest {
             self.idle.push((conversation, Instant::now()));
         }
         self.conversations.insert(conversation, watched);
-        self.mark_dirty(conversation);
+        if !follows_no_move() {
+            self.mark_dirty(conversation);
+        }
     }
 
     /// Changes came from the owner, by feed or in answer to a question for a hole.
@@ -293,6 +295,12 @@ impl Interest {
 /// Only in the simulator's test of its own checker: elsewhere a fail point is nothing.
 fn loses_interest() -> bool {
     fail::fail_point!("interest-lost", |_| true);
+    false
+}
+
+/// As [`loses_interest`].
+fn follows_no_move() -> bool {
+    fail::fail_point!("move-not-followed", |_| true);
     false
 }
 
