@@ -128,20 +128,30 @@ impl Core {
             return Err(Refusal::new(ErrorCode::ResidencyDenied, message));
         }
         let mut known = Placement { n: 0, shard: born };
+        let mut begun: Option<Placement> = None;
         loop {
-            let command = Command::Move { to: shard };
-            match self.running.carriers.ask(known.shard, conversation, command).await {
-                Carried::Moved(placement) if placement.n > known.n => known = placement,
+            // Once it has begun it is only asked after: a second order, while it moves on by another's, would make both
+            // send it back and forth.
+            let command = Command::Move { to: if begun.is_some() { known.shard } else { shard } };
+            let heard = match self.running.carriers.ask(known.shard, conversation, command).await {
+                Carried::Moved(placement) => placement,
                 Carried::Answered(Ok(Answer::Moving(placement))) if placement.shard == known.shard => {
-                    return Ok(placement);
+                    return Ok(begun.unwrap_or(placement));
                 }
-                // On its way: whoever asks again hears when it has arrived.
-                Carried::Answered(Ok(Answer::Moving(_))) => {}
-                Carried::Moved(_) | Carried::Answered(Ok(_)) => {
-                    return Err(Refusal::new(ErrorCode::HomeUnavailable, "its home cannot be found; try again"));
+                Carried::Answered(Ok(Answer::Moving(placement))) => {
+                    begun = Some(placement);
+                    continue;
                 }
                 Carried::Answered(Err(refusal)) => return Err(refusal),
+                Carried::Answered(Ok(_)) => return Err(lost_sight()),
+            };
+            if let Some(begun) = begun.filter(|begun| begun.n <= heard.n) {
+                return Ok(begun);
             }
+            if heard.n <= known.n {
+                return Err(lost_sight());
+            }
+            known = heard;
         }
     }
 
@@ -167,6 +177,10 @@ impl Core {
     pub async fn stop(&self, deadline: Duration) {
         self.running.tasks.stop(deadline).await;
     }
+}
+
+fn lost_sight() -> Refusal {
+    Refusal::new(ErrorCode::HomeUnavailable, "its home cannot be found; try again")
 }
 
 impl Drop for Running {

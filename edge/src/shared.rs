@@ -119,8 +119,7 @@ impl Shared {
         from: From,
         guard: Option<Guard>,
     ) {
-        let order =
-            self.route.interest(&conversation, |interest| interest.attach(session, conversation, from, guard));
+        let order = self.route.interest(&conversation, |interest| interest.attach(session, conversation, from, guard));
         if let Some(order) = order {
             catch_up::order(self, session, order);
         }

@@ -320,7 +320,9 @@ impl Road {
                 for out in taken.drain(..) {
                     match out {
                         Out::Reply { rid, outcome, .. } => answers.push((rid, Carried::Answered(outcome))),
-                        Out::Moved { rid, placement, .. } => answers.extend(rid.map(|rid| (rid, Carried::Moved(placement)))),
+                        Out::Moved { rid, placement, .. } => {
+                            answers.extend(rid.map(|rid| (rid, Carried::Moved(placement))))
+                        }
                         Out::End(end) => return Heard::End(hint(end)),
                         Out::Delivery(_) | Out::Lagged(_) | Out::Unsupported(_) => {}
                     }

@@ -122,7 +122,11 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut frames: mpsc::Receiver<Arc<LogFrame>>, mut done: mpsc::UnboundedReceiver<(u64, Carried)>) {
+    async fn run(
+        mut self,
+        mut frames: mpsc::Receiver<Arc<LogFrame>>,
+        mut done: mpsc::UnboundedReceiver<(u64, Carried)>,
+    ) {
         let mark = Mark::Consumer(SmolStr::new_static("moves"));
         let cursor = answered(|| self.store.mark(self.source.shard, &mark)).await;
         self.consumer = Consumer::new(cursor);

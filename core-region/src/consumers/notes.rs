@@ -112,7 +112,11 @@ struct Follower {
 }
 
 impl Follower {
-    async fn run(mut self, mut frames: mpsc::Receiver<Arc<LogFrame>>, mut done: mpsc::UnboundedReceiver<(u64, Carried)>) {
+    async fn run(
+        mut self,
+        mut frames: mpsc::Receiver<Arc<LogFrame>>,
+        mut done: mpsc::UnboundedReceiver<(u64, Carried)>,
+    ) {
         let mark = Mark::Consumer(SmolStr::new_static("notes"));
         let cursor = answered(|| self.store.mark(self.source.shard, &mark)).await;
         self.consumer = Consumer::new(cursor);

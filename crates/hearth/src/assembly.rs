@@ -128,7 +128,8 @@ impl Node {
         let Part::Core(core) = &self.part else { bail!("{} is an edge; ask a core", self.id) };
         let id: ConversationId = conversation.parse().with_context(|| format!("{conversation:?}"))?;
         let known = || world.regions.iter().map(|region| region.name.as_str()).collect::<Vec<_>>().join(", ");
-        let to = world.region_by_name(region).with_context(|| format!("no region {region:?}; there are: {}", known()))?;
+        let to =
+            world.region_by_name(region).with_context(|| format!("no region {region:?}; there are: {}", known()))?;
         let moved = tokio::time::timeout(MOVE_WAIT, core.move_conversation(id, to.id)).await;
         let Ok(moved) = moved else {
             bail!("it has not arrived within {} s; it goes on by itself: ask again", MOVE_WAIT.as_secs());

@@ -76,17 +76,36 @@ pub(crate) struct World {
 pub(crate) enum Action {
     /// A send of this message arrives at this shard.
     Send(usize, usize),
-    Move { from: usize, to: usize },
+    Move {
+        from: usize,
+        to: usize,
+    },
     /// The offer of this move arrives.
-    Offer { n: u64, to: usize },
+    Offer {
+        n: u64,
+        to: usize,
+    },
     Commit(usize),
-    Project { shard: usize, seen_everywhere: bool },
+    Project {
+        shard: usize,
+        seen_everywhere: bool,
+    },
     EveryRegionHas(usize),
     /// Another owner, who keeps so many of the frames that were not committed.
-    Takeover { shard: usize, keeps: usize },
+    Takeover {
+        shard: usize,
+        keeps: usize,
+    },
     /// A region is lost, and with it what this shard's log has from this slot on.
-    Fork { shard: usize, cut: usize, sends_seen: bool },
-    Deliver { from: usize, ver: u64 },
+    Fork {
+        shard: usize,
+        cut: usize,
+        sends_seen: bool,
+    },
+    Deliver {
+        from: usize,
+        ver: u64,
+    },
 }
 
 type Steps = Vec<Step<State, Action>>;
@@ -110,10 +129,24 @@ impl Model for World {
     }
 }
 
-const MULTI: Bounds =
-    Bounds { durability: Durability::MultiRegion, messages: 1, moves: 2, crashes: 1, forks: 0, edge: false, late_offers: true };
-const REGION: Bounds =
-    Bounds { durability: Durability::Region, messages: 1, moves: 1, crashes: 0, forks: 1, edge: false, late_offers: true };
+const MULTI: Bounds = Bounds {
+    durability: Durability::MultiRegion,
+    messages: 1,
+    moves: 2,
+    crashes: 1,
+    forks: 0,
+    edge: false,
+    late_offers: true,
+};
+const REGION: Bounds = Bounds {
+    durability: Durability::Region,
+    messages: 1,
+    moves: 1,
+    crashes: 0,
+    forks: 1,
+    edge: false,
+    late_offers: true,
+};
 
 fn told(trace: &[Action]) -> String {
     trace.iter().map(|action| format!("  {action:?}\n")).collect()

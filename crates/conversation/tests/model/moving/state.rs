@@ -123,14 +123,10 @@ impl State {
             members: vec![(ann().user, Role::Owner)],
         };
         let epoch = Epoch(EPOCHS[0]);
-        let change = Change {
-            conversation: id(durability),
-            ver: 1,
-            epoch,
-            ts_ms: CLOCKS_MS[0],
-            event: Event::Created(created),
-        };
-        let log = hearth_conversation::log::LogFrame { epoch, slot: Slot(0), ts_ms: CLOCKS_MS[0], changes: vec![change] };
+        let change =
+            Change { conversation: id(durability), ver: 1, epoch, ts_ms: CLOCKS_MS[0], event: Event::Created(created) };
+        let log =
+            hearth_conversation::log::LogFrame { epoch, slot: Slot(0), ts_ms: CLOCKS_MS[0], changes: vec![change] };
         let first = Frame::new(log, false);
         let view = Rc::new(Table::of([&first]));
         let shards = std::array::from_fn(|n| {
@@ -140,7 +136,18 @@ impl State {
             let starts = [(Epoch(EPOCHS[n]), Slot(0))].into_iter().collect();
             let (epoch, all) = (Epoch(EPOCHS[n]), log.len());
             let view = view.clone();
-            Shard { epoch, starts, log, committed: all, projected: all, everywhere: all, start: Slot(0), memory: None, mover, view }
+            Shard {
+                epoch,
+                starts,
+                log,
+                committed: all,
+                projected: all,
+                everywhere: all,
+                start: Slot(0),
+                memory: None,
+                mover,
+                view,
+            }
         });
         Self {
             shards,

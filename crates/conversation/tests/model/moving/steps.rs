@@ -200,7 +200,8 @@ impl World {
     /// The answer to an offer, if it leaves and changes anything.
     fn answered(&self, state: &State, offer: Offer, at: usize) -> Option<Stepped> {
         let (source, shard) = (index(offer.from), &state.shards[at]);
-        let arrived = |frame: &Rc<Frame>| matches!(&frame.change().event, Event::MovedIn(moved) if moved.here.n == offer.n);
+        let arrived =
+            |frame: &Rc<Frame>| matches!(&frame.change().event, Event::MovedIn(moved) if moved.here.n == offer.n);
         let in_every_region = !self.is_forking()
             || self.is(Mutant::StopAtTheFirstMoveIn)
             || shard.log.iter().position(arrived).is_none_or(|slot| slot < shard.everywhere);
@@ -301,7 +302,11 @@ impl World {
             return Err(format!("ver {}: the epoch or the time does not rise with the move", change.ver));
         }
         if let Some(lost) = to.lost.iter().find(|lost| lost.change().epoch >= change.epoch) {
-            return Err(format!("ver {} has an epoch that lost changes have, as ver {}", change.ver, lost.change().ver));
+            return Err(format!(
+                "ver {} has an epoch that lost changes have, as ver {}",
+                change.ver,
+                lost.change().ver
+            ));
         }
         let message = message_of(change);
         if message.is_some() && to.history.iter().any(|there| message_of(there.change()) == message) {
@@ -483,7 +488,9 @@ impl World {
 
     /// Everything sent is acknowledged, every move is over, and the edge knows where to ask and has shown all.
     pub(super) fn is_done(&self, state: &State) -> bool {
-        let settled = |shard: &Shard| shard.projected == shard.log.len() && shard.mover.cursor().slot.0 as usize == shard.log.len();
+        let settled = |shard: &Shard| {
+            shard.projected == shard.log.len() && shard.mover.cursor().slot.0 as usize == shard.log.len()
+        };
         let acked = state.acked.iter().all(Option::is_some);
         let whereabouts = state.history.iter().rev().find_map(|frame| match &frame.change().event {
             Event::MovedOut(_) => Some(None),
