@@ -27,6 +27,7 @@ use std::time::Instant;
 
 use wire::Durability;
 
+use crate::full;
 use crate::search::{self, Model, Outcome, Step};
 use state::State;
 
@@ -191,44 +192,42 @@ fn cannot_finish(mutant: Mutant, bounds: Bounds) {
     println!("{mutant:?}: caught in {steps} steps: {}\n{}", violation.what, told(&violation.trace));
 }
 
-/// Larger bounds, for a machine that has the time.
-fn deep() -> bool {
-    std::env::var_os("HEARTH_MODEL_DEEP").is_some()
-}
-
 #[test]
 fn a_conversation_moves_twice_while_owners_die() {
-    holds(MULTI);
-    if deep() {
-        holds(Bounds { messages: 2, ..MULTI });
-        holds(Bounds { messages: 2, crashes: 2, ..MULTI });
+    holds(Bounds { messages: 2, crashes: 2, ..MULTI });
+    if full() {
+        holds(Bounds { messages: 3, crashes: 2, ..MULTI });
+        holds(Bounds { messages: 2, crashes: 3, ..MULTI });
     }
 }
 
 #[test]
 fn a_conversation_moves_three_times() {
-    holds(Bounds { moves: 3, crashes: 0, ..MULTI });
-    if deep() {
-        holds(Bounds { moves: 3, ..MULTI });
+    holds(Bounds { moves: 3, ..MULTI });
+    if full() {
+        holds(Bounds { messages: 2, moves: 3, crashes: 2, ..MULTI });
+        holds(Bounds { moves: 4, ..MULTI });
     }
 }
 
 #[test]
 fn a_conversation_of_class_region_moves_while_a_region_is_lost() {
-    holds(REGION);
-    if deep() {
-        holds(Bounds { messages: 2, ..REGION });
-        holds(Bounds { moves: 2, ..REGION });
-        holds(Bounds { crashes: 1, ..REGION });
-        holds(Bounds { forks: 2, ..REGION });
+    holds(Bounds { messages: 2, ..REGION });
+    holds(Bounds { moves: 2, ..REGION });
+    holds(Bounds { crashes: 1, ..REGION });
+    holds(Bounds { forks: 2, ..REGION });
+    if full() {
+        holds(Bounds { messages: 2, moves: 2, ..REGION });
+        holds(Bounds { messages: 2, moves: 2, crashes: 1, forks: 2, ..REGION });
     }
 }
 
 #[test]
 fn an_edge_shows_everything_in_order() {
     holds(Bounds { crashes: 0, edge: true, ..MULTI });
-    if deep() {
-        holds(Bounds { messages: 2, moves: 1, edge: true, ..MULTI });
+    holds(Bounds { messages: 2, moves: 1, edge: true, ..MULTI });
+    if full() {
+        holds(Bounds { messages: 2, crashes: 2, edge: true, ..MULTI });
     }
 }
 
@@ -236,8 +235,9 @@ fn an_edge_shows_everything_in_order() {
 fn a_move_can_always_be_finished() {
     can_finish(Bounds { moves: 1, edge: true, ..MULTI });
     can_finish(Bounds { moves: 1, ..REGION });
-    if deep() {
-        can_finish(MULTI);
+    if full() {
+        can_finish(Bounds { messages: 2, ..MULTI });
+        can_finish(Bounds { messages: 2, moves: 2, ..REGION });
     }
 }
 
