@@ -486,7 +486,7 @@ impl World {
         }
     }
 
-    /// Everything sent is acknowledged, every move is over, and the edge knows where to ask and has shown all.
+    /// Everything sent is acknowledged, every move is over, and the edge asks where it is and has shown all.
     pub(super) fn is_done(&self, state: &State) -> bool {
         let settled = |shard: &Shard| {
             shard.projected == shard.log.len() && shard.mover.cursor().slot.0 as usize == shard.log.len()
@@ -497,10 +497,13 @@ impl World {
             Event::MovedIn(moved) => Some(Some(moved.here)),
             _ => None,
         });
-        let found = match whereabouts {
-            None => state.edge.placement.is_none_or(|placement| placement.n == 0),
-            Some(here) => here.is_some() && state.edge.placement == here,
+        // It asks in the right shard: one that has come back to where it was born need not have been heard of.
+        let asks_at = state.edge.placement.map_or(shard_id(0, self.bounds.durability), |placement| placement.shard);
+        let is_at = match whereabouts {
+            None => Some(shard_id(0, self.bounds.durability)),
+            Some(here) => here.map(|here| here.shard),
         };
+        let found = is_at == Some(asks_at);
         let shown = !self.bounds.edge || state.edge.shown == state.history.len() as u64;
         acked && found && shown && state.shards.iter().all(settled)
     }
