@@ -15,7 +15,7 @@ use wire::{ClientMsgId, ConversationId, Epoch, UserId};
 use crate::group;
 
 const PEOPLE: [&str; 3] = ["ann", "bob", "cem"];
-/// Said by each between two moves.
+/// Said by each at least.
 const LINES: usize = 8;
 
 /// Somebody who talks through one edge. What he calls a message is also what it says.
@@ -68,18 +68,22 @@ async fn a_conversation_moves_back_and_forth_while_people_write_in_it() {
     let tokens: Vec<_> = PEOPLE.iter().map(|user| mesh.token(user)).collect();
     let conversation = group(&mesh.edge(&regions[0]), &tokens[0], "tea", &PEOPLE[1..]).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let mut talks = Vec::new();
+    let mut people = Vec::new();
     for ((user, token), region) in PEOPLE.into_iter().zip(&tokens).zip(&regions) {
         let socket = Socket::session(&mesh.edge(region), token).await;
-        let mut person = Person { user, socket, sent: vec![], acks: vec![], shown: vec![] };
+        people.push(Person { user, socket, sent: vec![], acks: vec![], shown: vec![] });
+    }
+    // Nobody speaks before all are there.
+    let talks = people.into_iter().map(|mut person| {
         let (conversation, stop) = (conversation.clone(), Arc::clone(&stop));
-        talks.push(tokio::spawn(async move {
+        tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) || person.sent.len() < LINES {
                 person.say(&conversation).await;
             }
             person
-        }));
-    }
+        })
+    });
+    let talks: Vec<_> = talks.collect();
     let view = async || {
         let path = format!("/v1/groups/{conversation}");
         http::get(&mesh.edge(&regions[1]), &path, &tokens[1]).await.body
