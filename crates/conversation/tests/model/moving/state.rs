@@ -62,8 +62,11 @@ pub(super) struct Memory {
     pub(super) conversation: Conversation,
     /// What took it away, if it is away, stands before this slot.
     pub(super) away_before: Slot,
-    digest: (u64, u64, Epoch, u64, Whereabouts, Vec<(bool, Option<u64>)>),
+    digest: Digest,
 }
+
+/// Heads, epoch and time, where it is, and of each message whether it must be looked up and what it became.
+type Digest = (u64, u64, Epoch, u64, Whereabouts, Vec<(bool, Option<u64>)>);
 
 impl Hash for Memory {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -141,7 +141,9 @@ impl World {
             }
             Decision::Moved(placement) if shard.all_committed() => {
                 let told = shard.mover.may_tell(&id(self.bounds.durability), memory.away_before);
-                if !told && !self.is(Mutant::ToldTooEarly) {
+                // What is on its way to this shard waits for it here.
+                let comes = placement.shard == shard_id(at, self.bounds.durability);
+                if (!told || comes) && !self.is(Mutant::ToldTooEarly) {
                     return None;
                 }
                 let mut to = state.clone();
