@@ -210,13 +210,32 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_one_shard_asks_nothing_of_another_nor_for_a_tenant_of_another_zone() {
+    fn a_stream_asks_only_for_what_may_have_moved_to_its_shard_and_for_no_tenant_of_another_zone() {
         let ours = group(shard(1));
         assert_eq!(code("r1/edge/1", &command("closed", ours, draft())), None);
         assert_eq!(code("r1/edge/1", &command("both", ours, draft())), Some(ErrorCode::NotFound));
         assert_eq!(code("r1/edge/1", &command("nobody", ours, draft())), Some(ErrorCode::NotFound));
-        let other = group(ShardId { n: 1, ..shard(1) });
-        assert_eq!(code("r1/edge/1", &command("closed", other, draft())), Some(ErrorCode::NotFound));
+        let no_shard = group(ShardId { n: 999, ..shard(1) });
+        let elsewhere = group(shard(3));
+        for stranger in [no_shard, elsewhere] {
+            assert_eq!(code("r1/edge/1", &command("closed", stranger, draft())), Some(ErrorCode::NotFound));
+        }
+        let moved = group(ShardId { n: 1, ..shard(1) });
+        assert_eq!(code("r1/edge/1", &command("closed", moved, draft())), None, "its owner says whether it is there");
+        let stream = ConversationId { kind: ConversationKind::User, ..moved };
+        let watch = Frame::Watch { rid: 1, conversation: stream, after_ver: None, users: vec![] };
+        assert_eq!(code("r1/edge/1", &watch), Some(ErrorCode::NotFound), "a user's own stream never moves");
+    }
+
+    #[test]
+    fn only_cores_move_conversations_and_only_into_shards_that_there_are() {
+        let ours = group(shard(1));
+        let to = |n| command("closed", ours, Command::Move { to: ShardId { n, ..shard(1) } });
+        assert_eq!(code("r1/core/1", &to(1)), None);
+        assert_eq!(code("r1/edge/1", &to(1)), Some(ErrorCode::Forbidden));
+        assert_eq!(code("r1/core/1", &to(999)), Some(ErrorCode::BadRequest));
+        let offer = command("closed", ours, Command::TakeIn { n: 1, ver: 1, from: shard(1) });
+        assert_eq!((code("r1/core/1", &offer), code("r1/edge/1", &offer)), (None, Some(ErrorCode::Forbidden)));
     }
 
     #[test]
