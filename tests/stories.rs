@@ -4,6 +4,8 @@
 
 #[path = "stories/crash.rs"]
 mod crash;
+#[path = "stories/deploy.rs"]
+mod deploy;
 #[path = "stories/direct.rs"]
 mod direct;
 #[path = "stories/faults.rs"]
