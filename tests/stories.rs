@@ -4,6 +4,8 @@
 
 #[path = "stories/crash.rs"]
 mod crash;
+#[path = "stories/deploy.rs"]
+mod deploy;
 #[path = "stories/direct.rs"]
 mod direct;
 #[path = "stories/faults.rs"]
@@ -14,6 +16,10 @@ mod garbage;
 mod groups;
 #[path = "stories/life.rs"]
 mod life;
+#[path = "stories/moves.rs"]
+mod moves;
+#[path = "stories/processes.rs"]
+mod processes;
 #[path = "stories/residency.rs"]
 mod residency;
 #[path = "stories/tokens.rs"]

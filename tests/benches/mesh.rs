@@ -1,9 +1,10 @@
-//! Benchmarks of the whole `hearth up`, each beside its control in the same run: machines are noisy, so trust the ratio.
+//! Benchmarks of the whole mesh, each beside its control in the same run: machines are noisy, so trust the ratio.
 //!
 //! ```sh
 //! cargo bench -p hearth-stories -- acks        # 64 senders in 64 conversations, against a bare group-commit server
 //! cargo bench -p hearth-stories -- fanout      # one event to 5,000 sockets, against a raw send loop
 //! cargo bench -p hearth-stories -- idle        # memory of 5,000 idle sessions
+//! cargo bench -p hearth-stories -- deployed    # processes over three Cassandra datacenters, against bare statements
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails shall say where and stop")]
@@ -15,6 +16,7 @@
 
 mod acks;
 mod control;
+mod deployed;
 mod fanout;
 mod idle;
 mod people;
@@ -26,7 +28,7 @@ use std::process::Command;
 fn main() {
     // cargo adds `--bench`.
     let asked: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let all = [("acks", acks::run as fn()), ("fanout", fanout::run), ("idle", idle::run)];
+    let all = [("acks", acks::run as fn()), ("fanout", fanout::run), ("idle", idle::run), ("deployed", deployed::run)];
     for (name, run) in all {
         if asked.is_empty() || asked.iter().any(|wanted| wanted == name) {
             run();

@@ -30,6 +30,13 @@ pub(crate) fn group(base: &str, owner: &str, members: &[String]) -> String {
     })
 }
 
+/// How many conversations a user's own stream knows.
+pub(crate) fn inbox(base: &str, token: &str) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let inbox = runtime.block_on(http::get(base, "/v1/inbox", token));
+    inbox.body["conversations"].as_array().map_or(0, Vec::len)
+}
+
 /// Waits until a user's own stream knows that many conversations.
 pub(crate) fn wait_for_inbox(base: &str, token: &str, conversations: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,10 +1,14 @@
-//! What the stories in `tests/stories` stand on: the real program in processes of its own ([`mesh`]), and bare HTTP
-//! ([`http`]) and WebSocket ([`socket`]) clients that share nothing with the SDK, so that the SDK's mistakes show.
+//! What the stories in `tests/stories` stand on: the real program in processes of its own, on a local mesh ([`mesh`]) or as
+//! an operator deploys it ([`deployment`]); bare HTTP ([`http`]) and WebSocket ([`socket`]) clients that share nothing with
+//! the SDK, so that the SDK's mistakes show; and people who talk through the SDK while things break ([`load`]).
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "this crate is tests through and through")]
 
+pub mod deployment;
 pub mod http;
+pub mod load;
 pub mod mesh;
+pub mod soak;
 pub mod socket;
 
 use std::path::PathBuf;
@@ -14,13 +18,21 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls until there is something, or fails with `what` after [`PATIENCE`].
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    eventually_within(PATIENCE, what, look).await
+}
+
+/// As [`eventually`], with a patience of one's own.
+pub async fn eventually_within<T, F>(patience: Duration, what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
     let begun = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "never came: {what}");
+        assert!(begun.elapsed() < patience, "never came: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

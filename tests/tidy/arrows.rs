@@ -34,6 +34,7 @@ const EVERYONE: &[&str] = &[
     "net",
     "node",
     "store",
+    "test-cluster",
     "topology",
     "wire",
 ];

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use wire::{Epoch, ShardId, Slot};
 
 use crate::clock;
-use crate::shards::keeper::Held;
+use crate::shards::keeper::HeldLease;
 
 /// Pause before an append or a read of the fence whose outcome is unknown is repeated; twice as long each time.
 const RETRY: Duration = Duration::from_millis(20);
@@ -63,7 +63,7 @@ pub(super) struct Commits {
     store: Arc<dyn Store>,
     shard: ShardId,
     /// Of this process in the shard's zone; none where no timed lease is kept.
-    held: Option<watch::Receiver<Held>>,
+    pub(super) held: Option<watch::Receiver<HeldLease>>,
     in_flight_max: usize,
     /// Rows being written.
     pub(super) appends: FuturesUnordered<Operation<AppendAnswer>>,
@@ -90,7 +90,7 @@ impl Commits {
         term: &Term,
         store: Arc<dyn Store>,
         shard: ShardId,
-        held: Option<watch::Receiver<Held>>,
+        held: Option<watch::Receiver<HeldLease>>,
         in_flight_max: usize,
     ) -> Self {
         let label = shard.to_string();
@@ -212,21 +212,15 @@ impl Commits {
     /// Reads the clock, if the owner wants to know now whether its timed lease holds. Returns the slots that may now be
     /// acknowledged, in order.
     pub(super) fn on_clock(&mut self) -> Result<Range<u64>, Stopped> {
-        let held = self.held.as_ref().map_or(Held::default(), |held| *held.borrow());
+        let held = self.held.as_ref().map_or(HeldLease::default(), |held| *held.borrow());
         let Some(read) = self.owner.start_clock_read() else { return Ok(0..0) };
         self.owner.on_clock(read, clock::now(), held.hold)
     }
 
-    /// Resolves when the timed lease was renewed, and fails when it is over for ever, and with it the term. Never resolves
-    /// in a term that is not acknowledged by one. Cancel safe.
-    pub(super) async fn renewed(&mut self) -> Result<(), Stopped> {
-        let Some(held) = &mut self.held else { return std::future::pending().await };
-        // Gone only with the core.
-        if held.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        let life = held.borrow_and_update().life.map(|life| life.nonce);
-        if life == self.owner.life() {
+    /// The timed lease was renewed, or is over for ever, and with it the term.
+    pub(super) fn on_renewed(&mut self) -> Result<(), Stopped> {
+        let held = self.held.as_mut().map_or(HeldLease::default(), |held| *held.borrow_and_update());
+        if held.life.map(|life| life.nonce) == self.owner.life() {
             return Ok(());
         }
         self.owner.stop();
@@ -246,6 +240,16 @@ impl Commits {
         self.figures.changes.record(frame.changes.len() as f64);
         self.figures.seconds.record(took);
         self.figures.in_flight.set(self.owner.in_flight() as f64);
+    }
+}
+
+/// Resolves when more or less is held than when it was last looked at; never in a term that is not acknowledged by a timed
+/// lease. Cancel safe.
+pub(super) async fn renewed(held: &mut Option<watch::Receiver<HeldLease>>) {
+    let Some(held) = held else { return std::future::pending().await };
+    // Gone only with the core.
+    if held.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

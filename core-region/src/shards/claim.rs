@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conversation::log::{LogFrame, LogFrameError, LogRow};
-use conversation::projection;
 use conversation::shard::{Cas, Claimant, Do, Done, Lease, Lost, Takeover, Term};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use store::{CoreKey, Mark, Store, StoreError};
 use wire::{NodeId, ShardId};
 
 use crate::clock;
+use crate::log::projector::project_frame;
 
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -138,10 +138,7 @@ async fn project_tail(store: &Arc<dyn Store>, shard: ShardId, term: &Term) -> Re
     let frames = term.tail.iter().map(LogFrame::from_row).collect::<Result<Vec<_>, _>>()?;
     stream::iter(frames)
         .for_each_concurrent(ROWS_AT_ONCE, |frame| async move {
-            while let Err(error) = store.project(shard, frame.at(), projection::project(&frame)).await {
-                tracing::debug!(%error, "projection of the tail failed, trying again");
-                tokio::time::sleep(RETRY).await;
-            }
+            project_frame(store, shard, &frame).await;
         })
         .await;
     Ok(())

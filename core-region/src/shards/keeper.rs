@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// What the process holds in a zone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct HeldLease {
     /// Registered, and not known to be broken.
     pub(crate) life: Option<Life>,
     /// Until when it may acknowledge.
@@ -30,7 +30,7 @@ pub(crate) struct Held {
 /// The timed leases of this process. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Keepers {
-    zones: Arc<HashMap<ZoneId, watch::Receiver<Held>>>,
+    zones: Arc<HashMap<ZoneId, watch::Receiver<HeldLease>>>,
 }
 
 impl Keepers {
@@ -38,7 +38,7 @@ impl Keepers {
     pub(crate) fn start(world: &World, node: &NodeId, store: &Arc<dyn Store>, timing: Timing, tasks: &Tasks) -> Self {
         let zones = world.zones.iter().filter(|zone| zone.regions.contains(&node.region) && zone.regions.len() > 1);
         let zones = zones.map(|zone| {
-            let (held_out, held) = watch::channel(Held::default());
+            let (held_out, held) = watch::channel(HeldLease::default());
             let keeper = Keeper { zone: zone.id, node: node.clone(), store: store.clone(), timing, held: held_out };
             tasks.spawn("lease", keeper.run());
             (zone.id, held)
@@ -47,7 +47,7 @@ impl Keepers {
     }
 
     /// What is held in a zone; none where no lease is kept.
-    pub(crate) fn of(&self, zone: ZoneId) -> Option<watch::Receiver<Held>> {
+    pub(crate) fn of(&self, zone: ZoneId) -> Option<watch::Receiver<HeldLease>> {
         self.zones.get(&zone).cloned()
     }
 }
@@ -57,7 +57,7 @@ struct Keeper {
     node: NodeId,
     store: Arc<dyn Store>,
     timing: Timing,
-    held: watch::Sender<Held>,
+    held: watch::Sender<HeldLease>,
 }
 
 impl Keeper {
@@ -66,7 +66,7 @@ impl Keeper {
         loop {
             let life = Nonce(rand::random());
             let broken = self.live(life).await;
-            self.held.send_replace(Held::default());
+            self.held.send_replace(HeldLease::default());
             metrics::counter!("hearth_leases_broken_total").increment(1);
             tracing::warn!(zone = self.zone.0, %broken, "nothing more is acknowledged under it: beginning a new one");
         }
@@ -94,7 +94,7 @@ impl Keeper {
                 return broken;
             }
             let life = renewal.is_registered().then_some(Life { nonce: life, timing: self.timing });
-            let held = Held { life, hold: renewal.hold() };
+            let held = HeldLease { life, hold: renewal.hold() };
             self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
             if unknown {
                 tokio::time::sleep(RETRY).await;

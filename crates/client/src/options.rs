@@ -48,6 +48,9 @@ pub struct Options {
     pub backoff_max: Duration,
     /// An edge that owes an acknowledgement and is silent for so long is left for another.
     pub silence_max: Duration,
+    /// An edge through which nothing is acknowledged for so long although something waits is left for another, also when it
+    /// talks: its region may be cut off with it. Doubled, up to eightfold, every time until there is an acknowledgement.
+    pub stall_max: Duration,
     /// How long one HTTP request is tried, over all edges, before it fails.
     pub http_patience: Duration,
     /// Of jitter and of the message ids that the client draws; from the operating system when absent.
@@ -72,6 +75,7 @@ impl Options {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(3),
             silence_max: Duration::from_secs(8),
+            stall_max: Duration::from_secs(10),
             http_patience: Duration::from_secs(30),
             seed: None,
         }

@@ -90,6 +90,11 @@ impl<F: Clone, T> Outbox<F, T> {
         self.queues.values().filter(waiting).filter_map(|queue| queue.not_before).min()
     }
 
+    /// Whether nothing is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
     /// Whether anything is sent and unacknowledged.
     pub(crate) fn is_owed(&self) -> bool {
         self.queues.values().any(|queue| queue.entries.front().is_some_and(|entry| entry.sent))

@@ -117,6 +117,8 @@ pub(crate) struct Service {
     rng: SmallRng,
     rotation: Rotation,
     refusals: u32,
+    /// Edges that were left, one after the other, because nothing was acknowledged through them.
+    stalls: u32,
     next_id: u64,
     outbox: Outbox<Utf8Bytes, Ticket>,
     orders: BTreeMap<ConversationId, Order<Box<MessagePayload>>>,
@@ -148,6 +150,7 @@ impl Service {
             state,
             rng,
             refusals: 0,
+            stalls: 0,
             next_id: 0,
             orders,
             wanting: BTreeSet::new(),
@@ -198,6 +201,10 @@ impl Service {
             End::Lost(why) => {
                 self.rotation.avoid(&url);
                 (why, Instant::now() + self.rotation.failed(self.rng.random()))
+            }
+            End::Stalled(why) => {
+                self.rotation.avoid(&url);
+                (why, Instant::now() + self.jitter())
             }
             End::Sent { why, alternatives, not_before } => {
                 self.rotation.suggest(&url, &alternatives);

@@ -68,6 +68,12 @@ impl Hosts {
         self.regions
     }
 
+    /// Whether each region has a network of its own.
+    #[must_use]
+    pub fn has_namespaces(&self) -> bool {
+        self.apart
+    }
+
     /// Whether ways can be cut. If not, says so.
     #[must_use]
     pub fn are_apart(&self) -> bool {

@@ -27,6 +27,8 @@ const READ_BATCH: usize = 64;
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// A socket that takes nothing for so long is dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the patience with an edge that acknowledges nothing is doubled.
+const STALL_DOUBLINGS: u32 = 3;
 /// For the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -38,6 +40,8 @@ pub(super) enum End {
     Final(String),
     /// Broken.
     Lost(String),
+    /// The edge talks, but nothing comes through it.
+    Stalled(String),
     /// The edge asked us to go.
     Sent { why: String, alternatives: Vec<String>, not_before: Instant },
 }
@@ -52,6 +56,8 @@ struct Live {
     last_said: Instant,
     /// Since when the edge owes us an answer.
     owed_since: Option<Instant>,
+    /// Since when messages wait and none is acknowledged.
+    stalled_since: Option<Instant>,
     /// Conversations asked about, by the number of the `sync`.
     asked: HashMap<u64, Vec<ConversationId>>,
     ask_not_before: Instant,
@@ -69,6 +75,7 @@ impl Service {
             last_heard: now,
             last_said: now,
             owed_since: None,
+            stalled_since: None,
             asked: HashMap::new(),
             ask_not_before: now,
             ask_batch: SYNC_BATCH,
@@ -125,6 +132,7 @@ impl Service {
         }
         let owed = self.outbox.is_owed() || !live.asked.is_empty();
         live.owed_since = owed.then(|| live.owed_since.unwrap_or(now));
+        live.stalled_since = (!self.outbox.is_empty()).then(|| live.stalled_since.unwrap_or(now));
         Ok(())
     }
 
@@ -164,7 +172,7 @@ impl Service {
         let asks = (!self.wanting.is_empty() && !self.starved).then_some(live.ask_not_before);
         let leave = live.goaway.as_ref().map(|(at, _)| *at);
         let fixed = self.ping_at(live).min(self.lost_at(live));
-        [asks, leave, self.outbox.wakes_at()].into_iter().flatten().fold(fixed, Instant::min)
+        [asks, leave, self.outbox.wakes_at(), self.stalled_at(live)].into_iter().flatten().fold(fixed, Instant::min)
     }
 
     /// How long an edge may be silent. One that owes us an answer must show a sign of life sooner.
@@ -188,8 +196,17 @@ impl Service {
         Self::silent_since(live) + self.patience(live)
     }
 
-    fn check_time(&self, live: &mut Live) -> Result<(), End> {
+    /// When it is left for want of an acknowledgement.
+    fn stalled_at(&self, live: &Live) -> Option<Instant> {
+        Some(live.stalled_since? + self.options.stall_max * 2u32.pow(self.stalls.min(STALL_DOUBLINGS)))
+    }
+
+    fn check_time(&mut self, live: &mut Live) -> Result<(), End> {
         let now = Instant::now();
+        if self.stalled_at(live).is_some_and(|at| at <= now) {
+            self.stalls += 1;
+            return Err(End::Stalled("nothing is acknowledged through this edge".into()));
+        }
         if now >= self.lost_at(live) {
             return Err(End::Lost(format!("the edge was silent for {} s", self.patience(live).as_secs())));
         }
@@ -254,6 +271,7 @@ impl Service {
         };
         match frame {
             Frame::Ack(ack) => {
+                (self.stalls, live.stalled_since) = (0, None);
                 if let Some(ticket) = number(&envelope, 'm').and_then(|id| self.outbox.acked(id)) {
                     ticket.answer(Ok(ack));
                 }

@@ -234,6 +234,21 @@ async fn an_edge_that_owes_an_ack_and_is_silent_is_left() {
 }
 
 #[tokio::test]
+async fn an_edge_that_talks_and_acknowledges_nothing_is_left_for_the_next_one() {
+    let (mut cut_off, mut good) = (Edge::start().await, Edge::start().await);
+    let stall_max = Duration::from_millis(100);
+    let (client, _events) = Client::connect(Options { stall_max, ..options(&[&cut_off, &good]) });
+    let sending = tokio::spawn(async move { client.send(conversation(), "x").await });
+    let mut first = cut_off.admit().await;
+    let sent = first.hear().await;
+    first.refuse(&sent, "home_unavailable").await;
+    let mut second = good.admit().await;
+    assert_eq!(second.hear().await, sent);
+    second.ack(&sent, 1).await;
+    assert_eq!(sending.await.unwrap().unwrap().seq, 1);
+}
+
+#[tokio::test]
 async fn a_reader_of_acks_skips_messages_and_a_closed_client_is_gone() {
     let mut edge = Edge::start().await;
     let (client, mut events) = Client::connect(Options { read: Read::Acks, ..options(&[&edge]) });

@@ -1,11 +1,11 @@
 //! A change that was committed in a region which was then lost, offered again (R7).
 
+use wire::UserId;
 use wire::change::{Change, Event, MembersChanged, Message, Role};
-use wire::{Epoch, UserId};
 
 use super::Conversation;
-use super::decide::Moment;
 use crate::dedupe::Seen;
+use crate::moving::Moment;
 use crate::roles::{self, Wish};
 
 impl Conversation {
@@ -17,7 +17,7 @@ impl Conversation {
             && self.dedupe.find(&message.sender, &message.client_msg_id).is_none()
     }
 
-    /// The change that brings this one back, in the term `epoch`; none when it is here already, or what came after the fork
+    /// The change that brings this one back, at this moment; none when it is here already, or what came after the fork
     /// leaves no place for it. A message gets a new `seq` and is marked as recovered; who sent it may have left since, for
     /// it was acknowledged.
     ///
@@ -26,8 +26,7 @@ impl Conversation {
     #[must_use]
     pub fn recover(
         &self,
-        now_ms: u64,
-        epoch: Epoch,
+        moment: Moment<'_>,
         stranded: &Change,
         seen: Option<&Seen>,
         first_seq: u64,
@@ -47,7 +46,7 @@ impl Conversation {
             // A newer node's: what it would mean here only that one knows.
             _ => return None,
         };
-        Some(self.number(Moment { now_ms, epoch }, 0, event))
+        Some(self.number(moment, 0, event))
     }
 
     fn recover_message(&self, stranded: &Message, seen: Option<&Seen>, first_seq: u64) -> Option<Message> {

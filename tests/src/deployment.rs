@@ -1,0 +1,276 @@
+//! A mesh as an operator deploys it: a process a node, each with its own config file, in the network of its region, over a
+//! real Cassandra cluster of three datacenters. Prepared with the program's own commands.
+//!
+//! The stories of one test program share one, each for itself: [`Deployment::whole`] gives it mended.
+
+mod node;
+mod trace;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use test_cluster::{Cluster, Hosts, Network, Reaper};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+pub use node::{Node, NodeRole};
+pub use trace::{Takeover, Trace};
+
+use crate::mesh::hearth;
+use crate::{eventually, eventually_within};
+
+/// The world of `hearth up`.
+const WORLD: &str = include_str!("../../topology/worlds/three-regions.toml");
+/// The names of its regions, in its order.
+pub const REGIONS: [&str; 3] = ["eu-west", "us-east", "ap-south"];
+const CORES: u8 = 2;
+/// Cassandra reads its commit log first.
+const MEND_PATIENCE: Duration = Duration::from_secs(180);
+
+/// Nine nodes and three servers of the store.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Of each region two cores and an edge.
+    pub nodes: Vec<Node>,
+    /// A server in each region.
+    pub cluster: Cluster,
+    /// The networks of the regions.
+    pub hosts: Arc<Hosts>,
+    dir: PathBuf,
+}
+
+impl Deployment {
+    /// The one of this program, with every node alive, every way open and every shard at home, for one story at a time.
+    /// None, with the reason on stderr, when this machine cannot run one.
+    pub async fn whole() -> Option<MutexGuard<'static, Self>> {
+        static SHARED: OnceCell<Option<Mutex<Deployment>>> = OnceCell::const_new();
+        let start = || async { tokio::task::spawn_blocking(Self::start).await.expect("it starts").map(Mutex::new) };
+        let deployment = SHARED.get_or_init(start).await.as_ref()?.lock().await;
+        deployment.mend().await;
+        Some(deployment)
+    }
+
+    /// A new one. Blocks. None, with the reason on stderr, when this machine cannot run one.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let reaper = Arc::new(Reaper::start());
+        let hosts = Arc::new(Hosts::take(REGIONS.len(), &reaper));
+        let cluster = Cluster::take(&hosts, &reaper)?;
+        let dir = tempfile::Builder::new().prefix("hearth-deployment-").tempdir().expect("a folder").keep();
+        if std::env::var_os("HEARTH_KEEP").is_some() {
+            println!("configs and logs of the nodes: {}", dir.display());
+        } else {
+            reaper.folder(&dir);
+        }
+        let mut deployment = Self { nodes: Vec::new(), cluster, hosts, dir };
+        deployment.prepare(&reaper);
+        for node in &deployment.nodes {
+            node.start();
+        }
+        Some(deployment)
+    }
+
+    /// What docs/operations.md tells an operator to do.
+    fn prepare(&mut self, reaper: &Arc<Reaper>) {
+        fs::write(self.file("world.toml"), WORLD).expect("the folder can be written");
+        self.admin(1, &["ca", "init", "--dir", "ca"]);
+        self.admin(1, &["keys", "init", "--dev", "--dir", "keys"]);
+        for region in 1..=REGIONS.len() {
+            for n in 1..=CORES {
+                self.nodes.push(Node::new(&self.dir, &self.hosts, reaper, region, NodeRole::Core, n));
+            }
+            self.nodes.push(Node::new(&self.dir, &self.hosts, reaper, region, NodeRole::Edge, CORES + 1));
+        }
+        let entries: String = self.nodes.iter().map(Node::entry).collect();
+        fs::write(self.file("nodes.toml"), entries).expect("the folder can be written");
+        for node in &self.nodes {
+            let out = node.home().to_str().expect("UTF-8");
+            self.admin(1, &["ca", "issue", "--dir", "ca", "--node", &node.name, "--world", "world.toml", "--out", out]);
+            node.configure(&self.store_section(node.region));
+        }
+        let config = self.nodes[0].config();
+        self.admin(1, &["schema", "apply", "--config", config.to_str().expect("UTF-8")]);
+    }
+
+    fn store_section(&self, region: usize) -> String {
+        let mut points: Vec<String> =
+            self.cluster.nodes.iter().map(|server| format!("{:?}", server.address.to_string())).collect();
+        // Its own region's first.
+        points.rotate_left(region - 1);
+        let datacenters = REGIONS.iter().zip(&self.cluster.nodes);
+        let datacenters: Vec<String> =
+            datacenters.map(|(region, server)| format!("{region} = {:?}", server.datacenter)).collect();
+        // Fresh keyspaces also in a cluster that others use.
+        let prefix = format!("s{}_", std::process::id());
+        let dialect = std::env::var("HEARTH_CQL_DIALECT").unwrap_or_else(|_| "cassandra".to_owned());
+        format!(
+            "[store]\ncontact_points = [{}]\ndatacenters = {{ {} }}\ncopies = 1\nprefix = {prefix:?}\ndialect = {dialect:?}\n",
+            points.join(", "),
+            datacenters.join(", ")
+        )
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// `hearth admin` in a region, which must succeed.
+    fn admin(&self, region: usize, args: &[&str]) {
+        let mut command = self.command(region);
+        let output = command.arg("admin").args(args).output().expect("hearth runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "hearth admin {args:?}: {}: {stderr}", output.status);
+    }
+
+    /// The program in a region, on this deployment's folder.
+    #[must_use]
+    pub fn command(&self, region: usize) -> Command {
+        let mut command = self.hosts.command(region, hearth());
+        command.current_dir(&self.dir).env("HEARTH_DATA", &self.dir).stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Where its configs and logs are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A node by its name.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> &Node {
+        self.nodes.iter().find(|node| node.name == name).unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    /// The nodes of a region, counted from 1.
+    pub fn nodes_of(&self, region: usize) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.region == region)
+    }
+
+    /// All cores, or all edges.
+    pub fn nodes_with(&self, role: NodeRole) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.role == role)
+    }
+
+    /// The URLs of all edges, those of the region first.
+    #[must_use]
+    pub fn edges_from(&self, region: usize) -> Vec<String> {
+        let mut edges: Vec<&Node> = self.nodes_with(NodeRole::Edge).collect();
+        edges.sort_by_key(|edge| (edge.region + REGIONS.len() - region) % REGIONS.len());
+        edges.into_iter().map(Node::url).collect()
+    }
+
+    /// Who serves a shard, as the cores say that serve it.
+    pub async fn owners(&self, shard: &str) -> Vec<&Node> {
+        let mut owners = Vec::new();
+        for core in self.nodes_with(NodeRole::Core) {
+            let Ok(status) = core.status().await else { continue };
+            let shards = status["shards"].as_array().cloned().unwrap_or_default();
+            if shards.iter().any(|found| found["shard"] == shard && found["stage"] == "serving") {
+                owners.push(core);
+            }
+        }
+        owners
+    }
+
+    /// The only owner of a shard; waits until there is one.
+    ///
+    /// # Panics
+    /// When there is none for too long.
+    pub async fn owner(&self, shard: &str) -> &Node {
+        eventually(&format!("one owner of {shard}"), || async {
+            match self.owners(shard).await.as_slice() {
+                [owner] => Some(*owner),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// Starts what is dead, wakes what is paused, heals every way, and waits until all is as on the first day.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub async fn mend(&self) {
+        if self.hosts.has_namespaces() {
+            for (a, b) in [(1, 2), (1, 3), (2, 3)] {
+                self.hosts.heal(a, b, Network::Mesh);
+                self.hosts.heal(a, b, Network::Store);
+            }
+        }
+        for server in self.cluster.nodes.iter().filter(|server| server.is_ours()) {
+            if server.pid().is_some() {
+                server.wake();
+            } else {
+                server.start();
+            }
+        }
+        self.cluster.wait();
+        for node in &self.nodes {
+            node.wake();
+            if !node.is_alive() {
+                node.start();
+            }
+        }
+        self.until_whole().await;
+    }
+
+    /// Waits until every node is ready and sees all others, and every shard is served by a core of its home.
+    ///
+    /// # Panics
+    /// When that takes too long: with what is still missing.
+    pub async fn until_whole(&self) {
+        let missing = Mutex::new(String::new());
+        let look = || async {
+            let found = self.missing().await;
+            let whole = found.is_none();
+            *missing.lock().await = found.unwrap_or_default();
+            whole.then_some(())
+        };
+        let waited =
+            tokio::time::timeout(MEND_PATIENCE, eventually_within(MEND_PATIENCE * 2, "a whole deployment", look));
+        if waited.await.is_err() {
+            panic!("the deployment does not mend: {}", missing.lock().await);
+        }
+    }
+
+    /// What is not as it should be.
+    async fn missing(&self) -> Option<String> {
+        let (mut known, mut served) = (BTreeSet::new(), BTreeSet::new());
+        for node in &self.nodes {
+            let status = match node.status().await {
+                Ok(status) => status,
+                Err(error) => return Some(format!("{}: {error}\n{}", node.name, node.end_of_log())),
+            };
+            if status["ready"] != true || status["misses"].as_array().is_none_or(|misses| !misses.is_empty()) {
+                return Some(format!("{}: {}", node.name, status["reasons"]));
+            }
+            for shard in status["shards"].as_array().into_iter().flatten() {
+                let name = text(&shard["shard"]);
+                // z1-r2-multi-region-0 is at home in the second region.
+                let at_home = name.split('-').nth(1) == Some(&format!("r{}", node.region));
+                if at_home && shard["stage"] == "serving" {
+                    served.insert(name.clone());
+                } else if shard["stage"] == "serving" {
+                    return Some(format!("{name} is served by {}", node.name));
+                }
+                known.insert(name);
+            }
+        }
+        known.difference(&served).next().map(|shard| format!("{shard} is not served"))
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

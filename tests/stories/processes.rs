@@ -1,0 +1,229 @@
+//! A real deployment: nine processes and three Cassandra datacenters, of which some die, stand still, or cannot reach each
+//! other, while people talk. In every story nothing that was acknowledged may be lost, doubled or reordered, as seen live in every
+//! region and in every region's history.
+
+use std::time::{Duration, Instant};
+
+use hearth_stories::deployment::{Deployment, Node, NodeRole, REGIONS};
+use hearth_stories::eventually;
+use hearth_stories::load::{Load, Pace};
+use hearth_stories::soak::{self, Until};
+use test_cluster::Network;
+
+/// How long something stays cut or paused when the story waits for nothing in particular: longer than detection and takeover.
+const A_WHILE: Duration = Duration::from_secs(8);
+
+fn ids<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<String> {
+    nodes.into_iter().map(Node::id).collect()
+}
+
+/// The pause that writers saw in each group, and how each group's shard came to its next owner, if it did.
+fn tell(
+    what: &str,
+    deployment: &Deployment,
+    load: &Load,
+    since: Instant,
+    trace: &hearth_stories::deployment::Trace,
+    dead: &[String],
+) {
+    for room in &load.rooms {
+        let pause = load.pause(room.home, since);
+        let home = REGIONS[room.home - 1];
+        match deployment.takeover(trace, &room.shard(), dead) {
+            Some(takeover) => println!("{what}: the group of {home} paused for {pause:.2?}; its shard: {takeover}"),
+            None => println!("{what}: the group of {home} paused for {pause:.2?}; its shard stayed"),
+        }
+    }
+}
+
+async fn until_all_acked(load: &Load, since: Instant) {
+    for room in &load.rooms {
+        load.until_acked(room.home, since).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_of_a_shard_is_killed() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    let load = Load::start(&deployment, Pace::default()).await;
+    let owner = deployment.owner(&load.rooms[0].shard()).await;
+    let trace = deployment.trace();
+    owner.kill();
+    let killed = Instant::now();
+    until_all_acked(&load, killed).await;
+    tell("an owner was killed", &deployment, &load, killed, &trace, &[owner.id()]);
+    let next = deployment.owner(&load.rooms[0].shard()).await;
+    assert_eq!(next.region, owner.region, "the region lives, so the shard stays in it");
+    owner.start();
+    deployment.until_whole().await;
+    load.end().await.must_be_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_cores_of_a_region_are_killed() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    let load = Load::start(&deployment, Pace::default()).await;
+    let cores: Vec<&Node> = deployment.nodes_of(1).filter(|node| node.role == NodeRole::Core).collect();
+    let trace = deployment.trace();
+    cores.iter().for_each(|core| core.kill());
+    let killed = Instant::now();
+    until_all_acked(&load, killed).await;
+    tell("a region's cores were killed", &deployment, &load, killed, &trace, &ids(cores.iter().copied()));
+    assert_eq!(deployment.owner(&load.rooms[0].shard()).await.region, 2, "its first successor");
+    cores.iter().for_each(|core| core.start());
+    deployment.until_whole().await;
+    load.end().await.must_be_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_is_killed_with_its_datacenter() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    if !deployment.cluster.nodes[0].is_ours() {
+        return test_cluster::skip("the servers of HEARTH_CQL are not ours to kill");
+    }
+    let load = Load::start(&deployment, Pace::default()).await;
+    let dead = ids(deployment.nodes_of(1));
+    let trace = deployment.trace();
+    deployment.nodes_of(1).for_each(Node::kill);
+    deployment.cluster.nodes[0].kill();
+    let killed = Instant::now();
+    until_all_acked(&load, killed).await;
+    tell("a region was killed", &deployment, &load, killed, &trace, &dead);
+    deployment.mend().await;
+    load.end().await.must_be_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_was_paused_wakes_as_a_zombie_and_acknowledges_nothing() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    let load = Load::start(&deployment, Pace::default()).await;
+    let shard = load.rooms[0].shard();
+    let owner = deployment.owner(&shard).await;
+    let trace = deployment.trace();
+    owner.pause();
+    let paused = Instant::now();
+    until_all_acked(&load, paused).await;
+    tell("an owner was paused", &deployment, &load, paused, &trace, &[owner.id()]);
+    owner.wake();
+    eventually("the zombie says what it is", || async {
+        deployment.knew_itself_a_zombie(&trace, owner, &shard).then_some(())
+    })
+    .await;
+    deployment.until_whole().await;
+    load.end().await.must_be_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_the_store_stands_still() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    if !deployment.cluster.nodes[0].is_ours() {
+        return test_cluster::skip("the servers of HEARTH_CQL are not ours to pause");
+    }
+    let load = Load::start(&deployment, Pace::default()).await;
+    // One that is the own of a home, and one that is not.
+    for server in [&deployment.cluster.nodes[0], &deployment.cluster.nodes[1]] {
+        let trace = deployment.trace();
+        server.pause();
+        let paused = Instant::now();
+        until_all_acked(&load, paused).await;
+        tokio::time::sleep(A_WHILE).await;
+        until_all_acked(&load, Instant::now()).await;
+        tell(&format!("the server {} was paused", server.datacenter), &deployment, &load, paused, &trace, &[]);
+        server.wake();
+        deployment.until_whole().await;
+    }
+    load.end().await.must_be_clean();
+}
+
+/// Cut between two of the three regions: the third sees both.
+async fn cut_between_two_regions(network: Network) {
+    let Some(deployment) = Deployment::whole().await else { return };
+    if !deployment.hosts.are_apart() {
+        return;
+    }
+    let load = Load::start(&deployment, Pace::default()).await;
+    let trace = deployment.trace();
+    deployment.hosts.cut(1, 2, network);
+    let cut = Instant::now();
+    tokio::time::sleep(A_WHILE).await;
+    until_all_acked(&load, Instant::now()).await;
+    tell(&format!("{network:?} cut between two regions"), &deployment, &load, cut, &trace, &[]);
+    deployment.hosts.heal(1, 2, network);
+    deployment.until_whole().await;
+    load.end().await.must_be_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mesh_is_cut_between_two_regions_and_the_store_is_not() {
+    cut_between_two_regions(Network::Mesh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_is_cut_between_two_regions_and_the_mesh_is_not() {
+    cut_between_two_regions(Network::Store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_is_cut_off_and_comes_back() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    if !deployment.hosts.are_apart() {
+        return;
+    }
+    let load = Load::start(&deployment, Pace::default()).await;
+    let trace = deployment.trace();
+    for other in [2, 3] {
+        deployment.hosts.cut(1, other, Network::Mesh);
+        deployment.hosts.cut(1, other, Network::Store);
+    }
+    let cut = Instant::now();
+    until_all_acked(&load, cut).await;
+    tell("a region was cut off", &deployment, &load, cut, &trace, &ids(deployment.nodes_of(1)));
+    deployment.mend().await;
+    load.end().await.must_be_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_killed_at_once_and_starts_again() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    let load = Load::start(&deployment, Pace::default()).await;
+    let trace = deployment.trace();
+    deployment.nodes.iter().for_each(Node::kill);
+    deployment.cluster.nodes.iter().filter(|server| server.is_ours()).for_each(|server| server.kill());
+    let killed = Instant::now();
+    let before = load.acked();
+    deployment.mend().await;
+    until_all_acked(&load, Instant::now()).await;
+    tell("everything was killed", &deployment, &load, killed, &trace, &ids(&deployment.nodes));
+    assert!(before > 0, "something was acknowledged before");
+    load.end().await.must_be_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_nodes_are_restarted_in_order_one_by_one() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    let load = Load::start(&deployment, Pace::default()).await;
+    let mut longest = Duration::ZERO;
+    for node in &deployment.nodes {
+        let told = Instant::now();
+        node.end();
+        node.start();
+        deployment.until_whole().await;
+        until_all_acked(&load, Instant::now()).await;
+        let pause = load.rooms.iter().map(|room| load.pause(room.home, told)).max().unwrap_or_default();
+        println!("{} was restarted: the longest pause of a writer was {pause:.2?}", node.name);
+        longest = longest.max(pause);
+    }
+    println!("all nodes were restarted: the longest pause of a writer was {longest:.2?}");
+    load.end().await.must_be_clean();
+}
+
+/// A taste of `cargo run -p hearth-stories --bin soak`: a fresh seed every time.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_drawn_from_a_seed_lose_nothing() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    let seed: u64 = rand::random();
+    println!("seed {seed}: cargo run -p hearth-stories --bin soak -- --seed {seed}");
+    let (done, outcome) = soak::run(&deployment, seed, Until::Faults(8)).await;
+    println!("{done}");
+    outcome.must_be_clean();
+}
