@@ -12,8 +12,9 @@ use tempfile::TempDir;
 pub fn hearth() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let target = std::env::current_exe().expect("a path of this test");
-        let profile_dir = target.parent().and_then(Path::parent).expect("target/PROFILE/deps/NAME");
+        let this = std::env::current_exe().expect("a path of this test");
+        // target/PROFILE/deps/NAME for tests, target/PROFILE/NAME for programs.
+        let profile_dir = this.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).expect("a folder");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--package", "hearth", "--bin", "hearth"]);
         if profile_dir.file_name().is_some_and(|name| name == "release") {

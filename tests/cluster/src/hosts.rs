@@ -153,6 +153,8 @@ impl Hosts {
             ip(&format!("netns add {name}"));
             self.reaper.namespace(&name);
             ip(&format!("link add {name} type veth peer name eth0 netns {name}"));
+            // A namespace lingers until the last of its processes is gone, and its link with it.
+            self.reaper.link(&name);
             ip(&format!("link set {name} master {bridge} up"));
             for n in 1..8 {
                 ip(&format!("-n {name} addr add {}/20 dev eth0", self.node(region, n)));

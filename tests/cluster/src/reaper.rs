@@ -21,8 +21,8 @@ while read -r order name; do
     esac
 done
 [ "$pids" = ' ' ] || kill -KILL $pids
-for space in $spaces; do ip netns del "$space"; done
 for link in $links; do ip link del "$link"; done
+for space in $spaces; do ip netns del "$space"; done
 sleep 0.2
 printf %s "$folders" | while read -r folder; do rm -rf "$folder"; done
 "#;
