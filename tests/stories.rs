@@ -16,6 +16,8 @@ mod garbage;
 mod groups;
 #[path = "stories/life.rs"]
 mod life;
+#[path = "stories/moves.rs"]
+mod moves;
 #[path = "stories/processes.rs"]
 mod processes;
 #[path = "stories/residency.rs"]

@@ -3,11 +3,13 @@
 //!
 //! | consumer | what it does |
 //! |---|---|
+//! | [`moves`] | brings the conversations that have left to the shards they go to |
 //! | [`notes`] | tells the own streams of users that they joined or left a conversation |
 //!
 //! Push, search, webhooks and audit will stand beside it.
 
 mod carrier;
+pub(crate) mod moves;
 pub(crate) mod notes;
 
-pub(crate) use carrier::{Carriers, Note};
+pub(crate) use carrier::{Carried, Carriers, Note, nobody};

@@ -7,9 +7,11 @@ use mesh::Mesh;
 use store::Store;
 use tokio::sync::watch;
 use topology::World;
-use wire::NodeId;
+use wire::change::Placement;
+use wire::command::{Answer, Command, Refusal};
+use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, RegionId, ShardId};
 
-use crate::consumers::Carriers;
+use crate::consumers::{Carried, Carriers};
 use crate::intake::{self, Intake};
 use crate::limits::Limits;
 use crate::shards::{Shards, ShardsOptions};
@@ -46,6 +48,9 @@ pub struct Core {
 }
 
 struct Running {
+    node: NodeId,
+    world: Arc<World>,
+    carriers: Carriers,
     mesh: Mesh,
     shards: Shards,
     draining: watch::Sender<bool>,
@@ -63,7 +68,7 @@ impl Core {
         let carriers = Carriers::new(node.clone(), world.clone(), mesh.clone(), tasks.clone());
         let (draining, draining_in) = watch::channel(false);
         let shards_options = ShardsOptions {
-            node,
+            node: node.clone(),
             world: world.clone(),
             mesh: mesh.clone(),
             store,
@@ -74,7 +79,7 @@ impl Core {
         let shards = Shards::start(shards_options, draining_in.clone());
         carriers.know(shards.directory.clone());
         let intake = Intake {
-            world,
+            world: world.clone(),
             mesh: mesh.clone(),
             directory: shards.directory.clone(),
             invitations: shards.invitations.clone(),
@@ -83,7 +88,7 @@ impl Core {
             draining: draining_in,
         };
         tasks.spawn("intake", intake::run(Arc::new(intake)));
-        Self { running: Arc::new(Running { mesh, shards, draining, tasks }) }
+        Self { running: Arc::new(Running { node, world, carriers, mesh, shards, draining, tasks }) }
     }
 
     /// How it stands.
@@ -93,6 +98,60 @@ impl Core {
             draining: *self.running.draining.borrow(),
             panicked: self.running.tasks.panicked(),
             shards: self.running.shards.progress.iter().map(|progress| progress.status()).collect(),
+        }
+    }
+
+    /// Moves a conversation to a shard whose home is `to`, and resolves when it is served there; at once if it is there
+    /// already. It may be asked of any core of the conversation's zone. People write on all the while: what they send
+    /// during the move waits, and is sent on.
+    ///
+    /// Dropped, it goes on, unless its home has not heard of it yet.
+    ///
+    /// # Errors
+    /// Why it does not move.
+    pub async fn move_conversation(&self, conversation: ConversationId, to: RegionId) -> Result<Placement, Refusal> {
+        let born = conversation.shard;
+        let shard = ShardId { home: to, ..born };
+        if conversation.kind == ConversationKind::User {
+            return Err(Refusal::new(ErrorCode::BadRequest, "a user's own stream stays where it was born"));
+        }
+        let zone = self.running.world.zone(born.zone).filter(|_| self.running.world.has_shard(&born));
+        let Some(zone) = zone else {
+            return Err(Refusal::new(ErrorCode::NotFound, "no such conversation"));
+        };
+        if !zone.regions.contains(&self.running.node.region) {
+            let message = format!("this core is not of its zone; ask one of zone {}", zone.name);
+            return Err(Refusal::new(ErrorCode::ResidencyDenied, message));
+        }
+        if !self.running.world.has_shard(&shard) {
+            let message = format!("region {} does not keep conversations of its zone and class", to.0);
+            return Err(Refusal::new(ErrorCode::ResidencyDenied, message));
+        }
+        let mut known = Placement { n: 0, shard: born };
+        let mut begun: Option<Placement> = None;
+        loop {
+            // Once it has begun it is only asked after: a second order, while it moves on by another's, would make both
+            // send it back and forth.
+            let command = Command::Move { to: if begun.is_some() { known.shard } else { shard } };
+            let heard = match self.running.carriers.ask(known.shard, conversation, command).await {
+                Carried::Moved(placement) => placement,
+                Carried::Answered(Ok(Answer::Moving(placement))) if placement.shard == known.shard => {
+                    return Ok(begun.unwrap_or(placement));
+                }
+                Carried::Answered(Ok(Answer::Moving(placement))) => {
+                    begun = Some(placement);
+                    continue;
+                }
+                Carried::Answered(Err(refusal)) => return Err(refusal),
+                Carried::Answered(Ok(_)) => return Err(lost_sight()),
+            };
+            if let Some(begun) = begun.filter(|begun| begun.n <= heard.n) {
+                return Ok(begun);
+            }
+            if heard.n <= known.n {
+                return Err(lost_sight());
+            }
+            known = heard;
         }
     }
 
@@ -118,6 +177,10 @@ impl Core {
     pub async fn stop(&self, deadline: Duration) {
         self.running.tasks.stop(deadline).await;
     }
+}
+
+fn lost_sight() -> Refusal {
+    Refusal::new(ErrorCode::HomeUnavailable, "its home cannot be found; try again")
 }
 
 impl Drop for Running {

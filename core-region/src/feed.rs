@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wire::ConversationId;
-use wire::change::Change;
+use wire::change::{Change, Placement};
 use wire::command::{Delivery, View};
 
 use crate::intake::outbox::Outbox;
@@ -139,6 +139,16 @@ impl Feed {
         }
     }
 
+    /// The conversation is in another shard: everyone who watches is told, and goes on there.
+    pub(crate) fn moved(&mut self, conversation: ConversationId, placement: Placement) {
+        for watch in self.watches.remove(&conversation).unwrap_or_default() {
+            if let Some(stream) = self.streams.get_mut(&watch.to.id()) {
+                stream.watched.remove(&conversation);
+            }
+            watch.to.moved(None, conversation, placement);
+        }
+    }
+
     fn lag(&mut self, outbox: &Arc<Outbox>, conversation: ConversationId) {
         self.lagged.increment(1);
         self.unwatch(outbox, &conversation);
@@ -251,6 +261,21 @@ mod tests {
         feed.replayed(&replay::Done { conversation: conversation(), generation, complete: true });
         feed.publish(&change(7), None);
         assert_eq!(delivered(&a).await, (vec![6, 7], 0));
+    }
+
+    #[tokio::test]
+    async fn who_watches_what_has_moved_is_told_where_it_is_and_gets_no_more() {
+        let mut feed = Feed::new(2);
+        let (a, b) = (stream(&mut feed, 1000), stream(&mut feed, 1000));
+        feed.watch(&a, conversation(), 0, false);
+        let placement = Placement { n: 1, shard: conversation().shard };
+        feed.moved(conversation(), placement);
+        feed.publish(&change(1), None);
+        let mut taken = VecDeque::new();
+        a.take(&mut taken).await;
+        assert_eq!(taken, [Out::Moved { rid: None, conversation: conversation(), placement }]);
+        assert!(!feed.is_watching(&a, &conversation()));
+        assert_eq!(b.waiting(), 0);
     }
 
     #[tokio::test]

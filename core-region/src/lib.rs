@@ -13,7 +13,7 @@
 //! A core holds nothing that the log does not: it may be killed at any moment, and whoever claims its shards next goes on
 //! where the log ends. The rules stand in `conversation` and `topology`; this crate owns tasks, queues and clocks.
 //!
-//! Not here yet: leases by time, salvage after the loss of a region of class `region`, moving a conversation.
+//! Not here yet: leases by time, salvage after the loss of a region of class `region`, moving a conversation of that class.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

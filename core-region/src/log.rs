@@ -12,23 +12,25 @@
 pub(crate) mod batch;
 mod commits;
 mod entries;
-mod projector;
+pub(crate) mod projector;
 mod reads;
 mod work;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use conversation::log::LogFrame;
-use conversation::sequencer::Conversation;
+use conversation::moving::Offer;
+use conversation::sequencer::{Conversation, LoadedConversation};
 use conversation::shard::Term;
 use conversation::shard::owner::Stopped;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use store::Store;
+use store::{Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
-use wire::command::Refusal;
+use wire::change::Event;
+use wire::command::{Command, Refusal};
 use wire::mesh::StreamEnd;
 use wire::{ConversationId, ErrorCode, NodeId, ShardId, Slot};
 
@@ -37,8 +39,9 @@ use self::commits::Commits;
 use self::entries::{Entries, Held, Lookup};
 use self::projector::Projector;
 use self::reads::Reads;
-use self::work::{Fetched, Work};
+use self::work::{Fetched, Offered, Work};
 use crate::consumers::Carriers;
+use crate::consumers::moves::Moves;
 use crate::consumers::notes::{self, Notes};
 use crate::feed::{Feed, replay};
 use crate::intake::outbox::Outbox;
@@ -124,12 +127,14 @@ impl Serving {
             committed,
             projected: projected.clone(),
         };
+        let moves = Moves::start(&tasks, store.clone(), source.clone(), carriers.clone());
         let notes = Notes::start(&tasks, store.clone(), source, carriers, limits.notes_outstanding);
         let last = term.tail.last().and_then(|row| LogFrame::from_row(row).ok());
         let last_ts_ms = last.map_or(0, |frame| frame.ts_ms);
         let (replays, replayed) = mpsc::channel(INPUTS_AT_ONCE);
         let work = Work {
             region: node.region,
+            shard,
             epoch: term.epoch,
             starts: term.starts.clone(),
             now_ms: now_ms(),
@@ -137,6 +142,9 @@ impl Serving {
             tasks,
             pending: Pending::new(term.epoch, term.start, last_ts_ms),
             feed: Feed::new(limits.deliveries_behind_replay),
+            moves,
+            away: BTreeSet::new(),
+            departing: BTreeMap::new(),
             reads: Reads::new(store.clone(), projected.clone(), limits.reads_at_once),
             replays,
             loading: Arc::new(Semaphore::new(limits.loads_at_once)),
@@ -189,6 +197,7 @@ impl Serving {
                 Some(read) = self.commits.fence_reads.next() => self.on_fence(read),
                 Some(fetched) = self.work.fetches.next() => { self.on_fetched(fetched); Ok(()) }
                 Ok(()) = self.projected.changed() => { self.on_projected(); Ok(()) }
+                () = self.work.moves.news() => { self.on_moved(); Ok(()) }
                 Some(done) = self.replayed.recv() => { self.work.feed.replayed(&done); Ok(()) }
                 () = &mut drain, if !draining => { draining = true; Ok(()) }
                 open = self.inputs.recv_many(&mut arrived, INPUTS_AT_ONCE), if reading => {
@@ -247,6 +256,13 @@ impl Serving {
             | Ask::Query { conversation, .. }
             | Ask::Watch { conversation, .. }
             | Ask::Unwatch { conversation } => *conversation,
+        };
+        let input = match offered(self.work.shard, input) {
+            Ok(offered) => {
+                let entry = self.entries.peek(&conversation).and_then(|place| place.entry.as_ref());
+                return self.work.offered(entry, offered);
+            }
+            Err(input) => input,
         };
         let backed_up = self.work.pending.is_backed_up();
         let (place, known) = self.entries.place(conversation);
@@ -312,10 +328,13 @@ impl Serving {
             Fetched::Conversation { id, rows } => {
                 let Some(place) = self.entries.peek(&id) else { return };
                 match rows {
+                    // It was taken in meanwhile.
+                    Ok(_) if place.entry.is_some() => {}
                     Ok(rows) => {
                         let conversation =
                             rows.map_or_else(|| Conversation::empty(id), |rows| Conversation::load(id, *rows));
-                        place.entry = Some(entries::Entry::new(conversation));
+                        let committed = self.work.pending.committed();
+                        place.entry = Some(entries::Entry::new(conversation, committed));
                         for ticket in place.gone..place.gone + place.waiting.len() as u64 {
                             self.work.look_up(id, place, ticket);
                         }
@@ -332,14 +351,17 @@ impl Serving {
                 }
                 self.make_runnable(id);
             }
+            Fetched::Offered { offered, rows } => self.take_in(offered, rows),
             Fetched::Lookup { id, ticket, projected_then, seen } => {
                 self.work.lookups -= 1;
                 let Some(place) = self.entries.peek(&id) else { return };
+                let starts = &self.work.starts;
+                let counts = place.entry.as_ref().map(|entry| entry.conversation.whereabouts().clone());
                 let Some(held) = place.ticket(ticket) else { return };
                 match seen {
                     // A row may stem from a frame that was voided by a later term: then it says nothing (R4).
                     Ok(seen) => {
-                        let seen = seen.filter(|seen| self.work.starts.owns(seen.at));
+                        let seen = seen.filter(|seen| counts.is_some_and(|counts| counts.counts(seen, starts)));
                         held.lookup = Lookup::Known { seen, projected_then };
                     }
                     Err(error) => {
@@ -349,6 +371,31 @@ impl Serving {
                 }
                 self.make_runnable(id);
             }
+        }
+    }
+
+    /// A conversation that was offered has been read.
+    fn take_in(&mut self, offered: Offered, rows: Result<Option<Box<LoadedConversation>>, StoreError>) {
+        let id = offered.offer.conversation;
+        let loaded = match rows {
+            Ok(Some(rows)) => Conversation::load(id, *rows),
+            Ok(None) | Err(_) => {
+                let refusal = Refusal::new(ErrorCode::HomeUnavailable, "what is offered cannot be read");
+                return offered.to.reply(offered.rid, Err(refusal));
+            }
+        };
+        let place = self.entries.renew(id);
+        self.work.take_in(&mut place.entry, offered, loaded);
+        if place.entry.is_none() && place.waiting.is_empty() {
+            self.entries.forget(&id);
+        }
+        self.make_runnable(id);
+    }
+
+    /// A move of some conversation is finished, or more is known of them.
+    fn on_moved(&mut self) {
+        for id in self.work.look_for_moved() {
+            self.make_runnable(id);
         }
     }
 
@@ -363,6 +410,11 @@ impl Serving {
                 {
                     entry.note_committed(change);
                 }
+                if let Event::MovedOut(out) = &change.event {
+                    // Those who watch are told when it has arrived.
+                    self.work.departing.insert(change.conversation, (out.to, frame.slot.next()));
+                    self.work.moves.await_news();
+                }
                 self.make_runnable(change.conversation);
             }
             for owed in due.owed {
@@ -375,6 +427,7 @@ impl Serving {
             }
             self.changes_unprojected += frame.changes.len();
             self.unprojected.push_back(frame.clone());
+            self.work.moves.offer(&frame);
             self.notes.offer(&frame);
             self.projector.take(frame);
         }
@@ -407,6 +460,18 @@ impl Serving {
             place.runnable = true;
             self.runnable.push_back(id);
         }
+    }
+}
+
+/// The input as an offer, if it is one.
+#[allow(clippy::result_large_err, reason = "what is no offer goes on as it came")]
+fn offered(shard: ShardId, input: Input) -> Result<Offered, Input> {
+    match input {
+        Input { from: to, ask: Ask::Command { rid, conversation, command: Command::TakeIn { n, ver, from }, .. } } => {
+            let offer = Offer { conversation, n, ver, from, to: shard };
+            Ok(Offered { offer, to, rid })
+        }
+        input => Err(input),
     }
 }
 

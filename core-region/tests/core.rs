@@ -7,6 +7,7 @@ mod core {
     pub(crate) mod edge;
     mod feed;
     mod life;
+    mod moves;
     mod notes;
     mod restart;
     pub(crate) mod site;

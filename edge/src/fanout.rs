@@ -12,6 +12,7 @@ use wire::client::event::{BehindPayload, GroupPayload, MemberPayload, MessagePay
 use wire::command::{Delivery, View};
 use wire::{ConversationId, ConversationKind, UserId};
 
+use crate::route::homes::Homes;
 use crate::session::catch_up::Order;
 use crate::session::outbox::{Bound, Pushed, Queued};
 use crate::session::{Session, frame};
@@ -41,27 +42,34 @@ impl Effects {
 /// Prints changes for clients.
 #[derive(Clone)]
 pub(crate) struct Printer {
+    places: Places,
+}
+
+/// What is known of where conversations live.
+#[derive(Clone)]
+struct Places {
     world: Arc<World>,
+    homes: Arc<Homes>,
 }
 
 impl Printer {
-    pub(crate) fn new(world: Arc<World>) -> Self {
-        Self { world }
+    pub(crate) fn new(world: Arc<World>, homes: Arc<Homes>) -> Self {
+        Self { places: Places { world, homes } }
     }
 
     /// A change that will be sent; nothing is encoded before somebody needs it.
     pub(crate) fn print(&self, delivery: Delivery) -> Printed {
-        Printed { delivery, world: self.world.clone(), frames: Default::default() }
+        Printed { delivery, places: self.places.clone(), frames: Default::default() }
     }
 
     /// The view of a conversation as clients see it.
     pub(crate) fn group(&self, view: &View) -> GroupPayload {
-        group(&self.world, view)
+        group(&self.places, view)
     }
 }
 
-fn group(world: &World, view: &View) -> GroupPayload {
-    let shard = view.conversation.shard;
+fn group(Places { world, homes }: &Places, view: &View) -> GroupPayload {
+    let shard = homes.shard_of(&view.conversation);
     GroupPayload {
         conversation_id: view.conversation,
         kind: view.conversation.kind,
@@ -111,7 +119,7 @@ pub(crate) enum Outcome {
 /// One change and its encoded forms: as a member sees it, as one who joins, as one who goes.
 pub(crate) struct Printed {
     delivery: Delivery,
-    world: Arc<World>,
+    places: Places,
     frames: [OnceCell<Bytes>; 3],
 }
 
@@ -163,6 +171,8 @@ impl Printed {
                 effects.joins.push((session.clone(), joined.conversation, joined.at_ver));
                 return Outcome::Sent;
             }
+            // It has moved: nothing has changed for clients but the epoch, and who acts.
+            Event::MovedIn(_) if self.delivery.view.is_some() => (For::Member, 0),
             // `Left`: the conversation itself tells him. Others: of a newer node, nothing that we could print.
             _ => return Outcome::Sent,
         };
@@ -202,8 +212,8 @@ impl Printed {
             }
             _ => {
                 let mut payload = match &self.delivery.view {
-                    Some(view) => group(&self.world, view),
-                    None => group(&self.world, &bare_view(&self.delivery.change)),
+                    Some(view) => group(&self.places, view),
+                    None => group(&self.places, &bare_view(&self.delivery.change)),
                 };
                 payload.ver = Some(*ver);
                 payload.epoch = epoch.0;

@@ -3,24 +3,30 @@
 //!
 //! Nobody is asked for the owner: it follows from the world and from who is alive. One link per shard is opened when it is
 //! first needed; it keeps what is not answered and sends it again, in order and unchanged, to whoever owns the shard next.
+//!
+//! A conversation that has moved is remembered with its new [home](homes); everything of it, requests and interest, goes over
+//! to the link of that shard at once, so that nothing passes anything else.
 
+pub(crate) mod homes;
 pub(crate) mod link;
 pub(crate) mod pending;
 mod placement;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Instant;
 
 use mesh::Mesh;
 use tokio::sync::{oneshot, watch};
+use wire::change::Placement as Home;
 use wire::command::{Actor, Answer, Command, Query, Refusal};
 use wire::{ConversationId, ErrorCode, NodeId, ShardId};
 
 use crate::shared::Shared;
 use crate::subscriptions::Interest;
+use homes::Homes;
 use link::Link;
-use pending::{Ask, ReplyTo};
+use pending::{Ask, ReplyTo, unavailable};
 use placement::Placement;
 
 /// Changes asked for at once to fill a hole.
@@ -31,6 +37,9 @@ pub(crate) struct Route {
     mesh: Mesh,
     links: Mutex<HashMap<ShardId, Arc<Link>>>,
     placement: watch::Receiver<Arc<Placement>>,
+    homes: Arc<Homes>,
+    /// Held, shared, by who works on a conversation where it is; alone, by who takes it to another link.
+    staying: RwLock<()>,
     shared: OnceLock<Weak<Shared>>,
 }
 
@@ -50,12 +59,22 @@ pub struct LinkStatus {
 impl Route {
     pub(crate) fn new(mesh: Mesh, world: &Arc<topology::World>) -> (Self, placement::Follow) {
         let (follow, placement) = Placement::follow(mesh.membership(), world.clone());
-        (Self { mesh, links: Mutex::default(), placement, shared: OnceLock::new() }, follow)
+        let (homes, staying) = (Arc::default(), RwLock::default());
+        (Self { mesh, links: Mutex::default(), placement, homes, staying, shared: OnceLock::new() }, follow)
     }
 
     /// Links run with what the edge shares; it is known only after the route.
     pub(crate) fn bind(&self, shared: &Arc<Shared>) {
         let _ = self.shared.set(Arc::downgrade(shared));
+    }
+
+    /// Where the conversations are that have moved.
+    pub(crate) fn homes(&self) -> Arc<Homes> {
+        self.homes.clone()
+    }
+
+    fn stay(&self) -> RwLockReadGuard<'_, ()> {
+        self.staying.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn link(&self, shard: &ShardId) -> Arc<Link> {
@@ -76,24 +95,78 @@ impl Route {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on the interest of a shard.
-    pub(crate) fn interest<T>(&self, shard: &ShardId, work: impl FnOnce(&mut Interest) -> T) -> T {
-        self.link(shard).interest(work)
+    /// Works on the interest among which a conversation is. Not to be called by `work`.
+    pub(crate) fn interest<T>(&self, conversation: &ConversationId, work: impl FnOnce(&mut Interest) -> T) -> T {
+        let _stays = self.stay();
+        self.link(&self.homes.shard_of(conversation)).interest(work)
+    }
+
+    /// The owner of a shard says that a conversation is in another. `rid`: what it says so to; none: a watch has ended.
+    pub(crate) fn moved(
+        &self,
+        shared: &Arc<Shared>,
+        at: &Link,
+        rid: Option<u64>,
+        conversation: ConversationId,
+        home: Home,
+    ) {
+        if self.take_over(shared, conversation, home) {
+            return;
+        }
+        // Told before, and then nothing of it is left there; or by an owner who knows less than this edge.
+        match rid {
+            Some(rid) if rid % 2 == 0 => {
+                let to = at.pending().answered(rid);
+                if let Some(to) = to {
+                    to.reply(shared, Err(unavailable()));
+                }
+            }
+            Some(rid) => at.interest(|interest| interest.put_off(rid)),
+            None => at.interest(|interest| interest.lagged(&conversation)),
+        }
+    }
+
+    /// Takes all of a conversation to the link of its new home, if that is news.
+    fn take_over(&self, shared: &Arc<Shared>, conversation: ConversationId, home: Home) -> bool {
+        let alone = self.staying.write().unwrap_or_else(PoisonError::into_inner);
+        let old = self.link(&self.homes.shard_of(&conversation));
+        if !self.homes.learn(&shared.world, conversation, home) {
+            return false;
+        }
+        tracing::debug!(%conversation, shard = %home.shard, n = home.n, "the conversation has moved");
+        metrics::counter!("hearth_edge_moved_total").increment(1);
+        let new = self.link(&home.shard);
+        let requests = old.pending().take(&conversation);
+        let most = shared.limits.requests_per_shard;
+        let refused: Vec<_> = {
+            let mut pending = new.pending();
+            requests.into_iter().filter_map(|request| pending.push_again(request, most).err()).collect()
+        };
+        if let Some(watched) = old.interest(|interest| interest.take(&conversation)) {
+            new.interest(|interest| interest.put(conversation, watched));
+        }
+        new.wake();
+        drop(alone);
+        for to in refused {
+            to.reply(shared, Err(overloaded()));
+        }
+        true
     }
 
     /// Sends a request on its way; what it comes to goes to `to`, which is called also when there is no room.
     pub(crate) fn ask(&self, conversation: ConversationId, ask: Ask, to: ReplyTo) {
         let Some(shared) = self.shared.get().and_then(Weak::upgrade) else { return };
-        let link = self.link(&conversation.shard);
         let deadline = Instant::now() + shared.limits.home_deadline;
-        if let Err(to) = link.pending().push(conversation, ask, to, deadline, shared.limits.requests_per_shard) {
-            metrics::counter!("hearth_edge_overloaded_total").increment(1);
-            let refusal =
-                Refusal::new(ErrorCode::Overloaded, "too many requests wait for the home of this conversation");
-            to.reply(&shared, Err(Refusal { retry_after_ms: Some(500), ..refusal }));
-            return;
+        let refused = {
+            let _stays = self.stay();
+            let link = self.link(&self.homes.shard_of(&conversation));
+            let pushed = link.pending().push(conversation, ask, to, deadline, shared.limits.requests_per_shard);
+            link.wake();
+            pushed.err()
+        };
+        if let Some(to) = refused {
+            to.reply(&shared, Err(overloaded()));
         }
-        link.wake();
     }
 
     /// A command, and its answer. Not cancel safe: a command that was sent may be done whatever happens to the caller.
@@ -135,6 +208,10 @@ impl Route {
         for link in links {
             link.interest(|interest| interest.tick(now, linger));
         }
+        if self.homes.len() > homes::KEPT_MAX {
+            let _alone = self.staying.write().unwrap_or_else(PoisonError::into_inner);
+            self.homes.tidy(|conversation, shard| self.link(shard).interest(|interest| interest.has(conversation)));
+        }
     }
 
     /// How many links there are.
@@ -148,4 +225,10 @@ impl Route {
         status.sort_by_key(|status| status.shard);
         status
     }
+}
+
+fn overloaded() -> Refusal {
+    metrics::counter!("hearth_edge_overloaded_total").increment(1);
+    let refusal = Refusal::new(ErrorCode::Overloaded, "too many requests wait for the home of this conversation");
+    Refusal { retry_after_ms: Some(500), ..refusal }
 }

@@ -213,6 +213,6 @@ async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(shared: &Shared, socket: &mu
 fn detach(shared: &Shared, session: &Session) {
     let attached = session.attached().take().unwrap_or_default();
     for conversation in attached {
-        shared.route.interest(&conversation.shard, |interest| interest.detach(&conversation));
+        shared.route.interest(&conversation, |interest| interest.detach(&conversation));
     }
 }

@@ -55,7 +55,7 @@ impl Shared {
         Self {
             region_name: world.region_name(node.region),
             node,
-            printer: Printer::new(world.clone()),
+            printer: Printer::new(world.clone(), route.homes()),
             world,
             public_url,
             verifier: RwLock::new(verifier),
@@ -119,8 +119,7 @@ impl Shared {
         from: From,
         guard: Option<Guard>,
     ) {
-        let order =
-            self.route.interest(&conversation.shard, |interest| interest.attach(session, conversation, from, guard));
+        let order = self.route.interest(&conversation, |interest| interest.attach(session, conversation, from, guard));
         if let Some(order) = order {
             catch_up::order(self, session, order);
         }

@@ -24,7 +24,7 @@ use crate::session::Session;
 use crate::session::catch_up::Order;
 pub(crate) use place::{At, Attached, From, Rejoined};
 use subscriber::Asking;
-use watched::Watched;
+pub(crate) use watched::Watched;
 
 /// Users named in one watch; more are asked about in the next.
 const USERS_PER_WATCH: usize = 1_000;
@@ -154,6 +154,39 @@ impl Interest {
         }
     }
 
+    /// The owner could not answer a watch: it is asked again at the next tick.
+    pub(crate) fn put_off(&mut self, rid: u64) {
+        if let Some(watched) = self.asked.remove(&rid).and_then(|asked| self.conversations.get_mut(&asked)) {
+            watched.put_off(rid);
+        }
+    }
+
+    /// Whether anything is known of a conversation.
+    pub(crate) fn has(&self, conversation: &ConversationId) -> bool {
+        self.conversations.contains_key(conversation)
+    }
+
+    /// Takes a conversation out, with all who get it: it is in another shard.
+    pub(crate) fn take(&mut self, conversation: &ConversationId) -> Option<Watched> {
+        self.asked.retain(|_, asked| asked != conversation);
+        self.dirty.retain(|dirty| dirty != conversation);
+        self.conversations.remove(conversation)
+    }
+
+    /// Takes in a conversation that was in another shard: it is watched here after the last `ver` delivered.
+    pub(crate) fn put(&mut self, conversation: ConversationId, mut watched: Watched) {
+        watched.begin_stream();
+        watched.dirty = false;
+        self.unwatch.retain(|unwatched| *unwatched != conversation);
+        if watched.is_unused() {
+            self.idle.push((conversation, Instant::now()));
+        }
+        self.conversations.insert(conversation, watched);
+        if !follows_no_move() {
+            self.mark_dirty(conversation);
+        }
+    }
+
     /// Changes came from the owner, by feed or in answer to a question for a hole.
     pub(crate) fn delivered(&mut self, delivery: Delivery, printer: &Printer, effects: &mut Effects) {
         let conversation = delivery.change.conversation;
@@ -262,6 +295,12 @@ impl Interest {
 /// Only in the simulator's test of its own checker: elsewhere a fail point is nothing.
 fn loses_interest() -> bool {
     fail::fail_point!("interest-lost", |_| true);
+    false
+}
+
+/// As [`loses_interest`].
+fn follows_no_move() -> bool {
+    fail::fail_point!("move-not-followed", |_| true);
     false
 }
 

@@ -1,4 +1,4 @@
-//! Carries notes to the owners of users' own streams: one queue and one road for each shard that gets any, shared by all
+//! Carries notes to the owners of users' own streams, and what concerns moves to the owners of other shards: one queue and one road for each shard that gets any, shared by all
 //! shards that this core serves. A road leads to the shard's task in this node or over the mesh to another; when it
 //! breaks, everything without an answer is sent again on the next one, in order, for as long as it takes.
 
@@ -10,6 +10,7 @@ use mesh::{Mesh, Receiver, Sender};
 use tokio::sync::mpsc;
 use topology::World;
 use topology::placement::{self, Live};
+use wire::change::Placement;
 use wire::command::{Actor, Answer, Command, Refusal};
 use wire::mesh::{Frame, Purpose, StreamEnd};
 use wire::{ConversationId, NodeId, ShardId, TenantId, UserId};
@@ -29,15 +30,31 @@ const OPEN: Duration = Duration::from_secs(3);
 /// An owner that says nothing for this long, although it should, is given up.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// To a user's own stream.
+/// A command to the owner of another shard, or of this one.
 pub(crate) struct Note {
-    pub(crate) stream: ConversationId,
-    /// The user.
+    pub(crate) shard: ShardId,
+    pub(crate) conversation: ConversationId,
+    /// The user; see [`nobody`].
     pub(crate) actor: Actor,
     pub(crate) command: Command,
-    /// Told to `done` when the note is committed.
+    /// Told to `done`, with what it came to.
     pub(crate) number: u64,
-    pub(crate) done: mpsc::UnboundedSender<u64>,
+    pub(crate) done: mpsc::UnboundedSender<(u64, Carried)>,
+}
+
+/// What a note came to. What may pass is not told: the note is carried again.
+#[derive(Debug)]
+pub(crate) enum Carried {
+    /// It was answered: what it asks for is committed, or cannot be.
+    Answered(Result<Answer, Refusal>),
+    /// The conversation is in another shard.
+    Moved(Placement),
+}
+
+/// Who moves conversations: a node of the mesh, for itself.
+pub(crate) fn nobody() -> Actor {
+    let tenant = TenantId::new("mesh").expect("a tenant's name");
+    Actor { tenant, user: UserId::new("operator").expect("a user's name"), device: None }
 }
 
 /// All carriers of a core. Cheap to clone.
@@ -75,9 +92,21 @@ impl Carriers {
         self.shared.world.user_stream_id(tenant, user)
     }
 
+    /// Asks the owner of a shard, and waits for as long as it takes. Dropped, the question is on its way all the same.
+    pub(crate) async fn ask(&self, shard: ShardId, conversation: ConversationId, command: Command) -> Carried {
+        #[expect(clippy::disallowed_methods, reason = "holds one answer")]
+        let (done, mut answered) = mpsc::unbounded_channel();
+        self.carry(Note { shard, conversation, actor: nobody(), command, number: 0, done });
+        match answered.recv().await {
+            Some((_, carried)) => carried,
+            // The core stops.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Takes a note, to be delivered at least once. Never waits.
     pub(crate) fn carry(&self, note: Note) {
-        let shard = note.stream.shard;
+        let shard = note.shard;
         let mut queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.entry(shard).or_insert_with(|| {
             #[expect(clippy::disallowed_methods, reason = "never holds more than the consumers have outstanding")]
@@ -186,8 +215,8 @@ impl Carrier {
             tokio::select! {
                 heard = road.hear() => match heard {
                     Heard::Answers(answers) => {
-                        for (rid, outcome) in answers {
-                            if let Some(again) = self.answered(rid, outcome) {
+                        for (rid, carried) in answers {
+                            if let Some(again) = self.answered(rid, carried) {
                                 return again;
                             }
                         }
@@ -218,19 +247,17 @@ impl Carrier {
     }
 
     /// One answer; some when the road is to be left and the note sent again.
-    fn answered(&mut self, rid: u64, outcome: Result<Answer, Refusal>) -> Option<RoadEnd> {
+    fn answered(&mut self, rid: u64, carried: Carried) -> Option<RoadEnd> {
         let index = self.open.iter().position(|(open, _)| *open == rid)?;
-        match outcome {
-            Ok(_) => {}
-            Err(refusal) if refusal.code.is_retryable() => return Some(RoadEnd::Broken(None)),
-            Err(refusal) => {
-                // It would be refused for ever: to hold up all that follows would help nobody.
-                tracing::error!(%refusal, stream = %self.open[index].1.stream, "a note was refused and is left out");
-            }
+        if let Carried::Answered(Err(refusal)) = &carried
+            && refusal.code.is_retryable()
+        {
+            return Some(RoadEnd::Broken(None));
         }
+        // Of a refusal for ever, too: to hold up all that follows would help nobody.
         let (_, note) = self.open.remove(index)?;
         // The consumer is gone when its term is: then nobody counts.
-        let _ = note.done.send(note.number);
+        let _ = note.done.send((note.number, carried));
         None
     }
 }
@@ -245,7 +272,7 @@ enum Road {
 
 /// What came back.
 enum Heard {
-    Answers(Vec<(u64, Result<Answer, Refusal>)>),
+    Answers(Vec<(u64, Carried)>),
     /// The road ends; perhaps the owner is that one.
     End(Option<NodeId>),
 }
@@ -259,7 +286,7 @@ impl Road {
 
     /// False when the road is broken.
     async fn send(&mut self, rid: u64, note: &Note) -> bool {
-        let (actor, conversation, command) = (note.actor.clone(), note.stream, note.command.clone());
+        let (actor, conversation, command) = (note.actor.clone(), note.conversation, note.command.clone());
         match self {
             Self::Inside { outbox, term, .. } => {
                 let ask = Ask::Command { rid, actor, conversation, command };
@@ -292,7 +319,10 @@ impl Road {
                 let mut answers = Vec::new();
                 for out in taken.drain(..) {
                     match out {
-                        Out::Reply { rid, outcome, .. } => answers.push((rid, outcome)),
+                        Out::Reply { rid, outcome, .. } => answers.push((rid, Carried::Answered(outcome))),
+                        Out::Moved { rid, placement, .. } => {
+                            answers.extend(rid.map(|rid| (rid, Carried::Moved(placement))))
+                        }
                         Out::End(end) => return Heard::End(hint(end)),
                         Out::Delivery(_) | Out::Lagged(_) | Out::Unsupported(_) => {}
                     }
@@ -302,11 +332,14 @@ impl Road {
             Self::Mesh { receiver, .. } => {
                 let Ok(Some(bytes)) = receiver.recv().await else { return Heard::End(None) };
                 match Frame::from_bytes(bytes) {
-                    Ok(Frame::Reply { rid, result }) => Heard::Answers(vec![(rid, result)]),
+                    Ok(Frame::Reply { rid, result }) => Heard::Answers(vec![(rid, Carried::Answered(result))]),
+                    Ok(Frame::Moved { rid: Some(rid), placement, .. }) => {
+                        Heard::Answers(vec![(rid, Carried::Moved(placement))])
+                    }
                     Ok(Frame::End(end)) => Heard::End(hint(end)),
                     Ok(_) => Heard::Answers(Vec::new()),
                     Err(error) => {
-                        tracing::warn!(%error, "garbage from the owner of a user's stream");
+                        tracing::warn!(%error, "garbage from the owner of a shard");
                         Heard::End(None)
                     }
                 }

@@ -21,7 +21,7 @@ use wire::change::{Change, Event};
 use wire::command::{Actor, Command};
 use wire::{ConversationId, ConversationKind, Epoch, Position, ShardId, Slot, TenantId, UserId};
 
-use super::{Carriers, Note};
+use super::{Carried, Carriers, Note};
 use crate::patience::until_answered;
 use crate::tasks::Tasks;
 
@@ -37,6 +37,7 @@ const RETRY: Duration = Duration::from_millis(100);
 const FACTS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
 
 /// What is followed.
+#[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) shard: ShardId,
     pub(crate) starts: Starts,
@@ -105,13 +106,17 @@ struct Follower {
     taken: u64,
     outstanding: usize,
     outstanding_max: usize,
-    done_out: mpsc::UnboundedSender<u64>,
+    done_out: mpsc::UnboundedSender<(u64, Carried)>,
     facts: LruCache<ConversationId, (TenantId, Option<SmolStr>)>,
     written: Option<Position>,
 }
 
 impl Follower {
-    async fn run(mut self, mut frames: mpsc::Receiver<Arc<LogFrame>>, mut done: mpsc::UnboundedReceiver<u64>) {
+    async fn run(
+        mut self,
+        mut frames: mpsc::Receiver<Arc<LogFrame>>,
+        mut done: mpsc::UnboundedReceiver<(u64, Carried)>,
+    ) {
         let mark = Mark::Consumer(SmolStr::new_static("notes"));
         let cursor = answered(|| self.store.mark(self.source.shard, &mark)).await;
         self.consumer = Consumer::new(cursor);
@@ -126,8 +131,8 @@ impl Follower {
             if room && behind && frames.is_empty() {
                 self.catch_up().await;
                 tokio::task::coop::consume_budget().await;
-                while let Ok(number) = done.try_recv() {
-                    self.done(number);
+                while let Ok((number, carried)) = done.try_recv() {
+                    self.done(number, &carried);
                 }
                 if frames.is_closed() {
                     return;
@@ -136,7 +141,7 @@ impl Follower {
             }
             tokio::select! {
                 biased;
-                Some(number) = done.recv() => self.done(number),
+                Some((number, carried)) = done.recv() => self.done(number, &carried),
                 _ = tick.tick() => self.write_cursor(&mark).await,
                 frame = frames.recv(), if room => match frame {
                     Some(frame) if frame.slot == self.consumer.next_slot() => {
@@ -219,7 +224,8 @@ impl Follower {
                 continue;
             };
             let actor = Actor { tenant: tenant.clone(), user, device: None };
-            self.carriers.carry(Note { stream, actor, command, number, done: self.done_out.clone() });
+            let (shard, done) = (stream.shard, self.done_out.clone());
+            self.carriers.carry(Note { shard, conversation: stream, actor, command, number, done });
             notes += 1;
         }
         notes
@@ -242,7 +248,10 @@ impl Follower {
     }
 
     /// A note of the frame with this number is done.
-    fn done(&mut self, number: u64) {
+    fn done(&mut self, number: u64, carried: &Carried) {
+        if !matches!(carried, Carried::Answered(Ok(_))) {
+            tracing::error!(?carried, "a note was refused and is left out");
+        }
         self.outstanding -= 1;
         let first = self.taken - self.window.len() as u64;
         let index = usize::try_from(number - first).unwrap_or(usize::MAX);
@@ -284,12 +293,12 @@ fn commands(change: &Change, name: Option<&SmolStr>) -> Vec<(UserId, Command)> {
 }
 
 /// Until the store answers. A consumer has time; of damage it can only say that it is there.
-async fn answered<T, F: Future<Output = Result<T, StoreError>>>(mut read: impl FnMut() -> F) -> T {
+pub(crate) async fn answered<T, F: Future<Output = Result<T, StoreError>>>(mut read: impl FnMut() -> F) -> T {
     loop {
         match until_answered(&mut read).await {
             Ok(answer) => return answer,
             Err(error) => {
-                tracing::error!(%error, "the notes wait for what cannot be read");
+                tracing::error!(%error, "a consumer waits for what cannot be read");
                 tokio::time::sleep(RETRY * 100).await;
             }
         }

@@ -69,7 +69,7 @@ async fn deliver(store: &Arc<dyn Store>, reading: &Semaphore, replay: &Replay) -
                 break;
             }
             last = change.ver;
-            let turn = matches!(change.event, Event::Created(_) | Event::MembersChanged(_));
+            let turn = matches!(change.event, Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_));
             let view = if turn { replay.view.clone() } else { None };
             replay.to.deliver_when_room(&Delivery { change, view }.to_bytes()).await;
         }

@@ -25,8 +25,10 @@ pub(crate) fn check(world: &World, shard: &ShardId, peer: &NodeId, frame: &Frame
     match frame {
         Frame::Command { actor, conversation, command, .. } => {
             belongs(world, shard, conversation)?;
-            tenant_lives_here(world, shard, actor)?;
             command_from(peer.role, command)?;
+            if !is_of_the_mesh(command) {
+                tenant_lives_here(world, shard, actor)?;
+            }
             names_itself(world, conversation, actor, command)
         }
         Frame::Query { actor, conversation, query, .. } => {
@@ -60,8 +62,15 @@ fn refuse(code: ErrorCode, message: &str) -> Refusal {
     Refusal::new(code, message)
 }
 
+/// A conversation may be in any shard of its zone and class; its owner says so if it is in another. A user's own stream
+/// never moves.
 fn belongs(world: &World, shard: &ShardId, conversation: &ConversationId) -> Result<(), Refusal> {
-    if conversation.shard == *shard && world.has_shard(shard) {
+    let born = conversation.shard;
+    let at_home = born == *shard;
+    let may_come = (born.zone, born.durability) == (shard.zone, shard.durability)
+        && conversation.kind != ConversationKind::User
+        && world.has_shard(&born);
+    if (at_home || may_come) && world.has_shard(shard) {
         Ok(())
     } else {
         Err(refuse(ErrorCode::NotFound, "no such conversation"))
@@ -80,13 +89,18 @@ fn tenant_lives_here(world: &World, shard: &ShardId, actor: &Actor) -> Result<()
     }
 }
 
-/// Notes come from cores, all else from edges.
+/// What nodes do in no user's name.
+fn is_of_the_mesh(command: &Command) -> bool {
+    matches!(command, Command::Move { .. } | Command::TakeIn { .. })
+}
+
+/// Notes and moves come from cores, all else from edges.
 fn command_from(role: NodeRole, command: &Command) -> Result<(), Refusal> {
     let note = matches!(command, Command::NoteJoined { .. } | Command::NoteLeft { .. });
-    match (role, note) {
+    match (role, note || is_of_the_mesh(command)) {
         (NodeRole::Core, true) | (NodeRole::Edge, false) => Ok(()),
         (NodeRole::Core, false) => Err(refuse(ErrorCode::Forbidden, "a core does not speak for users")),
-        (NodeRole::Edge, true) => Err(refuse(ErrorCode::Forbidden, "only a core may say who joined")),
+        (NodeRole::Edge, true) => Err(refuse(ErrorCode::Forbidden, "only a core may say who joined or what moves")),
     }
 }
 
@@ -95,7 +109,8 @@ fn names_itself(world: &World, id: &ConversationId, actor: &Actor, command: &Com
     let right = match command {
         Command::CreateGroup { .. } | Command::ChangeMembers { .. } => id.kind == ConversationKind::Group,
         Command::OpenDirect { with } => world.direct_id(&actor.tenant, &actor.user, with) == Some(*id),
-        Command::Send(_) => id.kind != ConversationKind::User,
+        Command::Send(_) | Command::TakeIn { .. } => id.kind != ConversationKind::User,
+        Command::Move { to } => id.kind != ConversationKind::User && world.has_shard(to),
         Command::NoteJoined { .. } | Command::NoteLeft { .. } => {
             world.user_stream_id(&actor.tenant, &actor.user) == Some(*id)
         }
@@ -195,13 +210,32 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_one_shard_asks_nothing_of_another_nor_for_a_tenant_of_another_zone() {
+    fn a_stream_asks_only_for_what_may_have_moved_to_its_shard_and_for_no_tenant_of_another_zone() {
         let ours = group(shard(1));
         assert_eq!(code("r1/edge/1", &command("closed", ours, draft())), None);
         assert_eq!(code("r1/edge/1", &command("both", ours, draft())), Some(ErrorCode::NotFound));
         assert_eq!(code("r1/edge/1", &command("nobody", ours, draft())), Some(ErrorCode::NotFound));
-        let other = group(ShardId { n: 1, ..shard(1) });
-        assert_eq!(code("r1/edge/1", &command("closed", other, draft())), Some(ErrorCode::NotFound));
+        let no_shard = group(ShardId { n: 999, ..shard(1) });
+        let elsewhere = group(shard(3));
+        for stranger in [no_shard, elsewhere] {
+            assert_eq!(code("r1/edge/1", &command("closed", stranger, draft())), Some(ErrorCode::NotFound));
+        }
+        let moved = group(ShardId { n: 1, ..shard(1) });
+        assert_eq!(code("r1/edge/1", &command("closed", moved, draft())), None, "its owner says whether it is there");
+        let stream = ConversationId { kind: ConversationKind::User, ..moved };
+        let watch = Frame::Watch { rid: 1, conversation: stream, after_ver: None, users: vec![] };
+        assert_eq!(code("r1/edge/1", &watch), Some(ErrorCode::NotFound), "a user's own stream never moves");
+    }
+
+    #[test]
+    fn only_cores_move_conversations_and_only_into_shards_that_there_are() {
+        let ours = group(shard(1));
+        let to = |n| command("closed", ours, Command::Move { to: ShardId { n, ..shard(1) } });
+        assert_eq!(code("r1/core/1", &to(1)), None);
+        assert_eq!(code("r1/edge/1", &to(1)), Some(ErrorCode::Forbidden));
+        assert_eq!(code("r1/core/1", &to(999)), Some(ErrorCode::BadRequest));
+        let offer = command("closed", ours, Command::TakeIn { n: 1, ver: 1, from: shard(1) });
+        assert_eq!((code("r1/core/1", &offer), code("r1/edge/1", &offer)), (None, Some(ErrorCode::Forbidden)));
     }
 
     #[test]

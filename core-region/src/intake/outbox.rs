@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
+use wire::change::Placement;
 use wire::command::{Answer, Refusal};
 use wire::mesh::StreamEnd;
 use wire::{ConversationId, NodeId};
@@ -27,6 +28,15 @@ pub(crate) enum Out {
         outcome: Outcome,
         /// Whether the request was admitted, so that there is room for another one now.
         admitted: bool,
+    },
+    /// The conversation is in another shard.
+    Moved {
+        /// To which admitted request; none: a watch has ended.
+        rid: Option<u64>,
+        /// Which.
+        conversation: ConversationId,
+        /// Where.
+        placement: Placement,
     },
     /// An encoded delivery, shared by all streams that watch its conversation.
     Delivery(Bytes),
@@ -139,6 +149,11 @@ impl Outbox {
         self.push(Out::Lagged(conversation));
     }
 
+    /// Says in which shard a conversation is, as the answer to an admitted request or (none) as the end of a watch.
+    pub(crate) fn moved(&self, rid: Option<u64>, conversation: ConversationId, placement: Placement) {
+        self.push(Out::Moved { rid, conversation, placement });
+    }
+
     /// Says that a frame was not understood.
     pub(crate) fn unsupported(&self, kind: u16) {
         self.push(Out::Unsupported(kind));
@@ -184,7 +199,8 @@ impl Outbox {
             }
             self.filled.notified().await;
         }
-        let answered = taken.iter().filter(|out| matches!(out, Out::Reply { admitted: true, .. })).count();
+        let answers = |out: &&Out| matches!(out, Out::Reply { admitted: true, .. } | Out::Moved { rid: Some(_), .. });
+        let answered = taken.iter().filter(answers).count();
         self.room.add_permits(answered);
         true
     }

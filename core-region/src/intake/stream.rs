@@ -180,6 +180,7 @@ async fn write_all(sender: &mut Sender, taken: &mut VecDeque<Out>) -> Result<(),
                 continue;
             }
             Out::Reply { rid, outcome, .. } => reply(rid, outcome),
+            Out::Moved { rid, conversation, placement } => Frame::Moved { rid, conversation, placement }.to_bytes(),
             Out::Lagged(conversation) => Frame::Lagged { conversation }.to_bytes(),
             Out::Unsupported(kind) => Frame::Unsupported { kind }.to_bytes(),
             Out::End(end) => Frame::End(end).to_bytes(),

@@ -32,11 +32,13 @@ pub(crate) struct Entry {
     pub(crate) applied: u64,
     /// Of these, projected.
     pub(crate) projected: u64,
+    /// What has taken it to another shard, if it is away, stands before this slot.
+    pub(crate) away_before: Slot,
 }
 
 impl Entry {
-    /// As it was loaded, all of it committed and projected.
-    pub(crate) fn new(conversation: Conversation) -> Self {
+    /// As it was loaded, all of it committed, before this slot, and projected.
+    pub(crate) fn new(conversation: Conversation, committed: Slot) -> Self {
         Self {
             committed_seq: conversation.head_seq(),
             committed_ver: conversation.head_ver(),
@@ -46,6 +48,7 @@ impl Entry {
             turns_uncommitted: 0,
             applied: 0,
             projected: 0,
+            away_before: committed,
         }
     }
 
@@ -56,6 +59,9 @@ impl Entry {
         if is_turn(change) {
             self.last_turn_ver = change.ver;
             self.turns_uncommitted += 1;
+        }
+        if matches!(change.event, Event::MovedOut(_)) {
+            self.away_before = slot.next();
         }
     }
 
@@ -68,6 +74,11 @@ impl Entry {
         if is_turn(change) {
             self.turns_uncommitted -= 1;
         }
+    }
+
+    /// Whether nothing would be lost if it were read anew.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.applied == self.projected
     }
 
     /// Whether what the store said of a send when `projected_then` of the changes were projected is still all there is to
@@ -132,7 +143,7 @@ impl Place {
 
     /// Whether nothing would be lost if it were forgotten.
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.entry.as_ref().is_some_and(|entry| entry.applied == entry.projected)
+        self.waiting.is_empty() && self.entry.as_ref().is_some_and(Entry::is_settled)
     }
 }
 
@@ -162,6 +173,17 @@ impl Entries {
     /// The place of a conversation, if there is one. Does not count as use.
     pub(crate) fn peek(&mut self, id: &ConversationId) -> Option<&mut Place> {
         self.places.peek_mut(id)
+    }
+
+    /// The place of a conversation that is about to be read anew: what the store said for those who wait there holds no more.
+    pub(crate) fn renew(&mut self, id: ConversationId) -> &mut Place {
+        let old = self.places.pop(&id);
+        let (place, _) = self.place(id);
+        if let Some(old) = old {
+            place.entry = old.entry;
+            place.waiting = old.waiting.into_iter().map(|held| Held { lookup: Lookup::Unasked, ..held }).collect();
+        }
+        place
     }
 
     /// Forgets a conversation that could not be read.

@@ -1,5 +1,5 @@
 //! Behind the commit: turns committed frames into rows, in the background, and keeps the marks that say how far it all
-//! is. Frames are projected several at once (every row is stamped with its frame's place, so their order does not matter)
+//! is. Frames are projected several at once (every row has a stamp that ranks it, so their order does not matter)
 //! but count as projected in slot order only.
 
 use std::future::Future;
@@ -105,11 +105,18 @@ impl Task {
 
 /// Until it is done: a projection may be repeated, and must not be left out.
 async fn project(store: Arc<dyn Store>, shard: ShardId, frame: Arc<LogFrame>) -> Slot {
-    while let Err(error) = store.project(shard, frame.at(), projection::project(&frame)).await {
-        tracing::debug!(%error, slot = frame.slot.0, "projection failed, trying again");
-        tokio::time::sleep(RETRY).await;
-    }
+    project_frame(&store, shard, &frame).await;
     frame.slot
+}
+
+/// Every row of a frame, until it is written.
+pub(crate) async fn project_frame(store: &Arc<dyn Store>, shard: ShardId, frame: &LogFrame) {
+    for (stamp, rows) in projection::project(frame) {
+        while let Err(error) = store.project(shard, stamp, rows.clone()).await {
+            tracing::debug!(%error, slot = frame.slot.0, "projection failed, trying again");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
 }
 
 struct Marks {

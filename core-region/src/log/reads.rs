@@ -139,7 +139,7 @@ impl Reads {
         let mut changes = Vec::new();
         let page = answered_within(PATIENCE, || self.store.changes(conversation, after_ver, limit)).await?;
         for change in page {
-            let turn = matches!(change.event, Event::Created(_) | Event::MembersChanged(_));
+            let turn = matches!(change.event, Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_));
             let view = if turn { view.clone() } else { None };
             bytes += size(&change) + view.as_ref().map_or(0, |view| view.members.len() * 150 + 512);
             if change.ver > head_ver || (bytes > ANSWER_BYTES && !changes.is_empty()) {

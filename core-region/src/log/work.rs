@@ -3,24 +3,31 @@
 //! The rules stand in `conversation`; here is what surrounds them: on which slot an answer waits, what is asked of the
 //! store first, who watches from where.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use conversation::dedupe::Seen;
+use conversation::moving::{Moment, Offer};
 use conversation::sequencer::{Conversation, Decision, LoadedConversation, Outcome as Decided};
 use conversation::shard::Starts;
 use futures_util::stream::FuturesUnordered;
 use store::{Store, StoreError};
 use tokio::sync::{Semaphore, mpsc};
-use wire::change::{Change, Event};
+use wire::change::{Change, Event, Placement};
 use wire::command::{Actor, Answer, Command, Query, Refusal, View};
-use wire::{ClientMsgId, ConversationId, ConversationKind, Epoch, ErrorCode, Position, RegionId, UserId};
+use wire::{
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ErrorCode, Position, RegionId, ShardId, Slot,
+    UserId,
+};
 
 use super::batch::{Owed, Pending};
 use super::entries::{Entry, Held, Lookup, Place};
 use super::reads::{LINES_MAX, Read, Reads};
+use crate::consumers::moves::Moves;
+use crate::consumers::nobody;
 use crate::feed::{Feed, replay};
-use crate::intake::outbox::Outbox;
+use crate::intake::outbox::{Outbox, Outcome};
 use crate::intake::{Ask, Input};
 use crate::patience::until_answered;
 use crate::tasks::Tasks;
@@ -32,8 +39,17 @@ const LOOKUPS_AT_ONCE: usize = 1_024;
 pub(super) enum Fetched {
     /// A conversation.
     Conversation { id: ConversationId, rows: Result<Option<Box<LoadedConversation>>, StoreError> },
+    /// A conversation that is offered to this shard.
+    Offered { offered: Offered, rows: Result<Option<Box<LoadedConversation>>, StoreError> },
     /// What a send became.
     Lookup { id: ConversationId, ticket: u64, projected_then: u64, seen: Result<Option<Seen>, StoreError> },
+}
+
+/// An offer and who waits for the answer.
+pub(super) struct Offered {
+    pub(super) offer: Offer,
+    pub(super) to: Arc<Outbox>,
+    pub(super) rid: u64,
 }
 
 pub(super) type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
@@ -41,6 +57,7 @@ pub(super) type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
 /// What requests are worked with.
 pub(super) struct Work {
     pub(super) region: RegionId,
+    pub(super) shard: ShardId,
     pub(super) epoch: Epoch,
     pub(super) starts: Starts,
     /// The wall clock, milliseconds since 1970, read once a turn.
@@ -49,6 +66,11 @@ pub(super) struct Work {
     pub(super) tasks: Tasks,
     pub(super) pending: Pending,
     pub(super) feed: Feed,
+    pub(super) moves: Moves,
+    /// Conversations with requests that wait to be told where they are.
+    pub(super) away: BTreeSet<ConversationId>,
+    /// Those that have left, and who watches them is not told yet: where to, and before which slot they left.
+    pub(super) departing: BTreeMap<ConversationId, (Placement, Slot)>,
     pub(super) reads: Reads,
     pub(super) replays: mpsc::Sender<replay::Done>,
     /// One permit a conversation that is being read.
@@ -64,6 +86,18 @@ impl Work {
     /// projector.
     #[allow(clippy::result_large_err, reason = "what has to wait is moved into a queue, and seldom")]
     pub(super) fn attempt(&mut self, entry: &mut Entry, held: Held) -> Result<(), Held> {
+        if let Err(elsewhere) = entry.conversation.served_from(self.shard)
+            && let Some(rid) = asks(&held.input.ask)
+        {
+            let id = entry.conversation.id();
+            // On its way to this shard, or not known to have arrived in the other.
+            if elsewhere.shard == self.shard || !self.moves.may_tell(&id, entry.away_before) {
+                self.away.insert(id);
+                return Err(held);
+            }
+            held.input.from.moved(Some(rid), id, elsewhere);
+            return Ok(());
+        }
         let Held { input: Input { from, ask }, lookup } = held;
         match ask {
             Ask::Command { rid, .. } if matches!(lookup, Lookup::Failed) => {
@@ -95,6 +129,10 @@ impl Work {
         Ok(())
     }
 
+    fn moment(&self) -> Moment<'_> {
+        Moment { now_ms: self.now_ms, shard: self.shard, epoch: self.epoch, starts: &self.starts }
+    }
+
     fn decide(
         &mut self,
         entry: &mut Entry,
@@ -104,14 +142,77 @@ impl Work {
         command: Command,
         seen: Option<&Seen>,
     ) {
-        let decision = entry.conversation.decide(self.now_ms, self.epoch, actor, command, seen);
-        let outcome = match decision {
-            Decision::Commit(changes) => Ok(self.apply(entry, changes)),
-            Decision::Already(decided) => Ok(entry.conversation.answer(decided, self.region)),
-            Decision::Refuse(refusal) => Err(refusal),
+        let outcome = if matches!(command, Command::Move { .. }) && self.shard.durability == Durability::Region {
+            Err(Refusal::new(ErrorCode::BadRequest, "a conversation of class region stays in its region"))
+        } else {
+            let decision = entry.conversation.decide(self.moment(), actor, command, seen);
+            self.outcome(entry, decision)
         };
         // Also what changed nothing was decided on top of what is not acknowledged, and waits for that.
         self.pending.owe(entry.touched, Owed { to, rid, outcome });
+    }
+
+    fn outcome(&mut self, entry: &mut Entry, decision: Decision) -> Outcome {
+        match decision {
+            Decision::Commit(changes) => Ok(self.apply(entry, changes)),
+            Decision::Already(decided) => Ok(entry.conversation.answer(decided, self.region)),
+            Decision::Refuse(refusal) => Err(refusal),
+            // Both are seen to before anything is decided.
+            Decision::Moved(_) | Decision::ReadAgain => Err(not_yet()),
+        }
+    }
+
+    /// An offer: answered if the conversation is known to be here; else it is read, for nothing in memory says for certain
+    /// that it is not.
+    pub(super) fn offered(&mut self, entry: Option<&Entry>, offered: Offered) {
+        let Offer { conversation: id, n, ver, from, .. } = offered.offer;
+        if let Some(entry) = entry {
+            let command = Command::TakeIn { n, ver, from };
+            if let Decision::Already(decided) = entry.conversation.decide(self.moment(), &nobody(), command, None) {
+                let outcome = Ok(entry.conversation.answer(decided, self.region));
+                return self.pending.owe(entry.touched, Owed { to: offered.to, rid: offered.rid, outcome });
+            }
+        }
+        let (store, loading) = (self.store.clone(), self.loading.clone());
+        self.fetches.push(Box::pin(async move {
+            // Never closed.
+            let _permit = loading.acquire().await;
+            let rows = until_answered(|| store.conversation(id)).await.map(|rows| rows.map(Box::new));
+            Fetched::Offered { offered, rows }
+        }));
+    }
+
+    /// Takes in what was offered and read, unless it is here by now. `entry`: what was in memory of it, which is replaced.
+    pub(super) fn take_in(&mut self, entry: &mut Option<Entry>, offered: Offered, loaded: Conversation) {
+        let Offered { offer, to, rid } = offered;
+        if let Some(entry) = entry {
+            let (n, ver, from) = (offer.n, offer.ver, offer.from);
+            let decision = entry.conversation.decide(self.moment(), &nobody(), Command::TakeIn { n, ver, from }, None);
+            if let Decision::Already(decided) = decision {
+                let outcome = Ok(entry.conversation.answer(decided, self.region));
+                return self.pending.owe(entry.touched, Owed { to, rid, outcome });
+            }
+        }
+        if entry.as_ref().is_some_and(|entry| !entry.is_settled()) || self.pending.is_backed_up() {
+            return to.reply(rid, Err(not_yet()));
+        }
+        let decision = loaded.admit(self.moment(), offer);
+        let entry = entry.insert(Entry::new(loaded, self.pending.committed()));
+        let outcome = self.outcome(entry, decision);
+        self.pending.owe(entry.touched, Owed { to, rid, outcome });
+    }
+
+    /// What somebody waited for may be known now: tells those who watch, and returns whose requests are to be looked at.
+    pub(super) fn look_for_moved(&mut self) -> BTreeSet<ConversationId> {
+        let (moves, feed) = (&self.moves, &mut self.feed);
+        self.departing.retain(|id, (placement, before)| {
+            let waits = !moves.may_tell(id, *before);
+            if !waits {
+                feed.moved(*id, *placement);
+            }
+            waits
+        });
+        std::mem::take(&mut self.away)
     }
 
     /// Puts the changes into the open frame and returns the answer.
@@ -293,7 +394,19 @@ fn readable(conversation: &Conversation, actor: Option<&Actor>) -> Result<(), Re
     }
 }
 
+/// The number of a request that is answered from what the conversation is.
+fn asks(ask: &Ask) -> Option<u64> {
+    match ask {
+        Ask::Command { rid, .. } | Ask::Query { rid, .. } | Ask::Watch { rid, .. } => Some(*rid),
+        Ask::Attach | Ask::Detach | Ask::Unwatch { .. } => None,
+    }
+}
+
+fn not_yet() -> Refusal {
+    Refusal::new(ErrorCode::HomeUnavailable, "it cannot be taken in yet")
+}
+
 fn shows_view(change: &Change) -> bool {
-    matches!(change.event, Event::Created(_) | Event::MembersChanged(_))
+    matches!(change.event, Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_))
         && change.conversation.kind != ConversationKind::User
 }

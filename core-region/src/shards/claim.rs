@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conversation::log::{LogFrame, LogFrameError, LogRow};
-use conversation::projection;
 use conversation::shard::{Do, Done, Lost, Nonce, Takeover, Term};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use store::{Mark, Store, StoreError};
 use wire::{Epoch, NodeId, ShardId};
+
+use crate::log::projector::project_frame;
 
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -115,10 +116,7 @@ async fn project_tail(store: &Arc<dyn Store>, shard: ShardId, term: &Term) -> Re
     let frames = term.tail.iter().map(LogFrame::from_row).collect::<Result<Vec<_>, _>>()?;
     stream::iter(frames)
         .for_each_concurrent(ROWS_AT_ONCE, |frame| async move {
-            while let Err(error) = store.project(shard, frame.at(), projection::project(&frame)).await {
-                tracing::debug!(%error, "projection of the tail failed, trying again");
-                tokio::time::sleep(RETRY).await;
-            }
+            project_frame(store, shard, &frame).await;
         })
         .await;
     Ok(())

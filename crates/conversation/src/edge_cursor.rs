@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 const HELD_MAX: usize = 256;
 
 /// The cursor, over whatever the edge delivers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EdgeCursor<T> {
     last: u64,
     held: BTreeMap<u64, T>,

@@ -13,6 +13,7 @@
 //! | [`dedupe`] | what a `client_msg_id` already became |
 //! | [`log`] | what one slot of the shard log holds |
 //! | [`shard`] | who may write the log (lease, takeover), and when an append may be acknowledged (owner) |
+//! | [`moving`] | how a conversation goes from one shard to another |
 //! | [`projection`] | the rows that a committed frame means |
 //! | [`consumer`] | which rows of the log a feed consumer may take |
 //! | [`edge_cursor`] | which change an edge delivers next |
@@ -25,6 +26,7 @@ pub mod dedupe;
 pub mod edge_cursor;
 pub mod invariants;
 pub mod log;
+pub mod moving;
 pub mod projection;
 pub mod roles;
 pub mod sequencer;

@@ -1,14 +1,14 @@
 //! A committed frame as rows: what it means to those who read.
 //!
 //! Pure, deterministic and idempotent: any node may project any committed frame any number of times. Every row has a key
-//! and a value and is written with the frame's [`Position`] as its stamp; for each key the row with the highest stamp counts
-//! (R5: a stamp ranks by epoch, so a late projection of a lost term never wins). No row is ever deleted: who has left is a
-//! row that says so. Rows of one frame never share a key.
+//! and a value and is written with a [`stamp`]; for each key the row with the highest stamp counts (R5: a stamp ranks by epoch,
+//! so a late projection of a lost term never wins). No row is ever deleted: who has left is a row that says so. Rows of
+//! one frame never share a key.
 //!
 //! What stands in the rows of one conversation is consistent once all of its committed frames are projected, not before.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use wire::{ClientMsgId, ConversationId, Epoch, Position, TenantId, UserId};
 
 use crate::dedupe::{Seen, fingerprint_of_message};
 use crate::log::LogFrame;
+use crate::moving::{Whereabouts, stamp};
 
 /// One row of a projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Row {
     Inbox(InboxRow),
     /// How far a user has read, or written himself.
     ReadCursor(ReadCursorRow),
+    /// In which shard a conversation is. No row: where it was born.
+    Placement(PlacementRow),
 }
 
 /// Key: conversation.
@@ -174,15 +177,26 @@ pub struct ReadCursorRow {
     pub read_seq: u64,
 }
 
-/// The rows of a frame.
+/// Key: conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementRow {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// In which shard.
+    pub whereabouts: Whereabouts,
+}
+
+/// The rows of a frame, by the stamp under which they are written ([`stamp`]): one stamp, but for conversations that have
+/// moved.
 #[must_use]
-pub fn project(frame: &LogFrame) -> Vec<Row> {
-    let mut rows =
-        Rows { at: frame.at(), rows: Vec::with_capacity(4 * frame.changes.len() + 4), index: HashMap::new() };
+pub fn project(frame: &LogFrame) -> BTreeMap<Position, Vec<Row>> {
+    let mut stamped: BTreeMap<Position, Rows> = BTreeMap::new();
     for change in &frame.changes {
-        rows.change(change);
+        let new =
+            || Rows { at: frame.at(), rows: Vec::with_capacity(4 * frame.changes.len() + 4), index: HashMap::new() };
+        stamped.entry(stamp(change, frame.at())).or_insert_with(new).change(change);
     }
-    rows.rows
+    stamped.into_iter().map(|(stamp, rows)| (stamp, rows.rows)).collect()
 }
 
 /// The rows of one frame so far; of those that a later change of the frame replaces, where they stand.
@@ -200,6 +214,7 @@ enum Key {
     Role(ConversationId, UserId),
     Inbox(ConversationId, ConversationId),
     ReadCursor(ConversationId, UserId),
+    Placement(ConversationId),
 }
 
 impl Rows {
@@ -241,6 +256,8 @@ impl Rows {
                 at_ver: left.at_ver,
                 left: true,
             }),
+            Event::MovedOut(out) => self.placement(conversation, Whereabouts::left(change, out)),
+            Event::MovedIn(moved) => self.placement(conversation, Whereabouts::came(moved)),
             // A newer node's: kept for those who catch up by `ver`, and counted.
             _ => {}
         }
@@ -306,6 +323,11 @@ impl Rows {
     fn role(&mut self, conversation: ConversationId, user: &UserId, role: Role) {
         let row = RoleRow { conversation, user: user.clone(), role };
         self.put(Key::Role(conversation, user.clone()), Row::Role(row));
+    }
+
+    fn placement(&mut self, conversation: ConversationId, whereabouts: Whereabouts) {
+        let row = PlacementRow { conversation, whereabouts };
+        self.put(Key::Placement(conversation), Row::Placement(row));
     }
 
     fn inbox(&mut self, row: InboxRow) {

@@ -7,18 +7,21 @@
 
 mod decide;
 mod draft;
+mod relocate;
 mod view;
 
 use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
-use wire::change::{Change, Created, Event, MembersChanged, Message, Role};
+use wire::change::{Change, Created, Event, MembersChanged, Message, Placement, Role};
 use wire::command::{Ack, Refusal};
-use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, Position, TenantId, UserId};
+use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, Position, ShardId, TenantId, UserId};
 
 use crate::dedupe::{Dedupe, Seen, fingerprint_of_message};
-use crate::projection::{FactsRow, HeadRow, InboxRow, LastMessageRow, MemberRow, RoleRow};
+use crate::moving::Whereabouts;
+use crate::projection::{FactsRow, HeadRow, InboxRow, LastMessageRow, MemberRow, PlacementRow, RoleRow};
 use crate::roles;
+use crate::shard::Starts;
 
 pub use draft::check_draft;
 
@@ -26,6 +29,7 @@ pub use draft::check_draft;
 #[derive(Clone, Debug)]
 pub struct Conversation {
     id: ConversationId,
+    whereabouts: Whereabouts,
     facts: Option<Facts>,
     members: BTreeMap<UserId, Member>,
     head_seq: u64,
@@ -86,6 +90,8 @@ pub struct LoadedConversation {
     pub roles: Vec<RoleRow>,
     /// Of a user's own stream: its inbox, those left included.
     pub inbox: Vec<InboxRow>,
+    /// In which shard it is; none: where it was born.
+    pub placement: Option<PlacementRow>,
 }
 
 /// What a command comes to.
@@ -98,6 +104,12 @@ pub enum Decision {
     Already(Outcome),
     /// It cannot be.
     Refuse(Refusal),
+    /// It is in another shard, or on its way there. Said as soon as [`crate::moving::Mover::may_tell`]; until then the
+    /// request waits.
+    Moved(Placement),
+    /// To [`wire::command::Command::TakeIn`]: what is known of it may be older than its last change in the other shard. Read it from the
+    /// projections now, and [`Conversation::admit`].
+    ReadAgain,
 }
 
 /// What the answer will be; [`Conversation::answer`] makes it, which for a view means: from the state right then.
@@ -112,6 +124,10 @@ pub enum Outcome {
     },
     /// To a note.
     Noted,
+    /// To a move.
+    Moving(Placement),
+    /// To an offer to take it in.
+    TakenIn,
 }
 
 impl Outcome {
@@ -124,6 +140,8 @@ impl Outcome {
             }
             Event::Created(_) => Self::View { created: true },
             Event::MembersChanged(_) => Self::View { created: false },
+            Event::MovedOut(out) => Self::Moving(out.to),
+            Event::MovedIn(_) => Self::TakenIn,
             _ => Self::Noted,
         }
     }
@@ -147,6 +165,7 @@ impl Conversation {
     pub fn empty(id: ConversationId) -> Self {
         Self {
             id,
+            whereabouts: Whereabouts::born_in(id.shard),
             facts: None,
             members: BTreeMap::new(),
             head_seq: 0,
@@ -176,6 +195,7 @@ impl Conversation {
         let dedupe = if head_seq == 0 { Dedupe::complete() } else { Dedupe::partial() };
         Self {
             id,
+            whereabouts: rows.placement.map_or_else(|| Whereabouts::born_in(id.shard), |row| row.whereabouts),
             facts: rows.facts.map(|row| Facts { tenant: row.tenant, name: row.name, by: row.by }),
             members: members.collect(),
             head_seq,
@@ -218,6 +238,8 @@ impl Conversation {
                 let join = Join { at_ver: left.at_ver, joined: false, name: None, joined_seq: 0 };
                 self.joins.insert(left.conversation, join);
             }
+            Event::MovedOut(out) => self.whereabouts = Whereabouts::left(change, out),
+            Event::MovedIn(moved) => self.whereabouts = Whereabouts::came(moved),
             // A newer node's: it counts, whatever it is.
             _ => {}
         }
@@ -271,6 +293,26 @@ impl Conversation {
 
     fn facts_for(&self, tenant: &TenantId) -> Result<&Facts, Refusal> {
         self.facts.as_ref().filter(|facts| facts.tenant == *tenant).ok_or_else(not_found)
+    }
+
+    /// Whether the owner of this shard answers for it.
+    ///
+    /// # Errors
+    /// Where it is instead, or goes.
+    pub fn served_from(&self, shard: ShardId) -> Result<(), Placement> {
+        if self.whereabouts.serves(shard) { Ok(()) } else { Err(self.whereabouts.placement) }
+    }
+
+    /// In which shard it is.
+    #[must_use]
+    pub fn whereabouts(&self) -> &Whereabouts {
+        &self.whereabouts
+    }
+
+    /// Whether what the store remembers of a send is of a frame that counts (R4). `starts`: of the shard it is in now.
+    #[must_use]
+    pub fn counts(&self, seen: &Seen, starts: &Starts) -> bool {
+        self.whereabouts.counts(seen, starts)
     }
 
     /// Its id.

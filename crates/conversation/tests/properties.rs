@@ -5,8 +5,10 @@
 use std::collections::HashMap;
 
 use hearth_conversation::log::{FRAME_OVERHEAD_BYTES, LogFrame, change_bytes};
+use hearth_conversation::moving::{Moment, Offer};
 use hearth_conversation::projection::{Row, project};
 use hearth_conversation::sequencer::{Conversation, Decision, LoadedConversation};
+use hearth_conversation::shard::Starts;
 use proptest::prelude::*;
 use wire::change::{Change, Event, Role};
 use wire::command::{Actor, Command, Draft};
@@ -15,8 +17,13 @@ use wire::{
     UserId, ZoneId,
 };
 
+/// All are born in the first.
+fn shard(n: u16) -> ShardId {
+    ShardId { zone: ZoneId(1), home: RegionId(1 + n), durability: Durability::MultiRegion, n }
+}
+
 fn conversation(kind: ConversationKind) -> ConversationId {
-    let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 0 };
+    let shard = shard(0);
     let unique = match kind {
         ConversationKind::User => ConversationId::user_key(&tenant(), &user(0)),
         _ => [7; 16],
@@ -64,40 +71,80 @@ fn command() -> impl Strategy<Value = (u8, Command)> {
         1 => (0..3u8, 1..9u64).prop_map(move |(n, at_ver)| Command::NoteJoined {
             conversation: about(n), name: None, joined_seq: at_ver, at_ver,
         }),
+        1 => (0..2u16).prop_map(|n| Command::Move { to: shard(n) }),
         1 => (0..3u8, 1..9u64).prop_map(move |(n, at_ver)| Command::NoteLeft { conversation: about(n), at_ver }),
     ];
     (0..4u8, command)
 }
 
-/// Both conversations after a history, and its log: frames of up to three commands each, with a takeover now and then.
+/// Both conversations after a history, and its log: frames of up to three commands each, with a takeover now and then. The
+/// group moves between two shards, of which one is far ahead in epochs and the other in slots and in time.
 struct Run {
     states: [Conversation; 2],
     frames: Vec<LogFrame>,
+}
+
+fn moment(shard: ShardId, n: u64, starts: &Starts) -> Moment<'_> {
+    let epoch = Epoch(if shard.n == 0 { 40 } else { 1 } + n / 7);
+    Moment { now_ms: if shard.n == 0 { 1_000 } else { 900 } + n, shard, epoch, starts }
 }
 
 fn run(commands: Vec<(u8, Command)>) -> Run {
     let create = Command::CreateGroup { name: "tea".into(), members: vec![user(1), user(2)] };
     let commands = std::iter::once((0, create)).chain(commands);
     let kinds = [ConversationKind::Group, ConversationKind::User];
-    let mut states = kinds.map(|kind| Conversation::empty(conversation(kind)));
-    let mut frames: Vec<LogFrame> = Vec::new();
+    let mut run = Run { states: kinds.map(|kind| Conversation::empty(conversation(kind))), frames: Vec::new() };
+    let starts = Starts::default();
     for (n, (by, command)) in commands.enumerate() {
-        let (epoch, slot) = (Epoch(1 + n as u64 / 7), Slot(n as u64 / 3));
-        let state = match command {
-            Command::NoteJoined { .. } | Command::NoteLeft { .. } => &mut states[1],
-            _ => &mut states[0],
-        };
+        let index = usize::from(matches!(command, Command::NoteJoined { .. } | Command::NoteLeft { .. }));
+        let moment = moment(run.states[index].whereabouts().placement.shard, n as u64, &starts);
         let actor = Actor { tenant: tenant(), user: user(by), device: None };
-        let Decision::Commit(changes) = state.decide(1_000 + n as u64, epoch, &actor, command, None) else { continue };
-        for change in &changes {
-            state.apply(change, Position { epoch, slot }).unwrap();
-        }
-        match frames.last_mut() {
-            Some(frame) if frame.at() == (Position { epoch, slot }) => frame.changes.extend(changes),
-            _ => frames.push(LogFrame { epoch, slot, ts_ms: 1_000 + n as u64, changes }),
+        let Decision::Commit(changes) = run.states[index].decide(moment, &actor, command, None) else { continue };
+        run.commit(index, moment, changes);
+        run.take_in(n as u64);
+    }
+    run
+}
+
+impl Run {
+    fn commit(&mut self, index: usize, moment: Moment<'_>, changes: Vec<Change>) {
+        // Slots tell the shards apart, and so tell whether the last frame can take more.
+        let base = if moment.shard.n == 0 { 0 } else { 500 };
+        let fits = |frame: &&mut LogFrame| {
+            frame.epoch == moment.epoch && (frame.slot.0 >= 500) == (base == 500) && frame.changes.len() < 3
+        };
+        let slot = Slot(base + self.frames.len() as u64);
+        let frame = match self.frames.last_mut().filter(fits) {
+            Some(frame) => frame,
+            None => {
+                self.frames.push(LogFrame { epoch: moment.epoch, slot, ts_ms: moment.now_ms, changes: vec![] });
+                self.frames.last_mut().unwrap()
+            }
+        };
+        for change in changes {
+            self.states[index].apply(&change, frame.at()).unwrap();
+            frame.changes.push(change);
         }
     }
-    Run { states, frames }
+
+    /// What has left one shard arrives in the other, where it is made from its projections.
+    fn take_in(&mut self, n: u64) {
+        let group = &self.states[0];
+        let whereabouts = group.whereabouts();
+        if whereabouts.arrived {
+            return;
+        }
+        let mut table = Table::default();
+        self.frames.iter().for_each(|frame| table.project(frame));
+        let loaded = Conversation::load(group.id(), table.load(group.id()));
+        let to = whereabouts.placement;
+        let (from, ver) = (shard(1 - to.shard.n), group.head_ver());
+        let offer = Offer { conversation: group.id(), n: to.n, ver, from, to: to.shard };
+        let starts = Starts::default();
+        let moment = moment(to.shard, n, &starts);
+        let Decision::Commit(changes) = loaded.admit(moment, offer) else { panic!("not admitted") };
+        self.commit(0, moment, changes);
+    }
 }
 
 fn replay(state: &mut Conversation, frames: &[LogFrame]) {
@@ -112,7 +159,7 @@ fn replay(state: &mut Conversation, frames: &[LogFrame]) {
 /// What two states that are the same show. (Memory of sends is compared by asking.)
 fn shown(state: &Conversation) -> impl PartialEq + std::fmt::Debug {
     let view = state.view(RegionId(1), None);
-    (view, state.facts().cloned(), state.joins().clone(), state.last_ts_ms())
+    (view, state.facts().cloned(), state.joins().clone(), state.last_ts_ms(), state.whereabouts().clone())
 }
 
 /// Last write wins for each key, by stamp.
@@ -132,6 +179,7 @@ impl Table {
             Row::Dedupe(row) => format!("dedupe {} {} {}", row.conversation, row.sender, row.client_msg_id),
             Row::Inbox(row) => format!("inbox {} {}", row.stream, row.conversation),
             Row::ReadCursor(row) => format!("read {} {}", row.conversation, row.user),
+            Row::Placement(row) => format!("placement {}", row.conversation),
         };
         let newer = self.0.get(&key).is_none_or(|(there, _)| *there <= stamp);
         if newer {
@@ -140,8 +188,8 @@ impl Table {
     }
 
     fn project(&mut self, frame: &LogFrame) {
-        for row in project(frame) {
-            self.write(frame.at(), row);
+        for (stamp, rows) in project(frame) {
+            rows.into_iter().for_each(|row| self.write(stamp, row));
         }
     }
 
@@ -155,6 +203,7 @@ impl Table {
                 Row::Member(row) if row.conversation == id => loaded.members.push(row),
                 Row::Role(row) if row.conversation == id => loaded.roles.push(row),
                 Row::Inbox(row) if row.stream == id => loaded.inbox.push(row),
+                Row::Placement(row) if row.conversation == id => loaded.placement = Some(row),
                 _ => {}
             }
         }
@@ -275,8 +324,10 @@ proptest! {
         for frame in run(commands).frames {
             let rows = project(&frame);
             let mut table = Table::default();
-            let count = rows.len();
-            rows.into_iter().for_each(|row| table.write(frame.at(), row));
+            let count = rows.values().map(Vec::len).sum::<usize>();
+            for (stamp, rows) in rows {
+                rows.into_iter().for_each(|row| table.write(stamp, row));
+            }
             prop_assert_eq!(table.0.len(), count);
         }
     }
@@ -303,7 +354,9 @@ proptest! {
                 meta: message.meta,
             });
             prop_assert!(loaded.needs_dedupe_lookup(&actor, &retry));
-            let decision = loaded.decide(2_000, Epoch(99), &actor, retry, Some(&row.seen));
+            let starts = Starts::default();
+            let moment = moment(loaded.whereabouts().placement.shard, 2_000, &starts);
+            let decision = loaded.decide(moment, &actor, retry, Some(&row.seen));
             let Decision::Already(hearth_conversation::sequencer::Outcome::Ack(ack)) = decision else {
                 return Err(TestCaseError::fail(format!("{decision:?}")));
             };

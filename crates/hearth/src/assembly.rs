@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use auth::Verifier;
 use core_region::{Core, CoreOptions};
 
@@ -15,12 +15,14 @@ use edge::{Edge, EdgeOptions, EdgeUrls};
 use mesh::{Mesh, MeshOptions};
 use store::Store;
 use topology::World;
-use wire::NodeId;
+use wire::{ConversationId, NodeId};
 
 pub(crate) use verifier::verifier;
 
-use crate::local::ShardStatus;
+use crate::local::{MoveStatus, ShardStatus};
 
+/// A move that has not arrived by then is not waited for: it goes on by itself.
+const MOVE_WAIT: Duration = Duration::from_secs(60);
 /// Leaving the mesh may take so long.
 const LEAVE_WAIT: Duration = Duration::from_secs(1);
 
@@ -111,6 +113,34 @@ impl Node {
             Part::Edge(edge) => edge.stop(wait).await,
         }
         self.mesh.shutdown(LEAVE_WAIT).await;
+    }
+
+    /// Moves a conversation to a region, and resolves when it is served there.
+    ///
+    /// # Errors
+    /// When this is no core, there is no such conversation or region, or it does not arrive in time.
+    pub(crate) async fn move_conversation(
+        &self,
+        world: &World,
+        conversation: &str,
+        region: &str,
+    ) -> anyhow::Result<MoveStatus> {
+        let Part::Core(core) = &self.part else { bail!("{} is an edge; ask a core", self.id) };
+        let id: ConversationId = conversation.parse().with_context(|| format!("{conversation:?}"))?;
+        let known = || world.regions.iter().map(|region| region.name.as_str()).collect::<Vec<_>>().join(", ");
+        let to =
+            world.region_by_name(region).with_context(|| format!("no region {region:?}; there are: {}", known()))?;
+        let moved = tokio::time::timeout(MOVE_WAIT, core.move_conversation(id, to.id)).await;
+        let Ok(moved) = moved else {
+            bail!("it has not arrived within {} s; it goes on by itself: ask again", MOVE_WAIT.as_secs());
+        };
+        let placement = moved.map_err(|refusal| anyhow::anyhow!("{}", refusal.message))?;
+        Ok(MoveStatus {
+            conversation_id: id,
+            region: to.name.clone(),
+            shard: placement.shard.to_string(),
+            moves: placement.n,
+        })
     }
 
     /// Other nodes that it sees alive.

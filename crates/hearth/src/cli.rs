@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::{admin, chat, check, out, process, region, replay, sim, token, up};
+use crate::{admin, chat, check, conversation, out, process, region, replay, sim, token, up};
 
 /// An edge-distributed chat mesh.
 #[derive(Debug, Parser)]
@@ -30,6 +30,7 @@ enum Command {
     Chat(chat::Options),
     Replay(replay::Options),
     Region(region::RegionOptions),
+    Conversation(conversation::Options),
     Node(region::NodeOptions),
     Link(region::LinkOptions),
     Topology(check::Options),
@@ -81,6 +82,7 @@ impl Cli {
             Command::Chat(options) => chat::run(options),
             Command::Replay(options) => wait_for(replay::run(options)),
             Command::Region(options) => wait_for(region::region(options)),
+            Command::Conversation(options) => wait_for(conversation::run(options)),
             Command::Node(options) => wait_for(region::node(options)),
             Command::Link(options) => wait_for(region::link(options)),
             Command::Topology(options) => check::run(&options),
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn wrong_use_ends_with_2() {
-        let wrong: [&[&str]; 21] = [
+        let wrong: [&[&str]; 22] = [
             &[],
             &["nonsense"],
             &["token"],
@@ -130,6 +132,7 @@ mod tests {
             &["replay", "x", "--speed", "nan"],
             &["region"],
             &["region", "kill"],
+            &["conversation", "move", "cnv_x", "--to", "eu-west"],
             &["node", "kill", "core-2"],
             &["link", "cut", "a"],
             &["topology", "check"],

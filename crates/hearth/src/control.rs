@@ -7,8 +7,9 @@ use std::time::Duration;
 use client::http::Plain;
 use http::Method;
 use serde::de::DeserializeOwned;
+use wire::ConversationId;
 
-use crate::local::{ControlProblem, LinkStatus, LocalMesh, RegionStatus};
+use crate::local::{ControlProblem, LinkStatus, LocalMesh, MoveStatus, RegionStatus};
 
 /// Longest that a mesh may take to drain or restore a region.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -53,6 +54,15 @@ impl Control {
     /// As [`Control::change_region`].
     pub(crate) async fn change_node(&self, node: &wire::NodeId, verb: &str) -> anyhow::Result<RegionStatus> {
         self.call(Method::POST, &format!("/v1/nodes/{node}/{verb}")).await
+    }
+
+    /// Moves a conversation to a region, and waits until it is served there.
+    ///
+    /// # Errors
+    /// As [`Control::change_region`], or when there is no such conversation.
+    pub(crate) async fn move_conversation(&self, id: &ConversationId, region: &str) -> anyhow::Result<MoveStatus> {
+        self.mesh.region(region)?;
+        self.call(Method::POST, &format!("/v1/conversations/{id}/move/{region}")).await
     }
 
     /// Cuts or heals the direct way between two regions.

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `GET /v1/regions` | 200, `[RegionStatus]`, in the order of the world file |
 //! | `POST /v1/regions/{name}/kill`, `/restore`, `/drain` | 200, the [`RegionStatus`] after it is done |
+//! | `POST /v1/conversations/{id}/move/{region}` | 200, [`MoveStatus`], when it is served there |
 //! | `POST /v1/links/{a}/{b}/cut`, `/heal` | 200, [`LinkStatus`] |
 //! | what cannot be done | 4xx or 5xx, [`ControlProblem`] |
 
@@ -181,6 +182,19 @@ pub(crate) struct LinkStatus {
     pub(crate) b: String,
     /// Whether nothing passes directly between them.
     pub(crate) cut: bool,
+}
+
+/// A conversation that has moved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MoveStatus {
+    /// Which.
+    pub(crate) conversation_id: wire::ConversationId,
+    /// Where it lives now.
+    pub(crate) region: String,
+    /// Such as `z1-r1-multi-region-0`.
+    pub(crate) shard: String,
+    /// How often it has moved so far.
+    pub(crate) moves: u64,
 }
 
 /// Why the control API did not do it.

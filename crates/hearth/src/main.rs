@@ -27,6 +27,7 @@ mod chat;
 mod check;
 mod cli;
 mod control;
+mod conversation;
 mod local;
 mod out;
 mod process;

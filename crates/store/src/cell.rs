@@ -13,7 +13,7 @@
 //! | lease | shard | (boot, count): versions of the conditional writes | [`Lease`](conversation::shard::Lease) |
 //! | fence | shard | (epoch, 0) | nothing |
 //! | mark | shard, kind 1, consumer's name | the mark itself | nothing |
-//! | projection | zone 2, kind 1, conversation 23, what the kind says ([`rows`](crate::rows)) | position of the frame | the row |
+//! | projection | zone 2, kind 1, conversation 23, what the kind says ([`rows`](crate::rows)) | [`stamp`](conversation::moving::stamp) of the change | the row |
 //!
 //! where *shard* is zone 2, home 2, class 1, number 2.
 //!

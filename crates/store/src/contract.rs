@@ -124,7 +124,7 @@ pub trait Store: Send + Sync + 'static {
     /// The highest position that the class' quorum knows for the mark.
     async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError>;
 
-    /// Writes projections of a committed frame, all under its position as stamp. Not fsynced: they can be made again
+    /// Writes projections of a committed frame of this shard, all under one stamp. Not fsynced: they can be made again
     /// from the log, and a checkpoint makes durable what stands before it.
     async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError>;
 

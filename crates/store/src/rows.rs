@@ -2,7 +2,7 @@
 //!
 //! | kind | rest of the key | value |
 //! |---|---|---|
-//! | 0 facts, 1 head, 2 last message | - | the row (postcard) |
+//! | 0 facts, 1 head, 2 last message, 10 placement | - | the row (postcard) |
 //! | 3 member, 8 read cursor, 9 role | user id | the row |
 //! | 4 message | seq 8 | the change |
 //! | 5 change | ver 8 | 0 and the change, or 1 and the seq of the message that it is: a body is kept once |
@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     Inbox = 7,
     ReadCursor = 8,
     Role = 9,
+    Placement = 10,
 }
 
 pub(crate) fn key(conversation: ConversationId, kind: Kind, rest: &[u8]) -> Vec<u8> {
@@ -61,6 +62,7 @@ pub(crate) fn cell(row: &Row, stamp: Position) -> Cell {
         Row::Dedupe(row) => key(row.conversation, Kind::Dedupe, &dedupe_rest(&row.sender, &row.client_msg_id)),
         Row::Inbox(row) => key(row.stream, Kind::Inbox, &row.conversation.to_bytes()),
         Row::ReadCursor(row) => key(row.conversation, Kind::ReadCursor, row.user.as_str().as_bytes()),
+        Row::Placement(row) => key(row.conversation, Kind::Placement, &[]),
     };
     Cell::new(Table::Projection, key, stamp, &value(row))
 }
@@ -81,6 +83,7 @@ pub(crate) fn value(row: &Row) -> Bytes {
         Row::Dedupe(row) => encode(&row.seen),
         Row::Inbox(row) => encode(row),
         Row::ReadCursor(row) => encode(row),
+        Row::Placement(row) => encode(row),
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::ids::{ClientMsgId, ConversationId, ConversationKind, DeviceId, Epoch, TenantId, UserId};
+use crate::ids::{ClientMsgId, ConversationId, ConversationKind, DeviceId, Epoch, ShardId, Slot, TenantId, UserId};
 
 /// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,6 +51,10 @@ pub enum Event {
     Joined(Joined),
     /// In a user's own stream: he no longer is.
     Left(Left),
+    /// The last change in the log of a shard that the conversation leaves.
+    MovedOut(MovedOut),
+    /// The first change in the log of the shard that it comes to, right after [`Event::MovedOut`].
+    MovedIn(MovedIn),
     /// Written by a newer node.
     Unknown {
         /// Its number.
@@ -135,6 +139,54 @@ pub struct Left {
     pub at_ver: u64,
 }
 
+/// In which shard a conversation is. Of two placements of one conversation the one with the higher `n` is the later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Placement {
+    /// How often it has moved; 0: it is where it was born.
+    pub n: u64,
+    /// The shard.
+    pub shard: ShardId,
+}
+
+/// See [`Event::MovedOut`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedOut {
+    /// Where it goes.
+    pub to: Placement,
+    /// Number of its last message.
+    pub head_seq: u64,
+    /// The shards that it has been in, this one included, as far as anybody may still ask what a send became there. Only
+    /// in class `region`: a shard of the other class never forks.
+    pub stays: Vec<Stay>,
+}
+
+/// See [`Event::MovedIn`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedIn {
+    /// Where it is now.
+    pub here: Placement,
+    /// The shard that it comes from.
+    pub from: ShardId,
+    /// The epoch that clients see is this plus the epoch of the shard, from here on: it was the epoch of
+    /// [`Event::MovedOut`], so what comes is higher than all that was.
+    pub epoch_base: Epoch,
+    /// As in [`MovedOut`].
+    pub stays: Vec<Stay>,
+}
+
+/// A time that a conversation spent in one shard, and what of that shard's log counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stay {
+    /// As clients see them, the epochs of this stay are higher than this,
+    pub after: Epoch,
+    /// and not higher than this.
+    pub until: Epoch,
+    /// When it ended, milliseconds since 1970.
+    pub ended_ts_ms: u64,
+    /// The first slot of each epoch of the shard, as of the end: a row of another epoch is void.
+    pub starts: Vec<(Epoch, Slot)>,
+}
+
 /// Bytes that are not a change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}: not a change of a version this node can read")]
@@ -177,6 +229,8 @@ impl Event {
             Self::MembersChanged(e) => (3, body(e)),
             Self::Joined(e) => (4, body(e)),
             Self::Left(e) => (5, body(e)),
+            Self::MovedOut(e) => (6, body(e)),
+            Self::MovedIn(e) => (7, body(e)),
             Self::Unknown { kind, body } => (*kind, body.to_vec()),
         }
     }
@@ -192,6 +246,8 @@ impl Event {
             3 => Self::MembersChanged(read("members changed", body)?),
             4 => Self::Joined(read("joined", body)?),
             5 => Self::Left(read("left", body)?),
+            6 => Self::MovedOut(read("moved out", body)?),
+            7 => Self::MovedIn(read("moved in", body)?),
             kind => Self::Unknown { kind, body: Bytes::copy_from_slice(body) },
         })
     }

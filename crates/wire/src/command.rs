@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::change::{Change, Role};
+use crate::change::{Change, Placement, Role};
 use crate::code::ErrorCode;
-use crate::ids::{ClientMsgId, ConversationId, DeviceId, Durability, Epoch, MessageId, RegionId, TenantId, UserId};
+use crate::ids::{
+    ClientMsgId, ConversationId, DeviceId, Durability, Epoch, MessageId, RegionId, ShardId, TenantId, UserId,
+};
 
 /// Who asks. The edge's gate has checked his token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,6 +63,21 @@ pub enum Command {
         conversation: ConversationId,
         /// As above.
         at_ver: u64,
+    },
+    /// Move to this shard, of the same zone and class. Only a core may say it.
+    Move {
+        /// Which shard.
+        to: ShardId,
+    },
+    /// From the owner of the shard that a conversation has left to the owner of the one it goes to: it is yours. Only a
+    /// core may say it.
+    TakeIn {
+        /// The move's number ([`Placement::n`]).
+        n: u64,
+        /// `ver` of [`crate::change::Event::MovedOut`].
+        ver: u64,
+        /// Where it comes from.
+        from: ShardId,
     },
 }
 
@@ -236,6 +253,13 @@ pub enum Answer {
         head_seq: u64,
         /// Those of the named users who are members.
         members: Vec<UserId>,
+    },
+    /// To [`Command::Move`]: it goes, or has gone, there.
+    Moving(Placement),
+    /// To [`Command::TakeIn`]: its arrival is committed.
+    TakenIn {
+        /// And it is in every region that may ever act for this shard: the offer need not be repeated.
+        everywhere: bool,
     },
 }
 

@@ -10,13 +10,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use crate::change::Placement;
 use crate::command::{Actor, Answer, Command, Delivery, Query, Refusal};
 use crate::ids::{ConversationId, NodeId, ShardId, UserId};
 
 /// TLS application protocol of the mesh: its major version.
 pub const ALPN: &[u8] = b"hearth-mesh/1";
 /// The minor version that this code speaks; told to the peer for logs only.
-pub const MINOR: u8 = 0;
+pub const MINOR: u8 = 1;
 
 /// A frame before its kind is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,6 +181,15 @@ pub enum Frame {
         /// Which.
         conversation: ConversationId,
     },
+    /// Owner to edge: that conversation is in another shard. Ask there, and watch there after the last `ver` seen. (Minor 1.)
+    Moved {
+        /// To what; none: the watch has ended here.
+        rid: Option<u64>,
+        /// Which.
+        conversation: ConversationId,
+        /// Where. The one with the highest `n` that an edge has heard of is where it asks.
+        placement: Placement,
+    },
     /// Owner to edge, the last frame on a shard stream.
     End(StreamEnd),
     /// Core to core: I am giving this shard up, it is yours to claim.
@@ -220,6 +230,7 @@ impl Frame {
             Self::Feed { deliveries } => frame(17, deliveries),
             Self::Lagged { conversation } => frame(18, conversation),
             Self::End(end) => frame(19, end),
+            Self::Moved { rid, conversation, placement } => frame(20, &(rid, conversation, placement)),
             Self::Handover { rid, shard } => frame(32, &(rid, shard)),
             Self::Unsupported { kind } => frame(0, kind),
             Self::Skipped { kind } => RawFrame { kind: *kind, skippable: true, body: Bytes::new() }.to_bytes(),
@@ -256,6 +267,10 @@ impl Frame {
             17 => Self::Feed { deliveries: body.fields()? },
             18 => Self::Lagged { conversation: body.fields()? },
             19 => Self::End(body.fields()?),
+            20 => {
+                let (rid, conversation, placement) = body.fields()?;
+                Self::Moved { rid, conversation, placement }
+            }
             32 => {
                 let (rid, shard) = body.fields()?;
                 Self::Handover { rid, shard }
@@ -335,6 +350,11 @@ mod tests {
             Frame::Feed { deliveries: vec![delivery] },
             Frame::Lagged { conversation: conversation() },
             Frame::End(StreamEnd::NotOwner { owner: None }),
+            Frame::Moved {
+                rid: Some(6),
+                conversation: conversation(),
+                placement: Placement { n: 2, shard: conversation().shard },
+            },
             Frame::Handover { rid: 5, shard: conversation().shard },
             Frame::Unsupported { kind: 99 },
         ]
@@ -402,7 +422,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_frame_is_never_a_panic(which in 0usize..10, cut in 0usize..400) {
+        fn a_cut_frame_is_never_a_panic(which in 0usize..11, cut in 0usize..400) {
             let whole = frames()[which].to_bytes();
             let _ = Frame::from_bytes(whole.slice(..cut.min(whole.len())));
         }

@@ -268,6 +268,7 @@ fn handle(shared: &Arc<Shared>, link: &Link, frame: Frame, effects: &mut Effects
                 interest.delivered(delivery, &shared.printer, effects);
             }
         }),
+        Frame::Moved { rid, conversation, placement } => shared.route.moved(shared, link, rid, conversation, placement),
         Frame::Lagged { conversation } => link.interest(|interest| interest.lagged(&conversation)),
         // A newer owner's, or nothing that an owner says.
         _ => {}

@@ -50,10 +50,19 @@ pub(crate) struct Sent {
 }
 
 struct Entry {
+    conversation: ConversationId,
     frame: Bytes,
     deadline: Instant,
     /// None: answered, but something before it is not.
     to: Option<ReplyTo>,
+}
+
+/// A request on its way to another queue.
+pub(super) struct Request {
+    conversation: ConversationId,
+    frame: Bytes,
+    deadline: Instant,
+    to: ReplyTo,
 }
 
 /// The queue. Its requests have dense numbers; their request ids on the stream are even.
@@ -77,18 +86,63 @@ impl Pending {
         deadline: Instant,
         most: usize,
     ) -> Result<(), ReplyTo> {
-        if self.entries.len() >= most || self.bytes >= BYTES_MAX {
+        if self.is_full(most) {
             return Err(to);
         }
-        let rid = (self.first + self.entries.len() as u64) * 2;
+        let rid = self.next_rid();
         let frame = match ask {
             Ask::Command(actor, command) => Frame::Command { rid, actor, conversation, command },
             Ask::Query(actor, query) => Frame::Query { rid, actor, conversation, query },
         };
-        let frame = frame.to_bytes();
-        self.bytes += frame.len();
-        self.entries.push_back(Entry { frame, deadline, to: Some(to) });
+        self.push_frame(Request { conversation, frame: frame.to_bytes(), deadline, to });
         Ok(())
+    }
+
+    /// Takes out, in order, what is asked of a conversation and not answered.
+    pub(super) fn take(&mut self, conversation: &ConversationId) -> Vec<Request> {
+        let mut taken = Vec::new();
+        for entry in self.entries.iter_mut().filter(|entry| entry.conversation == *conversation) {
+            if let Some(to) = entry.to.take() {
+                let frame = std::mem::take(&mut entry.frame);
+                self.bytes -= frame.len();
+                taken.push(Request { conversation: *conversation, frame, deadline: entry.deadline, to });
+            }
+        }
+        self.drop_answered();
+        taken
+    }
+
+    /// Adds what was taken out of another queue, or gives back who waits when there is too much.
+    pub(super) fn push_again(&mut self, mut request: Request, most: usize) -> Result<(), ReplyTo> {
+        if self.is_full(most) {
+            return Err(request.to);
+        }
+        let rid = self.next_rid();
+        let frame = match Frame::from_bytes(request.frame) {
+            Ok(Frame::Command { actor, conversation, command, .. }) => {
+                Frame::Command { rid, actor, conversation, command }
+            }
+            Ok(Frame::Query { actor, conversation, query, .. }) => Frame::Query { rid, actor, conversation, query },
+            // Only these are ever put in.
+            Ok(_) | Err(_) => return Err(request.to),
+        };
+        request.frame = frame.to_bytes();
+        self.push_frame(request);
+        Ok(())
+    }
+
+    fn is_full(&self, most: usize) -> bool {
+        self.entries.len() >= most || self.bytes >= BYTES_MAX
+    }
+
+    fn next_rid(&self) -> u64 {
+        (self.first + self.entries.len() as u64) * 2
+    }
+
+    fn push_frame(&mut self, request: Request) {
+        let Request { conversation, frame, deadline, to } = request;
+        self.bytes += frame.len();
+        self.entries.push_back(Entry { conversation, frame, deadline, to: Some(to) });
     }
 
     /// A new stream: everything is to be sent again.
@@ -159,7 +213,7 @@ impl ReplyTo {
             Self::Sender(sent) => sent.reply(result),
             Self::Hole(conversation) => {
                 let mut effects = crate::fanout::Effects::new(shared.limits.outbox());
-                shared.route.interest(&conversation.shard, |interest| {
+                shared.route.interest(&conversation, |interest| {
                     if let Ok(Answer::Changes { changes, .. }) = result
                         && !changes.is_empty()
                     {
@@ -231,6 +285,27 @@ mod tests {
         assert_eq!(pending.unsent(9)[0], first[2]);
         assert!(pending.answered(0).is_some());
         assert_eq!((pending.len(), pending.first), (2, 2));
+    }
+
+    #[test]
+    fn what_is_asked_of_one_conversation_goes_to_another_queue_in_order_under_new_numbers() {
+        let (mut old, mut new) = (Pending::default(), Pending::default());
+        let now = Instant::now();
+        let _receivers: Vec<_> = (0..3).map(|_| push(&mut old, now)).collect();
+        let _other = push(&mut new, now);
+        old.unsent(9);
+        assert!(old.answered(2).is_some());
+        let taken = old.take(&conversation());
+        assert_eq!((taken.len(), old.len(), old.bytes), (2, 0, 0));
+        assert!(old.answered(4).is_none(), "what is answered there concerns nobody any more");
+        for request in taken {
+            assert!(new.push_again(request, 4).is_ok());
+        }
+        let asked = |frame: &Bytes| match Frame::from_bytes(frame.clone()) {
+            Ok(Frame::Query { rid, query: Query::Changes { after_ver, .. }, .. }) => (rid, after_ver),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(new.unsent(9).iter().map(asked).collect::<Vec<_>>(), [(0, 0), (2, 0), (4, 2)]);
     }
 
     #[test]

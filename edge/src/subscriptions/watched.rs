@@ -20,7 +20,7 @@ const RECENT_MAX: usize = 256;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Watched {
+pub(crate) struct Watched {
     /// None until the owner has said where the conversation stands.
     cursor: Option<EdgeCursor<Delivery>>,
     /// The newest place known, at or after the cursor.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use conversation::moving::Moment;
 use conversation::sequencer::{Conversation, Decision, Outcome};
+use conversation::shard::Starts;
 use mesh::{Channel, Mesh};
 use tokio::sync::mpsc;
 use topology::World;
@@ -149,8 +151,10 @@ impl Homes {
         command: Command,
     ) -> Result<Answer, Refusal> {
         let home = self.home(id);
-        let outcome = match home.rules.decide(1, Epoch(1), actor, command, None) {
+        let moment = Moment { now_ms: 1, shard: id.shard, epoch: Epoch(1), starts: &Starts::default() };
+        let outcome = match home.rules.decide(moment, actor, command, None) {
             Decision::Refuse(refusal) => return Err(refusal),
+            Decision::Moved(_) | Decision::ReadAgain => unreachable!("nothing moves here"),
             Decision::Already(outcome) => return Ok(home.rules.answer(outcome, REGION)),
             Decision::Commit(changes) => {
                 let outcome = Outcome::of(changes.last().unwrap());

@@ -36,6 +36,8 @@ const FAULTS: RangeInclusive<usize> = 1..=6;
 const JUMP_MS: i64 = 20_000;
 /// Sets the dice of scenes apart.
 const SCENES: u64 = 0x5ce9_e5ce_9e5c_e9e5;
+/// And those of moves.
+const MOVES: u64 = 0x0fe5_70fe_50fe_5e70;
 /// Draws of a fault before one is taken although two regions of a zone are then lost together.
 const TRIES: usize = 20;
 
@@ -107,8 +109,8 @@ pub fn explored() -> Arc<World> {
     Arc::new(World::parse(EXPLORE).expect("a test reads the world of exploration"))
 }
 
-/// The scenario of a seed in this world: its load, one to six faults, and for two seeds of five a scene of faults that belong
-/// together. All is over before the quiet time.
+/// The scenario of a seed in this world: its load, one to six faults, for two seeds of five a scene of faults that belong
+/// together, and for one of three conversations that move. All is over before the quiet time.
 #[must_use]
 pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     let mut scenario = faults_of(world, seed);
@@ -120,6 +122,10 @@ pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
         scenario.faults.truncate(dice.index(3));
         scenario.faults.extend(scene);
         scenario.faults.sort_by_key(|planned| planned.at_ms);
+    }
+    let mut dice = Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(16) ^ MOVES), world };
+    if dice.inner.random_ratio(1, 3) {
+        scenario.load.moves_per_s = dice.tenths(3..=25);
     }
     scenario
 }
@@ -162,6 +168,7 @@ impl Dice<'_> {
             directs: self.inner.random_range(1..=3),
             edits_per_s: self.tenths(0..=15),
             reads_per_s: self.tenths(0..=10),
+            moves_per_s: 0.0,
             resend: self.hundredths(0..=40),
             body_bytes: self.inner.random_range(40..=400),
         }

@@ -7,6 +7,7 @@
 //! | [`fault`], [`carry`] | what can go wrong, and how it is done to a site |
 //! | [`scenario`], [`draw`] | a run described in a file, or drawn from a seed |
 //! | [`town`] | the people who talk while it goes wrong |
+//! | [`operators`] | those who move conversations meanwhile |
 //! | [`run`], [`explore`] | one run from beginning to end, and many side by side |
 //! | [`ledger`], [`observe`], [`timeline`], [`panics`] | what clients, operators and logs saw |
 //! | [`verdict`], [`outcome`], [`report`] | what held, in figures, and as a page |
@@ -27,6 +28,7 @@ pub mod mutant;
 pub mod net;
 pub mod nodes;
 pub mod observe;
+pub mod operators;
 pub mod outcome;
 pub mod panics;
 pub mod report;

@@ -1,6 +1,6 @@
 //! The checker, checked: the protocol with one of its steps broken on purpose.
 //!
-//! Most stand between a core and its store, so that everything else that runs is the production code. Three are fail points within
+//! Most stand between a core and its store, so that everything else that runs is the production code. Five are fail points within
 //! edges and cores, which are compiled in with the feature `mutants` only.
 
 use std::collections::BTreeMap;
@@ -43,6 +43,10 @@ pub enum Mutant {
     GapSkipped,
     /// An edge whose stream to the owner broke does not watch again what it watched.
     InterestLost,
+    /// An edge that hears that a conversation has moved does not watch it where it is.
+    MoveNotFollowed,
+    /// A new owner does not go on with the moves that the one before has begun.
+    MoveForgotten,
 }
 
 /// Of so many seeds, counted from 1, at least one catches a mutant.
@@ -56,6 +60,8 @@ impl Mutant {
             Self::FeedPastTheMark => Some("feed-past-the-mark"),
             Self::GapSkipped => Some("gap-skipped"),
             Self::InterestLost => Some("interest-lost"),
+            Self::MoveNotFollowed => Some("move-not-followed"),
+            Self::MoveForgotten => Some("move-forgotten"),
             _ => None,
         }
     }

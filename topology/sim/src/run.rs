@@ -21,6 +21,7 @@ use crate::hooks;
 use crate::ledger::Ledger;
 use crate::mutant::Mutant;
 use crate::observe::{self, LOOK_EVERY, Observer, millis};
+use crate::operators::Operators;
 use crate::outcome::Outcome;
 use crate::panics;
 use crate::scenario::Scenario;
@@ -172,7 +173,7 @@ impl<'a> Run<'a> {
         let origin = self.site.now();
         self.ledger.set_origin(millis(origin));
         self.phase.send_replace(Phase::Load);
-        let spans = self.load(origin)?;
+        let spans = self.load(&talks, origin)?;
         self.phase.send_replace(Phase::Hush);
         self.converge()?;
         self.read_all(&cast, &talks)?;
@@ -292,16 +293,20 @@ impl<'a> Run<'a> {
     }
 
     /// The load, and everything that goes wrong in it. Returns each fault with when it began and ended.
-    fn load(&mut self, origin: Duration) -> anyhow::Result<Vec<(Fault, Duration, Duration)>> {
+    fn load(&mut self, talks: &[Talk], origin: Duration) -> anyhow::Result<Vec<(Fault, Duration, Duration)>> {
         let end = origin + Duration::from_millis(self.scenario.load_ms);
         let calm = end.saturating_sub(Duration::from_millis(self.scenario.quiet_ms));
         let mut plan = agenda(&self.scenario.faults, origin, calm);
         let mut spans: Vec<(Fault, Duration, Duration)> = Vec::new();
+        let mut operators = Operators::new(self.scenario, talks, self.options.seed, origin);
         let mut second = origin;
         while self.site.now() < end {
             while plan.first().is_some_and(|next| next.at <= self.site.now()) {
                 let Next { fault, begins, .. } = plan.remove(0);
                 self.turn(&fault, begins, &mut spans)?;
+            }
+            if self.site.now() < calm {
+                operators.go_on(&mut self.site, &self.ledger);
             }
             self.step()?;
             if self.site.now() >= second + Duration::from_secs(1) {

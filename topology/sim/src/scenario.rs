@@ -48,6 +48,8 @@ pub struct Load {
     pub edits_per_s: f64,
     /// Pages of history read, by all together.
     pub reads_per_s: f64,
+    /// Conversations given another home, by all operators together. Only class `multi-region` moves.
+    pub moves_per_s: f64,
     /// Share of messages that are sent again, unchanged, some time after their ack.
     pub resend: f64,
     /// Bytes of a message's body, about.
@@ -63,6 +65,7 @@ impl Default for Load {
             directs: 3,
             edits_per_s: 0.5,
             reads_per_s: 0.5,
+            moves_per_s: 0.0,
             resend: 0.1,
             body_bytes: 80,
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use topology::World;
 use wire::change::{Change, Event};
-use wire::{ConversationId, ShardId, UserId};
+use wire::{ConversationId, Durability, ShardId, UserId};
 
 use self::durable::Frames;
 use crate::fault::Fault;
@@ -74,7 +74,7 @@ pub struct Evidence<'a> {
 pub fn logs(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(Logs, Frames)> {
     let end = site.now() + LOGS_MAX;
     loop {
-        let (logs, frames) = logs_now(site, talks)?;
+        let (logs, frames) = logs_now(site, world, talks)?;
         if site.now() >= end || durable::check(&frames, &logs, &site.store, world).is_empty() {
             return Ok((logs, frames));
         }
@@ -85,9 +85,18 @@ pub fn logs(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(L
     }
 }
 
-fn logs_now(site: &mut Site, talks: &[Talk]) -> anyhow::Result<(Logs, Frames)> {
+/// The shards in which a conversation may have been.
+fn may_be_in(world: &World, talk: &Talk) -> Vec<ShardId> {
+    let born = talk.id.shard;
+    match world.zone(born.zone).filter(|_| born.durability == Durability::MultiRegion) {
+        Some(zone) => zone.regions.iter().map(|home| ShardId { home: *home, ..born }).collect(),
+        None => vec![born],
+    }
+}
+
+fn logs_now(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(Logs, Frames)> {
     let there = site.beside_the_store().context("the replicas run")?;
-    let shards: BTreeSet<ShardId> = talks.iter().map(|talk| talk.id.shard).collect();
+    let shards: BTreeSet<ShardId> = talks.iter().flat_map(|talk| may_be_in(world, talk)).collect();
     let read: Arc<Mutex<(Logs, Frames)>> = Arc::default();
     for talk in talks {
         let (store, read, id) = (site.store.store(talk.id.shard.home), Arc::clone(&read), talk.id);

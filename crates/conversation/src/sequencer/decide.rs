@@ -6,10 +6,11 @@ use smol_str::SmolStr;
 use wire::change::{Change, Created, Event, Joined, Left, Message, Role};
 use wire::command::{Ack, Actor, Command, Draft, Refusal};
 use wire::limits::{GROUP_NAME_BYTES, MEMBERS_PER_CHANGE};
-use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, UserId};
+use wire::{ConversationId, ConversationKind, ErrorCode, UserId};
 
 use super::{Conversation, Decision, Outcome, check_draft, not_found};
 use crate::dedupe::{Seen, fingerprint_of_draft};
+use crate::moving::Moment;
 use crate::roles::{self, Wish};
 
 impl Conversation {
@@ -22,12 +23,17 @@ impl Conversation {
             && self.dedupe.find(&actor.user, &draft.client_msg_id).is_none()
     }
 
-    /// What the command comes to, asked for by `actor` in the term `epoch`. `seen`: what the store remembers of this
+    /// What the command comes to, asked for by `actor`. `seen`: what the store remembers of this
     /// (sender, `client_msg_id`), given when [`Conversation::needs_dedupe_lookup`] and only if the place it names counts
-    /// ([`Seen::at`]).
+    /// ([`Conversation::counts`]).
     #[must_use]
-    pub fn decide(&self, now_ms: u64, epoch: Epoch, actor: &Actor, command: Command, seen: Option<&Seen>) -> Decision {
-        let moment = Moment { now_ms, epoch };
+    pub fn decide(&self, moment: Moment<'_>, actor: &Actor, command: Command, seen: Option<&Seen>) -> Decision {
+        if let Command::TakeIn { n, .. } = command {
+            return self.decide_take_in(n);
+        }
+        if let Err(elsewhere) = self.served_from(moment.shard) {
+            return Decision::Moved(elsewhere);
+        }
         let decided = match command {
             Command::Send(draft) => self.decide_send(moment, actor, draft, seen),
             Command::CreateGroup { name, members } => self.decide_group(moment, actor, name, members),
@@ -43,28 +49,30 @@ impl Conversation {
                 let left = Event::Left(Left { conversation, at_ver });
                 self.decide_note(moment, actor, &conversation, at_ver, left)
             }
+            Command::Move { to } => self.decide_move(moment, to),
+            Command::TakeIn { n, .. } => Ok(self.decide_take_in(n)),
         };
         decided.unwrap_or_else(Decision::Refuse)
     }
 
     /// Gives an event its place, `ahead` of the next one. The epoch that clients see never falls, and neither does the time.
-    fn number(&self, moment: Moment, ahead: u64, event: Event) -> Change {
+    pub(super) fn number(&self, moment: Moment<'_>, ahead: u64, event: Event) -> Change {
         Change {
             conversation: self.id,
             ver: self.head_ver + 1 + ahead,
-            epoch: moment.epoch.max(self.last_epoch),
+            epoch: self.whereabouts.visible(moment.epoch).max(self.last_epoch),
             ts_ms: moment.now_ms.max(self.last_ts_ms),
             event,
         }
     }
 
-    fn commit(&self, moment: Moment, event: Event) -> Decision {
+    pub(super) fn commit(&self, moment: Moment<'_>, event: Event) -> Decision {
         Decision::Commit(vec![self.number(moment, 0, event)])
     }
 
     fn decide_send(
         &self,
-        moment: Moment,
+        moment: Moment<'_>,
         actor: &Actor,
         draft: Draft,
         seen: Option<&Seen>,
@@ -112,7 +120,7 @@ impl Conversation {
 
     fn decide_group(
         &self,
-        moment: Moment,
+        moment: Moment<'_>,
         actor: &Actor,
         name: SmolStr,
         members: Vec<UserId>,
@@ -147,7 +155,7 @@ impl Conversation {
         ))
     }
 
-    fn decide_direct(&self, moment: Moment, actor: &Actor, with: UserId) -> Result<Decision, Refusal> {
+    fn decide_direct(&self, moment: Moment<'_>, actor: &Actor, with: UserId) -> Result<Decision, Refusal> {
         if with == actor.user {
             return Err(Refusal::new(ErrorCode::BadRequest, "a direct conversation is with someone else"));
         }
@@ -165,7 +173,7 @@ impl Conversation {
         Ok(self.commit(moment, Event::Created(Created { tenant: actor.tenant.clone(), name: None, by, members })))
     }
 
-    fn decide_members(&self, moment: Moment, actor: &Actor, wish: Wish<'_>) -> Result<Decision, Refusal> {
+    fn decide_members(&self, moment: Moment<'_>, actor: &Actor, wish: Wish<'_>) -> Result<Decision, Refusal> {
         self.readable_by(&actor.tenant, &actor.user)?;
         if self.id.kind != ConversationKind::Group {
             return Err(Refusal::new(ErrorCode::BadRequest, "only the members of a group can change"));
@@ -179,7 +187,7 @@ impl Conversation {
 
     fn decide_note(
         &self,
-        moment: Moment,
+        moment: Moment<'_>,
         actor: &Actor,
         about: &ConversationId,
         at_ver: u64,
@@ -203,11 +211,4 @@ impl Conversation {
         });
         Ok(Decision::Commit(vec![self.number(moment, 0, founded), self.number(moment, 1, event)]))
     }
-}
-
-/// When, and in whose term.
-#[derive(Clone, Copy)]
-struct Moment {
-    now_ms: u64,
-    epoch: Epoch,
 }

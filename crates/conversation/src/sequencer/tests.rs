@@ -1,9 +1,12 @@
+use std::sync::LazyLock;
+
 use wire::change::Left;
 use wire::command::{Actor, Answer, Command, Draft};
 use wire::limits::{BODY_BYTES, DEDUPE_MS, GROUP_NAME_BYTES, MEMBERS_PER_PAGE, MENTIONS, META_BYTES};
 use wire::{ClientMsgId, Durability, RegionId, ShardId, Slot, ZoneId};
 
 use super::*;
+use crate::moving::Moment;
 
 const NOW: u64 = 1_700_000_000_000;
 const REGION: RegionId = RegionId(2);
@@ -40,9 +43,17 @@ fn at(epoch: u64, slot: u64) -> Position {
     Position { epoch: Epoch(epoch), slot: Slot(slot) }
 }
 
+static NEVER_FORKED: LazyLock<Starts> = LazyLock::new(|| [(Epoch(1), Slot(0))].into_iter().collect());
+
+/// In the shard in which all are born.
+fn moment(now_ms: u64, epoch: u64) -> Moment<'static> {
+    let shard = id(ConversationKind::Group, [0; 16]).shard;
+    Moment { now_ms, shard, epoch: Epoch(epoch), starts: &NEVER_FORKED }
+}
+
 /// Decides and applies, as an owner does.
 fn run(conversation: &mut Conversation, by: &str, command: Command) -> Decision {
-    let decision = conversation.decide(NOW, Epoch(1), &actor(by), command, None);
+    let decision = conversation.decide(moment(NOW, 1), &actor(by), command, None);
     if let Decision::Commit(changes) = &decision {
         for change in changes {
             conversation.apply(change, at(1, change.ver)).unwrap();
@@ -169,10 +180,10 @@ fn a_retry_across_takeover_keeps_its_seq() {
     let mut loaded = Conversation::load(group.id(), rows_of(&group));
     let retry = send("m1", "hi");
     assert!(loaded.needs_dedupe_lookup(&actor("bob"), &retry));
-    let decision = loaded.decide(NOW + 5, Epoch(2), &actor("bob"), retry, Some(&sent));
+    let decision = loaded.decide(moment(NOW + 5, 2), &actor("bob"), retry, Some(&sent));
     assert_eq!(ack(&decision), Ack { seq: 1, epoch: Epoch(1), ts_ms: NOW, duplicate: true });
     // One that was never committed is appended once, after the head.
-    let decision = loaded.decide(NOW + 5, Epoch(2), &actor("bob"), send("m2", "hi"), None);
+    let decision = loaded.decide(moment(NOW + 5, 2), &actor("bob"), send("m2", "hi"), None);
     assert_eq!(ack(&decision), Ack { seq: 2, epoch: Epoch(2), ts_ms: NOW + 5, duplicate: false });
     let Decision::Commit(changes) = decision else { unreachable!() };
     loaded.apply(&changes[0], at(2, 3)).unwrap();
@@ -204,6 +215,7 @@ fn rows_of(conversation: &Conversation) -> LoadedConversation {
             .map(|(user, member)| RoleRow { conversation: id, user: user.clone(), role: member.role })
             .collect(),
         inbox: vec![],
+        placement: None,
     }
 }
 
@@ -211,7 +223,7 @@ fn rows_of(conversation: &Conversation) -> LoadedConversation {
 fn a_client_msg_id_is_free_again_after_thirty_days() {
     let mut group = group();
     run(&mut group, "bob", send("m1", "hi"));
-    let decide = |now| group.decide(now, Epoch(1), &actor("bob"), send("m1", "hi"), None);
+    let decide = |now| group.decide(moment(now, 1), &actor("bob"), send("m1", "hi"), None);
     assert!(ack(&decide(NOW + DEDUPE_MS)).duplicate);
     assert_eq!(ack(&decide(NOW + DEDUPE_MS + 1)).seq, 2);
 }
@@ -237,14 +249,14 @@ fn strangers_and_other_tenants_learn_nothing() {
     ];
     for command in commands {
         assert!(!group.needs_dedupe_lookup(&elsewhere, &command));
-        assert_eq!(code(group.decide(NOW, Epoch(1), &elsewhere, command, None)), ErrorCode::NotFound);
+        assert_eq!(code(group.decide(moment(NOW, 1), &elsewhere, command, None)), ErrorCode::NotFound);
     }
     assert_eq!(group.readable_by(&elsewhere.tenant, &user("ann")).unwrap_err().code, ErrorCode::NotFound);
     assert_eq!(group.readable_by(&actor("eve").tenant, &user("eve")).unwrap_err().code, ErrorCode::NotAMember);
     assert!(group.readable_by(&actor("bob").tenant, &user("bob")).is_ok());
     let nothing = Conversation::empty(group.id());
     assert_eq!(nothing.readable_by(&actor("bob").tenant, &user("bob")).unwrap_err().code, ErrorCode::NotFound);
-    assert_eq!(code(nothing.decide(NOW, Epoch(1), &actor("ann"), send("m", "x"), None)), ErrorCode::NotFound);
+    assert_eq!(code(nothing.decide(moment(NOW, 1), &actor("ann"), send("m", "x"), None)), ErrorCode::NotFound);
 }
 
 #[test]
@@ -279,7 +291,7 @@ fn a_draft_has_its_limits() {
 #[test]
 fn epoch_and_time_never_fall() {
     let group = group();
-    let decision = group.decide(NOW - 500, Epoch(0), &actor("bob"), send("m1", "hi"), None);
+    let decision = group.decide(moment(NOW - 500, 0), &actor("bob"), send("m1", "hi"), None);
     assert_eq!(ack(&decision), Ack { seq: 1, epoch: Epoch(1), ts_ms: NOW, duplicate: false });
 }
 

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use wire::command::{Answer, InboxLine, MemberView, View};
 use wire::limits::MEMBERS_PER_PAGE;
-use wire::{ConversationId, RegionId, UserId};
+use wire::{ConversationId, Durability, RegionId, UserId};
 
 use super::{Conversation, Outcome};
 
@@ -43,6 +43,9 @@ impl Conversation {
             Outcome::Ack(ack) => Answer::Ack(ack),
             Outcome::View { created } => Answer::View { view: Box::new(self.view(acting, None)), created },
             Outcome::Noted => Answer::Noted,
+            Outcome::Moving(to) => Answer::Moving(to),
+            // Its driver knows which regions have the slot; what it does not say is offered again.
+            Outcome::TakenIn => Answer::TakenIn { everywhere: self.id.shard.durability == Durability::MultiRegion },
         }
     }
 

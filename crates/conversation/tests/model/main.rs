@@ -13,10 +13,13 @@
 //! | retry of a send across takeover | | `sequencer/tests.rs`, `tests/properties.rs` |
 //! | late projection of a zombie | | `tests/properties.rs` |
 //!
+//! Moving a conversation between shards is a model of its own, in [`moving`].
+//!
 //! The bounds here take seconds; `HEARTH_MODEL=full` searches larger ones. Every search prints how many states it saw.
 
 #![allow(clippy::unwrap_used)]
 
+mod moving;
 mod search;
 mod world;
 

@@ -1,7 +1,7 @@
 //! Breadth-first search, so that the first violation found has a shortest trace. States are kept as 128-bit fingerprints;
 //! parents are kept too, so that a trace can be told.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -79,6 +79,55 @@ pub(crate) fn search<M: Model>(model: &M, states_max: usize) -> Outcome<M::Actio
         depth += 1;
     }
     Outcome { states: seen.len(), steps, depth, goals, violation: None }
+}
+
+/// Whether from every state that can be reached one can be reached in which all is done. Ok: how many states there are;
+/// otherwise a shortest trace into a state from which there is no way. A violation on the way is one, too.
+pub(crate) fn can_always_finish<M: Model>(
+    model: &M,
+    is_done: impl Fn(&M::State) -> bool,
+    states_max: usize,
+) -> Result<usize, Violation<M::Action>> {
+    let mut seen: HashMap<u128, u32, BuildHasherDefault<Taken>> = HashMap::default();
+    let mut told: Vec<(u32, Option<M::Action>)> = vec![(0, None)];
+    let mut from: Vec<Vec<u32>> = vec![Vec::new()];
+    let (mut scratch, mut found, mut done) = (Vec::with_capacity(1024), Vec::new(), Vec::new());
+    let start = model.start();
+    seen.insert(fingerprint(&start, &mut scratch), 0);
+    let mut queue = VecDeque::from([(start, 0u32)]);
+    while let Some((state, index)) = queue.pop_front() {
+        if is_done(&state) {
+            done.push(index);
+        }
+        model.steps(&state, &mut found);
+        for step in found.drain(..) {
+            let to = step.to.map_err(|what| {
+                let trace = trace(&told, index).into_iter().chain([step.action]).collect();
+                Violation { what, trace }
+            })?;
+            let next = told.len() as u32;
+            let there = *seen.entry(fingerprint(&to, &mut scratch)).or_insert(next);
+            if there == next {
+                told.push((index, Some(step.action)));
+                from.push(Vec::new());
+                queue.push_back((to, next));
+            }
+            from[there as usize].push(index);
+        }
+        assert!(told.len() <= states_max, "more than {states_max} states");
+    }
+    let mut hopeful = vec![false; told.len()];
+    while let Some(index) = done.pop() {
+        if !std::mem::replace(&mut hopeful[index as usize], true) {
+            done.extend(&from[index as usize]);
+        }
+    }
+    match hopeful.iter().position(|hopeful| !hopeful) {
+        None => Ok(told.len()),
+        Some(stuck) => {
+            Err(Violation { what: "from here there is no way to finish".into(), trace: trace(&told, stuck as u32) })
+        }
+    }
 }
 
 /// Walks at random from the start until nothing is left to do, for bounds too large to search: returns how many steps were

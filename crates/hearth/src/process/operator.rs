@@ -1,6 +1,8 @@
 //! What operators ask of a node while it runs.
 
-use node::{Operator, Reloaded};
+use std::sync::Arc;
+
+use node::{Moving, Operator, Reloaded};
 
 use super::Process;
 
@@ -26,6 +28,16 @@ impl Operator for Process {
                 node.undrain();
                 tracing::info!("takes work again");
             }
+        })
+    }
+
+    fn move_conversation(&self, conversation: String, region: String) -> Moving {
+        let node = self.node().cloned().map_err(|error| error.to_string());
+        let world = Arc::clone(&self.shared.site.world);
+        Box::pin(async move {
+            let moved = node?.move_conversation(&world, &conversation, &region).await;
+            let moved = moved.map_err(|error| format!("{error:#}"))?;
+            serde_json::to_value(moved).map_err(|error| error.to_string())
         })
     }
 

@@ -12,7 +12,7 @@ use wire::NodeId;
 
 use super::LocalWorld;
 use super::region::Region;
-use crate::local::{ControlProblem, LinkStatus, RegionStatus};
+use crate::local::{ControlProblem, LinkStatus, MoveStatus, RegionStatus};
 
 /// The routes, behind the token.
 pub(super) fn router(mesh: Arc<LocalWorld>, token: String) -> Router {
@@ -21,6 +21,7 @@ pub(super) fn router(mesh: Arc<LocalWorld>, token: String) -> Router {
         .route("/v1/regions", get(regions))
         .route("/v1/regions/{name}/{verb}", post(change_region))
         .route("/v1/nodes/{region}/{role}/{name}/{verb}", post(change_node))
+        .route("/v1/conversations/{id}/move/{region}", post(move_conversation))
         .route("/v1/links/{a}/{b}/{verb}", post(change_link))
         .layer(middleware::from_fn(move |request, next| admit(Arc::clone(&token), request, next)))
         .with_state(mesh)
@@ -70,6 +71,21 @@ async fn change_node(
         }
     })
     .await
+}
+
+async fn move_conversation(
+    State(mesh): State<Arc<LocalWorld>>,
+    Path((id, region)): Path<(String, String)>,
+) -> Result<Json<MoveStatus>, Problem> {
+    let to = mesh.region(&region).map_err(not_found)?;
+    // Its own core knows the way as well as any other; of one that does not run, any will do.
+    let others = mesh.regions.iter().filter(|other| other.id != to.id);
+    let core = std::iter::once(&to).chain(others).find_map(|region| region.a_core());
+    let core = core.ok_or_else(|| conflict(anyhow::anyhow!("no core runs")))?;
+    let world = Arc::clone(&mesh.material.world);
+    let moved = tokio::spawn(async move { core.move_conversation(&world, &id, &region).await }).await;
+    let moved = moved.map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(Json(moved.map_err(conflict)?))
 }
 
 /// Does it to the end, and says how the region is then. In a task of its own: a client that goes away does not stop half-way

@@ -8,6 +8,7 @@ use wire::{NodeId, NodeRole, RegionId};
 
 use super::material::Material;
 use super::node::RunningNode;
+use crate::assembly::Node;
 use crate::local::{LocalRegion, NodeStatus, RegionState, RegionStatus};
 
 /// Sessions of a draining edge are asked to leave over this time.
@@ -186,6 +187,13 @@ impl Region {
         let node = blocking(move || RunningNode::start(&material, id)).await?;
         self.now().nodes.push(node);
         Ok(())
+    }
+
+    /// One of its cores that runs and gives nothing away.
+    pub(super) fn a_core(&self) -> Option<Node> {
+        let now = self.now();
+        let mut nodes = now.nodes.iter().map(|running| &running.node);
+        nodes.find(|node| node.id.role == NodeRole::Core).filter(|_| now.state == RegionState::Up).cloned()
     }
 
     pub(super) fn status(&self) -> RegionStatus {

@@ -1,9 +1,10 @@
-//! What operators may ask of a node beside looking at it: to drain, to take work again, to read its files again. Only with
-//! the token that the node was started with; a node without one refuses.
+//! What operators may ask of a node beside looking at it: to drain, to take work again, to read its files again, to move a
+//! conversation. Only with the token that the node was started with; a node without one refuses.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -26,9 +27,18 @@ pub trait Operator: Send + Sync + 'static {
     /// As [`Operator::drain`].
     fn undrain(&self) -> Result<(), String>;
 
+    /// Moves a conversation, by its id, to a region, by its name. Resolves when it is served there, with how it stands.
+    ///
+    /// # Errors
+    /// Why it does not move.
+    fn move_conversation(&self, conversation: String, region: String) -> Moving;
+
     /// Reads its files again. May block for as long as reading a few files takes.
     fn reload(&self) -> Reloaded;
 }
+
+/// A move under way.
+pub type Moving = Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send>>;
 
 /// What came of a reload. What is refused stays as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -55,6 +65,7 @@ pub(super) fn router(steering: Steering) -> Router {
         .route("/drain", post(drain))
         .route("/undrain", post(undrain))
         .route("/reload", post(reload))
+        .route("/conversations/{id}/move/{region}", post(move_conversation))
         .layer(middleware::from_fn(move |request, next| admit(token, request, next)))
         .with_state(steering.operator)
 }
@@ -87,6 +98,16 @@ async fn drain(State(operator): State<Arc<dyn Operator>>) -> Response {
 async fn undrain(State(operator): State<Arc<dyn Operator>>) -> Response {
     match operator.undrain() {
         Ok(()) => Json(serde_json::json!({ "draining": false })).into_response(),
+        Err(why) => problem(StatusCode::CONFLICT, &why),
+    }
+}
+
+async fn move_conversation(
+    State(operator): State<Arc<dyn Operator>>,
+    Path((conversation, region)): Path<(String, String)>,
+) -> Response {
+    match operator.move_conversation(conversation, region).await {
+        Ok(moved) => Json(moved).into_response(),
         Err(why) => problem(StatusCode::CONFLICT, &why),
     }
 }

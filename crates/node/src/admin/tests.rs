@@ -7,7 +7,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use net::Net;
 
-use super::operator::{Operator, Reloaded};
+use super::operator::{Moving, Operator, Reloaded};
 use super::*;
 
 async fn started(readiness: impl Fn() -> Readiness + Send + Sync + 'static) -> Admin {
@@ -92,6 +92,14 @@ impl Operator for Obedient {
         Ok(())
     }
 
+    fn move_conversation(&self, conversation: String, region: String) -> Moving {
+        self.asked.lock().unwrap().push("move");
+        let refused = self.refuses.load(Ordering::SeqCst);
+        Box::pin(async move {
+            if refused { Err("no such conversation".into()) } else { Ok(serde_json::json!([conversation, region])) }
+        })
+    }
+
     fn reload(&self) -> Reloaded {
         self.asked.lock().unwrap().push("reload");
         let refused = if self.refuses.load(Ordering::SeqCst) { vec!["the world".into()] } else { vec![] };
@@ -105,13 +113,15 @@ async fn orders_are_taken_from_whoever_shows_the_token_and_from_nobody_else() {
     let steering = Steering { operator: operator.clone(), token: Some("secret".into()) };
     let admin = started_with(Readiness::default, Some(steering)).await;
     for token in [None, Some("wrong"), Some("")] {
-        for path in ["/drain", "/undrain", "/reload"] {
+        for path in ["/drain", "/undrain", "/reload", "/conversations/cnv_x/move/eu-west"] {
             let (status, text) = ask(&admin, "POST", path, token).await;
             assert!(status == 401 && text.contains("token_file"), "{status} {text}");
         }
     }
     assert!(operator.asked.lock().unwrap().is_empty());
     assert_eq!(ask(&admin, "POST", "/drain", Some("secret")).await, (202, r#"{"draining":true}"#.into()));
+    let moved = ask(&admin, "POST", "/conversations/cnv_x/move/eu-west", Some("secret")).await;
+    assert_eq!(moved, (200, r#"["cnv_x","eu-west"]"#.into()));
     assert_eq!(ask(&admin, "POST", "/undrain", Some("secret")).await, (200, r#"{"draining":false}"#.into()));
     let (status, text) = ask(&admin, "POST", "/reload", Some("secret")).await;
     assert_eq!((status, text.as_str()), (200, r#"{"taken":["the certificate"],"refused":[]}"#));
@@ -119,7 +129,7 @@ async fn orders_are_taken_from_whoever_shows_the_token_and_from_nobody_else() {
     assert_eq!(ask(&admin, "POST", "/reload", Some("secret")).await.0, 409, "a part was refused");
     let refused = ask(&admin, "POST", "/drain", Some("secret")).await;
     assert_eq!(refused, (409, r#"{"message":"it is starting"}"#.into()));
-    assert_eq!(*operator.asked.lock().unwrap(), ["drain", "undrain", "reload", "reload", "drain"]);
+    assert_eq!(*operator.asked.lock().unwrap(), ["drain", "move", "undrain", "reload", "reload", "drain"]);
     assert_eq!(ask(&admin, "GET", "/drain", Some("secret")).await.0, 405);
 }
 

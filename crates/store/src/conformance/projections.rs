@@ -2,7 +2,7 @@
 
 use conversation::log::LogFrame;
 use conversation::projection::{HeadRow, MessageRow, Row, project};
-use wire::change::{Change, Created, Event, Joined, Left, MembersChanged, Message, Role};
+use wire::change::{Change, Created, Event, Joined, Left, MembersChanged, Message, MovedIn, MovedOut, Placement, Role};
 use wire::{ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ShardId, Slot, TenantId, UserId};
 
 use super::{Bench, REGIONS, at, conversation};
@@ -18,6 +18,7 @@ pub(super) async fn cases(bench: &Bench<'_>) {
     a_send_is_remembered_with_its_place_in_the_log(bench).await;
     a_user_stream_lists_what_was_joined_and_left(bench).await;
     heads_and_read_cursors_come_in_the_order_asked(bench).await;
+    what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench).await;
 }
 
 fn user(name: &str) -> UserId {
@@ -52,7 +53,9 @@ fn change(id: ConversationId, ver: u64, event: Event) -> Change {
 /// A frame, projected.
 async fn put(store: &dyn Store, shard: ShardId, epoch: u64, slot: u64, changes: Vec<Change>) {
     let frame = LogFrame { epoch: Epoch(epoch), slot: Slot(slot), ts_ms: 1000, changes };
-    store.project(shard, frame.at(), project(&frame)).await.expect("projected");
+    for (stamp, rows) in project(&frame) {
+        store.project(shard, stamp, rows).await.expect("projected");
+    }
 }
 
 /// A group with `messages` messages: ver 1 creates it, message n is ver n + 1.
@@ -209,4 +212,24 @@ async fn heads_and_read_cursors_come_in_the_order_asked(bench: &Bench<'_>) {
     assert_eq!(seqs, vec![None, Some(3)]);
     assert_eq!(bench.store(2).read_cursors(&user("ann"), &[none, a, b]).await, Ok(vec![0, 3, 0]));
     assert_eq!(bench.store(2).read_cursors(&user("bob"), &[a]).await, Ok(vec![0]));
+}
+
+/// It leaves a shard of many terms and slots for one of few.
+async fn what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench: &Bench<'_>) {
+    let born = bench.shard(Durability::MultiRegion);
+    let here = Placement { n: 1, shard: ShardId { n: born.n + 1, ..born } };
+    let id = conversation(born, 1, ConversationKind::Group);
+    let seen = |ver, epoch, event| Change { epoch: Epoch(epoch), ..change(id, ver, event) };
+    let out = MovedOut { to: here, head_seq: 0, stays: vec![] };
+    let moved = MovedIn { here, from: born, epoch_base: Epoch(7), stays: vec![] };
+    put(&*bench.store(1), born, 7, 900, vec![seen(1, 7, created(&["ann"])), seen(2, 7, Event::MovedOut(out))]).await;
+    let left = bench.store(2).conversation(id).await.expect("readable").expect("there").placement.expect("placed");
+    assert_eq!((left.whereabouts.placement, left.whereabouts.arrived), (here, false));
+    let there = vec![seen(3, 8, Event::MovedIn(moved)), seen(4, 8, message(1, "ann", "hello"))];
+    put(&*bench.store(2), here.shard, 1, 3, there).await;
+    let loaded = bench.store(1).conversation(id).await.expect("readable").expect("there");
+    let whereabouts = loaded.placement.expect("placed").whereabouts;
+    assert!(whereabouts.arrived && whereabouts.epoch_base == Epoch(7), "{whereabouts:?}");
+    assert_eq!(loaded.head.map(|head| (head.head_ver, head.epoch)), Some((4, Epoch(8))));
+    assert_eq!(bench.store(1).changes(id, 0, 9).await.map(|changes| changes.len()), Ok(4));
 }

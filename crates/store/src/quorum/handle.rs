@@ -147,14 +147,15 @@ impl<R: Replicas> Store for Coordinator<R> {
     async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
         let Some(head) = self.one(id, Kind::Head, &[], rows::decode).await? else { return Ok(None) };
         let inbox = async { if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) } };
-        let (facts, last_message, members, roles, inbox) = try_join!(
+        let (facts, last_message, placement, members, roles, inbox) = try_join!(
             self.one(id, Kind::Facts, &[], rows::decode),
             self.one(id, Kind::LastMessage, &[], rows::decode),
+            self.one(id, Kind::Placement, &[], rows::decode),
             self.all(id, Kind::Member, rows::decode),
             self.all(id, Kind::Role, rows::decode),
             inbox,
         )?;
-        Ok(Some(LoadedConversation { facts, head: Some(head), last_message, members, roles, inbox }))
+        Ok(Some(LoadedConversation { facts, head: Some(head), last_message, members, roles, inbox, placement }))
     }
 
     async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError> {

@@ -61,7 +61,7 @@ fn limit_value(limit: usize) -> i32 {
     i32::try_from(limit.min(ROWS_MAX)).unwrap_or(i32::MAX)
 }
 
-type ConversationColumns = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+type ConversationColumns = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Handle {
     pub(super) fn statements(&self, zone: ZoneId) -> Result<&Statements, StoreError> {
@@ -293,7 +293,7 @@ impl Store for Handle {
     }
 
     async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
-        let (facts, head, last_message) = self.columns(id).await?;
+        let (facts, head, last_message, placement) = self.columns(id).await?;
         let Some(head) = self.optional(head.as_ref())? else { return Ok(None) };
         let inbox = async { if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) } };
         let (members, roles, inbox) = try_join!(
@@ -302,7 +302,8 @@ impl Store for Handle {
             inbox,
         )?;
         let (facts, last_message) = (self.optional(facts.as_ref())?, self.optional(last_message.as_ref())?);
-        Ok(Some(LoadedConversation { facts, head: Some(head), last_message, members, roles, inbox }))
+        let placement = self.optional(placement.as_ref())?;
+        Ok(Some(LoadedConversation { facts, head: Some(head), last_message, members, roles, inbox, placement }))
     }
 
     async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError> {
@@ -364,7 +365,7 @@ impl Store for Handle {
 
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
         let one = async |id: ConversationId| {
-            let (_, head, last_message) = self.columns(id).await?;
+            let (_, head, last_message, _) = self.columns(id).await?;
             let head: Option<HeadRow> = self.optional(head.as_ref())?;
             let last_message: Option<LastMessageRow> = self.optional(last_message.as_ref())?;
             Ok(head.map(|head| Heads { head, last_message }))

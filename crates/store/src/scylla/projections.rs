@@ -1,6 +1,6 @@
 //! Rows as statements.
 //!
-//! Each row is one cell, whose write time is the frame's position. The rows of a frame that lie in one partition go as
+//! Each row is one cell, whose write time is its stamp. The rows of a frame that lie in one partition go as
 //! one unlogged batch: one mutation for its replicas. Across partitions nothing is atomic, nor need it be: a frame is
 //! projected again until all of it is there.
 
@@ -134,6 +134,7 @@ impl Handle {
                 placed(&s.write_dedupe, 7, row.conversation, &partition, rest)
             }
             Row::Inbox(row) => placed(&s.write_inbox, 8, row.stream, &[], vec![conv(row.conversation)]),
+            Row::Placement(row) => placed(&s.write_placement, 10, row.conversation, &[], vec![]),
             Row::ReadCursor(row) => {
                 placed(&s.write_read_cursor, 9, row.conversation, &[], vec![text(row.user.as_str())])
             }

@@ -165,8 +165,8 @@ const TABLES: &[Table] = &[
         "home int, class tinyint, n int, kind tinyint, id text, epoch bigint, slot bigint, \
          PRIMARY KEY ((home, class, n), kind, id)",
     ),
-    // Three rows of a projection, each a cell with a write time of its own.
-    table("conversation", "conv blob PRIMARY KEY, facts blob, head blob, last_message blob"),
+    // Four rows of a projection, each a cell with a write time of its own.
+    table("conversation", "conv blob PRIMARY KEY, facts blob, head blob, last_message blob, placement blob"),
     table("member", "conv blob, user_id text, row blob, PRIMARY KEY (conv, user_id)"),
     table("role", "conv blob, user_id text, row blob, PRIMARY KEY (conv, user_id)"),
     // A page is one or two partitions. New messages are read most.

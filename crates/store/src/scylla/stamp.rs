@@ -11,7 +11,8 @@ use wire::Position;
 
 /// Slots of a shard: a thousand frames a second for 34 years.
 const SLOT_BITS: u32 = 40;
-/// Terms of a shard: one every five minutes for 39 years.
+/// Epochs as clients see them; those of a shard, for what never moved: one every five minutes for 39 years. What moves adds
+/// them up, up to [`EPOCH_TO_MOVE_MAX`](conversation::moving::EPOCH_TO_MOVE_MAX).
 const EPOCH_BITS: u32 = 22;
 /// Well above the least number there is, which the servers use as "never".
 const ORIGIN: i64 = -(1 << (SLOT_BITS + EPOCH_BITS));

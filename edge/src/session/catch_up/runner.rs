@@ -141,7 +141,7 @@ impl Runner {
     /// Takes the session off the live events, if it is attached.
     fn first_step(&mut self, conversation: ConversationId, after: u64) -> Step {
         let session = &self.session;
-        let attached = self.shared.route.interest(&conversation.shard, |i| i.take_off(session, &conversation));
+        let attached = self.shared.route.interest(&conversation, |i| i.take_off(session, &conversation));
         match attached {
             Some(Attached::TakenOff(up_to)) => {
                 session.outbox.take_back(&conversation, after);
@@ -254,7 +254,7 @@ impl Runner {
         self.shared.apply(effects);
         if outcome == Outcome::Last {
             let ver = self.jobs.get(&conversation).map_or(0, Job::ver);
-            let again = self.shared.route.interest(&at.shard, |i| i.remove(&self.session, &at, ver));
+            let again = self.shared.route.interest(&at, |i| i.remove(&self.session, &at, ver));
             let (Some(again), Some(job)) = (again, self.jobs.get_mut(&conversation)) else {
                 self.give_up(&conversation, &not_a_member());
                 return false;
@@ -270,7 +270,7 @@ impl Runner {
         let mut effects = Effects::new(self.shared.limits.outbox());
         let session = &self.session;
         let rejoined =
-            self.shared.route.interest(&conversation.shard, |i| i.rejoin(session, &conversation, have, &mut effects));
+            self.shared.route.interest(&conversation, |i| i.rejoin(session, &conversation, have, &mut effects));
         self.shared.apply(effects);
         match rejoined {
             Rejoined::Live { head_seq } => {
@@ -321,7 +321,7 @@ impl Runner {
             }
             Step::Changes { .. } if refusal.code == ErrorCode::NotFound => {
                 self.jobs.remove(&conversation);
-                self.shared.route.interest(&conversation.shard, |i| i.remove(&self.session, &conversation, u64::MAX));
+                self.shared.route.interest(&conversation, |i| i.remove(&self.session, &conversation, u64::MAX));
             }
             Step::Changes { .. } => self.paused.push(conversation),
         }

@@ -67,7 +67,9 @@ pub(super) fn check(frames: &Frames, logs: &Logs, store: &Simulated, world: &Wor
         }
     }
     for (id, projected) in logs {
-        let told = told.remove(id).unwrap_or_default();
+        let mut told = told.remove(id).unwrap_or_default();
+        // It may have been in several shards.
+        told.sort_by_key(|change| change.ver);
         let differs = told.iter().copied().zip(projected).find(|(told, projected)| told != projected);
         if let Some((told, projected)) = differs {
             let what = format!(

@@ -1,0 +1,164 @@
+//! How a conversation moves from one shard to another while people write in it (rules M1-M6 of DESIGN 3.8).
+//!
+//! The owner of its shard commits [`Event::MovedOut`](wire::change::Event::MovedOut), and from its append on decides nothing
+//! more for it. When everything up to that change can be read where it goes, the [`Mover`] offers it to the owner of the other
+//! shard, who reads it from the projections, commits [`Event::MovedIn`](wire::change::Event::MovedIn) and serves. Only then
+//! do those who ask in the old shard hear where it is; until then they wait. Whoever owns the old shard later goes on with
+//! the move. The old shard keeps a stub for ever: that it moved, how often, and where to.
+//!
+//! | rule | where |
+//! |---|---|
+//! | M1 nothing is decided behind `MovedOut` | [`Whereabouts::serves`], asked by every decision |
+//! | M2 every later owner goes on; the destination takes a move in once | [`Mover`], `Conversation::admit` |
+//! | M3 nothing is taken in before all of it can be read there | [`Mover::reach`], and `Conversation::admit` looks itself |
+//! | M4 epoch, time and the stamps of rows grow | [`Whereabouts::visible`], `MovedIn::epoch_base`, [`crate::projection::project`] |
+//! | M5 class `region`: every region has `MovedOut`, then `MovedIn` | [`Mover::reach`], [`Mover::taken_in`] |
+//! | M6 delivery by `ver`, the highest `n` wins | [`crate::edge_cursor`], [`supersedes`] |
+//!
+//! What a send became in an earlier shard is looked up where it was projected; whether that row counts is judged by the
+//! starts of that shard, which a conversation of class `region` takes along ([`Whereabouts::counts`], R4).
+
+pub mod mover;
+
+use serde::{Deserialize, Serialize};
+use wire::change::{Change, MovedIn, MovedOut, Placement, Stay};
+use wire::command::Refusal;
+use wire::limits::DEDUPE_MS;
+use wire::{Durability, Epoch, ErrorCode, Position, ShardId, Slot};
+
+use crate::dedupe::Seen;
+use crate::shard::Starts;
+
+pub use mover::{Mover, Offer};
+
+/// Shards of class `region` that a conversation may leave within the time for which sends are remembered.
+pub const STAYS_MAX: usize = 8;
+/// Terms of a shard of class `region` that a conversation can take along.
+pub const STARTS_MAX: usize = 128;
+/// Over this epoch, as clients see it, a conversation moves no more: stores keep some 22 bits of it.
+pub const EPOCH_TO_MOVE_MAX: Epoch = Epoch(1 << 20);
+
+/// The place in the world and in time from which a command is decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// The owner's wall clock, milliseconds since 1970.
+    pub now_ms: u64,
+    /// The shard that it owns.
+    pub shard: ShardId,
+    /// Its term.
+    pub epoch: Epoch,
+    /// Of all sealed epochs of the shard, this term's included.
+    pub starts: &'a Starts,
+}
+
+/// In which shard a conversation is, and what it has taken along.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// Where it is, or goes.
+    pub placement: Placement,
+    /// Whether it is there. Until then it is nowhere: nobody decides anything for it.
+    pub arrived: bool,
+    /// The epoch that clients see is this plus that of the shard.
+    pub epoch_base: Epoch,
+    /// See [`MovedOut::stays`].
+    pub stays: Vec<Stay>,
+}
+
+impl Whereabouts {
+    /// Of one that never moved.
+    #[must_use]
+    pub fn born_in(shard: ShardId) -> Self {
+        Self { placement: Placement { n: 0, shard }, arrived: true, epoch_base: Epoch(0), stays: Vec::new() }
+    }
+
+    /// After it has left.
+    #[must_use]
+    pub fn left(change: &Change, out: &MovedOut) -> Self {
+        Self { placement: out.to, arrived: false, epoch_base: change.epoch, stays: out.stays.clone() }
+    }
+
+    /// After it has come.
+    #[must_use]
+    pub fn came(moved: &MovedIn) -> Self {
+        Self { placement: moved.here, arrived: true, epoch_base: moved.epoch_base, stays: moved.stays.clone() }
+    }
+
+    /// Whether the owner of this shard decides for it.
+    #[must_use]
+    pub fn serves(&self, shard: ShardId) -> bool {
+        self.arrived && self.placement.shard == shard
+    }
+
+    /// An epoch of its shard as clients see it. After a move every epoch is higher than all before it, whatever the shards count.
+    #[must_use]
+    pub fn visible(&self, epoch: Epoch) -> Epoch {
+        Epoch(self.epoch_base.0.saturating_add(epoch.0))
+    }
+
+    /// Whether a row that says what a send became is of a frame that counts (R4): by the starts of the shard in which it
+    /// was decided. `starts` are those of the shard it is in now.
+    #[must_use]
+    pub fn counts(&self, seen: &Seen, starts: &Starts) -> bool {
+        if seen.epoch > self.epoch_base {
+            return starts.owns(seen.at);
+        }
+        let stay = self.stays.iter().find(|stay| stay.after < seen.epoch && seen.epoch <= stay.until);
+        // None: of a class that never forks, or so long ago that it is not remembered any more.
+        stay.is_none_or(|stay| Starts::from_iter(stay.starts.iter().copied()).owns(seen.at))
+    }
+
+    /// What it takes along when it leaves for `to`, its last change having been seen with `epoch`.
+    pub(crate) fn leave(
+        &self,
+        moment: Moment<'_>,
+        epoch: Epoch,
+        to: ShardId,
+        head_seq: u64,
+    ) -> Result<MovedOut, Refusal> {
+        let from = self.placement.shard;
+        if (to.zone, to.durability) != (from.zone, from.durability) {
+            let message = format!("to: {to} is not of the zone and the class of {from}; give a shard that is");
+            return Err(Refusal::new(ErrorCode::BadRequest, message));
+        }
+        if epoch > EPOCH_TO_MOVE_MAX {
+            let message = format!("its epoch is over {}: it moves no more", EPOCH_TO_MOVE_MAX.0);
+            return Err(Refusal::new(ErrorCode::BadRequest, message));
+        }
+        let mut stays = Vec::new();
+        if from.durability == Durability::Region {
+            let remembered = |stay: &&Stay| moment.now_ms.saturating_sub(stay.ended_ts_ms) <= DEDUPE_MS;
+            stays.extend(self.stays.iter().filter(remembered).cloned());
+            let starts: Vec<(Epoch, Slot)> = moment.starts.iter().collect();
+            if starts.len() > STARTS_MAX {
+                let message =
+                    format!("{from} has had more than {STARTS_MAX} terms: what leaves it cannot take them along");
+                return Err(Refusal::new(ErrorCode::BadRequest, message));
+            }
+            stays.push(Stay { after: self.epoch_base, until: epoch, ended_ts_ms: moment.now_ms, starts });
+            if let Some(oldest) = stays.first().filter(|_| stays.len() > STAYS_MAX) {
+                let mut refusal = Refusal::new(ErrorCode::RateLimited, "it has moved too often of late");
+                let wait_ms = (oldest.ended_ts_ms + DEDUPE_MS + 1).saturating_sub(moment.now_ms);
+                refusal.retry_after_ms = Some(wait_ms);
+                return Err(refusal);
+            }
+        }
+        Ok(MovedOut { to: Placement { n: self.placement.n + 1, shard: to }, head_seq, stays })
+    }
+}
+
+/// Whether what is heard now replaces what is known (M6): answers of different shards come in any order.
+#[must_use]
+pub fn supersedes(heard: Placement, known: Option<Placement>) -> bool {
+    known.is_none_or(|known| heard.n > known.n)
+}
+
+/// The stamp under which the rows of a change are written, its frame being at `at`. Not the frame's own place: the rows of a
+/// conversation are written from the logs of all shards that it has been in, and only the epoch that clients see ranks
+/// them all. Where a conversation never moved, the two are the same.
+#[must_use]
+pub fn stamp(change: &Change, at: Position) -> Position {
+    Position { epoch: change.epoch, slot: at.slot }
+}
+
+#[cfg(test)]
+mod tests;

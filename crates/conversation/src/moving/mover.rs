@@ -1,0 +1,121 @@
+//! The driver's memory of moves that are not finished: what to offer to whom, and who has to wait for it.
+//!
+//! It follows the committed frames of a shard from a cursor, as every consumer does, and the cursor stays before the
+//! first move that is not finished. So whoever owns the shard later starts where this one was (M2).
+//!
+//! The driver: [`Mover::take`] each committed frame in slot order, while there is [`Mover::has_room`]; tell how far all
+//! of it can be read elsewhere ([`Mover::reach`]); make every one of [`Mover::offers`], again after a pause, for as long as it is
+//! among them; [`Mover::taken_in`] when the other owner says so; write [`Mover::cursor`] down now and then.
+
+use std::collections::VecDeque;
+
+use wire::change::Event;
+use wire::{ConversationId, Position, ShardId, Slot};
+
+use crate::log::LogFrame;
+
+/// Moves that are not finished, in one shard; further frames are not taken until one is.
+pub const MOVES_OPEN_MAX: usize = 256;
+
+/// To the owner of another shard: this conversation is yours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offer {
+    /// Which.
+    pub conversation: ConversationId,
+    /// The move's number.
+    pub n: u64,
+    /// `ver` of its last change here.
+    pub ver: u64,
+    /// Where it comes from.
+    pub from: ShardId,
+    /// Whose owner takes it in.
+    pub to: ShardId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Open {
+    offer: Offer,
+    at: Slot,
+    /// The cursor before its frame.
+    before: Position,
+}
+
+/// The moves out of one shard, from one cursor on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Mover {
+    shard: ShardId,
+    next: Position,
+    /// In slot order.
+    open: VecDeque<Open>,
+    reached: Slot,
+}
+
+impl Mover {
+    /// Of this shard, from the cursor that the last one left.
+    #[must_use]
+    pub fn new(shard: ShardId, cursor: Option<Position>) -> Self {
+        Self { shard, next: cursor.unwrap_or_default(), open: VecDeque::new(), reached: Slot(0) }
+    }
+
+    /// The slot of the next frame to take.
+    #[must_use]
+    pub fn next_slot(&self) -> Slot {
+        self.next.slot
+    }
+
+    /// Whether another frame may be taken.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.open.len() < MOVES_OPEN_MAX
+    }
+
+    /// Takes a **committed** frame, the one at [`Mover::next_slot`]; another is passed over. (One that is not committed could be
+    /// voided, and the conversation be in two shards.)
+    pub fn take(&mut self, frame: &LogFrame) {
+        if frame.slot != self.next.slot {
+            return;
+        }
+        for change in &frame.changes {
+            let Event::MovedOut(out) = &change.event else { continue };
+            let (conversation, ver) = (change.conversation, change.ver);
+            let offer = Offer { conversation, n: out.to.n, ver, from: self.shard, to: out.to.shard };
+            self.open.push_back(Open { offer, at: frame.slot, before: self.next });
+        }
+        self.next = Position { slot: frame.slot.next(), ..frame.at() };
+    }
+
+    /// Everything before this slot can be read, log and projections, by every owner that any of the shards of this zone and
+    /// class may have (M3, M5). Class `multi-region`: it is projected. Class `region`: it is so in every region.
+    pub fn reach(&mut self, slot: Slot) {
+        self.reached = self.reached.max(slot);
+    }
+
+    /// What is to be offered now.
+    pub fn offers(&self) -> impl Iterator<Item = Offer> + '_ {
+        self.open.iter().filter(|open| open.at < self.reached).map(|open| open.offer)
+    }
+
+    /// How many moves are not finished.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The other owner has taken it in, and every region that may act for that shard has it.
+    pub fn taken_in(&mut self, conversation: ConversationId, n: u64) {
+        self.open.retain(|open| (open.offer.conversation, open.offer.n) != (conversation, n));
+    }
+
+    /// Whether those who ask for a conversation that has left may hear where to: its move is finished. `before`: what took
+    /// it away stands before this slot. (Of one that this owner has sent away, the slot after; else the first of the term.)
+    #[must_use]
+    pub fn may_tell(&self, conversation: &ConversationId, before: Slot) -> bool {
+        self.next.slot >= before && self.open.iter().all(|open| open.offer.conversation != *conversation)
+    }
+
+    /// To be written down: every move before it is finished.
+    #[must_use]
+    pub fn cursor(&self) -> Position {
+        self.open.front().map_or(self.next, |open| open.before)
+    }
+}

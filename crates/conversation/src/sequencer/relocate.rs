@@ -1,0 +1,63 @@
+//! Leaving one shard and arriving in another (M1-M4).
+
+use wire::change::{Event, MovedIn, Placement};
+use wire::command::Refusal;
+use wire::{ConversationKind, ErrorCode, ShardId};
+
+use super::{Conversation, Decision, Outcome, not_found};
+use crate::moving::{Moment, Offer};
+
+impl Conversation {
+    /// Only asked where it is.
+    pub(super) fn decide_move(&self, moment: Moment<'_>, to: ShardId) -> Result<Decision, Refusal> {
+        if self.facts.is_none() {
+            return Err(not_found());
+        }
+        if self.id.kind == ConversationKind::User {
+            return Err(Refusal::new(ErrorCode::BadRequest, "a user's own stream stays where it was born"));
+        }
+        if to == moment.shard {
+            return Ok(Decision::Already(Outcome::Moving(self.whereabouts.placement)));
+        }
+        let epoch = self.whereabouts.visible(moment.epoch).max(self.last_epoch);
+        let out = self.whereabouts.leave(moment, epoch, to, self.head_seq)?;
+        Ok(self.commit(moment, Event::MovedOut(out)))
+    }
+
+    /// By what is in memory: only that it was done is known for certain.
+    pub(super) fn decide_take_in(&self, n: u64) -> Decision {
+        if self.has_taken_in(n) { Decision::Already(Outcome::TakenIn) } else { Decision::ReadAgain }
+    }
+
+    /// Takes in a conversation that was just [`Conversation::load`]ed, the reading of it having begun after the offer came.
+    #[must_use]
+    pub fn admit(&self, moment: Moment<'_>, offer: Offer) -> Decision {
+        if self.has_taken_in(offer.n) {
+            return Decision::Already(Outcome::TakenIn);
+        }
+        let expected = Placement { n: offer.n, shard: moment.shard };
+        if self.whereabouts.placement != expected || self.head_ver != offer.ver {
+            // The offer came too early or from a log that was cut, and will come again if it is one.
+            return Decision::Refuse(Refusal::new(
+                ErrorCode::HomeUnavailable,
+                "its last change cannot be read here yet",
+            ));
+        }
+        let moved = MovedIn {
+            here: expected,
+            from: offer.from,
+            epoch_base: self.whereabouts.epoch_base,
+            stays: self.whereabouts.stays.clone(),
+        };
+        let mut change = self.number(moment, 0, Event::MovedIn(moved));
+        // After everything that was ordered by the clock of the other owner.
+        change.ts_ms = change.ts_ms.max(self.last_ts_ms + 1);
+        Decision::Commit(vec![change])
+    }
+
+    /// What has a higher number happened after it was here.
+    fn has_taken_in(&self, n: u64) -> bool {
+        let Placement { n: known, .. } = self.whereabouts.placement;
+        known > n || (known == n && self.whereabouts.arrived)
+    }
+}
