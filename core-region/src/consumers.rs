@@ -6,10 +6,12 @@
 //! | [`moves`] | brings the conversations that have left to the shards they go to |
 //! | [`notes`] | tells the own streams of users that they joined or left a conversation |
 //!
-//! Push, search, webhooks and audit will stand beside it.
+//! Each follows the log as [`follower`] does. Push, search, webhooks and audit will stand beside it.
 
 mod carrier;
+mod follower;
 pub(crate) mod moves;
 pub(crate) mod notes;
 
 pub(crate) use carrier::{Carried, Carriers, Note, nobody};
+pub(crate) use follower::Source;

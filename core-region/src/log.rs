@@ -22,13 +22,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use conversation::dedupe::Seen;
 use conversation::log::LogFrame;
 use conversation::moving::Offer;
-use conversation::sequencer::{Conversation, LoadedConversation};
+use conversation::sequencer::Conversation;
 use conversation::shard::Term;
 use conversation::shard::owner::Stopped;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use store::{Store, StoreError};
+use store::Store;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use wire::change::Event;
@@ -41,10 +42,10 @@ use self::commits::Commits;
 use self::entries::{Entries, Held, Lookup};
 use self::projector::Projector;
 use self::reads::Reads;
-use self::work::{Fetched, Offered, Work};
-use crate::consumers::Carriers;
+use self::work::{Fetched, Offered, Rows, Work};
 use crate::consumers::moves::Moves;
-use crate::consumers::notes::{self, Notes};
+use crate::consumers::notes::Notes;
+use crate::consumers::{Carriers, Source};
 use crate::feed::{Feed, replay};
 use crate::intake::outbox::Outbox;
 use crate::intake::{Ask, Input};
@@ -126,13 +127,8 @@ impl Serving {
         let ServeOptions { shard, node, store, limits, tasks, carriers, progress, held } = options;
         let projector = Projector::start(&tasks, store.clone(), shard, term.epoch, term.start, &limits);
         let (committed, projected) = (projector.committed(), projector.projected());
-        let source = notes::Source {
-            shard,
-            starts: term.starts.clone(),
-            epoch: term.epoch,
-            committed,
-            projected: projected.clone(),
-        };
+        let source =
+            Source { shard, starts: term.starts.clone(), epoch: term.epoch, committed, projected: projected.clone() };
         let moves = Moves::start(&tasks, store.clone(), source.clone(), carriers.clone());
         let notes = Notes::start(&tasks, store.clone(), source, carriers, limits.notes_outstanding);
         let last = term.tail.last().and_then(|row| LogFrame::from_row(row).ok());
@@ -365,15 +361,13 @@ impl Serving {
             Fetched::Lookup { id, ticket, projected_then, seen } => {
                 self.work.lookups -= 1;
                 let Some(place) = self.entries.peek(&id) else { return };
-                let starts = &self.work.starts;
-                let counts = place.entry.as_ref().map(|entry| entry.conversation.whereabouts().clone());
+                let conversation = place.entry.as_ref().map(|entry| &entry.conversation);
+                // A row may stem from a frame that was voided by a later term: then it says nothing (R4).
+                let counts = |seen: &Seen| conversation.is_some_and(|known| known.counts(seen, &self.work.starts));
+                let seen = seen.map(|seen| seen.filter(counts));
                 let Some(held) = place.ticket(ticket) else { return };
                 match seen {
-                    // A row may stem from a frame that was voided by a later term: then it says nothing (R4).
-                    Ok(seen) => {
-                        let seen = seen.filter(|seen| counts.is_some_and(|counts| counts.counts(seen, starts)));
-                        held.lookup = Lookup::Known { seen, projected_then };
-                    }
+                    Ok(seen) => held.lookup = Lookup::Known { seen, projected_then },
                     Err(error) => {
                         tracing::error!(%error, conversation = %id, "what was sent before cannot be read");
                         held.lookup = Lookup::Failed;
@@ -385,7 +379,7 @@ impl Serving {
     }
 
     /// A conversation that was offered has been read.
-    fn take_in(&mut self, offered: Offered, rows: Result<Option<Box<LoadedConversation>>, StoreError>) {
+    fn take_in(&mut self, offered: Offered, rows: Rows) {
         let id = offered.offer.conversation;
         let loaded = match rows {
             Ok(Some(rows)) => Conversation::load(id, *rows),

@@ -1,6 +1,7 @@
-//! Carries notes to the owners of users' own streams, and what concerns moves to the owners of other shards: one queue and one road for each shard that gets any, shared by all
-//! shards that this core serves. A road leads to the shard's task in this node or over the mesh to another; when it
-//! breaks, everything without an answer is sent again on the next one, in order, for as long as it takes.
+//! Carries notes to the owners of users' own streams, and what concerns moves to the owners of other shards: one queue and
+//! one road for each shard that gets any, shared by all shards that this core serves. A road leads to the shard's task in
+//! this node or over the mesh to another; when it breaks, everything without an answer is sent again on the next one, in
+//! order, for as long as it takes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -9,32 +9,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use conversation::consumer::{Consumer, Then};
 use conversation::log::LogFrame;
 use conversation::moving::{Mover, Offer};
-use smol_str::SmolStr;
-use store::{Mark, Store};
+use store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wire::command::{Answer, Command};
 use wire::{ConversationId, Position, Slot};
 
-use super::notes::{Source, answered};
+use super::follower::{Follower, Frames, Next, Source};
 use super::{Carried, Carriers, Note, nobody};
 use crate::tasks::Tasks;
 
-/// Committed frames that wait here in memory; beyond that they are read from the log.
-const FRAMES_WAITING: usize = 1_024;
-/// Log rows read at once when behind.
-const ROWS_AT_ONCE: usize = 64;
-/// Between two writes of the cursor.
-const CURSOR_EVERY: Duration = Duration::from_millis(500);
 /// Pause before what did not work is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Pause before a row that cannot be read is tried again.
+const UNREADABLE: Duration = Duration::from_secs(5);
 
 /// The term's end of the consumer. When it is dropped, the consumer ends; its successor goes on from the cursor.
 pub(crate) struct Moves {
-    frames: mpsc::Sender<Arc<LogFrame>>,
+    frames: Frames,
     shared: Arc<Mutex<Shared>>,
     news: watch::Receiver<u64>,
 }
@@ -48,32 +42,32 @@ struct Shared {
 impl Moves {
     /// Starts from the cursor that the last one left.
     pub(crate) fn start(tasks: &Tasks, store: Arc<dyn Store>, source: Source, carriers: Carriers) -> Self {
-        let (frames, frames_in) = mpsc::channel(FRAMES_WAITING);
+        let (frames, taken) = Frames::channel();
         let (news_out, news) = watch::channel(0);
         #[expect(clippy::disallowed_methods, reason = "never holds more than the moves that are open")]
         let (done_out, done) = mpsc::unbounded_channel();
         let shared = Arc::new(Mutex::new(Shared { mover: Mover::new(source.shard, None), awaited: false }));
-        let driver = Driver {
-            store,
-            source,
-            carriers,
-            consumer: Consumer::new(None),
-            shared: shared.clone(),
-            under_way: BTreeSet::new(),
-            numbers: BTreeMap::new(),
-            count: 0,
-            again_at: None,
-            done_out,
-            news: news_out,
-            written: None,
-        };
-        tasks.spawn("moves", driver.run(frames_in, done));
+        let known = shared.clone();
+        tasks.spawn("moves", async move {
+            let driver = Driver {
+                follower: Follower::open("moves", store, source, taken).await,
+                carriers,
+                shared: known,
+                under_way: BTreeSet::new(),
+                numbers: BTreeMap::new(),
+                count: 0,
+                again_at: None,
+                done_out,
+                news: news_out,
+            };
+            driver.run(done).await;
+        });
         Self { frames, shared, news }
     }
 
-    /// A frame was committed. Never waits: what does not fit is read from the log later.
+    /// A frame was committed. Never waits.
     pub(crate) fn offer(&self, frame: &Arc<LogFrame>) {
-        let _ = self.frames.try_send(frame.clone());
+        self.frames.offer(frame);
     }
 
     /// See [`Mover::may_tell`]. When not, [`Moves::news`] says when to ask again.
@@ -104,11 +98,9 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 struct Driver {
-    store: Arc<dyn Store>,
-    source: Source,
-    carriers: Carriers,
     /// As far as the mover has taken.
-    consumer: Consumer,
+    follower: Follower,
+    carriers: Carriers,
     shared: Arc<Mutex<Shared>>,
     /// Offered and not answered.
     under_way: BTreeSet<Offer>,
@@ -118,58 +110,35 @@ struct Driver {
     again_at: Option<Instant>,
     done_out: mpsc::UnboundedSender<(u64, Carried)>,
     news: watch::Sender<u64>,
-    written: Option<Position>,
 }
 
 impl Driver {
-    async fn run(
-        mut self,
-        mut frames: mpsc::Receiver<Arc<LogFrame>>,
-        mut done: mpsc::UnboundedReceiver<(u64, Carried)>,
-    ) {
-        let mark = Mark::Consumer(SmolStr::new_static("moves"));
-        let cursor = answered(|| self.store.mark(self.source.shard, &mark)).await;
-        self.consumer = Consumer::new(cursor);
+    async fn run(mut self, mut done: mpsc::UnboundedReceiver<(u64, Carried)>) {
+        let source = self.follower.source.clone();
         if forgets_moves() {
-            let slot = *self.source.committed.borrow();
-            self.consumer = Consumer::new(Some(Position { epoch: self.source.epoch, slot }));
+            let slot = *source.committed.borrow();
+            self.follower.go_to(Some(Position { epoch: source.epoch, slot }));
         }
-        self.consumer.rewind(&self.source.starts);
-        self.written = cursor;
-        lock(&self.shared).mover = Mover::new(self.source.shard, Some(self.consumer.cursor()));
-        let mut tick = tokio::time::interval(CURSOR_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut projected = self.source.projected.clone();
+        lock(&self.shared).mover = Mover::new(source.shard, Some(self.follower.cursor()));
+        let mut projected = source.projected;
         loop {
             let offers_wait = self.make_offers(*projected.borrow_and_update());
             let room = lock(&self.shared).mover.has_room();
-            // A frame is offered before the mark moves: if none waits and the mark is ahead, one did not fit.
-            let behind = self.consumer.next_slot() < *self.source.committed.borrow_and_update();
-            if room && behind && frames.is_empty() {
-                if frames.is_closed() {
-                    return;
-                }
-                self.catch_up().await;
-                tokio::task::coop::consume_budget().await;
-                continue;
-            }
             let again_at = self.again_at;
             tokio::select! {
                 biased;
                 Some((number, carried)) = done.recv() => self.answered(number, &carried),
-                _ = tick.tick() => self.write_cursor(&mark).await,
-                frame = frames.recv(), if room => match frame {
-                    Some(frame) => self.take(&frame),
-                    None => {
-                        self.write_cursor(&mark).await;
-                        return;
-                    }
+                next = self.follower.next(room) => match next {
+                    Next::Frame(frame) => self.take(&frame),
+                    Next::Behind if self.follower.is_over() => return,
+                    Next::Behind => self.catch_up().await,
+                    Next::WriteCursor => self.write_cursor().await,
+                    Next::Ended => return self.write_cursor().await,
                 },
                 Ok(()) = projected.changed(), if offers_wait => {}
                 () = tokio::time::sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {
                     self.again_at = None;
                 }
-                Ok(()) = self.source.committed.changed() => {}
             }
         }
     }
@@ -215,9 +184,7 @@ impl Driver {
     }
 
     fn take(&mut self, frame: &LogFrame) {
-        // Another was seen already, or one before it did not fit.
-        if frame.slot == self.consumer.next_slot() {
-            self.consumer = Consumer::new(Some(Position { slot: frame.slot.next(), ..frame.at() }));
+        if self.follower.advance(frame).is_some() {
             lock(&self.shared).mover.take(frame);
             self.tell();
         }
@@ -232,39 +199,29 @@ impl Driver {
 
     /// Takes a page of the log from the store, as much as there is room for.
     async fn catch_up(&mut self) {
-        let (shard, from) = (self.source.shard, self.consumer.next_slot());
-        let rows = answered(|| self.store.read_log(shard, from, ROWS_AT_ONCE)).await;
-        let committed = Position { epoch: self.source.epoch, slot: *self.source.committed.borrow() };
-        let mut reading = self.consumer;
-        let taken = reading.take(&rows, rows.len() < ROWS_AT_ONCE, &self.source.starts, committed);
-        if let Then::Hole(slot) = taken.then {
-            tracing::error!(slot = slot.0, "a committed row is not in the log; trying again");
+        let page = self.follower.page().await;
+        if page.hole {
             tokio::time::sleep(AGAIN).await;
         }
-        for row in taken.rows {
+        for (_, frame) in page.rows {
             if !lock(&self.shared).mover.has_room() {
                 break;
             }
-            match LogFrame::from_row(row) {
+            match frame {
                 Ok(frame) => self.take(&frame),
                 // To go on behind it could leave a conversation nowhere.
                 Err(error) => {
                     tracing::error!(%error, "the moves wait for a row that cannot be read");
-                    return tokio::time::sleep(AGAIN * 25).await;
+                    return tokio::time::sleep(UNREADABLE).await;
                 }
             }
         }
+        tokio::task::coop::consume_budget().await;
     }
 
-    async fn write_cursor(&mut self, mark: &Mark) {
+    async fn write_cursor(&mut self) {
         let cursor = lock(&self.shared).mover.cursor();
-        if self.written.is_some_and(|written| written >= cursor) {
-            return;
-        }
-        match self.store.write_mark(self.source.shard, mark, cursor).await {
-            Ok(()) => self.written = Some(cursor),
-            Err(error) => tracing::debug!(%error, "the cursor of the moves was not written"),
-        }
+        self.follower.write_cursor(cursor).await;
     }
 }
 

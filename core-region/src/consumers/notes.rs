@@ -1,57 +1,35 @@
 //! The consumer `notes`: for every committed change of who is in a conversation, a note to the own stream of each user
 //! concerned, in whatever region that is at home.
 //!
-//! It follows the log from memory while it keeps up and reads it from the store when it does not. The cursor moves over
-//! what is done without a gap; so after a crash some notes are sent twice, and none is left out. `at_ver` makes the second
-//! one nothing.
+//! The cursor moves over what is done without a gap; so after a crash some notes are sent twice, and none is left out.
+//! `at_ver` makes the second one nothing.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conversation::consumer::{Consumer, Then};
 use conversation::log::LogFrame;
-use conversation::shard::Starts;
 use lru::LruCache;
 use smol_str::SmolStr;
-use store::{Mark, Store, StoreError};
-use tokio::sync::{mpsc, watch};
+use store::Store;
+use tokio::sync::mpsc;
 use wire::change::{Change, Event};
 use wire::command::{Actor, Command};
-use wire::{ConversationId, ConversationKind, Epoch, Position, ShardId, Slot, TenantId, UserId};
+use wire::{ConversationId, ConversationKind, Position, Slot, TenantId, UserId};
 
+use super::follower::{Follower, Frames, Next, Source, answered};
 use super::{Carried, Carriers, Note};
-use crate::patience::until_answered;
 use crate::tasks::Tasks;
 
-/// Committed frames that wait here in memory; beyond that they are read from the log.
-const FRAMES_WAITING: usize = 1_024;
-/// Log rows read at once when behind.
-const ROWS_AT_ONCE: usize = 64;
-/// Between two writes of the cursor.
-const CURSOR_EVERY: Duration = Duration::from_millis(500);
-/// Pause before a read of the store is tried again.
-const RETRY: Duration = Duration::from_millis(100);
+/// Pause before the log is read again where a row was missing.
+const HOLE: Duration = Duration::from_secs(1);
 /// Conversations whose facts are remembered.
 const FACTS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
 
-/// What is followed.
-#[derive(Clone)]
-pub(crate) struct Source {
-    pub(crate) shard: ShardId,
-    pub(crate) starts: Starts,
-    /// Of the term.
-    pub(crate) epoch: Epoch,
-    /// Everything before it is acknowledged. Moves after the frame was offered.
-    pub(crate) committed: watch::Receiver<Slot>,
-    /// Everything before it is projected.
-    pub(crate) projected: watch::Receiver<Slot>,
-}
-
 /// The term's end of the consumer. When it is dropped, the consumer ends; its successor goes on from the cursor.
 pub(crate) struct Notes {
-    frames: mpsc::Sender<Arc<LogFrame>>,
+    frames: Frames,
 }
 
 impl Notes {
@@ -63,29 +41,28 @@ impl Notes {
         carriers: Carriers,
         outstanding_max: usize,
     ) -> Self {
-        let (frames, frames_in) = mpsc::channel(FRAMES_WAITING);
+        let (frames, taken) = Frames::channel();
         #[expect(clippy::disallowed_methods, reason = "never holds more than the notes outstanding")]
         let (done_out, done) = mpsc::unbounded_channel();
-        let follower = Follower {
-            store,
-            source,
-            carriers,
-            consumer: Consumer::new(None),
-            window: VecDeque::new(),
-            taken: 0,
-            outstanding: 0,
-            outstanding_max,
-            done_out,
-            facts: LruCache::new(FACTS),
-            written: None,
-        };
-        tasks.spawn("notes", follower.run(frames_in, done));
+        tasks.spawn("notes", async move {
+            let teller = Teller {
+                follower: Follower::open("notes", store, source, taken).await,
+                carriers,
+                window: VecDeque::new(),
+                taken: 0,
+                outstanding: 0,
+                outstanding_max,
+                done_out,
+                facts: LruCache::new(FACTS),
+            };
+            teller.run(done).await;
+        });
         Self { frames }
     }
 
-    /// A frame was committed. Never waits: what does not fit is read from the log later.
+    /// A frame was committed. Never waits.
     pub(crate) fn offer(&self, frame: &Arc<LogFrame>) {
-        let _ = self.frames.try_send(frame.clone());
+        self.frames.offer(frame);
     }
 }
 
@@ -96,11 +73,9 @@ struct Open {
     notes: usize,
 }
 
-struct Follower {
-    store: Arc<dyn Store>,
-    source: Source,
+struct Teller {
+    follower: Follower,
     carriers: Carriers,
-    consumer: Consumer,
     /// Frames with notes from the first one not done on, by number: the last one is `taken - 1`.
     window: VecDeque<Open>,
     taken: u64,
@@ -108,81 +83,45 @@ struct Follower {
     outstanding_max: usize,
     done_out: mpsc::UnboundedSender<(u64, Carried)>,
     facts: LruCache<ConversationId, (TenantId, Option<SmolStr>)>,
-    written: Option<Position>,
 }
 
-impl Follower {
-    async fn run(
-        mut self,
-        mut frames: mpsc::Receiver<Arc<LogFrame>>,
-        mut done: mpsc::UnboundedReceiver<(u64, Carried)>,
-    ) {
-        let mark = Mark::Consumer(SmolStr::new_static("notes"));
-        let cursor = answered(|| self.store.mark(self.source.shard, &mark)).await;
-        self.consumer = Consumer::new(cursor);
-        self.consumer.rewind(&self.source.starts);
-        self.written = cursor;
-        let mut tick = tokio::time::interval(CURSOR_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+impl Teller {
+    async fn run(mut self, mut done: mpsc::UnboundedReceiver<(u64, Carried)>) {
         loop {
             let room = self.outstanding < self.outstanding_max;
-            // A frame is offered before the mark moves: if none waits and the mark is ahead, one did not fit.
-            let behind = self.consumer.next_slot() < *self.source.committed.borrow_and_update();
-            if room && behind && frames.is_empty() {
-                self.catch_up().await;
-                tokio::task::coop::consume_budget().await;
-                while let Ok((number, carried)) = done.try_recv() {
-                    self.done(number, &carried);
-                }
-                if frames.is_closed() {
-                    return;
-                }
-                continue;
-            }
             tokio::select! {
                 biased;
                 Some((number, carried)) = done.recv() => self.done(number, &carried),
-                _ = tick.tick() => self.write_cursor(&mark).await,
-                frame = frames.recv(), if room => match frame {
-                    Some(frame) if frame.slot == self.consumer.next_slot() => {
-                        let before = self.consumer.cursor();
-                        self.consumer = Consumer::new(Some(Position { slot: frame.slot.next(), ..frame.at() }));
-                        self.take(&frame, before).await;
+                next = self.follower.next(room) => match next {
+                    Next::Frame(frame) => {
+                        if let Some(before) = self.follower.advance(&frame) {
+                            self.take(&frame, before).await;
+                        }
                     }
-                    // Seen already, or one before it did not fit.
-                    Some(_) => {}
-                    None => {
-                        self.write_cursor(&mark).await;
-                        return;
-                    }
+                    Next::Behind if self.follower.is_over() => return,
+                    Next::Behind => self.catch_up().await,
+                    Next::WriteCursor => self.write_cursor().await,
+                    Next::Ended => return self.write_cursor().await,
                 },
-                Ok(()) = self.source.committed.changed() => {}
             }
         }
     }
 
     /// Takes a page of the log from the store.
     async fn catch_up(&mut self) {
-        let (shard, from) = (self.source.shard, self.consumer.next_slot());
-        let rows = answered(|| self.store.read_log(shard, from, ROWS_AT_ONCE)).await;
-        let committed = Position { epoch: self.source.epoch, slot: *self.source.committed.borrow() };
-        let mut before = self.consumer.cursor();
-        let taken = self.consumer.take(&rows, rows.len() < ROWS_AT_ONCE, &self.source.starts, committed);
-        let frames: Vec<_> = taken.rows.iter().map(|row| LogFrame::from_row(row)).collect();
-        if let Then::Hole(slot) = taken.then {
-            tracing::error!(slot = slot.0, "a committed row is not in the log; trying again");
-            tokio::time::sleep(RETRY * 10).await;
+        let page = self.follower.page().await;
+        if page.hole {
+            tokio::time::sleep(HOLE).await;
         }
-        for frame in frames {
+        for (at, frame) in page.rows {
+            let before = self.follower.pass(at);
             match frame {
-                Ok(frame) => {
-                    self.take(&frame, before).await;
-                    before = Position { slot: frame.slot.next(), ..frame.at() };
-                }
+                Ok(frame) => self.take(&frame, before).await,
                 // It is committed, so every owner would stumble over it: leave it to those who read it, and say so.
                 Err(error) => tracing::error!(%error, "notes of a row that cannot be read are left out"),
             }
         }
+        tokio::task::coop::consume_budget().await;
     }
 
     /// Sends the notes of a frame on their way.
@@ -236,8 +175,8 @@ impl Follower {
             return Some(facts.clone());
         }
         // The term is over if not; the next owner's consumer takes this frame again.
-        self.source.projected.wait_for(|projected| *projected > slot).await.ok()?;
-        let rows = answered(|| self.store.conversation(id)).await;
+        self.follower.source.projected.wait_for(|projected| *projected > slot).await.ok()?;
+        let rows = answered(|| self.follower.store.conversation(id)).await;
         let Some(facts) = rows.and_then(|rows| rows.facts) else {
             tracing::error!(conversation = %id, "a conversation with members and without facts");
             return None;
@@ -263,15 +202,9 @@ impl Follower {
         }
     }
 
-    async fn write_cursor(&mut self, mark: &Mark) {
-        let cursor = self.window.front().map_or(self.consumer.cursor(), |open| open.before);
-        if self.written.is_some_and(|written| written >= cursor) {
-            return;
-        }
-        match self.store.write_mark(self.source.shard, mark, cursor).await {
-            Ok(()) => self.written = Some(cursor),
-            Err(error) => tracing::debug!(%error, "the cursor of the notes was not written"),
-        }
+    async fn write_cursor(&mut self) {
+        let cursor = self.window.front().map_or(self.follower.cursor(), |open| open.before);
+        self.follower.write_cursor(cursor).await;
     }
 }
 
@@ -292,23 +225,10 @@ fn commands(change: &Change, name: Option<&SmolStr>) -> Vec<(UserId, Command)> {
     }
 }
 
-/// Until the store answers. A consumer has time; of damage it can only say that it is there.
-pub(crate) async fn answered<T, F: Future<Output = Result<T, StoreError>>>(mut read: impl FnMut() -> F) -> T {
-    loop {
-        match until_answered(&mut read).await {
-            Ok(answer) => return answer,
-            Err(error) => {
-                tracing::error!(%error, "a consumer waits for what cannot be read");
-                tokio::time::sleep(RETRY * 100).await;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use wire::change::{Created, MembersChanged, Role};
-    use wire::{Durability, RegionId, ZoneId};
+    use wire::{Durability, Epoch, RegionId, ShardId, ZoneId};
 
     use super::*;
 

@@ -38,9 +38,9 @@ const LOOKUPS_AT_ONCE: usize = 1_024;
 /// Something read from the store for a request that waits for it.
 pub(super) enum Fetched {
     /// A conversation.
-    Conversation { id: ConversationId, rows: Result<Option<Box<LoadedConversation>>, StoreError> },
+    Conversation { id: ConversationId, rows: Rows },
     /// A conversation that is offered to this shard.
-    Offered { offered: Offered, rows: Result<Option<Box<LoadedConversation>>, StoreError> },
+    Offered { offered: Offered, rows: Rows },
     /// What a send became.
     Lookup { id: ConversationId, ticket: u64, projected_then: u64, seen: Result<Option<Seen>, StoreError> },
 }
@@ -51,6 +51,9 @@ pub(super) struct Offered {
     pub(super) to: Arc<Outbox>,
     pub(super) rid: u64,
 }
+
+/// Of a conversation; none when it was never created.
+pub(super) type Rows = Result<Option<Box<LoadedConversation>>, StoreError>;
 
 pub(super) type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
 
@@ -165,34 +168,27 @@ impl Work {
     /// An offer: answered if the conversation is known to be here; else it is read, for nothing in memory says for certain
     /// that it is not.
     pub(super) fn offered(&mut self, entry: Option<&Entry>, offered: Offered) {
-        let Offer { conversation: id, n, ver, from, .. } = offered.offer;
-        if let Some(entry) = entry {
-            let command = Command::TakeIn { n, ver, from };
-            if let Decision::Already(decided) = entry.conversation.decide(self.moment(), &nobody(), command, None) {
-                let outcome = Ok(entry.conversation.answer(decided, self.region));
-                return self.pending.owe(entry.touched, Owed { to: offered.to, rid: offered.rid, outcome });
-            }
-        }
-        let (store, loading) = (self.store.clone(), self.loading.clone());
-        self.fetches.push(Box::pin(async move {
-            // Never closed.
-            let _permit = loading.acquire().await;
-            let rows = until_answered(|| store.conversation(id)).await.map(|rows| rows.map(Box::new));
-            Fetched::Offered { offered, rows }
-        }));
+        let Some(offered) = self.answer_if_here(entry, offered) else { return };
+        let id = offered.offer.conversation;
+        self.read_conversation(id, |rows| Fetched::Offered { offered, rows });
+    }
+
+    /// Gives an offer back unless the conversation is known to be here.
+    fn answer_if_here(&mut self, entry: Option<&Entry>, offered: Offered) -> Option<Offered> {
+        let Some(entry) = entry else { return Some(offered) };
+        let Offer { n, ver, from, .. } = offered.offer;
+        let command = Command::TakeIn { n, ver, from };
+        let Decision::Already(decided) = entry.conversation.decide(self.moment(), &nobody(), command, None) else {
+            return Some(offered);
+        };
+        let outcome = Ok(entry.conversation.answer(decided, self.region));
+        self.pending.owe(entry.touched, Owed { to: offered.to, rid: offered.rid, outcome });
+        None
     }
 
     /// Takes in what was offered and read, unless it is here by now. `entry`: what was in memory of it, which is replaced.
     pub(super) fn take_in(&mut self, entry: &mut Option<Entry>, offered: Offered, loaded: Conversation) {
-        let Offered { offer, to, rid } = offered;
-        if let Some(entry) = entry {
-            let (n, ver, from) = (offer.n, offer.ver, offer.from);
-            let decision = entry.conversation.decide(self.moment(), &nobody(), Command::TakeIn { n, ver, from }, None);
-            if let Decision::Already(decided) = decision {
-                let outcome = Ok(entry.conversation.answer(decided, self.region));
-                return self.pending.owe(entry.touched, Owed { to, rid, outcome });
-            }
-        }
+        let Some(Offered { offer, to, rid }) = self.answer_if_here(entry.as_ref(), offered) else { return };
         if entry.as_ref().is_some_and(|entry| !entry.is_settled()) || self.pending.is_backed_up() {
             return to.reply(rid, Err(not_yet()));
         }
@@ -325,12 +321,16 @@ impl Work {
 
     /// Reads a conversation from the projections.
     pub(super) fn load(&self, id: ConversationId) {
+        self.read_conversation(id, move |rows| Fetched::Conversation { id, rows });
+    }
+
+    fn read_conversation(&self, id: ConversationId, fetched: impl FnOnce(Rows) -> Fetched + Send + 'static) {
         let (store, loading) = (self.store.clone(), self.loading.clone());
         self.fetches.push(Box::pin(async move {
             // Never closed.
             let _permit = loading.acquire().await;
-            let rows = until_answered(|| store.conversation(id)).await.map(|rows| rows.map(Box::new));
-            Fetched::Conversation { id, rows }
+            let rows = until_answered(|| store.conversation(id)).await;
+            fetched(rows.map(|rows| rows.map(Box::new)))
         }));
     }
 

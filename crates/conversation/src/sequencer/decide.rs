@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 use wire::change::{Change, Created, Event, Joined, Left, Message, Role};
 use wire::command::{Ack, Actor, Command, Draft, Refusal};
 use wire::limits::{GROUP_NAME_BYTES, MEMBERS_PER_CHANGE};
-use wire::{ConversationId, ConversationKind, ErrorCode, UserId};
+use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, UserId};
 
 use super::{Conversation, Decision, Outcome, check_draft, not_found};
 use crate::dedupe::{Seen, fingerprint_of_draft};
@@ -28,10 +28,8 @@ impl Conversation {
     /// ([`Conversation::counts`]).
     #[must_use]
     pub fn decide(&self, moment: Moment<'_>, actor: &Actor, command: Command, seen: Option<&Seen>) -> Decision {
-        if let Command::TakeIn { n, .. } = command {
-            return self.decide_take_in(n);
-        }
-        if let Err(elsewhere) = self.served_from(moment.shard) {
+        let arrives = matches!(command, Command::TakeIn { .. });
+        if !arrives && let Err(elsewhere) = self.served_from(moment.shard) {
             return Decision::Moved(elsewhere);
         }
         let decided = match command {
@@ -55,12 +53,17 @@ impl Conversation {
         decided.unwrap_or_else(Decision::Refuse)
     }
 
-    /// Gives an event its place, `ahead` of the next one. The epoch that clients see never falls, and neither does the time.
+    /// The epoch that clients see of what is decided now: it never falls.
+    pub(super) fn visible_epoch(&self, moment: Moment<'_>) -> Epoch {
+        self.whereabouts.visible(moment.epoch).max(self.last_epoch)
+    }
+
+    /// Gives an event its place, `ahead` of the next one. Neither the epoch nor the time ever falls.
     pub(super) fn number(&self, moment: Moment<'_>, ahead: u64, event: Event) -> Change {
         Change {
             conversation: self.id,
             ver: self.head_ver + 1 + ahead,
-            epoch: self.whereabouts.visible(moment.epoch).max(self.last_epoch),
+            epoch: self.visible_epoch(moment),
             ts_ms: moment.now_ms.max(self.last_ts_ms),
             event,
         }

@@ -19,8 +19,7 @@ impl Conversation {
         if to == moment.shard {
             return Ok(Decision::Already(Outcome::Moving(self.whereabouts.placement)));
         }
-        let epoch = self.whereabouts.visible(moment.epoch).max(self.last_epoch);
-        let out = self.whereabouts.leave(moment, epoch, to, self.head_seq)?;
+        let out = self.whereabouts.leave(moment, self.visible_epoch(moment), to, self.head_seq)?;
         Ok(self.commit(moment, Event::MovedOut(out)))
     }
 
