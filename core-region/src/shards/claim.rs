@@ -114,9 +114,10 @@ async fn perform(store: &Arc<dyn Store>, shard: ShardId, me: &NodeId, todo: Do) 
             store.write_fence(shard, epoch).await?;
             Done::Fenced
         }
-        Do::ReadMarks { .. } => {
+        Do::ReadMarks { across } => {
+            let checkpoint = if across { Mark::Follower(me.region) } else { Mark::Checkpoint };
             let (checkpoint, committed) =
-                tokio::try_join!(store.mark(shard, &Mark::Checkpoint), store.mark(shard, &Mark::Committed))?;
+                tokio::try_join!(store.mark(shard, &checkpoint), store.mark(shard, &Mark::Committed))?;
             Done::Marks { checkpoint, committed }
         }
         Do::ReadTail { from, limit } => Done::Tail(store.read_log(shard, from, limit).await?),

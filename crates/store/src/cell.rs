@@ -212,6 +212,10 @@ pub(crate) fn mark_key(shard: ShardId, mark: &Mark) -> Vec<u8> {
             key.push(2);
             key.extend_from_slice(name.as_bytes());
         }
+        Mark::Follower(region) => {
+            key.push(3);
+            key.extend_from_slice(&region.0.to_be_bytes());
+        }
     }
     key
 }

@@ -32,6 +32,9 @@ pub enum Mark {
     Committed,
     /// Everything before it has been taken by the consumer of this name (1..64 bytes).
     Consumer(SmolStr),
+    /// Of class `region`, in this region, which is not the one that owns the shard: everything before it has come over and is
+    /// projected there. A takeover by this region reads the log from here. As durable as a checkpoint.
+    Follower(RegionId),
 }
 
 /// Where the timed lease of one life of a core's process stands.
@@ -168,7 +171,8 @@ pub trait Store: Send + Sync + 'static {
     /// epochs are shown; which of them owns a slot the lease's `starts` say.
     async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError>;
 
-    /// Raises a mark; a lower position changes nothing. Not fsynced of itself, but for [`Mark::Checkpoint`].
+    /// Raises a mark; a lower position changes nothing. Not fsynced of itself, but for
+    /// [`Mark::Checkpoint`] and [`Mark::Follower`].
     async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError>;
 
     /// The highest position that the class' quorum knows for the mark.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use conversation::log::LogRow;
 use futures_util::future::join_all;
 use wire::limits::LOG_FRAME_BYTES;
-use wire::{Durability, Position, Slot};
+use wire::{Durability, Position, RegionId, Slot};
 
 use super::{Bench, REGIONS, at};
 use crate::contract::Mark;
@@ -100,7 +100,7 @@ async fn many_appends_at_once_are_all_there(bench: &Bench<'_>) {
 
 async fn marks_grow_by_epoch_first(bench: &Bench<'_>) {
     for shard in bench.shards() {
-        for mark in [Mark::Checkpoint, Mark::Committed, Mark::Consumer("push".into())] {
+        for mark in [Mark::Checkpoint, Mark::Committed, Mark::Consumer("push".into()), Mark::Follower(RegionId(2))] {
             assert_eq!(bench.store(1).mark(shard, &mark).await, Ok(None));
             let steps: [(Position, Position); 5] = [
                 (at(1, 10), at(1, 10)),
@@ -125,6 +125,8 @@ async fn marks_do_not_mix(bench: &Bench<'_>) {
         Mark::Consumer("push".into()),
         Mark::Consumer("pus".into()),
         Mark::Consumer("pushed".into()),
+        Mark::Follower(RegionId(2)),
+        Mark::Follower(RegionId(3)),
     ];
     for (n, mark) in (1..).zip(&marks) {
         bench.store(1).write_mark(shard, mark, at(1, n)).await.expect("written");

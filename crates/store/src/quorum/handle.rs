@@ -172,7 +172,10 @@ impl<R: Replicas> Store for Coordinator<R> {
 
     async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError> {
         let cell = Cell::new(Table::Mark, mark_key(shard, mark), at, &[]);
-        let sync = if *mark == Mark::Checkpoint { Sync::Disk(shard.durability) } else { Sync::Memory };
+        let sync = match mark {
+            Mark::Checkpoint | Mark::Follower(_) => Sync::Disk(shard.durability),
+            Mark::Committed | Mark::Consumer(_) => Sync::Memory,
+        };
         self.put(shard, vec![cell], sync).await
     }
 

@@ -430,10 +430,11 @@ impl Store for Handle {
     }
 }
 
-fn mark_key(mark: &Mark) -> (i8, &str) {
+fn mark_key(mark: &Mark) -> (i8, String) {
     match mark {
-        Mark::Checkpoint => (0, ""),
-        Mark::Committed => (1, ""),
-        Mark::Consumer(name) => (2, name),
+        Mark::Checkpoint => (0, String::new()),
+        Mark::Committed => (1, String::new()),
+        Mark::Consumer(name) => (2, name.to_string()),
+        Mark::Follower(region) => (3, region.0.to_string()),
     }
 }
