@@ -16,6 +16,7 @@ use mesh::Mesh;
 use tokio::sync::watch;
 use topology::World;
 use tracing::Instrument;
+use wire::change::Change;
 use wire::command::{Actor, Command, Query};
 use wire::mesh::Purpose;
 use wire::{ConversationId, UserId};
@@ -34,7 +35,7 @@ pub(crate) struct Input {
     pub(crate) ask: Ask,
 }
 
-/// See [`Input`]. All of it has passed the [`gate`].
+/// See [`Input`]. What comes from other nodes has passed the [`gate`].
 pub(crate) enum Ask {
     /// The stream is there: it wants to hear when the term ends.
     Attach,
@@ -50,6 +51,15 @@ pub(crate) enum Ask {
         conversation: ConversationId,
         /// What.
         command: Command,
+    },
+    /// From [`crate::salvage`]: what a region that was left still holds, to be appended again unless it is here.
+    Recover {
+        /// Unique on the stream, or not asked for.
+        rid: u64,
+        /// As it was committed there.
+        stranded: Box<Change>,
+        /// Of the first message of the conversation that was stranded.
+        first_seq: u64,
     },
     /// See [`wire::mesh::Frame::Query`].
     Query {

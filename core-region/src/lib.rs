@@ -8,12 +8,13 @@
 //! | [`shards`] | decides, with the others, which shards are served here: claims, hands over | membership, lease -> a term |
 //! | [`log`] | one task a shard and term: decides, commits in groups, acknowledges, projects | requests -> the log |
 //! | [`feed`] | who watches what; one encoding for all who do | committed changes -> streams |
+//! | [`salvage`] | brings back what a lost region still holds | its log -> a shard's task |
 //! | [`consumers`] | what follows the log inside the region: notes to users' own streams | the log -> other shards |
 //!
 //! A core holds nothing that the log does not: it may be killed at any moment, and whoever claims its shards next goes on
 //! where the log ends. The rules stand in `conversation` and `topology`; this crate owns tasks, queues and clocks.
 //!
-//! Not here yet: failover and salvage after the loss of a region of class `region`, moving a conversation of that class.
+//! Not here yet: moving a conversation of class `region`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -26,6 +27,7 @@ mod intake;
 mod limits;
 mod log;
 mod patience;
+mod salvage;
 mod shards;
 mod status;
 mod tasks;

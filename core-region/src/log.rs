@@ -262,6 +262,7 @@ impl Serving {
             | Ask::Query { conversation, .. }
             | Ask::Watch { conversation, .. }
             | Ask::Unwatch { conversation } => *conversation,
+            Ask::Recover { stranded, .. } => stranded.conversation,
         };
         let input = match offered(self.work.shard, input) {
             Ok(offered) => {
@@ -495,7 +496,7 @@ fn offered(shard: ShardId, input: Input) -> Result<Offered, Input> {
 
 /// A request on what the store cannot show, now or later.
 fn refuse(input: Input) {
-    if let Ask::Command { rid, .. } | Ask::Query { rid, .. } | Ask::Watch { rid, .. } = input.ask {
+    if let Some(rid) = work::asks(&input.ask) {
         input.from.reply(rid, Err(Refusal::new(ErrorCode::Internal, "the conversation cannot be read")));
     }
 }

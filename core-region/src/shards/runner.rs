@@ -20,6 +20,7 @@ use super::standing::{Standing, TermHandle};
 use super::{Desire, ShardsOptions, handover};
 use crate::backoff::Backoff;
 use crate::log::{Ended, Farewell, ServeOptions, Serving};
+use crate::salvage::Salvager;
 use crate::status::{Progress, Stage};
 
 /// An owner that lives is given this long to hand over before the shard is taken from it.
@@ -186,9 +187,13 @@ impl Runner {
         let began = Instant::now();
         let (epoch, nonce) = (term.epoch, term.nonce);
         let timed = term.ack_by != AckBy::Fence;
+        let forks = term.forks.clone();
         let (inputs_out, inputs) = mpsc::channel(self.shared.limits.inputs_per_shard);
         let serving = Serving::begin(self.options(), &term, inputs);
         drop(term);
+        let Self { shard, shared, .. } = &*self;
+        let (node, store) = (shared.node.clone(), shared.store.clone());
+        let salvager = Salvager { shard: *shard, node, store, inputs: inputs_out.clone(), epoch, nonce };
         self.progress.stage(Stage::Serving, Some(&self.shared.node));
         self.standing.send_replace(Standing::Serving(TermHandle { inputs: inputs_out }));
         let (why_out, mut why) = oneshot::channel();
@@ -217,6 +222,7 @@ impl Runner {
         let ended = tokio::select! {
             ended = AssertUnwindSafe(serving.run(drain)).catch_unwind() => ended.ok(),
             () = too_late => None,
+            never = salvager.run(forks).then(|()| std::future::pending()) => never,
         };
         if began.elapsed() > STABLE {
             self.backoff.reset();

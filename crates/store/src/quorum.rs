@@ -161,7 +161,7 @@ impl<R: Replicas> Coordinator<R> {
 
     /// For conditional writes: a majority of the zone, whatever the class.
     fn zone_majority(&self, zone: ZoneId, about: RegionId) -> Result<Quorum, StoreError> {
-        Ok(self.majority(zone, &*self.regions(zone, about)?))
+        Ok(self.majority(zone, &self.regions(zone, about)?))
     }
 
     async fn write(&self, quorum: &Quorum, write: Write) -> Result<(), StoreError> {

@@ -1,0 +1,150 @@
+//! Brings back what a region that was left still holds, while the shard is served from another ([`Salvage`], R7). What is
+//! read there is offered to the shard's own task change by change, like any request; what that task has already is not
+//! appended again.
+//!
+//! A region that is lost does not answer, for as long as it takes: the fork stays open, and is tried again now and then.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use conversation::log::{LogFrame, LogFrameError, LogRow};
+use conversation::shard::salvage::{Bring, Brought};
+use conversation::shard::{Fork, Nonce, Salvage};
+use store::{Store, StoreError};
+use tokio::sync::mpsc;
+use wire::change::{Change, Event};
+use wire::command::Refusal;
+use wire::{ConversationId, Epoch, NodeId, ShardId};
+
+use crate::backoff::Backoff;
+use crate::intake::outbox::{Out, Outbox};
+use crate::intake::{Ask, Input};
+
+/// Changes offered and not answered.
+const OFFERED_MAX: usize = 256;
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Salvages for one term.
+pub(crate) struct Salvager {
+    pub(crate) shard: ShardId,
+    pub(crate) node: NodeId,
+    pub(crate) store: Arc<dyn Store>,
+    /// Of the shard's task.
+    pub(crate) inputs: mpsc::Sender<Input>,
+    /// The term.
+    pub(crate) epoch: Epoch,
+    /// Its claim's.
+    pub(crate) nonce: Nonce,
+}
+
+/// Why a step came to nothing, so far.
+#[derive(Debug, thiserror::Error)]
+enum NotYet {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a stranded row cannot be read: {0}")]
+    Row(#[from] LogFrameError),
+    #[error("a stranded change was refused: {0:?}")]
+    Refused(Refusal),
+    #[error("the term is over")]
+    Over,
+}
+
+impl Salvager {
+    /// Of all of these forks, oldest first. Dropped, it leaves the one it is at open, for the next owner.
+    pub(crate) async fn run(self, forks: Vec<Fork>) {
+        for fork in forks {
+            self.salvage(fork).await;
+        }
+    }
+
+    async fn salvage(&self, fork: Fork) {
+        let (from, start) = (fork.from, fork.start);
+        tracing::info!(
+            from = from.0,
+            start = start.0,
+            "what that region still holds is salvaged as soon as it answers"
+        );
+        let mut salvage = Salvage::new(self.epoch, self.nonce, fork);
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        // Of every conversation, from where on its old numbers name other messages now.
+        let mut first_seqs = HashMap::new();
+        while let Some(step) = salvage.next() {
+            let brought = match self.perform(step, &mut first_seqs).await {
+                Ok(brought) => {
+                    backoff.reset();
+                    brought
+                }
+                Err(error) => {
+                    tracing::debug!(%error, from = from.0, "salvage: not yet");
+                    backoff.pause().await;
+                    Brought::Unknown
+                }
+            };
+            if let Err(unfinished) = salvage.on(brought) {
+                return tracing::info!(%unfinished, "the salvage ends here");
+            }
+        }
+        tracing::info!(from = from.0, start = start.0, "salvaged: nothing is missing any more");
+    }
+
+    async fn perform(&self, step: Bring, first_seqs: &mut HashMap<ConversationId, u64>) -> Result<Brought, NotYet> {
+        let Self { shard, store, .. } = self;
+        Ok(match step {
+            Bring::WriteFence { region, epoch } => {
+                store.at(region).write_fence(*shard, epoch).await?;
+                Brought::Fenced
+            }
+            Bring::ReadOld { region, from, limit } => {
+                Brought::Old(store.at(region).read_log(*shard, from, limit).await?)
+            }
+            Bring::Recover { rows } => {
+                self.recover(&rows, first_seqs).await?;
+                Brought::Recovered
+            }
+            Bring::Close { fork, epoch, nonce } => Brought::Cas(store.close_fork(*shard, epoch, nonce, fork).await?),
+            Bring::ReadLease => Brought::Lease(store.lease(*shard).await?),
+        })
+    }
+
+    /// Offers all changes of these rows, in their order, and waits until each is answered: by then it is acknowledged, or
+    /// was here.
+    async fn recover(&self, rows: &[LogRow], first_seqs: &mut HashMap<ConversationId, u64>) -> Result<(), NotYet> {
+        let frames = rows.iter().map(LogFrame::from_row).collect::<Result<Vec<_>, _>>()?;
+        let mut stranded: VecDeque<Change> = frames.into_iter().flat_map(|frame| frame.changes).collect();
+        let outbox = Arc::new(Outbox::new(self.node.clone(), OFFERED_MAX, 0));
+        let (mut open, mut taken) = (0, VecDeque::new());
+        while open > 0 || !stranded.is_empty() {
+            while open < OFFERED_MAX
+                && let Some(stranded) = stranded.pop_front()
+            {
+                let ask =
+                    Ask::Recover { rid: 0, first_seq: first_seq(first_seqs, &stranded), stranded: stranded.into() };
+                outbox.admit().await;
+                self.inputs.send(Input { from: outbox.clone(), ask }).await.map_err(|_| NotYet::Over)?;
+                open += 1;
+            }
+            if !outbox.take(&mut taken).await {
+                return Err(NotYet::Over);
+            }
+            for out in taken.drain(..) {
+                match out {
+                    Out::Reply { outcome: Ok(_), .. } => open -= 1,
+                    Out::Reply { outcome: Err(refusal), .. } => return Err(NotYet::Refused(refusal)),
+                    _ => return Err(NotYet::Over),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of the first message of its conversation that was stranded, this one included.
+fn first_seq(first_seqs: &mut HashMap<ConversationId, u64>, stranded: &Change) -> u64 {
+    match &stranded.event {
+        Event::Message(message) => *first_seqs.entry(stranded.conversation).or_insert(message.seq),
+        _ => first_seqs.get(&stranded.conversation).copied().unwrap_or(u64::MAX),
+    }
+}
