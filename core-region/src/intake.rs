@@ -19,7 +19,7 @@ use tracing::Instrument;
 use wire::change::Change;
 use wire::command::{Actor, Command, Query};
 use wire::mesh::Purpose;
-use wire::{ConversationId, UserId};
+use wire::{ConversationId, Epoch, UserId};
 
 use self::control::Invitations;
 use self::outbox::Outbox;
@@ -82,6 +82,8 @@ pub(crate) enum Ask {
         after_ver: Option<u64>,
         /// Which of these are members?
         users: Vec<UserId>,
+        /// Of the change `after_ver`, as the edge has it.
+        after_epoch: Option<Epoch>,
     },
     /// See [`wire::mesh::Frame::Unwatch`].
     Unwatch {

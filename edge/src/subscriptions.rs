@@ -24,6 +24,7 @@ use crate::session::Session;
 use crate::session::catch_up::Order;
 pub(crate) use place::{At, Attached, From, Rejoined};
 use subscriber::Asking;
+use watched::Question;
 pub(crate) use watched::Watched;
 
 /// Users named in one watch; more are asked about in the next.
@@ -121,9 +122,9 @@ impl Interest {
             // Odd: the even ones are those of commands and queries.
             let rid = self.next_rid * 2 + 1;
             self.next_rid += 1;
-            let (after_ver, users, more) = watched.ask(rid, USERS_PER_WATCH);
+            let Question { after_ver, after_epoch, users, more } = watched.ask(rid, USERS_PER_WATCH);
             self.asked.insert(rid, conversation);
-            frames.push(Frame::Watch { rid, conversation, after_ver, users });
+            frames.push(Frame::Watch { rid, conversation, after_ver, users, after_epoch });
             if more {
                 self.dirty.push(conversation);
                 break;
@@ -138,11 +139,11 @@ impl Interest {
         let Some(conversation) = self.asked.remove(&rid) else { return };
         let Some(watched) = self.conversations.get_mut(&conversation) else { return };
         match result {
-            Ok(Answer::Watching { head_ver, head_seq, members }) => {
+            Ok(Answer::Watching { head_ver, head_seq, members, head_epoch }) => {
                 // In the order of the question, which was sorted.
                 let is_member = |user: &UserId| members.binary_search(user).is_ok();
                 let head = At { ver: head_ver, seq: head_seq };
-                let behind = watched.answered(&conversation, rid, head, is_member);
+                let behind = watched.answered(&conversation, rid, head, head_epoch, is_member);
                 let order = |(session, at)| (session, Order::Behind { conversation, at });
                 effects.behind.extend(behind.into_iter().map(order));
             }

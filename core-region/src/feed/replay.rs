@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use store::Store;
 use tokio::sync::{Semaphore, watch};
-use wire::change::Event;
+use wire::change::{Change, Event};
 use wire::command::{Delivery, View};
-use wire::{ConversationId, Slot};
+use wire::{ConversationId, Epoch, Slot};
 
 use crate::intake::outbox::Outbox;
 use crate::patience::until_answered;
@@ -21,11 +21,26 @@ pub(crate) struct Replay {
     pub(crate) conversation: ConversationId,
     pub(crate) generation: u64,
     /// Exclusive.
-    pub(crate) after_ver: u64,
+    pub(crate) after: After,
     /// Inclusive; committed.
     pub(crate) up_to_ver: u64,
     /// As it is at `up_to_ver` or a little later; goes with changes of members.
     pub(crate) view: Option<Box<View>>,
+}
+
+/// The last change that an edge has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct After {
+    pub(crate) ver: u64,
+    /// Its epoch, if the edge knows it.
+    pub(crate) epoch: Option<Epoch>,
+}
+
+impl After {
+    /// Whether what the edge has may not be what stands here: a later term may have gone on without it.
+    pub(crate) fn may_be_lost(self, head_epoch: Epoch) -> bool {
+        self.epoch.is_some_and(|epoch| epoch < head_epoch)
+    }
 }
 
 /// A replay that has come to its end.
@@ -49,17 +64,47 @@ pub(crate) async fn run(
     Done { conversation: replay.conversation, generation: replay.generation, complete }
 }
 
+/// Up to which `ver` an edge that has changes up to this epoch has what stands here. It has seen everything of those epochs
+/// that counts, so it is the last change of them, if that is not behind what it has.
+async fn shared(store: &Arc<dyn Store>, reading: &Semaphore, replay: &Replay, epoch: Epoch) -> Option<u64> {
+    let mut up_to = replay.after.ver.min(replay.up_to_ver);
+    let mut step = 1;
+    while up_to > 0 {
+        let from = up_to.saturating_sub(step);
+        let page = changes(store, reading, replay, from, step).await?;
+        let known = page.iter().take_while(|change| change.ver <= up_to && change.epoch <= epoch).last();
+        match known {
+            Some(known) => return Some(known.ver),
+            None => up_to = from,
+        }
+        step = PAGE as u64;
+    }
+    Some(0)
+}
+
+/// None when the store is damaged.
+async fn changes(
+    store: &Arc<dyn Store>,
+    reading: &Semaphore,
+    replay: &Replay,
+    after_ver: u64,
+    limit: u64,
+) -> Option<Vec<Change>> {
+    let limit = usize::try_from(limit).map_or(PAGE, |limit| limit.min(PAGE));
+    let permit = reading.acquire().await.ok()?;
+    let page = until_answered(|| store.changes(replay.conversation, after_ver, limit)).await;
+    drop(permit);
+    page.inspect_err(|error| tracing::warn!(%error, conversation = %replay.conversation, "cannot replay")).ok()
+}
+
 /// None when the store is damaged or has a hole.
 async fn deliver(store: &Arc<dyn Store>, reading: &Semaphore, replay: &Replay) -> Option<()> {
-    let mut last = replay.after_ver;
+    let mut last = match replay.after.epoch {
+        Some(epoch) => shared(store, reading, replay, epoch).await?,
+        None => replay.after.ver,
+    };
     while last < replay.up_to_ver {
-        let limit = usize::try_from(replay.up_to_ver - last).map_or(PAGE, |left| left.min(PAGE));
-        let permit = reading.acquire().await.ok()?;
-        let page = until_answered(|| store.changes(replay.conversation, last, limit)).await;
-        drop(permit);
-        let page = page
-            .inspect_err(|error| tracing::warn!(%error, conversation = %replay.conversation, "cannot replay"))
-            .ok()?;
+        let page = changes(store, reading, replay, last, replay.up_to_ver - last).await?;
         if page.first()?.ver != last + 1 {
             tracing::error!(conversation = %replay.conversation, after = last, "a hole in the projected changes");
             return None;

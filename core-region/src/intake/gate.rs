@@ -223,7 +223,7 @@ mod tests {
         let moved = group(ShardId { n: 1, ..shard(1) });
         assert_eq!(code("r1/edge/1", &command("closed", moved, draft())), None, "its owner says whether it is there");
         let stream = ConversationId { kind: ConversationKind::User, ..moved };
-        let watch = Frame::Watch { rid: 1, conversation: stream, after_ver: None, users: vec![] };
+        let watch = Frame::Watch { rid: 1, conversation: stream, after_ver: None, users: vec![], after_epoch: None };
         assert_eq!(code("r1/edge/1", &watch), Some(ErrorCode::NotFound), "a user's own stream never moves");
     }
 
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(at_home("r1/core/1", &command("closed", own, draft())), Some(ErrorCode::Forbidden));
         let forged = ConversationId { unique: [9; 16], ..own };
         assert_eq!(at_home("r1/core/1", &command("closed", forged, note())), Some(ErrorCode::BadRequest));
-        let watch = Frame::Watch { rid: 1, conversation: own, after_ver: None, users: vec![] };
+        let watch = Frame::Watch { rid: 1, conversation: own, after_ver: None, users: vec![], after_epoch: None };
         assert_eq!(at_home("r1/core/1", &watch), Some(ErrorCode::Forbidden));
         assert_eq!(at_home("r1/edge/1", &watch), None);
     }

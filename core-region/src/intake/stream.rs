@@ -122,8 +122,8 @@ fn vetted(intake: &Intake, shard: ShardId, outbox: &Outbox, bytes: Bytes) -> Res
         Frame::Query { rid, actor, conversation, query } => {
             passed(outbox, rid, verdict).then_some(Ask::Query { rid, actor, conversation, query })
         }
-        Frame::Watch { rid, conversation, after_ver, users } => {
-            passed(outbox, rid, verdict).then_some(Ask::Watch { rid, conversation, after_ver, users })
+        Frame::Watch { rid, conversation, after_ver, users, after_epoch } => {
+            passed(outbox, rid, verdict).then_some(Ask::Watch { rid, conversation, after_ver, users, after_epoch })
         }
         Frame::Unwatch { conversation } => Some(Ask::Unwatch { conversation }),
         Frame::Unsupported { kind } => {

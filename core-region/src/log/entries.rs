@@ -10,7 +10,7 @@ use conversation::dedupe::{DEDUPE_RECENT, Seen};
 use conversation::sequencer::Conversation;
 use lru::LruCache;
 use wire::change::{Change, Event};
-use wire::{ConversationId, Slot};
+use wire::{ConversationId, Epoch, Slot};
 
 use crate::intake::Input;
 
@@ -22,6 +22,8 @@ pub(crate) struct Entry {
     pub(crate) committed_seq: u64,
     /// Number of its last committed change.
     pub(crate) committed_ver: u64,
+    /// Of that change, as clients see it.
+    pub(crate) committed_epoch: Epoch,
     /// The last slot with a change of it in this term.
     pub(crate) touched: Option<Slot>,
     /// Last `ver` that may have been anything but a message.
@@ -42,6 +44,7 @@ impl Entry {
         Self {
             committed_seq: conversation.head_seq(),
             committed_ver: conversation.head_ver(),
+            committed_epoch: conversation.last_epoch(),
             last_turn_ver: conversation.head_ver(),
             conversation,
             touched: None,
@@ -67,7 +70,7 @@ impl Entry {
 
     /// A change of it was committed.
     pub(crate) fn note_committed(&mut self, change: &Change) {
-        self.committed_ver = change.ver;
+        (self.committed_ver, self.committed_epoch) = (change.ver, change.epoch);
         if let Event::Message(message) = &change.event {
             self.committed_seq = message.seq;
         }

@@ -26,7 +26,8 @@ use super::entries::{Entry, Held, Lookup, Place};
 use super::reads::{LINES_MAX, Read, Reads};
 use crate::consumers::moves::Moves;
 use crate::consumers::nobody;
-use crate::feed::{Feed, replay};
+use crate::feed::Feed;
+use crate::feed::replay::{self, After};
 use crate::intake::outbox::{Outbox, Outcome};
 use crate::intake::{Ask, Input};
 use crate::patience::until_answered;
@@ -128,8 +129,11 @@ impl Work {
             Ask::Query { rid, actor, conversation, query } => {
                 self.query(entry, from, rid, actor, conversation, query);
             }
-            Ask::Watch { rid, conversation, after_ver, users } => {
-                self.watch(entry, from, rid, conversation, after_ver, &users);
+            Ask::Watch { rid, conversation, after_ver, users, after_epoch } => {
+                // In the other class what an edge has was acknowledged, and never is lost.
+                let epoch = after_epoch.filter(|_| self.shard.durability == Durability::Region);
+                let after = after_ver.map(|ver| After { ver, epoch });
+                self.watch(entry, from, rid, conversation, after, &users);
             }
             Ask::Unwatch { conversation } => self.feed.unwatch(&from, &conversation),
             Ask::Attach | Ask::Detach => {}
@@ -298,21 +302,23 @@ impl Work {
         to: Arc<Outbox>,
         rid: u64,
         conversation: ConversationId,
-        after_ver: Option<u64>,
+        after: Option<After>,
         users: &[UserId],
     ) {
         let members = entry.conversation.members();
         let members = users.iter().filter(|user| members.contains_key(*user)).cloned().collect();
         let (head_seq, head_ver) = (entry.committed_seq, entry.committed_ver);
         // Before the first delivery, so that the edge knows where it starts.
-        to.reply(rid, Ok(Answer::Watching { head_ver, head_seq, members }));
-        match after_ver {
+        let head_epoch = Some(entry.committed_epoch);
+        to.reply(rid, Ok(Answer::Watching { head_ver, head_seq, members, head_epoch }));
+        match after {
             None if self.feed.is_watching(&to, &conversation) => {}
-            Some(after_ver) if after_ver < head_ver => {
+            Some(after) if after.ver < head_ver || after.may_be_lost(entry.committed_epoch) => {
                 let Some(generation) = self.feed.watch(&to, conversation, head_ver, true) else { return };
-                let view = self.view_after(entry, after_ver);
-                let past = replay::Replay { to, conversation, generation, after_ver, up_to_ver: head_ver, view };
-                self.replay(past);
+                // How far back it goes is not known before it is read.
+                let shown_after = if after.may_be_lost(entry.committed_epoch) { 0 } else { after.ver };
+                let view = self.view_after(entry, shown_after);
+                self.replay(replay::Replay { to, conversation, generation, after, up_to_ver: head_ver, view });
             }
             _ => {
                 self.feed.watch(&to, conversation, head_ver, false);

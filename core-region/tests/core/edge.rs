@@ -11,7 +11,7 @@ use topology::placement::{self, Live};
 use wire::change::Event;
 use wire::command::{Ack, Actor, Answer, Command, Delivery, Draft, Query, Refusal, View};
 use wire::mesh::{Frame, Purpose, StreamEnd};
-use wire::{ClientMsgId, ConversationId, NodeId, ShardId, TenantId, UserId};
+use wire::{ClientMsgId, ConversationId, Epoch, NodeId, ShardId, TenantId, UserId};
 
 use super::site::DEADLINE;
 
@@ -214,14 +214,24 @@ impl Stream {
         self.rids += 1;
         let rid = self.rids;
         let users = users.iter().map(|name| user(name)).collect();
-        self.raw(Frame::Watch { rid, conversation, after_ver, users }.to_bytes()).await;
+        self.raw(Frame::Watch { rid, conversation, after_ver, users, after_epoch: None }.to_bytes()).await;
         self.answer(rid).await
+    }
+
+    /// Watches after this change of this epoch.
+    pub(crate) async fn watch_after(&mut self, conversation: ConversationId, ver: u64, epoch: u64) {
+        self.rids += 1;
+        let (rid, after_epoch) = (self.rids, Some(Epoch(epoch)));
+        let frame = Frame::Watch { rid, conversation, after_ver: Some(ver), users: vec![], after_epoch };
+        self.raw(frame.to_bytes()).await;
+        self.answer(rid).await.unwrap().unwrap();
     }
 
     /// Watches from there, without waiting for the answer.
     pub(crate) async fn watch_again(&mut self, conversation: ConversationId, after_ver: u64) {
         self.rids += 1;
-        let frame = Frame::Watch { rid: self.rids, conversation, after_ver: Some(after_ver), users: vec![] };
+        let frame =
+            Frame::Watch { rid: self.rids, conversation, after_ver: Some(after_ver), users: vec![], after_epoch: None };
         self.raw(frame.to_bytes()).await;
     }
 

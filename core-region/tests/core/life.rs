@@ -20,7 +20,9 @@ async fn a_message_is_committed_then_acknowledged_then_fed_and_can_be_read() {
 
     let mut stream = edge.open(id.shard).await;
     let watching = stream.watch(id, None, &["ann", "bob", "eve"]).await.unwrap().unwrap();
-    assert_eq!(watching, Answer::Watching { head_ver: 1, head_seq: 0, members: vec![user("ann"), user("bob")] });
+    let members = vec![user("ann"), user("bob")];
+    let is_told = |answer: &Answer| matches!(answer, Answer::Watching { head_ver: 1, head_seq: 0, members: told, head_epoch: Some(_) } if *told == members);
+    assert!(is_told(&watching), "{watching:?}");
 
     let first = ack(stream.command(&ann, id, send("m-1", "hello")).await.unwrap());
     assert_eq!((first.seq, first.duplicate), (1, false));

@@ -24,7 +24,8 @@ pub enum Event {
         /// For people.
         why: String,
     },
-    /// A message: every one once, in `seq` order within its conversation.
+    /// A message: every one once, in `seq` order within its conversation. Of class `region`, when a region was lost and what it
+    /// alone had with it: `seq` steps back, under a higher `epoch`, and everything from there on is delivered as it is now.
     Message {
         /// Where.
         conversation: ConversationId,

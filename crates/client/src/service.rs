@@ -139,7 +139,8 @@ impl Service {
         state: watch::Sender<State>,
         rng: SmallRng,
     ) -> Self {
-        let orders = options.cursors.iter().map(|(id, last)| (*id, Order::after(*last))).collect();
+        let orders =
+            options.cursors.iter().map(|(id, last)| (*id, Order::new(id.shard.durability, Some(*last)))).collect();
         Self {
             rotation: Rotation::new(options.backoff_min, options.backoff_max),
             outbox: Outbox::new(options.window),
@@ -268,7 +269,7 @@ impl Service {
     fn want_everything(&mut self) {
         for (conversation, order) in &mut self.orders {
             if order.last().is_some() {
-                order.unanswered();
+                order.begin_session();
                 self.wanting.insert(*conversation);
             }
         }
@@ -302,7 +303,10 @@ impl Service {
     /// What the program follows since the last time is asked for.
     fn follow(&mut self) {
         for (conversation, after) in self.wishes.follows.take() {
-            self.orders.entry(conversation).or_insert_with(|| Order::after(after)).unanswered();
+            self.orders
+                .entry(conversation)
+                .or_insert_with(|| Order::new(conversation.shard.durability, Some(after)))
+                .unanswered();
             self.wanting.insert(conversation);
         }
     }

@@ -1,7 +1,9 @@
 //! What an edge delivers next of one conversation: by `ver`, dense, once. (M6: drop what is not newer than the last, hold
-//! what comes too early.)
+//! what comes too early; after a fork go back to where it began.)
 
 use std::collections::BTreeMap;
+
+use wire::Epoch;
 
 /// Most changes held for a hole to be filled; further ones are dropped and asked for again with the hole.
 const HELD_MAX: usize = 256;
@@ -10,7 +12,9 @@ const HELD_MAX: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EdgeCursor<T> {
     last: u64,
-    held: BTreeMap<u64, T>,
+    /// Of the change `last`; none: not known.
+    epoch: Option<Epoch>,
+    held: BTreeMap<u64, (Epoch, T)>,
     asked: bool,
 }
 
@@ -19,6 +23,9 @@ pub struct EdgeCursor<T> {
 pub enum Next<T> {
     /// Deliver these, in order: it, and those that were waiting for it.
     Deliver(Vec<T>),
+    /// Deliver it in place of what was delivered from its `ver` on: that was lost with a region, and goes on otherwise
+    /// elsewhere.
+    Forked(T),
     /// Delivered before: nothing.
     Stale,
     /// It is kept; ask for the changes after this `ver`, unless that was asked already.
@@ -31,10 +38,10 @@ pub enum Next<T> {
 }
 
 impl<T> EdgeCursor<T> {
-    /// Delivers what follows on `last`.
+    /// Delivers what follows on `last`, which is of this epoch, if that is known.
     #[must_use]
-    pub fn after(last: u64) -> Self {
-        Self { last, held: BTreeMap::new(), asked: false }
+    pub fn after(last: u64, epoch: Option<Epoch>) -> Self {
+        Self { last, epoch, held: BTreeMap::new(), asked: false }
     }
 
     /// The last `ver` delivered: where to watch again after a broken stream.
@@ -43,23 +50,34 @@ impl<T> EdgeCursor<T> {
         self.last
     }
 
-    /// A change came, from the feed or in answer to a question.
-    pub fn offer(&mut self, ver: u64, change: T) -> Next<T> {
+    /// Its epoch, if that is known.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// A change came, from the feed or in answer to a question. Epochs do not fall as `ver` grows, so one that is newer than
+    /// that of the last change, at or before it, is of another history: the one that counts.
+    pub fn offer(&mut self, ver: u64, epoch: Epoch, change: T) -> Next<T> {
         if ver <= self.last {
-            return Next::Stale;
+            if self.epoch.is_none_or(|last| epoch <= last) {
+                return Next::Stale;
+            }
+            *self = Self::after(ver, Some(epoch));
+            return Next::Forked(change);
         }
         if ver > self.last + 1 {
             if self.held.len() < HELD_MAX {
-                self.held.insert(ver, change);
+                self.held.insert(ver, (epoch, change));
             }
             let ask = !self.asked;
             self.asked = true;
             return Next::Hole { after_ver: self.last, ask };
         }
-        self.last = ver;
+        (self.last, self.epoch) = (ver, Some(epoch));
         let mut deliver = vec![change];
-        while let Some(change) = self.held.remove(&(self.last + 1)) {
-            self.last += 1;
+        while let Some((epoch, change)) = self.held.remove(&(self.last + 1)) {
+            (self.last, self.epoch) = (self.last + 1, Some(epoch));
             deliver.push(change);
         }
         self.held = self.held.split_off(&(self.last + 1));
@@ -82,33 +100,50 @@ mod tests {
 
     use super::*;
 
+    const E: Epoch = Epoch(3);
+
     #[test]
     fn what_follows_is_delivered_and_what_was_is_dropped() {
-        let mut cursor = EdgeCursor::after(4);
-        assert_eq!(cursor.offer(5, 'a'), Next::Deliver(vec!['a']));
-        assert_eq!(cursor.offer(5, 'a'), Next::Stale);
-        assert_eq!(cursor.offer(2, 'x'), Next::Stale);
+        let mut cursor = EdgeCursor::after(4, None);
+        assert_eq!(cursor.offer(5, E, 'a'), Next::Deliver(vec!['a']));
+        assert_eq!(cursor.offer(5, E, 'a'), Next::Stale);
+        assert_eq!(cursor.offer(2, E, 'x'), Next::Stale);
         assert_eq!(cursor.last(), 5);
     }
 
     #[test]
     fn a_hole_is_asked_for_once_and_what_waited_comes_in_order() {
-        let mut cursor = EdgeCursor::after(0);
-        assert_eq!(cursor.offer(3, 'c'), Next::Hole { after_ver: 0, ask: true });
-        assert_eq!(cursor.offer(2, 'b'), Next::Hole { after_ver: 0, ask: false });
+        let mut cursor = EdgeCursor::after(0, None);
+        assert_eq!(cursor.offer(3, E, 'c'), Next::Hole { after_ver: 0, ask: true });
+        assert_eq!(cursor.offer(2, E, 'b'), Next::Hole { after_ver: 0, ask: false });
         assert_eq!(cursor.retry(), Some(0), "the question failed");
-        assert_eq!(cursor.offer(1, 'a'), Next::Deliver(vec!['a', 'b', 'c']));
+        assert_eq!(cursor.offer(1, E, 'a'), Next::Deliver(vec!['a', 'b', 'c']));
         assert_eq!(cursor.retry(), None);
-        assert_eq!(cursor.offer(5, 'e'), Next::Hole { after_ver: 3, ask: true });
+        assert_eq!(cursor.offer(5, E, 'e'), Next::Hole { after_ver: 3, ask: true });
     }
 
     #[test]
     fn what_is_held_is_bounded() {
-        let mut cursor = EdgeCursor::after(0);
+        let mut cursor = EdgeCursor::after(0, None);
         for ver in 2..10 * HELD_MAX as u64 {
-            cursor.offer(ver, ver);
+            cursor.offer(ver, E, ver);
         }
         assert!(cursor.held.len() <= HELD_MAX);
+    }
+
+    #[test]
+    fn a_newer_history_takes_the_place_of_one_that_was_lost() {
+        let mut cursor = EdgeCursor::after(4, Some(E));
+        assert_eq!(cursor.offer(5, E, 'a'), Next::Deliver(vec!['a']));
+        assert_eq!(cursor.offer(6, E, 'b'), Next::Deliver(vec!['b']));
+        assert_eq!(cursor.offer(8, E, 'd'), Next::Hole { after_ver: 6, ask: true });
+        assert_eq!(cursor.offer(5, Epoch(2), 'x'), Next::Stale, "an older one does not");
+        assert_eq!(cursor.offer(5, Epoch(4), 'A'), Next::Forked('A'));
+        assert_eq!((cursor.last(), cursor.epoch()), (5, Some(Epoch(4))));
+        assert_eq!(cursor.offer(6, Epoch(4), 'B'), Next::Deliver(vec!['B']));
+        assert_eq!(cursor.offer(7, Epoch(4), 'C'), Next::Deliver(vec!['C']), "what was held is of the lost one");
+        let mut unknown = EdgeCursor::after(4, None);
+        assert_eq!(unknown.offer(4, Epoch(9), 'x'), Next::Stale, "who does not know what he has believes it");
     }
 
     proptest! {
@@ -116,10 +151,10 @@ mod tests {
         fn in_whatever_order_they_come_all_are_delivered_once_in_order(
             arrivals in Just((1..=40u64).flat_map(|ver| [ver, ver]).collect::<Vec<_>>()).prop_shuffle()
         ) {
-            let mut cursor = EdgeCursor::after(0);
+            let mut cursor = EdgeCursor::after(0, None);
             let mut delivered = Vec::new();
             for ver in arrivals {
-                if let Next::Deliver(now) = cursor.offer(ver, ver) {
+                if let Next::Deliver(now) = cursor.offer(ver, E, ver) {
                     delivered.extend(now);
                 }
             }

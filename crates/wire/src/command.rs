@@ -253,6 +253,10 @@ pub enum Answer {
         head_seq: u64,
         /// Those of the named users who are members.
         members: Vec<UserId>,
+        /// Of the last change; none: an older owner does not say. Travels behind the answer
+        /// ([`Frame::Reply`](crate::mesh::Frame::Reply)).
+        #[serde(skip)]
+        head_epoch: Option<Epoch>,
     },
     /// To [`Command::Move`]: it goes, or has gone, there.
     Moving(Placement),

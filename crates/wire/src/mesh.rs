@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Placement;
 use crate::command::{Actor, Answer, Command, Delivery, Query, Refusal};
-use crate::ids::{ConversationId, NodeId, ShardId, UserId};
+use crate::ids::{ConversationId, Epoch, NodeId, ShardId, UserId};
 
 /// TLS application protocol of the mesh: its major version.
 pub const ALPN: &[u8] = b"hearth-mesh/1";
@@ -158,6 +158,9 @@ pub enum Frame {
         after_ver: Option<u64>,
         /// Which of these are members?
         users: Vec<UserId>,
+        /// Of the change `after_ver` as the edge has it; none: it does not know. After a fork another change may stand there,
+        /// and the watch starts where they part.
+        after_epoch: Option<Epoch>,
     },
     /// Edge to owner: no more.
     Unwatch {
@@ -224,9 +227,14 @@ impl Frame {
         match self {
             Self::Command { rid, actor, conversation, command } => frame(1, &(rid, actor, conversation, command)),
             Self::Query { rid, actor, conversation, query } => frame(2, &(rid, actor, conversation, query)),
-            Self::Watch { rid, conversation, after_ver, users } => frame(3, &(rid, conversation, after_ver, users)),
+            Self::Watch { rid, conversation, after_ver, users, after_epoch } => {
+                frame(3, &(rid, conversation, after_ver, users, after_epoch))
+            }
             Self::Unwatch { conversation } => frame(4, conversation),
-            Self::Reply { rid, result } => frame(16, &(rid, result)),
+            Self::Reply { rid, result } => match result {
+                Ok(Answer::Watching { head_epoch, .. }) => frame(16, &(rid, result, head_epoch)),
+                result => frame(16, &(rid, result)),
+            },
             Self::Feed { deliveries } => frame(17, deliveries),
             Self::Lagged { conversation } => frame(18, conversation),
             Self::End(end) => frame(19, end),
@@ -257,11 +265,14 @@ impl Frame {
             }
             3 => {
                 let (rid, conversation, after_ver, users) = body.fields()?;
-                Self::Watch { rid, conversation, after_ver, users }
+                Self::Watch { rid, conversation, after_ver, users, after_epoch: body.later()? }
             }
             4 => Self::Unwatch { conversation: body.fields()? },
             16 => {
-                let (rid, result) = body.fields()?;
+                let (rid, mut result) = body.fields()?;
+                if let Ok(Answer::Watching { head_epoch, .. }) = &mut result {
+                    *head_epoch = body.later()?;
+                }
                 Self::Reply { rid, result }
             }
             17 => Self::Feed { deliveries: body.fields()? },
@@ -344,7 +355,13 @@ mod tests {
         vec![
             Frame::Command { rid: 1, actor: actor.clone(), conversation: conversation(), command },
             Frame::Query { rid: 2, actor: Some(actor), conversation: conversation(), query },
-            Frame::Watch { rid: 3, conversation: conversation(), after_ver: Some(1), users: vec![] },
+            Frame::Watch {
+                rid: 3,
+                conversation: conversation(),
+                after_ver: Some(1),
+                users: vec![],
+                after_epoch: Some(Epoch(2)),
+            },
             Frame::Unwatch { conversation: conversation() },
             Frame::Reply { rid: 4, result: Ok(Answer::Noted) },
             Frame::Feed { deliveries: vec![delivery] },

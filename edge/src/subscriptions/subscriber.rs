@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Guard;
-use super::place::From;
+use super::place::{At, From};
 use crate::session::Session;
 
 /// Times that a user may be put out and taken in again while this edge is behind. Further ones are not heard of before he
@@ -33,6 +33,8 @@ pub(super) struct Subscriber {
     pub(super) state: Delivering,
     /// When its user is in again. That news may come before the one that he was put out.
     pub(super) again: Again,
+    /// While it was off, what it may have got behind this place was lost with a region.
+    pub(super) back_to: Option<At>,
 }
 
 /// After which changes a user was taken in again; ascending.

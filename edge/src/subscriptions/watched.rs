@@ -6,7 +6,7 @@ use std::sync::Arc;
 use conversation::edge_cursor::{EdgeCursor, Next};
 use wire::change::Event;
 use wire::command::Delivery;
-use wire::{ConversationId, UserId};
+use wire::{ConversationId, Epoch, UserId};
 
 use super::Guard;
 use super::place::{At, Attached, From, Rejoined};
@@ -17,6 +17,17 @@ use crate::session::catch_up::Order;
 
 /// Changes kept for sessions that are being caught up, so that the last step needs no question.
 const RECENT_MAX: usize = 256;
+
+/// What a watch says.
+pub(super) struct Question {
+    pub(super) after_ver: Option<u64>,
+    /// Of that change.
+    pub(super) after_epoch: Option<Epoch>,
+    /// Sorted.
+    pub(super) users: Vec<UserId>,
+    /// There are more of them.
+    pub(super) more: bool,
+}
 
 /// See the module.
 #[derive(Default)]
@@ -99,7 +110,7 @@ impl Watched {
             // Most conversations, and every user's own stream, have one here.
             self.subscribers.reserve_exact(1);
         }
-        self.subscribers.push(Subscriber { session, state, again });
+        self.subscribers.push(Subscriber { session, state, again, back_to: None });
         behind
     }
 
@@ -148,14 +159,15 @@ impl Watched {
         self.established = false;
     }
 
-    /// What a watch says: after which `ver`, about which users (sorted), and whether there are more of them.
-    pub(super) fn ask(&mut self, rid: u64, most: usize) -> (Option<u64>, Vec<UserId>, bool) {
+    /// What a watch says, about so many users at most.
+    pub(super) fn ask(&mut self, rid: u64, most: usize) -> Question {
         let start = self.cursor.as_ref().map(EdgeCursor::last).or_else(|| self.first_wish());
         let after_ver = start.filter(|_| !self.established);
         self.established = true;
         if self.cursor.is_none() {
-            self.cursor = after_ver.map(EdgeCursor::after);
+            self.cursor = after_ver.map(|ver| EdgeCursor::after(ver, None));
         }
+        let after_epoch = self.cursor.as_ref().filter(|_| after_ver.is_some()).and_then(EdgeCursor::epoch);
         let is_waiting = |asking: &&mut Asking| asking.asked.is_none() && matches!(asking.from, From::Now { .. });
         let mut waiting = self.asking.iter_mut().filter(is_waiting);
         let mut users = Vec::new();
@@ -166,7 +178,7 @@ impl Watched {
         let more = waiting.next().is_some();
         users.sort_unstable();
         users.dedup();
-        (after_ver, users, more)
+        Question { after_ver, after_epoch, users, more }
     }
 
     /// Where the first watch starts: where the earliest of those who wait wants to, when nobody is served yet.
@@ -184,11 +196,12 @@ impl Watched {
         conversation: &ConversationId,
         rid: u64,
         head: At,
+        head_epoch: Option<Epoch>,
         is_member: impl Fn(&UserId) -> bool,
     ) -> Vec<(Arc<Session>, At)> {
-        let cursor = self.cursor.get_or_insert_with(|| EdgeCursor::after(head.ver));
+        let cursor = self.cursor.get_or_insert_with(|| EdgeCursor::after(head.ver, head_epoch));
         if skips_gaps() && head.ver > cursor.last() {
-            *cursor = EdgeCursor::after(head.ver);
+            *cursor = EdgeCursor::after(head.ver, head_epoch);
         }
         let cursor = cursor.last();
         if head.ver > self.head.ver {
@@ -239,7 +252,12 @@ impl Watched {
     pub(super) fn offer(&mut self, delivery: Delivery, printer: &Printer, effects: &mut Effects) {
         let conversation = delivery.change.conversation;
         let Some(cursor) = &mut self.cursor else { return };
-        match cursor.offer(delivery.change.ver, delivery) {
+        match cursor.offer(delivery.change.ver, delivery.change.epoch, delivery) {
+            Next::Forked(delivery) => {
+                let printed = printer.print(delivery);
+                self.go_back(At { ver: printed.ver() - 1, seq: self.seq_before(&printed) });
+                self.deliver(printed, effects);
+            }
             Next::Deliver(deliveries) => {
                 for delivery in deliveries {
                     self.deliver(printer.print(delivery), effects);
@@ -250,6 +268,27 @@ impl Watched {
                 if ask {
                     effects.holes.push((conversation, after_ver));
                 }
+            }
+        }
+    }
+
+    /// Everything after this place was lost with a region, and goes on otherwise: nobody has any of that.
+    fn go_back(&mut self, to: At) {
+        metrics::counter!("hearth_edge_forks_total").increment(1);
+        self.head = to;
+        if let Some(recent) = &mut self.recent {
+            recent.clear();
+        }
+        for subscriber in &mut self.subscribers {
+            match &mut subscriber.state {
+                Delivering::After(ver) => *ver = to.ver.min(*ver),
+                Delivering::Off => subscriber.back_to = Some(to),
+                Delivering::Live | Delivering::Gone => {}
+            }
+        }
+        for asking in &mut self.asking {
+            if let From::Ver(ver) = &mut asking.from {
+                *ver = to.ver.min(*ver);
             }
         }
     }
@@ -336,6 +375,9 @@ impl Watched {
         let (Some(at), Some(cursor)) = (self.position(session), self.cursor.as_ref().map(EdgeCursor::last)) else {
             return Rejoined::Gone;
         };
+        if let Some(to) = self.subscribers[at].back_to.take().filter(|to| to.ver < have.ver) {
+            have = to;
+        }
         let recent = self.recent.take().unwrap_or_default();
         let is_at_hand = have.ver >= cursor || recent.front().is_some_and(|first| first.ver() <= have.ver + 1);
         let mut outcome = if is_at_hand { Outcome::Sent } else { Outcome::Full };

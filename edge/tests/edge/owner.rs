@@ -110,7 +110,7 @@ impl Owner {
                 homes.queries.push(query.clone());
                 Some(Frame::Reply { rid, result: homes.query(actor.as_ref(), conversation, query) })
             }
-            Frame::Watch { rid, conversation, after_ver, users } => {
+            Frame::Watch { rid, conversation, after_ver, users, .. } => {
                 homes.watch(stream, rid, conversation, after_ver, &users);
                 None
             }
@@ -216,7 +216,11 @@ impl Homes {
         let after = after_ver.unwrap_or(head_ver);
         let missed: Vec<_> = home.changes.iter().filter(|change| change.ver > after).cloned().collect();
         let missed: Vec<_> = missed.into_iter().map(|change| home.delivery(change)).collect();
-        self.send(stream, Frame::Reply { rid, result: Ok(Answer::Watching { head_ver, head_seq, members }) });
+        let head_epoch = Some(home.rules.last_epoch());
+        self.send(
+            stream,
+            Frame::Reply { rid, result: Ok(Answer::Watching { head_ver, head_seq, members, head_epoch }) },
+        );
         for deliveries in missed.chunks(FRAME_CHANGES) {
             self.send(stream, Frame::Feed { deliveries: deliveries.to_vec() });
         }

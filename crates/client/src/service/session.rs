@@ -16,6 +16,7 @@ use wire::client::{Event as Frame, close};
 use wire::{ConversationId, ErrorCode};
 
 use super::{Service, Session};
+use crate::order::Order;
 use crate::outbox::Refused;
 use crate::{Event, Read, SendError};
 
@@ -300,11 +301,7 @@ impl Service {
     }
 
     /// Lets one conversation's order know something, and delivers what became deliverable.
-    fn settle(
-        &mut self,
-        conversation: ConversationId,
-        what: impl FnOnce(&mut crate::order::Order<Box<MessagePayload>>),
-    ) {
+    fn settle(&mut self, conversation: ConversationId, what: impl FnOnce(&mut Order<Box<MessagePayload>>)) {
         let Some(order) = self.orders.get_mut(&conversation) else { return };
         what(order);
         while let Some((seq, message)) = order.pop() {
@@ -329,9 +326,10 @@ impl Service {
         if !self.orders.contains_key(&conversation) {
             // What the program has asked for says where delivery starts, not the first message that happens to be here.
             self.follow();
-            self.orders.entry(conversation).or_default();
+            let class = conversation.shard.durability;
+            self.orders.entry(conversation).or_insert_with(|| Order::new(class, None));
         }
-        self.settle(conversation, |order| order.take(message.seq, Box::new(message)));
+        self.settle(conversation, |order| order.take(message.seq, message.epoch, Box::new(message)));
     }
 
     /// Delivery of a new conversation starts where the user joined it.
@@ -343,7 +341,8 @@ impl Service {
         let joined_after = me.map_or(group.head_seq, |member| member.joined_seq.saturating_sub(1));
         let conversation = group.conversation_id;
         self.follow();
-        let order = self.orders.entry(conversation).or_insert_with(|| crate::order::Order::after(joined_after));
+        let class = conversation.shard.durability;
+        let order = self.orders.entry(conversation).or_insert_with(|| Order::new(class, Some(joined_after)));
         if order.last().is_some_and(|last| last < group.head_seq) {
             order.unanswered();
             self.wanting.insert(conversation);

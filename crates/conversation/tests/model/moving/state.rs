@@ -158,7 +158,7 @@ impl State {
             lost: vec![],
             acked: vec![None; messages],
             offers: vec![],
-            edge: Edge { placement: None, asked: 1, cursor: EdgeCursor::after(1), shown: 1 },
+            edge: Edge { placement: None, asked: 1, cursor: EdgeCursor::after(1, None), shown: 1 },
             moves,
             crashes,
             forks,

@@ -459,7 +459,7 @@ impl World {
             edge.placement = Some(placement);
             edge.asked |= 1 << index(placement.shard);
             if self.is(Mutant::EdgeStartsAtTheHead) {
-                edge.cursor = EdgeCursor::after(to.history.len() as u64);
+                edge.cursor = EdgeCursor::after(to.history.len() as u64, None);
             }
         }
     }
@@ -467,18 +467,20 @@ impl World {
     fn deliveries(&self, state: &State, at: usize, found: &mut Steps) {
         let shard = &state.shards[at];
         for frame in &shard.log[..shard.committed] {
-            let ver = frame.change().ver;
+            let (ver, epoch) = (frame.change().ver, frame.change().epoch);
             if ver <= state.edge.cursor.last() {
                 continue;
             }
             let mut to = state.clone();
-            let vers = match to.edge.cursor.offer(ver, ver) {
+            let vers = match to.edge.cursor.offer(ver, epoch, ver) {
                 _ if self.is(Mutant::DeliveryByArrival) => {
-                    to.edge.cursor = EdgeCursor::after(ver);
+                    to.edge.cursor = EdgeCursor::after(ver, None);
                     vec![ver]
                 }
                 Next::Deliver(vers) => vers,
                 Next::Stale | Next::Hole { .. } => vec![],
+                // Would be shown twice, and found: nothing that was committed here is ever lost.
+                Next::Forked(ver) => vec![ver],
             };
             let shown = vers.into_iter().try_for_each(|ver| {
                 let before = std::mem::replace(&mut to.edge.shown, ver);
