@@ -257,3 +257,32 @@ async fn what_nobody_here_wants_is_unwatched_after_a_while() {
     bench.say("ann", tea, "m1", "hi");
     assert_eq!(seq(&bob.next_of("message.new").await), 1);
 }
+
+#[tokio::test]
+async fn what_a_lost_region_took_with_it_is_delivered_as_it_goes_on_elsewhere() {
+    let bench = Bench::start().await;
+    let tea = bench.group("ann", &["bob"]);
+    let (mut bob, mut ann) = (bench.session("bob").await, bench.session("ann").await);
+    for n in 1..=4 {
+        bench.say("ann", tea, &format!("m{n}"), "as it was");
+        assert_eq!(seq(&bob.next_of("message.new").await), n);
+    }
+    // The group, and the first message.
+    bench.owner.homes().lose(tea, 2);
+    for n in 1..=5 {
+        bench.say("ann", tea, &format!("n{n}"), "as it is");
+    }
+    for session in [&mut bob, &mut ann] {
+        let mut frame = session.next_of("message.new").await;
+        while frame["payload"]["body"] == "as it was" {
+            frame = session.next_of("message.new").await;
+        }
+        for n in 2..=6 {
+            let payload = &frame["payload"];
+            assert_eq!((&payload["seq"], &payload["epoch"]), (&json!(n), &json!(2)));
+            if n < 6 {
+                frame = session.next_of("message.new").await;
+            }
+        }
+    }
+}

@@ -25,6 +25,8 @@ const FRAME_CHANGES: usize = 60;
 pub(crate) struct Homes {
     conversations: HashMap<ConversationId, Home>,
     streams: HashMap<u64, mpsc::Sender<Frame>>,
+    /// Terms that came to their end with their region.
+    lost: u64,
     /// Commands are taken and not answered, and nothing is done.
     pub(crate) deaf: bool,
     /// Commands are done and not answered.
@@ -110,8 +112,8 @@ impl Owner {
                 homes.queries.push(query.clone());
                 Some(Frame::Reply { rid, result: homes.query(actor.as_ref(), conversation, query) })
             }
-            Frame::Watch { rid, conversation, after_ver, users, .. } => {
-                homes.watch(stream, rid, conversation, after_ver, &users);
+            Frame::Watch { rid, conversation, after_ver, users, after_epoch } => {
+                homes.watch(stream, rid, conversation, after_ver.zip(Some(after_epoch)), &users);
                 None
             }
             Frame::Unwatch { conversation } => {
@@ -137,6 +139,22 @@ impl Homes {
         self.conversations.values_mut().for_each(|home| home.watchers.clear());
     }
 
+    fn epoch(&self) -> Epoch {
+        Epoch(1 + self.lost)
+    }
+
+    /// The owner's region is lost, and with it what is behind this change; a later term goes on there.
+    pub(crate) fn lose(&mut self, id: ConversationId, after_ver: u64) {
+        self.end_streams();
+        self.lost += 1;
+        let home = self.home(id);
+        home.changes.retain(|change| change.ver <= after_ver);
+        home.rules = Conversation::empty(id);
+        for change in &home.changes {
+            home.rules.apply(change, Position { epoch: change.epoch, slot: Slot(change.ver) }).unwrap();
+        }
+    }
+
     /// Who watches a conversation.
     pub(crate) fn watchers(&mut self, id: ConversationId) -> usize {
         self.home(id).watchers.len()
@@ -150,8 +168,9 @@ impl Homes {
         id: ConversationId,
         command: Command,
     ) -> Result<Answer, Refusal> {
+        let epoch = self.epoch();
         let home = self.home(id);
-        let moment = Moment { now_ms: 1, shard: id.shard, epoch: Epoch(1), starts: &Starts::default() };
+        let moment = Moment { now_ms: 1, shard: id.shard, epoch, starts: &Starts::default() };
         let outcome = match home.rules.decide(moment, actor, command, None) {
             Decision::Refuse(refusal) => return Err(refusal),
             Decision::Moved(_) | Decision::ReadAgain => unreachable!("nothing moves here"),
@@ -159,7 +178,7 @@ impl Homes {
             Decision::Commit(changes) => {
                 let outcome = Outcome::of(changes.last().unwrap());
                 for change in changes {
-                    let at = Position { epoch: Epoch(1), slot: Slot(change.ver) };
+                    let at = Position { epoch, slot: Slot(change.ver) };
                     self.home(id).rules.apply(&change, at).unwrap();
                     self.commit(world, &actor.tenant, change);
                 }
@@ -206,14 +225,23 @@ impl Homes {
         }
     }
 
-    fn watch(&mut self, stream: u64, rid: u64, id: ConversationId, after_ver: Option<u64>, users: &[UserId]) {
+    fn watch(
+        &mut self,
+        stream: u64,
+        rid: u64,
+        id: ConversationId,
+        after: Option<(u64, Option<Epoch>)>,
+        users: &[UserId],
+    ) {
         let home = self.home(id);
         let (head_ver, head_seq) = (home.rules.head_ver(), home.rules.head_seq());
         let members = users.iter().filter(|user| home.rules.members().contains_key(*user)).cloned().collect();
         if !home.watchers.contains(&stream) {
             home.watchers.push(stream);
         }
-        let after = after_ver.unwrap_or(head_ver);
+        let (after, epoch) = after.unwrap_or((head_ver, None));
+        let has = |change: &&Change| change.ver <= after && epoch.is_none_or(|epoch| change.epoch <= epoch);
+        let after = home.changes.iter().rfind(has).map_or(0, |change| change.ver);
         let missed: Vec<_> = home.changes.iter().filter(|change| change.ver > after).cloned().collect();
         let missed: Vec<_> = missed.into_iter().map(|change| home.delivery(change)).collect();
         let head_epoch = Some(home.rules.last_epoch());
