@@ -11,10 +11,11 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use topology::World;
+use topology::world::Fence;
 use wire::{NodeId, RegionId};
 
 use crate::fault::{Fault, Planned, Ways, What};
-use crate::scenario::{Load, Scenario};
+use crate::scenario::{Load, Scenario, with_fence};
 
 /// The small world of most drawn scenarios.
 const EXPLORE: &str = include_str!("../worlds/explore.toml");
@@ -38,6 +39,8 @@ const JUMP_MS: i64 = 20_000;
 const SCENES: u64 = 0x5ce9_e5ce_9e5c_e9e5;
 /// And those of moves.
 const MOVES: u64 = 0x0fe5_70fe_50fe_5e70;
+/// And those of timed leases.
+const LEASES: u64 = 0x71ed_1ea5_e71e_d1ea;
 /// Draws of a fault before one is taken although two regions of a zone are then lost together.
 const TRIES: usize = 20;
 
@@ -110,7 +113,8 @@ pub fn explored() -> Arc<World> {
 }
 
 /// The scenario of a seed in this world: its load, one to six faults, for two seeds of five a scene of faults that belong
-/// together, and for one of three conversations that move. All is over before the quiet time.
+/// together, for one of three conversations that move, and for one of four
+/// owners that acknowledge by timed leases. All is over before the quiet time.
 #[must_use]
 pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     let mut scenario = faults_of(world, seed);
@@ -126,6 +130,9 @@ pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     let mut dice = Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(16) ^ MOVES), world };
     if dice.inner.random_ratio(1, 3) {
         scenario.load.moves_per_s = dice.tenths(3..=25);
+    }
+    if SmallRng::seed_from_u64(seed.rotate_left(48) ^ LEASES).random_ratio(1, 4) {
+        scenario.world = Arc::new(with_fence(world, Fence::Lease));
     }
     scenario
 }

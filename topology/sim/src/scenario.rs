@@ -7,6 +7,7 @@ pub mod shipped;
 use std::sync::Arc;
 
 use topology::World;
+use topology::world::{Fence, Zone};
 
 use crate::fault::Planned;
 
@@ -31,6 +32,13 @@ pub struct Scenario {
     pub load: Load,
     /// What goes wrong, in any order.
     pub faults: Vec<Planned>,
+}
+
+/// The same world, with owners of every zone that make sure of themselves in this way.
+#[must_use]
+pub fn with_fence(world: &World, fence: Fence) -> World {
+    let zones = world.zones.iter().map(|zone| Zone { fence, ..zone.clone() });
+    World { zones: zones.collect(), ..world.clone() }
 }
 
 /// What the clients do.

@@ -16,10 +16,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use topology::World;
 use topology::mistakes::{self, At, Found, Mistakes, line_of, meant};
+use topology::world::Fence;
 
 use self::faults::Times;
 use self::section::Section;
-use super::{Load, Scenario};
+use super::{Load, Scenario, with_fence};
 use crate::fault::Planned;
 
 /// Nodes of one simulated world. More would be slow rather than wrong, and show nothing that fewer do not.
@@ -53,6 +54,7 @@ fn read(text: &str, load_world: &dyn Fn(&str) -> Result<World, String>, found: &
     let name = top.text("name");
     let about = top.text("about");
     let world = top.text("world");
+    let fence = fence(&mut top);
     let times = times(&mut top);
     let tick_ms = top.whole("tick_ms");
     let converge_ms = top.millis("converge_s");
@@ -60,6 +62,10 @@ fn read(text: &str, load_world: &dyn Fn(&str) -> Result<World, String>, found: &
         found.add(empty.line, "the name is empty", "write what people shall call the scenario");
     }
     let world = world.and_then(|named| load(&named, load_world, found));
+    let world = world.map(|world| match fence {
+        Some(fence) => with_fence(&world, fence),
+        None => world,
+    });
     let load = people(text, root, found);
     let faults = planned(text, root, world.as_ref(), times.as_ref(), found);
     let times = times?;
@@ -74,6 +80,19 @@ fn read(text: &str, load_world: &dyn Fn(&str) -> Result<World, String>, found: &
         load,
         faults,
     })
+}
+
+/// None when the file leaves it to the world.
+fn fence(top: &mut Section<'_, '_>) -> Option<Fence> {
+    let At { value, line } = top.text("fence")?;
+    match value.as_str() {
+        "read" => Some(Fence::Read),
+        "lease" => Some(Fence::Lease),
+        _ => {
+            top.found.add(line, format!("\"{value}\" is not a fence"), "write \"read\" or \"lease\"");
+            None
+        }
+    }
 }
 
 /// None when the file does not say how long.

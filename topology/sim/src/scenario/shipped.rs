@@ -5,13 +5,14 @@ use topology::World;
 use super::Scenario;
 
 /// Name and text, in the order in which to read them.
-pub const SHIPPED: [(&str, &str); 10] = [
+pub const SHIPPED: [(&str, &str); 11] = [
     ("region-loss", include_str!("../../scenarios/region-loss.toml")),
     ("region-drain", include_str!("../../scenarios/region-drain.toml")),
     ("moving-house", include_str!("../../scenarios/moving-house.toml")),
     ("partial-partition", include_str!("../../scenarios/partial-partition.toml")),
     ("zone-cut", include_str!("../../scenarios/zone-cut.toml")),
     ("zombie-core", include_str!("../../scenarios/zombie-core.toml")),
+    ("timed-leases", include_str!("../../scenarios/timed-leases.toml")),
     ("edge-storm", include_str!("../../scenarios/edge-storm.toml")),
     ("rolling-restart", include_str!("../../scenarios/rolling-restart.toml")),
     ("bad-disk", include_str!("../../scenarios/bad-disk.toml")),

@@ -48,6 +48,13 @@ pub const KEYS: &[Key] = &[
     text("", "name", r#""region-loss""#, "what people call it"),
     text("", "about", r#""A region dies under load.""#, "one or two sentences on what it shows").optional(),
     text("", "world", r#""three-regions""#, "a shipped world, or a world file relative to this file"),
+    text(
+        "",
+        "fence",
+        r#""lease""#,
+        "how owners of every zone make sure that they still are, instead of what the world says",
+    )
+    .optional(),
     number("", "seconds", "40", (1.0, 3_600.0), "how long people talk"),
     number("", "quiet_s", "10", (0.0, 3_600.0), "how long before the end of the load all faults are over").optional(),
     number("", "converge_s", "30", (1.0, 3_600.0), "how long everything may take to converge afterwards").optional(),
