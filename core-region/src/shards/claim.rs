@@ -29,27 +29,79 @@ pub(crate) enum ClaimError {
     Tail(#[from] LogFrameError),
 }
 
-/// Claims the shard for `me`, over `observed` if the lease was read just now. Tries as long as the store does not answer;
-/// drop it to give up, and the shard is then as after a crash in the middle.
+/// A claim on a shard. It tries as long as the store does not answer.
 ///
-/// # Errors
-/// When the claim came to nothing.
-pub(crate) async fn claim(
-    store: &Arc<dyn Store>,
+/// Up to the claim itself it may be dropped and nothing has happened. From then on it should come to its end while the
+/// process lives: whoever comes next could not tell it from an owner who acknowledges by a lease that is kept alive.
+pub(crate) struct Claim {
+    store: Arc<dyn Store>,
     shard: ShardId,
-    me: &NodeId,
-    claimant: Claimant,
-    observed: Option<&Lease>,
-) -> Result<Term, ClaimError> {
-    let mut takeover = match observed {
-        Some(lease) => Takeover::over(lease, claimant)?,
-        None => Takeover::new(claimant),
-    };
-    let began = Instant::now();
-    let mut last = began;
-    while let Some(todo) = takeover.next() {
+    me: NodeId,
+    takeover: Takeover,
+    began: Instant,
+    last: Instant,
+}
+
+impl Claim {
+    /// For `me`, over `observed` if the lease was read just now.
+    ///
+    /// # Errors
+    /// When it would come to nothing.
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        shard: ShardId,
+        me: NodeId,
+        claimant: Claimant,
+        observed: Option<&Lease>,
+    ) -> Result<Self, ClaimError> {
+        let takeover = match observed {
+            Some(lease) => Takeover::over(lease, claimant)?,
+            None => Takeover::new(claimant),
+        };
+        let now = Instant::now();
+        Ok(Self { store, shard, me, takeover, began: now, last: now })
+    }
+
+    /// Everything before the claim itself: waits until an owner that is gone can acknowledge no more.
+    ///
+    /// # Errors
+    /// When it came to nothing.
+    pub(crate) async fn prepare(mut self) -> Result<Self, ClaimError> {
+        while let Some(todo) = self.takeover.next().filter(|todo| !matches!(todo, Do::Claim { .. })) {
+            self.step(todo).await?;
+        }
+        Ok(self)
+    }
+
+    /// All the rest. Dropped, it leaves the shard as after a crash in the middle.
+    ///
+    /// # Errors
+    /// When it came to nothing.
+    pub(crate) async fn finish(mut self) -> Result<Term, ClaimError> {
+        while let Some(todo) = self.takeover.next() {
+            self.step(todo).await?;
+        }
+        let Self { store, shard, takeover, began, last, .. } = self;
+        let term = takeover.finished().ok_or(Lost::Misled)?;
+        project_tail(&store, shard, &term).await?;
+        metrics::histogram!("hearth_takeover_step_seconds", "step" => "project").record(last.elapsed());
+        metrics::histogram!("hearth_takeover_seconds").record(began.elapsed());
+        tracing::info!(
+            epoch = term.epoch.0,
+            start = term.start.0,
+            tail = term.tail.len(),
+            took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "took the shard"
+        );
+        Ok(term)
+    }
+
+    async fn step(&mut self, todo: Do) -> Result<(), ClaimError> {
         let step = name(&todo);
-        let done = match perform(store, shard, me, todo).await {
+        if let Do::WaitUntil { .. } = todo {
+            tracing::info!("the owner acknowledges by a timed lease: waiting until it can be no more");
+        }
+        let done = match perform(&self.store, self.shard, &self.me, todo).await {
             Ok(done) => done,
             Err(error) => {
                 tracing::debug!(%error, step, "takeover: outcome unknown");
@@ -57,23 +109,12 @@ pub(crate) async fn claim(
                 Done::Unknown
             }
         };
-        takeover.on(done)?;
+        self.takeover.on(done)?;
         let now = Instant::now();
-        metrics::histogram!("hearth_takeover_step_seconds", "step" => step).record(now - last);
-        last = now;
+        metrics::histogram!("hearth_takeover_step_seconds", "step" => step).record(now - self.last);
+        self.last = now;
+        Ok(())
     }
-    let term = takeover.finished().ok_or(Lost::Misled)?;
-    project_tail(store, shard, &term).await?;
-    metrics::histogram!("hearth_takeover_step_seconds", "step" => "project").record(last.elapsed());
-    metrics::histogram!("hearth_takeover_seconds").record(began.elapsed());
-    tracing::info!(
-        epoch = term.epoch.0,
-        start = term.start.0,
-        tail = term.tail.len(),
-        took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "took the shard"
-    );
-    Ok(term)
 }
 
 fn name(todo: &Do) -> &'static str {

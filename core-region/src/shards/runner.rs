@@ -15,7 +15,7 @@ use tracing::Instrument;
 use wire::mesh::StreamEnd;
 use wire::{Durability, Epoch, NodeId, ShardId, Slot};
 
-use super::claim::{ClaimError, claim};
+use super::claim::{Claim, ClaimError};
 use super::standing::{Standing, TermHandle};
 use super::{Desire, ShardsOptions, handover};
 use crate::backoff::Backoff;
@@ -101,18 +101,26 @@ impl Runner {
             }
             self.standing.send_replace(Standing::Claiming);
             self.progress.stage(Stage::Claiming, None);
-            let taken = tokio::select! {
+            let claim = tokio::select! {
                 () = stopping.cancelled() => return self.elsewhere(None),
-                taken = Self::take(&self.shared, self.shard, &mut self.invitation) => Some(taken),
-                () = unwanted(&mut self.desire, self.guest_until) => None,
+                claim = Self::prepare(&self.shared, self.shard, &mut self.invitation) => claim,
+                () = unwanted(&mut self.desire, self.guest_until) => {
+                    tracing::debug!("another is wanted now: nothing is claimed");
+                    continue;
+                }
+            };
+            // Whoever is wanted by now gets it handed over.
+            let taken = match claim {
+                Ok(claim) => stopping.run_until_cancelled(claim.finish()).await,
+                Err(error) => Some(Err(error)),
             };
             match taken {
+                None => return self.elsewhere(None),
                 Some(Ok(term)) => self.serve(term).await,
                 Some(Err(error)) => {
                     self.elsewhere(self.came_to_nothing(&error));
                     stopping.run_until_cancelled(self.backoff.pause()).await;
                 }
-                None => tracing::debug!("another is wanted now: claim given up"),
             }
         }
     }
@@ -145,12 +153,12 @@ impl Runner {
         self.standing.send_replace(Standing::Elsewhere { owner });
     }
 
-    /// Claims, once the present owner has let go or has had its time.
-    async fn take(
+    /// Gets ready to claim, once the present owner has let go or has had its time.
+    async fn prepare(
         shared: &ShardsOptions,
         shard: ShardId,
         invitation: &mut mpsc::Receiver<NodeId>,
-    ) -> Result<Term, ClaimError> {
+    ) -> Result<Claim, ClaimError> {
         let began = Instant::now();
         let lease = shared.store.lease(shard).await.ok();
         let owner = lease.as_ref().and_then(|lease| lease.owner.clone());
@@ -165,7 +173,7 @@ impl Runner {
         }
         metrics::histogram!("hearth_takeover_step_seconds", "step" => "wait").record(began.elapsed());
         let claimant = claimant(shared, shard).await;
-        claim(&shared.store, shard, &shared.node, claimant, lease.as_ref()).await
+        Claim::new(shared.store.clone(), shard, shared.node.clone(), claimant, lease.as_ref())?.prepare().await
     }
 
     /// Logs it; returns who is the owner, if that is why.

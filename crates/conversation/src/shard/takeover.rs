@@ -284,6 +284,8 @@ impl Takeover {
         let step = mem::replace(&mut self.step, Step::Look);
         Ok(match (step, done) {
             (Step::Look, Done::Lease(lease)) => observe(&self.claimant, &lease)?,
+            // Who was renewed lives, and may have let go meanwhile: of the lease that was seen nothing is known any more.
+            (Step::Break { then: Broken::Claim { .. }, .. }, Done::Cas(Cas::Refused)) => Step::Look,
             (Step::Break { mut breaker, then }, done) => {
                 breaker.on(done)?;
                 if breaker.next().is_some() { Step::Break { breaker, then } } else { then.step() }

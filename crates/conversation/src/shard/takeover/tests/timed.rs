@@ -81,6 +81,17 @@ fn an_owner_that_let_go_is_not_waited_for_unless_it_was_claimed_over() {
 }
 
 #[test]
+fn an_owner_that_lives_is_looked_at_again_for_it_may_have_let_go() {
+    let mut takeover = Takeover::over(&home(), timed(HOME, Durability::MultiRegion)).unwrap();
+    takeover.on(Done::Cores { leases: vec![core("r1/core/1", 5)], replied_at: s(100) }).unwrap();
+    takeover.on(Done::Clock(s(110))).unwrap();
+    takeover.on(Done::Cas(Cas::Refused)).unwrap();
+    assert_eq!(takeover.next(), Some(Do::ReadLease));
+    takeover.on(Done::Lease(Lease { released: Some(Slot(4)), ..home() })).unwrap();
+    assert!(matches!(takeover.next(), Some(Do::Claim { .. })));
+}
+
+#[test]
 fn who_keeps_no_timed_lease_takes_from_nobody_who_does() {
     let untimed = |region, durability| Claimant::untimed(MINE, region, durability);
     assert_eq!(Takeover::over(&home(), untimed(HOME, Durability::MultiRegion)), Err(Lost::NoTimedLease));
