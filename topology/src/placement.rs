@@ -4,7 +4,8 @@
 //! Inside a region the shards are spread over its live cores by consistent hashing: when a core joins, shards move to it
 //! and between no others; when one leaves, only its own move. If the home region has no live core left, a shard of class
 //! `multi-region` goes to the first region of its successor order that has one; a shard of class `region` stays at home
-//! and waits, for its data may be nowhere else.
+//! and waits, for its data may be nowhere else, unless its home is failed over: then it goes there too, and stays there
+//! until that is taken back.
 //!
 //! The hash is SHA-256 over explicit bytes. `hashring`'s own hasher has fixed keys, but what `#[derive(Hash)]` feeds it
 //! depends on the machine's word size and byte order; placement must be the same in every process of every build.
@@ -14,21 +15,29 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use hashring::HashRing;
 use sha2::{Digest, Sha256};
-use wire::{Durability, NodeId, NodeRole, RegionId, ShardId};
+use wire::{Durability, NodeId, NodeRole, RegionId, ShardId, ZoneId};
 
 use crate::world::{World, Zone};
 
 /// Points of each core on its region's ring. More spread shards more evenly and cost time when the ring is built.
 const POINTS_PER_CORE: u16 = 64;
 
-/// The cores that are alive and not draining, as one node sees them.
+/// What placement follows from beside the world, as one node sees it: the cores that are alive and not draining, and the regions
+/// that are failed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Live(BTreeSet<NodeId>);
+pub struct Live {
+    cores: BTreeSet<NodeId>,
+    failed_over: FailedOver,
+}
+
+/// The regions that operators have failed over, each in the zones in which they have.
+pub type FailedOver = BTreeSet<(ZoneId, RegionId)>;
 
 impl Live {
     /// Of these nodes, the cores.
     pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
-        Self(nodes.into_iter().filter(|node| node.role == NodeRole::Core).collect())
+        let cores = nodes.into_iter().filter(|node| node.role == NodeRole::Core).collect();
+        Self { cores, failed_over: FailedOver::new() }
     }
 
     /// From a membership view: pairs of a node and whether it is draining.
@@ -36,20 +45,26 @@ impl Live {
         Self::new(nodes.into_iter().filter(|(_, draining)| !draining).map(|(node, _)| node.clone()))
     }
 
+    /// With these regions failed over.
+    #[must_use]
+    pub fn with_failed_over(self, failed_over: FailedOver) -> Self {
+        Self { failed_over, ..self }
+    }
+
     /// Whether this core is one of them.
     #[must_use]
     pub fn contains(&self, node: &NodeId) -> bool {
-        self.0.contains(node)
+        self.cores.contains(node)
     }
 
     /// All of them, by region and name.
     pub fn cores(&self) -> impl Iterator<Item = &NodeId> {
-        self.0.iter()
+        self.cores.iter()
     }
 
     /// Those of one region.
     pub fn of_region(&self, region: RegionId) -> impl Iterator<Item = &NodeId> {
-        self.0.iter().filter(move |node| node.region == region)
+        self.cores.iter().filter(move |node| node.region == region)
     }
 }
 
@@ -57,14 +72,25 @@ impl Live {
 /// of the other regions of its zone in successor order. Empty when nobody may, or the world has no such shard.
 #[must_use]
 pub fn candidates(world: &World, shard: &ShardId, live: &Live) -> Vec<NodeId> {
-    Rings::of(live).candidates(world, shard)
+    Rings::of(live).candidates(&region_order(world, shard, live), shard)
 }
 
 /// Who should serve the shard: the first candidate.
 #[must_use]
 pub fn owner(world: &World, shard: &ShardId, live: &Live) -> Option<NodeId> {
-    let region = region_order(world, shard).into_iter().find(|region| live.of_region(*region).next().is_some())?;
-    ring(live.of_region(region)).get(&Key(shard)).map(|point| point.core.clone())
+    owner_in(&region_order(world, shard, live), shard, live)
+}
+
+/// Whom to ask for the owner of a shard, by a node that does not know which regions are failed over: as [`owner`], but for
+/// a shard of class `region` whose home has no live core, whoever would serve it if it were.
+#[must_use]
+pub fn whom_to_ask(world: &World, shard: &ShardId, live: &Live) -> Option<NodeId> {
+    owner_in(&home_and_others(world, shard), shard, live)
+}
+
+fn owner_in(order: &[RegionId], shard: &ShardId, live: &Live) -> Option<NodeId> {
+    let region = order.iter().find(|region| live.of_region(**region).next().is_some())?;
+    ring(live.of_region(*region)).get(&Key(shard)).map(|point| point.core.clone())
 }
 
 /// Whether `me` may claim the shard: it is the first candidate and, if the home region is another, it sees live cores in
@@ -79,20 +105,30 @@ pub fn may_claim(world: &World, shard: &ShardId, me: &NodeId, live: &Live) -> bo
 }
 
 /// The regions of the shard's zone in the order in which they should serve it: home, its successors as the file lists
-/// them, the rest nearest first. Only home for class `region`.
+/// them, the rest nearest first. Of class `region` only home, or, if that is failed over, all others.
 #[must_use]
-pub fn region_order(world: &World, shard: &ShardId) -> Vec<RegionId> {
+pub fn region_order(world: &World, shard: &ShardId, live: &Live) -> Vec<RegionId> {
+    let mut order = home_and_others(world, shard);
+    if shard.durability == Durability::Region {
+        if live.failed_over.contains(&(shard.zone, shard.home)) {
+            order.retain(|region| *region != shard.home);
+        } else {
+            order.truncate(1);
+        }
+    }
+    order
+}
+
+fn home_and_others(world: &World, shard: &ShardId) -> Vec<RegionId> {
     let (Some(zone), Some(home)) = (world.zone(shard.zone), world.region(shard.home)) else { return Vec::new() };
     if !world.has_shard(shard) {
         return Vec::new();
     }
     let mut order = vec![home.id];
-    if shard.durability == Durability::MultiRegion {
-        let listed = home.successors.iter().copied().filter(|region| zone.regions.contains(region));
-        for region in listed.chain(world.nearest_first(home.id, &zone.regions)) {
-            if !order.contains(&region) {
-                order.push(region);
-            }
+    let listed = home.successors.iter().copied().filter(|region| zone.regions.contains(region));
+    for region in listed.chain(world.nearest_first(home.id, &zone.regions)) {
+        if !order.contains(&region) {
+            order.push(region);
         }
     }
     order
@@ -106,9 +142,19 @@ impl Owners {
     /// For all shards of the world.
     #[must_use]
     pub fn compute(world: &World, live: &Live) -> Self {
+        Self::by(world, live, |shard| region_order(world, shard, live))
+    }
+
+    /// As [`whom_to_ask`], for all shards of the world.
+    #[must_use]
+    pub fn to_ask(world: &World, live: &Live) -> Self {
+        Self::by(world, live, |shard| home_and_others(world, shard))
+    }
+
+    fn by(world: &World, live: &Live, order: impl Fn(&ShardId) -> Vec<RegionId>) -> Self {
         let rings = Rings::of(live);
         let owner = |shard: ShardId| {
-            let ring = region_order(world, &shard).iter().find_map(|region| rings.0.get(region))?;
+            let ring = order(&shard).iter().find_map(|region| rings.0.get(region))?;
             Some((shard, ring.get(&Key(&shard))?.core.clone()))
         };
         Self(world.all_shards().into_iter().filter_map(owner).collect())
@@ -141,10 +187,10 @@ impl Rings {
         Self(regions.into_iter().map(|region| (region, ring(live.of_region(region)))).collect())
     }
 
-    fn candidates(&self, world: &World, shard: &ShardId) -> Vec<NodeId> {
+    fn candidates(&self, order: &[RegionId], shard: &ShardId) -> Vec<NodeId> {
         let mut found: Vec<NodeId> = Vec::new();
-        for region in region_order(world, shard) {
-            let Some(ring) = self.0.get(&region) else { continue };
+        for region in order {
+            let Some(ring) = self.0.get(region) else { continue };
             for point in ring.get_with_replicas(&Key(shard), ring.len()).unwrap_or_default() {
                 if !found.contains(&point.core) {
                     found.push(point.core);

@@ -184,7 +184,7 @@ impl Carrier {
                 let membership = self.shared.mesh.membership();
                 let view = membership.borrow();
                 let live = Live::from_view(view.nodes.iter().map(|(node, state)| (node, state.draining)));
-                placement::owner(&self.shared.world, &self.shard, &live)?
+                placement::whom_to_ask(&self.shared.world, &self.shard, &live)?
             }
         };
         if owner == self.shared.node {

@@ -75,7 +75,7 @@ impl Edge {
                 let membership = self.mesh.membership();
                 let view = membership.borrow();
                 let live = Live::from_view(view.nodes.iter().map(|(node, state)| (node, state.draining)));
-                placement::owner(&self.world, &shard, &live)
+                placement::whom_to_ask(&self.world, &shard, &live)
             });
             if let Some(owner) = owner
                 && let Ok(stream) = Stream::open(&self.mesh, shard, &owner).await

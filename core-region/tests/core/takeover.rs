@@ -1,5 +1,6 @@
 //! Owners that die, pause, disagree or hand over: what was acknowledged stays, once, in one order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -72,6 +73,12 @@ impl Store for Gated {
     }
     async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
         self.store.break_core(of, beat).await
+    }
+    async fn failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {
+        self.store.failed_over(zone).await
+    }
+    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError> {
+        self.store.set_failed_over(zone, region, failed_over).await
     }
     fn at(&self, region: RegionId) -> Arc<dyn Store> {
         Arc::new(Self { store: self.store.at(region), open: self.open.clone(), waiting: Arc::clone(&self.waiting) })

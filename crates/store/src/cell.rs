@@ -183,6 +183,15 @@ pub(crate) fn core_key(of: CoreKey) -> Vec<u8> {
     key
 }
 
+/// Whether a region is failed over. Of no shard and of no core.
+pub(crate) fn failed_over_key(zone: ZoneId, region: RegionId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5);
+    key.extend_from_slice(&zone.0.to_be_bytes());
+    key.extend_from_slice(&region.0.to_be_bytes());
+    key.push(3);
+    key
+}
+
 /// The life of a key of a core lease.
 pub(crate) fn core_life(key: &[u8]) -> Option<Nonce> {
     Some(Nonce(u128::from_be_bytes(*key.get(5..)?.first_chunk()?)))

@@ -9,6 +9,7 @@
 //! What returns [`Cas`] is conditional, decided by a majority of the zone in every class, and touches the tables of leases
 //! alone: nothing else is ever written conditionally.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -152,6 +153,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Breaks it for ever, if `beat` is there: [`CoreLease::broken_at`].
     async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError>;
+
+    /// The regions of a zone that are failed over: other regions serve, or shall serve, what lives there in class `region`. Read
+    /// serially.
+    async fn failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError>;
+
+    /// Writes whether a region is failed over, if that is news.
+    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError>;
 
     /// The same view, with class `region` at the quorum of that region: what a salvage reads in the region that was left.
     /// A region outside the shard's zone answers [`StoreError::NotInZone`].

@@ -28,6 +28,7 @@ pub mod schema;
 
 mod call;
 mod cores;
+mod failed_over;
 mod handle;
 mod lease;
 mod projections;

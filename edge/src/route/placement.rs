@@ -34,10 +34,10 @@ impl Placement {
 
     fn compute(world: &World, membership: Arc<Membership>) -> Self {
         let live = Live::from_view(membership.nodes.iter().map(|(node, state)| (node, state.draining)));
-        Self { owners: Owners::compute(world, &live), membership }
+        Self { owners: Owners::to_ask(world, &live), membership }
     }
 
-    /// Who should own the shard.
+    /// Who should own the shard, or knows who does.
     pub(super) fn owner(&self, shard: &ShardId) -> Option<&NodeId> {
         self.owners.of(shard)
     }

@@ -1,6 +1,7 @@
 //! The store's side of the world: one replica a region, on a machine of their own, so that what a node has asked for goes on
 //! when the node dies or stands still. Nodes hold a [`Remote`] and wait for answers.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,6 +128,14 @@ impl Store for Remote {
 
     async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
         self.ask(move |store| async move { store.break_core(of, beat).await }).await
+    }
+
+    async fn failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {
+        self.ask(move |store| async move { store.failed_over(zone).await }).await
+    }
+
+    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError> {
+        self.ask(move |store| async move { store.set_failed_over(zone, region, failed_over).await }).await
     }
 
     fn at(&self, region: RegionId) -> Arc<dyn Store> {

@@ -82,7 +82,7 @@ fn a_lost_core_leaves_its_shards_to_others_of_its_region() {
 fn a_lost_home_leaves_multi_region_shards_to_the_first_live_successor() {
     let world = World::default_world();
     let shard = shard(1, Durability::MultiRegion);
-    assert_eq!(region_order(&world, &shard), [1, 2, 3].map(RegionId));
+    assert_eq!(region_order(&world, &shard, &all(&world)), [1, 2, 3].map(RegionId));
     let live = without(&all(&world), |core| core.region == RegionId(1));
     let successor = owner(&world, &shard, &live).unwrap();
     assert_eq!(successor.region, RegionId(2));
@@ -101,6 +101,26 @@ fn a_lost_home_keeps_its_region_class_shards() {
     let live = without(&all(&world), |core| core.region == RegionId(1));
     assert_eq!(candidates(&world, &shard, &live), []);
     assert!(world.nodes().iter().all(|node| !may_claim(&world, &shard, node, &live)));
+}
+
+#[test]
+fn a_home_that_is_failed_over_leaves_them_to_its_successor_even_when_it_lives() {
+    let world = World::default_world();
+    let (ours, other) = (shard(1, Durability::Region), shard(2, Durability::Region));
+    let failed_over = FailedOver::from([(ours.zone, ours.home)]);
+    let lost = without(&all(&world), |core| core.region == RegionId(1)).with_failed_over(failed_over.clone());
+    let successor = owner(&world, &ours, &lost).unwrap();
+    assert_eq!(successor.region, RegionId(2));
+    assert!(may_claim(&world, &ours, &successor, &lost));
+    let back = all(&world).with_failed_over(failed_over);
+    assert_eq!(owner(&world, &ours, &back), Some(successor.clone()));
+    assert!(candidates(&world, &ours, &back).iter().all(|core| core.region != RegionId(1)));
+    assert_eq!(owner(&world, &other, &back), owner(&world, &other, &all(&world)), "of other homes it says nothing");
+    // Who does not know of it asks the right one, or one who knows.
+    let blind = without(&all(&world), |core| core.region == RegionId(1));
+    assert_eq!(whom_to_ask(&world, &ours, &blind), Some(successor));
+    assert_eq!(whom_to_ask(&world, &ours, &all(&world)).unwrap().region, RegionId(1));
+    assert_eq!(Owners::to_ask(&world, &blind).of(&ours).cloned(), whom_to_ask(&world, &ours, &blind));
 }
 
 #[test]
@@ -126,7 +146,8 @@ fn a_draining_core_is_no_candidate() {
 fn a_region_outside_the_zone_is_never_a_candidate() {
     let world = World::shipped("six-regions").unwrap();
     let shard = ShardId { zone: ZoneId(2), home: RegionId(4), durability: Durability::MultiRegion, n: 1 };
-    let names: Vec<String> = region_order(&world, &shard).iter().map(|id| world.region_name(*id)).collect();
+    let names: Vec<String> =
+        region_order(&world, &shard, &all(&world)).iter().map(|id| world.region_name(*id)).collect();
     assert_eq!(names, ["eu-west", "eu-central", "eu-north"]);
     let outside = without(&all(&world), |core| core.region.0 > 3);
     assert_eq!(candidates(&world, &shard, &outside), []);
@@ -136,8 +157,10 @@ fn a_region_outside_the_zone_is_never_a_candidate() {
 fn successors_that_the_file_leaves_out_come_nearest_first() {
     let mut world = World::default_world();
     world.regions[2].successors.clear();
-    let names: Vec<String> =
-        region_order(&world, &shard(3, Durability::MultiRegion)).iter().map(|id| world.region_name(*id)).collect();
+    let names: Vec<String> = region_order(&world, &shard(3, Durability::MultiRegion), &all(&world))
+        .iter()
+        .map(|id| world.region_name(*id))
+        .collect();
     assert_eq!(names, ["ap-south", "eu-west", "us-east"]);
 }
 

@@ -1,5 +1,6 @@
 //! What class `region` across regions needs: the leases of cores, releases, forks, and the quorum of a region by its name.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ pub(super) async fn cases(bench: &Bench<'_>) {
     a_claim_says_how_its_term_is_served(bench).await;
     a_release_stands_until_the_next_seal(bench).await;
     a_seal_in_another_region_marks_a_fork_and_its_owner_closes_it(bench).await;
+    a_region_is_failed_over_and_back_for_all_to_see(bench).await;
     class_region_is_kept_where_it_is_asked_for_and_comes_to_the_others_later(bench).await;
     outside_the_zone_no_region_is_asked(bench).await;
 }
@@ -150,6 +152,21 @@ async fn a_seal_in_another_region_marks_a_fork_and_its_owner_closes_it(bench: &B
     assert_eq!(far.lease(shard).await.map(|lease| lease.forks), Ok(vec![forks[1].clone()]));
     assert_eq!(far.close_fork(shard, Epoch(3), Nonce(3), Epoch(3)).await, Ok(Cas::Applied));
     assert_eq!(far.lease(shard).await.map(|lease| lease.forks), Ok(vec![]));
+}
+
+async fn a_region_is_failed_over_and_back_for_all_to_see(bench: &Bench<'_>) {
+    let store = bench.store(1);
+    assert_eq!(store.failed_over(WIDE).await, Ok(BTreeSet::new()));
+    assert_eq!(store.set_failed_over(WIDE, RegionId(2), false).await, Ok(Cas::Refused), "it is not");
+    assert_eq!(store.set_failed_over(WIDE, RegionId(2), true).await, Ok(Cas::Applied));
+    assert_eq!(store.set_failed_over(WIDE, RegionId(2), true).await, Ok(Cas::Refused), "it is already");
+    assert_eq!(bench.store(3).set_failed_over(WIDE, RegionId(3), true).await, Ok(Cas::Applied));
+    assert_eq!(bench.store(2).failed_over(WIDE).await, Ok(BTreeSet::from([RegionId(2), RegionId(3)])));
+    assert_eq!(bench.store(3).set_failed_over(WIDE, RegionId(2), false).await, Ok(Cas::Applied));
+    assert_eq!(bench.store(2).set_failed_over(WIDE, RegionId(3), false).await, Ok(Cas::Applied));
+    assert_eq!(store.failed_over(WIDE).await, Ok(BTreeSet::new()));
+    let outside = bench.subject.store(RegionId(2)).failed_over(NARROW).await;
+    assert_eq!(outside, Err(StoreError::NotInZone { region: RegionId(2), zone: NARROW }));
 }
 
 async fn class_region_is_kept_where_it_is_asked_for_and_comes_to_the_others_later(bench: &Bench<'_>) {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use wire::{Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
 
 use super::{Coordinator, Quorum, Replicas, Scan, Sync, Write};
-use crate::cell::{Cell, Table, after_prefix, core_key, core_life, cores_key, shard_key};
+use crate::cell::{Cell, Table, after_prefix, core_key, core_life, cores_key, failed_over_key, shard_key};
 use crate::contract::{CoreKey, StoreError};
 
 /// Cores of a region that are listed, at most: far more than there are, and few enough to be read at once.
@@ -32,6 +32,8 @@ pub(super) enum RowKey {
     Shard(ShardId),
     /// The timed lease of a core.
     Core(CoreKey),
+    /// Whether a region is failed over.
+    FailedOver(ZoneId, RegionId),
 }
 
 impl RowKey {
@@ -39,6 +41,7 @@ impl RowKey {
         match self {
             Self::Shard(shard) => shard.zone,
             Self::Core(of) => of.zone,
+            Self::FailedOver(zone, _) => zone,
         }
     }
 
@@ -47,6 +50,7 @@ impl RowKey {
         match self {
             Self::Shard(shard) => shard.home,
             Self::Core(of) => of.region,
+            Self::FailedOver(_, region) => region,
         }
     }
 
@@ -54,6 +58,7 @@ impl RowKey {
         match self {
             Self::Shard(shard) => shard_key(shard),
             Self::Core(of) => core_key(of),
+            Self::FailedOver(zone, region) => failed_over_key(zone, region),
         }
     }
 
@@ -61,6 +66,7 @@ impl RowKey {
         match self {
             Self::Shard(shard) => shard.to_string(),
             Self::Core(of) => format!("a core in region {}", of.region.0),
+            Self::FailedOver(_, region) => format!("region {}", region.0),
         }
     }
 }
@@ -74,6 +80,16 @@ pub(super) trait ConditionalRow: Serialize + Sized + Send {
 impl ConditionalRow for Lease {
     fn decode(bytes: &[u8]) -> Option<Self> {
         postcard::from_bytes(bytes).or_else(|_| postcard::from_bytes::<Untimed>(bytes).map(Untimed::timed)).ok()
+    }
+}
+
+/// Whether a region is failed over; no row: no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FailedOver(pub(super) bool);
+
+impl ConditionalRow for FailedOver {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
     }
 }
 
@@ -162,8 +178,10 @@ impl<R: Replicas> Coordinator<R> {
     }
 
     fn decoded<T: ConditionalRow>(&self, key: RowKey, found: Option<Bytes>) -> Result<Option<T>, StoreError> {
-        let unreadable =
-            || StoreError::Corrupt { region: self.region, what: format!("the lease of {} is not a lease", key.name()) };
+        let unreadable = || StoreError::Corrupt {
+            region: self.region,
+            what: format!("the conditional row of {} is none", key.name()),
+        };
         found.map(|bytes| T::decode(&bytes).ok_or_else(unreadable)).transpose()
     }
 

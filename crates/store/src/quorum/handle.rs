@@ -1,6 +1,6 @@
 //! The contract, in terms of cells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use wire::{
     ClientMsgId, ConversationId, ConversationKind, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId,
 };
 
-use super::conditional::RowKey;
+use super::conditional::{FailedOver, RowKey};
 use super::{Coordinator, Replicas, Scan, Sync, Write};
 use crate::cell::{Cell, Stored, Table, after_prefix, log_key, log_position, mark_key, shard_key};
 use crate::contract::{CoreKey, Heads, Mark, Store, StoreError};
@@ -130,6 +130,22 @@ impl<R: Replicas> Store for Coordinator<R> {
 
     async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
         self.write_row_if(RowKey::Core(of), |row: Option<CoreLease>| row?.broken_at(beat)).await
+    }
+
+    async fn failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {
+        let regions = self.regions(zone, self.region)?;
+        let reads = regions.iter().map(|&region| async move {
+            let FailedOver(failed_over) = self.serial_read(RowKey::FailedOver(zone, region)).await?.unwrap_or_default();
+            Ok::<_, StoreError>(failed_over.then_some(region))
+        });
+        Ok(try_join_all(reads).await?.into_iter().flatten().collect())
+    }
+
+    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError> {
+        let key = RowKey::FailedOver(zone, region);
+        let news =
+            |row: Option<FailedOver>| (row.unwrap_or_default().0 != failed_over).then_some(FailedOver(failed_over));
+        self.write_row_if(key, news).await
     }
 
     fn at(&self, region: RegionId) -> Arc<dyn Store> {

@@ -1,6 +1,6 @@
 //! The contract, in statements.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -258,6 +258,14 @@ impl Store for Handle {
 
     async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
         self.break_life(of, beat).await
+    }
+
+    async fn failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {
+        self.serial_failed_over(zone).await
+    }
+
+    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError> {
+        self.write_failed_over(zone, region, failed_over).await
     }
 
     fn at(&self, region: RegionId) -> Arc<dyn Store> {

@@ -155,6 +155,8 @@ const TABLES: &[Table] = &[
             "region int, life uuid, node text, beat bigint, broken boolean, PRIMARY KEY (region, life)",
         )
     },
+    // A row: that region is failed over.
+    Table { conditional: true, ..table("failed_over", "zone int, region int, PRIMARY KEY (zone, region)") },
     // Write time: the epoch.
     table("shard_fence", "home int, class tinyint, grp int, n int, epoch bigint, PRIMARY KEY ((home, class, grp), n)"),
     // Write time: that of day. A row is only ever written with one content, and whole days are dropped at once.

@@ -21,6 +21,9 @@ pub(super) struct Statements {
     pub(super) seal: PreparedStatement,
     pub(super) release: PreparedStatement,
     pub(super) close_fork: PreparedStatement,
+    pub(super) failed_over: PreparedStatement,
+    pub(super) fail_over: PreparedStatement,
+    pub(super) fail_back: PreparedStatement,
     pub(super) core_lease: PreparedStatement,
     pub(super) core_leases: PreparedStatement,
     pub(super) register_core: PreparedStatement,
@@ -122,6 +125,9 @@ impl Statements {
             ))
             .await?,
             break_core: one(format!("UPDATE {ctl}.core_lease SET broken = true WHERE {CORE} IF beat = ?")).await?,
+            failed_over: one(format!("SELECT region FROM {ctl}.failed_over WHERE zone = ?")).await?,
+            fail_over: one(format!("INSERT INTO {ctl}.failed_over (zone, region) VALUES (?, ?) IF NOT EXISTS")).await?,
+            fail_back: one(format!("DELETE FROM {ctl}.failed_over WHERE zone = ? AND region = ? IF EXISTS")).await?,
             write_fence: put("shard_fence", "epoch", FENCE).await?,
             fence: get("shard_fence", "epoch", FENCE).await?,
             append: one(format!(
