@@ -1,6 +1,7 @@
-//! The clock by which timed leases are kept: one that counts the time in which the machine is suspended (rule L8).
+//! The clocks. Timed leases are kept by one that counts the time in which the machine is suspended (rule L8); what people are shown
+//! is told by the wall's.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conversation::shard::Uptime;
 use nix::time::{ClockId, clock_gettime};
@@ -11,7 +12,13 @@ const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
 
-/// Reads it.
+/// The wall clock, milliseconds since 1970.
+pub(crate) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads the one of leases.
 pub(crate) fn now() -> Uptime {
     let now = clock_gettime(CLOCK).expect("every machine that Hearth runs on has this clock");
     Uptime(Duration::from(now))

@@ -12,6 +12,7 @@ use wire::command::{Answer, Command, Refusal};
 use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, RegionId, ShardId};
 
 use crate::consumers::{Carried, Carriers};
+use crate::failover::{Decided, Failover, NotDecided};
 use crate::intake::{self, Intake};
 use crate::limits::Limits;
 use crate::shards::keeper::Keepers;
@@ -54,6 +55,7 @@ struct Running {
     carriers: Carriers,
     mesh: Mesh,
     shards: Shards,
+    failover: Failover,
     draining: watch::Sender<bool>,
     tasks: Tasks,
 }
@@ -69,6 +71,7 @@ impl Core {
         let carriers = Carriers::new(node.clone(), world.clone(), mesh.clone(), tasks.clone());
         let (draining, draining_in) = watch::channel(false);
         let keepers = Keepers::start(&world, &node, &store, limits.lease, &tasks);
+        let failover = Failover::start(node.clone(), world.clone(), mesh.clone(), store.clone(), &tasks);
         let shards_options = ShardsOptions {
             node: node.clone(),
             world: world.clone(),
@@ -78,6 +81,7 @@ impl Core {
             tasks: tasks.clone(),
             carriers: carriers.clone(),
             keepers,
+            failed_over: failover.known(),
         };
         let shards = Shards::start(shards_options, draining_in.clone());
         carriers.know(shards.directory.clone());
@@ -91,7 +95,7 @@ impl Core {
             draining: draining_in,
         };
         tasks.spawn("intake", intake::run(Arc::new(intake)));
-        Self { running: Arc::new(Running { node, world, carriers, mesh, shards, draining, tasks }) }
+        Self { running: Arc::new(Running { node, world, carriers, mesh, shards, failover, draining, tasks }) }
     }
 
     /// How it stands.
@@ -156,6 +160,24 @@ impl Core {
             }
             known = heard;
         }
+    }
+
+    /// Lets other regions serve what lives in this one in class `region`, and resolves when they do. It may be asked of any core
+    /// of a zone that they share. Dropped, a decision that was written stands.
+    ///
+    /// # Errors
+    /// Why not. Nothing is decided about a region that is lost unless the loss is accepted.
+    pub async fn fail_over(&self, region: RegionId, accept_loss: bool) -> Result<Decided, NotDecided> {
+        self.running.failover.fail_over(region, accept_loss).await
+    }
+
+    /// Takes that back, and resolves when the region serves again what lives there. Nothing is lost by it. Dropped as
+    /// [`Core::fail_over`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn fail_back(&self, region: RegionId) -> Result<Decided, NotDecided> {
+        self.running.failover.fail_back(region).await
     }
 
     /// Gives every shard to its next owner, and resolves when they are given; those that nobody else can serve are kept

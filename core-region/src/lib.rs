@@ -8,6 +8,7 @@
 //! | [`shards`] | decides, with the others, which shards are served here: claims, hands over | membership, lease -> a term |
 //! | [`log`] | one task a shard and term: decides, commits in groups, acknowledges, projects | requests -> the log |
 //! | [`feed`] | who watches what; one encoding for all who do | committed changes -> streams |
+//! | [`failover`] | what operators decide about the loss of a region | their word -> the store -> who serves |
 //! | [`salvage`] | brings back what a lost region still holds | its log -> a shard's task |
 //! | [`consumers`] | what follows the log inside the region: notes to users' own streams | the log -> other shards |
 //!
@@ -22,6 +23,7 @@ mod backoff;
 mod clock;
 mod consumers;
 mod core;
+mod failover;
 mod feed;
 mod intake;
 mod limits;
@@ -33,5 +35,6 @@ mod status;
 mod tasks;
 
 pub use crate::core::{Core, CoreOptions};
+pub use failover::{Decided, NotDecided, ShardOutlook};
 pub use limits::Limits;
 pub use status::{CoreStatus, ShardStatus, Stage};

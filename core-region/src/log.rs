@@ -20,7 +20,6 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use conversation::dedupe::Seen;
 use conversation::log::LogFrame;
@@ -43,6 +42,7 @@ use self::entries::{Entries, Held, Lookup};
 use self::projector::Projector;
 use self::reads::Reads;
 use self::work::{Fetched, Offered, Rows, Work};
+use crate::clock;
 use crate::consumers::moves::Moves;
 use crate::consumers::notes::Notes;
 use crate::consumers::{Carriers, Source};
@@ -139,7 +139,7 @@ impl Serving {
             shard,
             epoch: term.epoch,
             starts: term.starts.clone(),
-            now_ms: now_ms(),
+            now_ms: clock::wall_ms(),
             store: store.clone(),
             tasks,
             pending: Pending::new(term.epoch, term.start, last_ts_ms),
@@ -181,7 +181,7 @@ impl Serving {
         let mut idle = tokio::time::interval(self.limits.idle_fence_every);
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let ended = loop {
-            self.work.now_ms = now_ms();
+            self.work.now_ms = clock::wall_ms();
             if !draining {
                 self.go_on();
             }
@@ -505,9 +505,4 @@ fn refuse(input: Input) {
 fn feeds_too_early() -> bool {
     fail::fail_point!("feed-past-the-mark", |_| true);
     false
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use mesh::{Membership, Mesh};
 use tokio::sync::{mpsc, watch};
 use topology::World;
-use topology::placement::{self, Live, Owners};
-use wire::{Durability, NodeId, NodeRole, ShardId};
+use topology::placement::{self, FailedOver, Live, Owners};
+use wire::{NodeId, NodeRole, ShardId};
 
 use self::keeper::Keepers;
 use self::runner::{Runner, RunnerOptions};
@@ -54,6 +54,7 @@ pub(crate) struct ShardsOptions {
     pub(crate) tasks: Tasks,
     pub(crate) carriers: Carriers,
     pub(crate) keepers: Keepers,
+    pub(crate) failed_over: watch::Receiver<FailedOver>,
 }
 
 /// All shards that this core may have to serve.
@@ -108,14 +109,10 @@ impl Shards {
     }
 }
 
-/// The shards of the node's own region, and those of its zones that may come to it when their home is lost.
+/// The shards of the node's zones: those of other regions may come to it when their home is lost.
 fn servable(world: &World, node: &NodeId) -> Vec<ShardId> {
     let in_zone = |shard: &ShardId| world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&node.region));
-    world
-        .all_shards()
-        .into_iter()
-        .filter(|shard| shard.home == node.region || (shard.durability == Durability::MultiRegion && in_zone(shard)))
-        .collect()
+    world.all_shards().into_iter().filter(in_zone).collect()
 }
 
 /// Tells every runner who should own its shard, at every change of who lives.
@@ -125,6 +122,7 @@ async fn supervise(
     desires: HashMap<ShardId, watch::Sender<Desire>>,
 ) {
     let mut membership = options.mesh.membership();
+    let mut failed_over = options.failed_over.clone();
     let all_there = membership.wait_for(|membership| sees_all_cores(&options.world, membership));
     // Late is not fatal: whoever comes later is given its shards then.
     let _ = tokio::time::timeout(SETTLE, all_there).await;
@@ -138,6 +136,7 @@ async fn supervise(
                     .iter()
                     .map(|(node, state)| (node, state.draining || (drained && *node == options.node))),
             )
+            .with_failed_over(failed_over.borrow_and_update().clone())
         };
         let owners = Owners::compute(&options.world, &live);
         for (shard, desire) in &desires {
@@ -151,6 +150,7 @@ async fn supervise(
         tokio::select! {
             changed = membership.changed() => if changed.is_err() { return },
             changed = draining.changed() => if changed.is_err() { return },
+            changed = failed_over.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -5,6 +5,7 @@
 mod core {
     mod chaos;
     pub(crate) mod edge;
+    mod failover;
     mod feed;
     mod life;
     mod moves;

@@ -8,7 +8,7 @@ use conversation::log::{LogFrame, LogFrameError, LogRow};
 use conversation::shard::{Cas, Claimant, Do, Done, Lease, Lost, Takeover, Term};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use store::{CoreKey, Mark, Store, StoreError};
-use wire::{NodeId, ShardId};
+use wire::{NodeId, ShardId, Slot};
 
 use crate::clock;
 use crate::log::projector::project_frame;
@@ -38,6 +38,8 @@ pub(crate) struct Claim {
     shard: ShardId,
     me: NodeId,
     takeover: Takeover,
+    /// Where the log was read last.
+    read_from: Option<Slot>,
     began: Instant,
     last: Instant,
 }
@@ -59,7 +61,7 @@ impl Claim {
             None => Takeover::new(claimant),
         };
         let now = Instant::now();
-        Ok(Self { store, shard, me, takeover, began: now, last: now })
+        Ok(Self { store, shard, me, takeover, read_from: None, began: now, last: now })
     }
 
     /// Everything before the claim itself: waits until an owner that is gone can acknowledge no more.
@@ -100,6 +102,12 @@ impl Claim {
         let step = name(&todo);
         if let Do::WaitUntil { .. } = todo {
             tracing::info!("the owner acknowledges by a timed lease: waiting until it can be no more");
+        }
+        if let Do::ReadTail { from, .. } = todo
+            && self.read_from.replace(from) == Some(from)
+        {
+            // Rows are on their way here.
+            tokio::time::sleep(RETRY).await;
         }
         let done = match perform(&self.store, self.shard, &self.me, todo).await {
             Ok(done) => done,

@@ -1,0 +1,298 @@
+//! Failing a region over, and back: what operators decide about class `region`. The decision is a row in the store, for each zone;
+//! all cores of the zone look at it about once a second and place the shards of that class by it ([`topology::placement`]).
+//! Nothing that is acknowledged depends on when they see it: a shard still changes hands by a claim, and from a region that is
+//! gone only when the timed leases of its cores are broken (R1).
+//!
+//! A region that lives is failed over without loss, as by a drain: its cores let go in order (R8). Of one that is lost, what had not
+//! come over is missing until it returns; [`Failover::estimate`] says beforehand at least how much, and since when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use conversation::log::LogFrame;
+use conversation::shard::Lease;
+use mesh::Mesh;
+use store::{Mark, Store, StoreError};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use topology::World;
+use topology::placement::{self, FailedOver, Live};
+use wire::{Durability, NodeId, RegionId, ShardId, Slot, ZoneId};
+
+use crate::clock;
+use crate::tasks::Tasks;
+
+/// Between two looks at the decisions.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at whether a shard has changed hands.
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
+/// Within this all shards have changed hands: the detection of a loss, the leases, and the takeovers.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// Log rows read at once.
+const ROWS_AT_ONCE: usize = 512;
+
+/// What came of a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// In which zones.
+    pub zones: Vec<ZoneId>,
+    /// Nothing can be missing: every shard was handed over in order.
+    pub planned: bool,
+    /// Every shard of class `region` whose home it is.
+    pub shards: Vec<ShardOutlook>,
+}
+
+/// One shard of a region that is failed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardOutlook {
+    /// Which.
+    pub shard: ShardId,
+    /// Who serves it, in the last term that began.
+    pub owner: Option<NodeId>,
+    /// At least so many acknowledged frames have not come over (R3).
+    pub frames_missing_min: u64,
+    /// Since so many milliseconds nothing has come over: what was acknowledged since then may be missing, too. None: nothing ever was.
+    pub window_ms: Option<u64>,
+}
+
+/// Why nothing was decided, or not all of it is done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDecided {
+    /// It has no shard of class `region` that another could serve.
+    #[error("no other region of this core's zones can serve what lives in region {}: ask a core of a zone that it shares", region.0)]
+    NothingToDo {
+        /// Which.
+        region: RegionId,
+    },
+    /// It is lost, and with it perhaps what is said here.
+    #[error("region {} is lost, and what had not come over would be missing until it returns: accept that, or bring it back", region.0)]
+    WouldLose {
+        /// Which.
+        region: RegionId,
+        /// What.
+        shards: Vec<ShardOutlook>,
+    },
+    /// It has no core that could take its shards back.
+    #[error("no core of region {} is alive: bring it back first", region.0)]
+    NotBack {
+        /// Which.
+        region: RegionId,
+    },
+    /// The store does not say, or did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is decided, and goes on by itself.
+    #[error("decided, but not all shards have changed hands within {} s: {}", SETTLE_MAX.as_secs(), waiting.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Unsettled {
+        /// Which have not.
+        waiting: Vec<ShardId>,
+    },
+}
+
+/// The decisions, as a core sees and takes them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Failover {
+    node: NodeId,
+    world: Arc<World>,
+    mesh: Mesh,
+    store: Arc<dyn Store>,
+    look: Arc<Notify>,
+    known: watch::Receiver<FailedOver>,
+}
+
+impl Failover {
+    /// Starts to look.
+    pub(crate) fn start(node: NodeId, world: Arc<World>, mesh: Mesh, store: Arc<dyn Store>, tasks: &Tasks) -> Self {
+        let (known_out, known) = watch::channel(FailedOver::new());
+        let look = Arc::<Notify>::default();
+        let failover = Self { node, world, mesh, store, look, known };
+        tasks.spawn_while_running("failover", failover.clone().watch(known_out));
+        failover
+    }
+
+    /// What is failed over, as it was last seen.
+    pub(crate) fn known(&self) -> watch::Receiver<FailedOver> {
+        self.known.clone()
+    }
+
+    async fn watch(self, known: watch::Sender<FailedOver>) {
+        let zones: Vec<ZoneId> = self.zones().collect();
+        loop {
+            let mut now = FailedOver::new();
+            for zone in &zones {
+                match self.store.failed_over(*zone).await {
+                    Ok(regions) => now.extend(regions.into_iter().map(|region| (*zone, region))),
+                    Err(error) => {
+                        tracing::debug!(%error, zone = zone.0, "what is failed over is not known anew");
+                        now.extend(known.borrow().iter().filter(|(known, _)| known == zone));
+                    }
+                }
+            }
+            known.send_if_modified(|before| {
+                let changed = *before != now;
+                if changed {
+                    tracing::info!(regions = ?now.iter().map(|(_, region)| region.0).collect::<Vec<_>>(), "failed over are now");
+                    *before = now;
+                }
+                changed
+            });
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.look.notified() => {}
+            }
+        }
+    }
+
+    /// Zones in which this core's region and another could serve each other's shards.
+    fn zones(&self) -> impl Iterator<Item = ZoneId> + '_ {
+        let zones = self.world.zones.iter();
+        zones.filter(|zone| zone.regions.contains(&self.node.region) && zone.regions.len() > 1).map(|zone| zone.id)
+    }
+
+    /// The shards of class `region` that live in a region, in zones of this core.
+    fn shards(&self, region: RegionId) -> Result<Vec<ShardId>, NotDecided> {
+        let zones: Vec<ZoneId> = self.zones().collect();
+        let homed = self.world.shards_homed_in(region).into_iter();
+        let concerned = homed.filter(|shard| shard.durability == Durability::Region && zones.contains(&shard.zone));
+        let shards: Vec<ShardId> = concerned.collect();
+        if shards.is_empty() { Err(NotDecided::NothingToDo { region }) } else { Ok(shards) }
+    }
+
+    /// Lets other regions serve what lives there in class `region`, and waits until they do. Dropped, a decision that was
+    /// written stands.
+    ///
+    /// # Errors
+    /// Why not. Without `accept_loss` nothing is decided about a region that has no live core.
+    pub(crate) async fn fail_over(&self, region: RegionId, accept_loss: bool) -> Result<Decided, NotDecided> {
+        let shards = self.shards(region)?;
+        let planned = self.live().of_region(region).next().is_some();
+        let mut outlook = Vec::with_capacity(shards.len());
+        for shard in &shards {
+            outlook.push(if planned { self.nothing_missing(*shard).await? } else { self.estimate(*shard).await? });
+        }
+        if !planned && !accept_loss {
+            return Err(NotDecided::WouldLose { region, shards: outlook });
+        }
+        let zones = self.decide(&shards, region, true).await?;
+        tracing::warn!(region = region.0, planned, "failed over");
+        let owners = self.settled(&shards, |acting| acting != region).await?;
+        for (shard, owner) in outlook.iter_mut().zip(owners) {
+            shard.owner = owner;
+        }
+        Ok(Decided { zones, planned, shards: outlook })
+    }
+
+    /// Takes the decision back, and waits until the region serves again what lives there. Dropped as [`Failover::fail_over`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) async fn fail_back(&self, region: RegionId) -> Result<Decided, NotDecided> {
+        let shards = self.shards(region)?;
+        if self.live().of_region(region).next().is_none() {
+            return Err(NotDecided::NotBack { region });
+        }
+        let zones = self.decide(&shards, region, false).await?;
+        tracing::warn!(region = region.0, "failed back");
+        self.settled(&shards, |acting| acting == region).await?;
+        let mut outlook = Vec::with_capacity(shards.len());
+        for shard in shards {
+            outlook.push(self.nothing_missing(shard).await?);
+        }
+        Ok(Decided { zones, planned: true, shards: outlook })
+    }
+
+    async fn decide(&self, shards: &[ShardId], region: RegionId, over: bool) -> Result<Vec<ZoneId>, NotDecided> {
+        let mut zones: Vec<ZoneId> = shards.iter().map(|shard| shard.zone).collect();
+        zones.dedup();
+        for zone in &zones {
+            self.store.set_failed_over(*zone, region, over).await?;
+        }
+        self.look.notify_one();
+        Ok(zones)
+    }
+
+    /// Waits until the last term of every shard was begun in such a region. Returns their owners.
+    async fn settled(
+        &self,
+        shards: &[ShardId],
+        is_there: impl Fn(RegionId) -> bool,
+    ) -> Result<Vec<Option<NodeId>>, NotDecided> {
+        let deadline = Instant::now() + SETTLE_MAX;
+        loop {
+            let mut owners = Vec::with_capacity(shards.len());
+            let mut waiting = Vec::new();
+            for shard in shards {
+                let lease = self.store.lease(*shard).await;
+                let served = lease.is_ok_and(|lease| {
+                    owners.push(lease.owner.clone());
+                    lease.sealed && lease.acting.is_some_and(|acting| is_there(acting.region))
+                });
+                if !served {
+                    waiting.push(*shard);
+                }
+            }
+            if waiting.is_empty() {
+                return Ok(owners);
+            }
+            if Instant::now() >= deadline {
+                return Err(NotDecided::Unsettled { waiting });
+            }
+            tokio::time::sleep(SETTLE_EVERY).await;
+        }
+    }
+
+    async fn nothing_missing(&self, shard: ShardId) -> Result<ShardOutlook, NotDecided> {
+        let owner = self.store.lease(shard).await?.owner;
+        Ok(ShardOutlook { shard, owner, frames_missing_min: 0, window_ms: Some(0) })
+    }
+
+    /// What would be missing if the first successor that has a live core went on from what has come over to it.
+    async fn estimate(&self, shard: ShardId) -> Result<ShardOutlook, NotDecided> {
+        let lost = self.live().with_failed_over(FailedOver::from([(shard.zone, shard.home)]));
+        let order = placement::region_order(&self.world, &shard, &lost);
+        let successor = order.into_iter().find(|region| lost.of_region(*region).next().is_some());
+        let successor = successor.unwrap_or(self.node.region);
+        let there = self.store.at(successor);
+        let lease = self.store.lease(shard).await?;
+        let bound = |mark: Option<_>| mark.map_or(Slot(0), |mark| lease.starts.bound(mark));
+        let follower = bound(there.mark(shard, &Mark::Follower(successor)).await?);
+        let committed = bound(there.mark(shard, &Mark::Committed).await?);
+        let (end, last_ts_ms) = end(&there, shard, &lease, follower).await?;
+        Ok(ShardOutlook {
+            shard,
+            owner: lease.owner,
+            frames_missing_min: committed.0.saturating_sub(end.0),
+            window_ms: last_ts_ms.map(|last| clock::wall_ms().saturating_sub(last)),
+        })
+    }
+
+    fn live(&self) -> Live {
+        let membership = self.mesh.membership();
+        let view = membership.borrow();
+        Live::from_view(view.nodes.iter().map(|(node, _)| (node, false)))
+    }
+}
+
+/// Where the rows end that have come over without a hole, from this slot on, and when the last of them was ordered.
+async fn end(
+    store: &Arc<dyn Store>,
+    shard: ShardId,
+    lease: &Lease,
+    from: Slot,
+) -> Result<(Slot, Option<u64>), StoreError> {
+    // The row before is read for its time.
+    let (mut end, mut last_ts_ms) = (Slot(from.0.saturating_sub(1)), None);
+    loop {
+        let before = end;
+        let rows = store.read_log(shard, end, ROWS_AT_ONCE).await?;
+        for row in &rows {
+            if row.at.slot == end && lease.starts.owns(row.at) {
+                end = end.next();
+                last_ts_ms = LogFrame::from_row(row).ok().map(|frame| frame.ts_ms).or(last_ts_ms);
+            }
+        }
+        if rows.len() < ROWS_AT_ONCE || end == before {
+            return Ok((end.max(from), last_ts_ms));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Class `region`: a region is lost, failed over, and comes back.
+
+use std::time::Duration;
+
+use conversation::shard::{ClockError, Timing};
+use hearth_core_region::{Limits, NotDecided};
+use store::Mark;
+use wire::change::{Change, Event};
+use wire::command::Answer;
+use wire::{ConversationId, NodeId, RegionId, ShardId};
+
+use super::edge::{Edge, actor, newest, vers};
+use super::site::{DEADLINE, Site, THREE, eventually, node};
+
+const HOME: RegionId = RegionId(1);
+const AWAY: RegionId = RegionId(2);
+const FAR: RegionId = RegionId(3);
+
+/// Leases that hold for two seconds.
+fn limits() -> Limits {
+    let clocks = ClockError { rate_ppm_max: 10_000, granularity: Duration::from_millis(1) };
+    let lease = Timing::new(Duration::from_secs(2), Duration::from_millis(100), clocks).unwrap();
+    Limits { lease, committed_every: Duration::from_millis(20), ..Limits::default() }
+}
+
+fn add(site: &mut Site, core: &NodeId) {
+    let store = site.store(core.region);
+    site.add_with(core, store, limits());
+}
+
+/// Three regions with a core each; a shard of class `region` that lives in the first.
+async fn three() -> (Site, ShardId) {
+    let mut site = Site::empty(THREE);
+    for core in ["r1/core/1", "r2/core/1", "r3/core/1"] {
+        add(&mut site, &node(core));
+    }
+    site.settled().await;
+    let shards = site.world.shards_homed_in(HOME);
+    let shard = *shards.iter().find(|shard| shard.durability == wire::Durability::Region).unwrap();
+    (site, shard)
+}
+
+async fn messages(edge: &Edge, id: ConversationId) -> Vec<Change> {
+    match edge.query(&actor("local", "ann"), id, newest(200)).await.unwrap() {
+        Answer::History { messages, .. } => messages,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// seq, name, whether it is flagged.
+fn told(messages: &[Change]) -> Vec<(u64, String, bool)> {
+    let message = |change: &Change| match &change.event {
+        Event::Message(message) => (message.seq, message.client_msg_id.to_string(), message.recovered),
+        other => panic!("{other:?}"),
+    };
+    messages.iter().map(message).collect()
+}
+
+/// Waits until a region has every row before the slot that its home has acknowledged.
+async fn come_over(site: &Site, shard: ShardId, to: RegionId) {
+    let end = site.status(&node("r1/core/1"), &shard).committed;
+    let store = site.store(to);
+    let there = async {
+        while store.read_log(shard, wire::Slot(0), 1_000).await.unwrap().len() < usize::try_from(end).unwrap() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, there).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_it_comes_back_flagged() {
+    let (mut site, shard) = three().await;
+    let edge = site.edge(&node("r2/edge/1"));
+    let ann = actor("local", "ann");
+    let id = edge.group_in(shard);
+    edge.create(&ann, id, &[]).await;
+    let mut epoch = 0;
+    for n in 1..=3 {
+        epoch = edge.send(&ann, id, &format!("m-{n}"), "x").await.epoch.0;
+    }
+    come_over(&site, shard, AWAY).await;
+    // What is acknowledged from now on is at home alone.
+    for other in [AWAY, FAR] {
+        site.simulated().cut(HOME, other);
+    }
+    for n in 4..=6 {
+        assert_eq!(edge.send(&ann, id, &format!("m-{n}"), "x").await.seq, n);
+    }
+    site.kill(&node("r1/core/1"));
+    let away = site.cores[&node("r2/core/1")].core.clone();
+    let alive = |site: &Site| site.cores[&node("r2/core/1")].mesh.membership().borrow().is_alive(&node("r1/core/1"));
+    eventually("the loss to be noticed", || (!alive(&site)).then_some(())).await;
+    match away.fail_over(HOME, false).await {
+        Err(NotDecided::WouldLose { region: HOME, shards }) => {
+            assert!(shards.iter().any(|outlook| outlook.shard == shard && outlook.window_ms.is_some()), "{shards:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(site.store(AWAY).failed_over(shard.zone).await.unwrap().len(), 0, "nothing is decided");
+    let decided = away.fail_over(HOME, true).await.unwrap();
+    assert!(!decided.planned);
+    let outlook = decided.shards.iter().find(|outlook| outlook.shard == shard).unwrap();
+    assert_eq!(outlook.owner.as_ref().map(|owner| owner.region), Some(AWAY));
+    assert_eq!(told(&messages(&edge, id).await).len(), 3, "what had come over, and no more");
+    // One sends again what was acknowledged and is missing; another says something new.
+    let again = edge.send(&ann, id, "m-5", "x").await;
+    assert_eq!((again.seq, again.duplicate, again.epoch.0 > epoch), (4, false, true));
+    assert_eq!(edge.send(&ann, id, "n-1", "x").await.seq, 5);
+    // Who watches with what the lost region had said gets what is said now.
+    let mut watching = edge.open(shard).await;
+    watching.watch_after(id, 7, epoch).await;
+    assert_eq!(vers(&watching.deliveries(2).await)[&id], [5, 6]);
+    for other in [AWAY, FAR] {
+        site.simulated().heal(HOME, other);
+    }
+    assert_eq!(vers(&watching.deliveries(2).await)[&id], [7, 8], "the salvage");
+    let whole = [(1, "m-1"), (2, "m-2"), (3, "m-3"), (4, "m-5"), (5, "n-1"), (6, "m-4"), (7, "m-6")];
+    let whole = whole.map(|(seq, name)| (seq, name.to_owned(), seq > 5));
+    assert_eq!(told(&messages(&edge, id).await), whole);
+    let forks = async {
+        while !site.store(AWAY).lease(shard).await.unwrap().forks.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, forks).await.expect("the fork is closed");
+    // Home again: nothing is lost, and nothing of what was void is shown.
+    site.simulated().repair(HOME);
+    add(&mut site, &node("r1/core/1"));
+    let alive = || alive(&site).then_some(());
+    eventually("the home to be noticed", alive).await;
+    let back = away.fail_back(HOME).await.unwrap();
+    assert!(back.planned && site.owner(&shard).await.region == HOME);
+    assert_eq!(told(&messages(&edge, id).await), whole);
+    assert_eq!(edge.send(&ann, id, "m-7", "x").await.seq, 8);
+    assert!(edge.send(&ann, id, "m-6", "x").await.duplicate);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_lives_is_failed_over_and_back_without_any_loss() {
+    let (mut site, shard) = three().await;
+    let edge = site.edge(&node("r3/edge/1"));
+    let ann = actor("local", "ann");
+    let id = edge.group_in(shard);
+    edge.create(&ann, id, &[]).await;
+    let far = site.cores[&node("r3/core/1")].core.clone();
+    let mut seq = 0;
+    let mut epoch = 0;
+    for round in 0..4 {
+        for _ in 0..20 {
+            seq += 1;
+            let ack = edge.send(&ann, id, &format!("m-{seq}"), "x").await;
+            assert_eq!((ack.seq, ack.duplicate), (seq, false));
+            assert!(ack.epoch.0 >= epoch);
+            epoch = ack.epoch.0;
+        }
+        let decided = if round % 2 == 0 { far.fail_over(HOME, false).await } else { far.fail_back(HOME).await };
+        assert!(decided.unwrap().planned);
+        let there = if round % 2 == 0 { AWAY } else { HOME };
+        assert_eq!(site.owner(&shard).await.region, there);
+        assert!(site.store(there).lease(shard).await.unwrap().forks.is_empty());
+    }
+    let all: Vec<_> = (1..=seq).map(|seq| (seq, format!("m-{seq}"), false)).collect();
+    assert_eq!(told(&messages(&edge, id).await), all);
+    assert_eq!(
+        site.store(HOME).mark(shard, &Mark::Committed).await.unwrap().map(|mark| mark.slot.0 >= seq),
+        Some(true)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_decided_is_refused() {
+    let (mut site, _) = three().await;
+    let core = site.cores[&node("r2/core/1")].core.clone();
+    let nowhere = RegionId(9);
+    assert_eq!(core.fail_over(nowhere, true).await, Err(NotDecided::NothingToDo { region: nowhere }));
+    site.kill(&node("r1/core/1"));
+    let mesh = site.cores[&node("r2/core/1")].mesh.clone();
+    let alive = || mesh.membership().borrow().is_alive(&node("r1/core/1"));
+    eventually("the loss to be noticed", || (!alive()).then_some(())).await;
+    assert_eq!(core.fail_back(HOME).await, Err(NotDecided::NotBack { region: HOME }));
+}
