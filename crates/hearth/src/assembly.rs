@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use auth::Verifier;
-use core_region::{Core, CoreOptions};
+use core_region::{Core, CoreOptions, Decided, NotDecided};
 
 use edge::{Edge, EdgeOptions, EdgeUrls};
 use mesh::{Mesh, MeshOptions};
@@ -19,7 +19,7 @@ use wire::{ConversationId, NodeId};
 
 pub(crate) use verifier::verifier;
 
-use crate::local::{MoveStatus, ShardStatus};
+use crate::local::{FailoverShard, FailoverStatus, MoveStatus, ShardStatus};
 
 /// A move that has not arrived by then is not waited for: it goes on by itself.
 const MOVE_WAIT: Duration = Duration::from_secs(60);
@@ -47,6 +47,18 @@ pub(crate) struct EdgePlan {
     pub(crate) verifier: Arc<Verifier>,
     /// The edges that clients may be sent to, given who lives.
     pub(crate) edges: Box<dyn FnOnce(&Mesh) -> EdgeUrls + Send>,
+}
+
+/// What an operator decides about a region.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failing {
+    /// Others serve what lives there.
+    Over {
+        /// Although something would be missing.
+        accept_loss: bool,
+    },
+    /// It serves that again.
+    Back,
 }
 
 /// A running node; cheap to clone.
@@ -115,6 +127,33 @@ impl Node {
         self.mesh.shutdown(LEAVE_WAIT).await;
     }
 
+    /// Fails a region over, or back, and resolves when that is done; or says what would be missing.
+    ///
+    /// # Errors
+    /// When this is no core, there is no such region, or it cannot be done.
+    pub(crate) async fn fail(&self, world: &World, region: &str, order: Failing) -> anyhow::Result<FailoverStatus> {
+        let Part::Core(core) = &self.part else { bail!("{} is an edge; ask a core", self.id) };
+        let id = region_of(world, region)?.id;
+        let decided = match order {
+            Failing::Over { accept_loss } => core.fail_over(id, accept_loss).await,
+            Failing::Back => core.fail_back(id).await,
+        };
+        let (decided, Decided { zones, planned, shards }) = match decided {
+            Ok(decided) => (true, decided),
+            Err(NotDecided::WouldLose { shards, .. }) => (false, Decided { zones: vec![], planned: false, shards }),
+            Err(error) => return Err(error.into()),
+        };
+        let shards = shards.into_iter().map(|outlook| FailoverShard {
+            shard: outlook.shard.to_string(),
+            owner: outlook.owner.map(|owner| owner.to_string()),
+            missing_frames_min: outlook.frames_missing_min,
+            window_ms: outlook.window_ms,
+        });
+        let zones = world.zones.iter().filter(|zone| zones.contains(&zone.id)).map(|zone| zone.name.clone());
+        let region = region.to_owned();
+        Ok(FailoverStatus { region, zones: zones.collect(), decided, planned, shards: shards.collect() })
+    }
+
     /// Moves a conversation to a region, and resolves when it is served there.
     ///
     /// # Errors
@@ -127,9 +166,7 @@ impl Node {
     ) -> anyhow::Result<MoveStatus> {
         let Part::Core(core) = &self.part else { bail!("{} is an edge; ask a core", self.id) };
         let id: ConversationId = conversation.parse().with_context(|| format!("{conversation:?}"))?;
-        let known = || world.regions.iter().map(|region| region.name.as_str()).collect::<Vec<_>>().join(", ");
-        let to =
-            world.region_by_name(region).with_context(|| format!("no region {region:?}; there are: {}", known()))?;
+        let to = region_of(world, region)?;
         let moved = tokio::time::timeout(MOVE_WAIT, core.move_conversation(id, to.id)).await;
         let Ok(moved) = moved else {
             bail!("it has not arrived within {} s; it goes on by itself: ask again", MOVE_WAIT.as_secs());
@@ -177,4 +214,9 @@ impl Node {
         let panicked = status.panicked.iter().map(|task| format!("task {task} has panicked"));
         claimed.into_iter().chain(panicked).collect()
     }
+}
+
+fn region_of<'a>(world: &'a World, name: &str) -> anyhow::Result<&'a topology::world::Region> {
+    let known = || world.regions.iter().map(|region| region.name.as_str()).collect::<Vec<_>>().join(", ");
+    world.region_by_name(name).with_context(|| format!("no region {name:?}; there are: {}", known()))
 }

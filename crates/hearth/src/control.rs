@@ -1,18 +1,23 @@
-//! What the commands say to the control API of the running mesh; see [`crate::local`] for what it answers.
+//! What the commands say to the control API of the running mesh, and to the cores of a deployment; see [`crate::local`] for what
+//! they answer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use client::http::Plain;
-use http::Method;
+use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use wire::ConversationId;
 
-use crate::local::{ControlProblem, LinkStatus, LocalMesh, MoveStatus, RegionStatus};
+use crate::local::{ControlProblem, FailoverStatus, LinkStatus, LocalMesh, MoveStatus, RegionStatus};
 
 /// Longest that a mesh may take to drain or restore a region.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Longer than a node lets an order take before it says so.
+const ORDER_PATIENCE: Duration = Duration::from_secs(90);
 
 /// The running mesh, as its operator sees it.
 pub(crate) struct Control {
@@ -46,6 +51,15 @@ impl Control {
     pub(crate) async fn change_region(&self, name: &str, verb: &str) -> anyhow::Result<RegionStatus> {
         self.mesh.region(name)?;
         self.call(Method::POST, &format!("/v1/regions/{name}/{verb}")).await
+    }
+
+    /// Fails a region over (`failover`, with or without consent to a loss) or back (`failback`), and waits until it is done.
+    ///
+    /// # Errors
+    /// As [`Control::change_region`].
+    pub(crate) async fn fail_region(&self, name: &str, order: &str) -> anyhow::Result<FailoverStatus> {
+        self.mesh.region(name)?;
+        self.call(Method::POST, &format!("/v1/regions/{name}/{order}")).await
     }
 
     /// Kills or restores one node of a region, such as `r1/core/2`, and waits until it is done.
@@ -82,14 +96,45 @@ impl Control {
         let (status, body) = answer.map_err(|why| {
             anyhow::anyhow!("the mesh of {} does not answer ({why}): start it again with `hearth up`", self.dir)
         })?;
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| {
-                anyhow::anyhow!("the mesh answered what this version of hearth does not know: {error}")
-            });
-        }
-        match serde_json::from_slice::<ControlProblem>(&body) {
-            Ok(problem) => anyhow::bail!("{}", problem.message),
-            Err(_) => anyhow::bail!("the mesh answered with status {}", status.as_u16()),
-        }
+        answered("the mesh", status, &body)
+    }
+}
+
+/// A core of a deployment, where the local mesh is not meant.
+#[derive(clap::Args, Debug)]
+pub(crate) struct CoreAdmin {
+    /// Of a real deployment: the admin endpoint of any core of the zone, such as http://10.0.0.7:9080
+    #[arg(long, value_name = "URL", requires = "token_file")]
+    admin: Option<String>,
+    /// The file with the secret that this core was given as [admin] token_file
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    token_file: Option<PathBuf>,
+}
+
+impl CoreAdmin {
+    /// Gives the core this order, and waits until it is carried out; none when no core is named.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) async fn order<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
+        let (Some(admin), Some(token_file)) = (&self.admin, &self.token_file) else { return Ok(None) };
+        let token = std::fs::read_to_string(token_file).with_context(|| token_file.display().to_string())?;
+        let http = Plain::new(Arc::new(net::OsNet));
+        let answer = tokio::time::timeout(ORDER_PATIENCE, http.call(Method::POST, admin, path, token.trim())).await;
+        let late = || format!("{admin} did not answer within {} s", ORDER_PATIENCE.as_secs());
+        let (status, body) =
+            answer.with_context(late)?.map_err(|why| anyhow::anyhow!("{admin} does not answer: {why}"))?;
+        answered(admin, status, &body).map(Some)
+    }
+}
+
+fn answered<T: DeserializeOwned>(who: &str, status: StatusCode, body: &[u8]) -> anyhow::Result<T> {
+    if status.is_success() {
+        return serde_json::from_slice(body)
+            .with_context(|| format!("{who} answered what this version of hearth does not know"));
+    }
+    match serde_json::from_slice::<ControlProblem>(body) {
+        Ok(problem) => anyhow::bail!("{}", problem.message),
+        Err(_) => anyhow::bail!("{who} answered with status {}", status.as_u16()),
     }
 }

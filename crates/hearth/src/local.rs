@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `GET /v1/regions` | 200, `[RegionStatus]`, in the order of the world file |
 //! | `POST /v1/regions/{name}/kill`, `/restore`, `/drain` | 200, the [`RegionStatus`] after it is done |
+//! | `POST /v1/regions/{name}/failover?accept_loss=BOOL`, `/failback` | 200, [`FailoverStatus`], when its shards are served there |
 //! | `POST /v1/conversations/{id}/move/{region}` | 200, [`MoveStatus`], when it is served there |
 //! | `POST /v1/links/{a}/{b}/cut`, `/heal` | 200, [`LinkStatus`] |
 //! | what cannot be done | 4xx or 5xx, [`ControlProblem`] |
@@ -195,6 +196,34 @@ pub(crate) struct MoveStatus {
     pub(crate) shard: String,
     /// How often it has moved so far.
     pub(crate) moves: u64,
+}
+
+/// A region that is failed over or back, or that is not, because something would be missing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FailoverStatus {
+    /// As in the world file.
+    pub(crate) region: String,
+    /// The zones in which it was decided.
+    pub(crate) zones: Vec<String>,
+    /// False: the region is lost, and nobody has accepted what would be missing. Nothing has changed.
+    pub(crate) decided: bool,
+    /// The region lives: every shard was handed over in order, and nothing is missing.
+    pub(crate) planned: bool,
+    /// Its shards of class `region`.
+    pub(crate) shards: Vec<FailoverShard>,
+}
+
+/// A shard that changes hands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FailoverShard {
+    /// Such as `z1-r1-region-0`.
+    pub(crate) shard: String,
+    /// Who serves it, such as `r2/core/1`.
+    pub(crate) owner: Option<String>,
+    /// At least so many acknowledged frames are missing until the region returns.
+    pub(crate) missing_frames_min: u64,
+    /// What was acknowledged in the last so many milliseconds of the region may be missing, too; none: nothing ever came over.
+    pub(crate) window_ms: Option<u64>,
 }
 
 /// Why the control API did not do it.

@@ -1,13 +1,13 @@
 //! `hearth region`, `hearth node` and `hearth link`: lose a part of the mesh on purpose, before it happens by itself.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use wire::NodeId;
 
-use crate::control::Control;
-use crate::local::{DataDir, RegionStatus};
+use crate::control::{Control, CoreAdmin};
+use crate::local::{DataDir, FailoverStatus, RegionStatus};
 use crate::out;
 
 /// Regions of the local mesh: how they are, and the loss of one
@@ -39,6 +39,38 @@ enum RegionVerb {
     /// Hand a region's shards and sessions to the others, without an error for anyone
     #[command(after_help = "Example:\n  hearth region drain eu-west")]
     Drain(Named),
+    /// Let other regions serve what lives in one in class `region`; of one that is lost, show first what would be missing
+    #[command(
+        after_help = "Examples:\n  hearth region failover eu-west\n  hearth region failover eu-west --accept-loss\n  hearth region \
+                      failover eu-west --admin http://10.0.0.7:9080 --token-file /etc/hearth/admin.token"
+    )]
+    Failover(Failover),
+    /// Let a region that was failed over serve again what lives there; nothing is lost by it
+    #[command(after_help = "Example:\n  hearth region failback eu-west")]
+    Failback(Failback),
+}
+
+#[derive(Args, Debug)]
+struct Failover {
+    /// The region, as the world file names it
+    name: String,
+    /// The region is lost: go on without what had not come over, until it returns
+    #[arg(long)]
+    accept_loss: bool,
+    #[command(flatten)]
+    core: CoreAdmin,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+struct Failback {
+    /// The region, as the world file names it
+    name: String,
+    #[command(flatten)]
+    core: CoreAdmin,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args, Debug)]
@@ -122,6 +154,11 @@ pub(crate) async fn region(options: RegionOptions) -> anyhow::Result<()> {
         RegionVerb::Kill(named) => change(&named, "kill", "killed").await,
         RegionVerb::Restore(named) => change(&named, "restore", "restored").await,
         RegionVerb::Drain(named) => change(&named, "drain", "drained").await,
+        RegionVerb::Failover(asked) => {
+            let order = format!("failover?accept_loss={}", asked.accept_loss);
+            fail(&asked.name, &order, &asked.core, &asked.common).await
+        }
+        RegionVerb::Failback(asked) => fail(&asked.name, "failback", &asked.core, &asked.common).await,
     }
 }
 
@@ -174,6 +211,45 @@ async fn change(named: &Named, verb: &str, done: &str) -> anyhow::Result<()> {
         out::line(format_args!("{}: {done} in {:.1} s; it is {} now", region.name, seconds(began), region.state))?;
     }
     Ok(())
+}
+
+async fn fail(name: &str, order: &str, core: &CoreAdmin, common: &Common) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let status = match core.order(&format!("/regions/{name}/{order}")).await? {
+        Some(status) => status,
+        None => control(&common.data.path()?)?.fail_region(name, order).await?,
+    };
+    if common.json {
+        out::json(&status)?;
+    } else {
+        outlook(&status, seconds(began)).iter().try_for_each(out::line)?;
+    }
+    if status.decided {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "nothing has changed: {name} is lost. Bring it back, or go on without what would be missing: it comes back, flagged as \
+         recovered, when the region does. For that say --accept-loss"
+    )
+}
+
+fn outlook(status: &FailoverStatus, seconds: f64) -> Vec<String> {
+    let mut lines = vec![format!("{:<24}{:<14}missing", "shard", "owner")];
+    for shard in &status.shards {
+        let missing = match (shard.missing_frames_min, shard.window_ms) {
+            (0, Some(0)) => "nothing".to_owned(),
+            (frames, Some(window)) => {
+                let window = Duration::from_millis(window).as_secs_f64();
+                format!("{frames} frames at least, and what was acknowledged in the last {window:.1} s")
+            }
+            (frames, None) => format!("{frames} frames at least: nothing has ever come over"),
+        };
+        lines.push(format!("{:<24}{:<14}{missing}", shard.shard, shard.owner.as_deref().unwrap_or("-")));
+    }
+    if status.decided {
+        lines.push(format!("{}: done in {seconds:.1} s, in {}", status.region, status.zones.join(", ")));
+    }
+    lines
 }
 
 fn seconds(began: Instant) -> f64 {

@@ -19,7 +19,7 @@ pub mod tasks;
 pub mod telemetry;
 
 pub use addresses::{Address, Addresses, HostPort};
-pub use admin::operator::{Moving, Operator, Reloaded, Steering};
+pub use admin::operator::{Operator, Order, Reloaded, Steering};
 pub use admin::{Admin, AdminOptions, Readiness};
 pub use signals::{Signal, Signals, interrupted};
 pub use tasks::{Stopped, Tasks};

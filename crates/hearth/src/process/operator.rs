@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use node::{Moving, Operator, Reloaded};
+use node::{Operator, Order, Reloaded};
+use serde::Serialize;
+use topology::World;
 
 use super::Process;
+use crate::assembly::{Failing, Node};
 
 impl Operator for Process {
     fn drain(&self) -> Result<(), String> {
@@ -31,17 +34,33 @@ impl Operator for Process {
         })
     }
 
-    fn move_conversation(&self, conversation: String, region: String) -> Moving {
-        let node = self.node().cloned().map_err(|error| error.to_string());
-        let world = Arc::clone(&self.shared.site.world);
-        Box::pin(async move {
-            let moved = node?.move_conversation(&world, &conversation, &region).await;
-            let moved = moved.map_err(|error| format!("{error:#}"))?;
-            serde_json::to_value(moved).map_err(|error| error.to_string())
-        })
+    fn move_conversation(&self, conversation: String, region: String) -> Order {
+        self.order(move |node, world| async move { node.move_conversation(&world, &conversation, &region).await })
+    }
+
+    fn fail_over(&self, region: String, accept_loss: bool) -> Order {
+        self.order(move |node, world| async move { node.fail(&world, &region, Failing::Over { accept_loss }).await })
+    }
+
+    fn fail_back(&self, region: String) -> Order {
+        self.order(move |node, world| async move { node.fail(&world, &region, Failing::Back).await })
     }
 
     fn reload(&self) -> Reloaded {
         self.read_again()
+    }
+}
+
+impl Process {
+    fn order<T: Serialize, F>(&self, order: impl FnOnce(Node, Arc<World>) -> F + Send + 'static) -> Order
+    where
+        F: Future<Output = anyhow::Result<T>> + Send,
+    {
+        let node = self.node().cloned().map_err(|error| error.to_string());
+        let world = Arc::clone(&self.shared.site.world);
+        Box::pin(async move {
+            let done = order(node?, world).await.map_err(|error| format!("{error:#}"))?;
+            serde_json::to_value(done).map_err(|error| error.to_string())
+        })
     }
 }

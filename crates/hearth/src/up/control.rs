@@ -1,18 +1,21 @@
 //! The control API of the local mesh: what `hearth region` and its like ask. See [`crate::local`] for the requests.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use wire::NodeId;
 
 use super::LocalWorld;
 use super::region::Region;
-use crate::local::{ControlProblem, LinkStatus, MoveStatus, RegionStatus};
+use crate::assembly::{Failing, Node};
+use crate::local::{ControlProblem, FailoverStatus, LinkStatus, MoveStatus, RegionStatus};
 
 /// The routes, behind the token.
 pub(super) fn router(mesh: Arc<LocalWorld>, token: String) -> Router {
@@ -20,6 +23,8 @@ pub(super) fn router(mesh: Arc<LocalWorld>, token: String) -> Router {
     Router::new()
         .route("/v1/regions", get(regions))
         .route("/v1/regions/{name}/{verb}", post(change_region))
+        .route("/v1/regions/{name}/failover", post(fail_over))
+        .route("/v1/regions/{name}/failback", post(fail_back))
         .route("/v1/nodes/{region}/{role}/{name}/{verb}", post(change_node))
         .route("/v1/conversations/{id}/move/{region}", post(move_conversation))
         .route("/v1/links/{a}/{b}/{verb}", post(change_link))
@@ -79,24 +84,65 @@ async fn move_conversation(
 ) -> Result<Json<MoveStatus>, Problem> {
     let to = mesh.region(&region).map_err(not_found)?;
     // Its own core knows the way as well as any other; of one that does not run, any will do.
-    let others = mesh.regions.iter().filter(|other| other.id != to.id);
-    let core = std::iter::once(&to).chain(others).find_map(|region| region.a_core());
-    let core = core.ok_or_else(|| conflict(anyhow::anyhow!("no core runs")))?;
+    let core = a_core(&mesh, |other| other.id == to.id)?;
     let world = Arc::clone(&mesh.material.world);
-    let moved = tokio::spawn(async move { core.move_conversation(&world, &id, &region).await }).await;
-    let moved = moved.map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok(Json(moved.map_err(conflict)?))
+    to_the_end(async move { core.move_conversation(&world, &id, &region).await }).await.map(Json)
 }
 
-/// Does it to the end, and says how the region is then. In a task of its own: a client that goes away does not stop half-way
-/// what it asked for.
+/// Of an order to fail over.
+#[derive(Deserialize)]
+struct Consent {
+    #[serde(default)]
+    accept_loss: bool,
+}
+
+async fn fail_over(
+    State(mesh): State<Arc<LocalWorld>>,
+    Path(name): Path<String>,
+    Query(Consent { accept_loss }): Query<Consent>,
+) -> Result<Json<FailoverStatus>, Problem> {
+    fail(&mesh, name, Failing::Over { accept_loss }).await
+}
+
+async fn fail_back(
+    State(mesh): State<Arc<LocalWorld>>,
+    Path(name): Path<String>,
+) -> Result<Json<FailoverStatus>, Problem> {
+    fail(&mesh, name, Failing::Back).await
+}
+
+async fn fail(mesh: &LocalWorld, name: String, order: Failing) -> Result<Json<FailoverStatus>, Problem> {
+    let region = mesh.region(&name).map_err(not_found)?;
+    // One of a region that shares a zone with it, and is not the one that may be lost.
+    let zones = |id| mesh.material.world.zones_of(id).map(|zone| zone.id).collect::<BTreeSet<_>>();
+    let ours = zones(region.id);
+    let core = a_core(mesh, |other| other.id != region.id && !zones(other.id).is_disjoint(&ours))?;
+    let world = Arc::clone(&mesh.material.world);
+    to_the_end(async move { core.fail(&world, &name, order).await }).await.map(Json)
+}
+
+/// One that runs, if possible in such a region.
+fn a_core(mesh: &LocalWorld, is_best: impl Fn(&Region) -> bool) -> Result<Node, Problem> {
+    let (best, others): (Vec<_>, Vec<_>) = mesh.regions.iter().partition(|region| is_best(region));
+    let core = best.into_iter().chain(others).find_map(|region| region.a_core());
+    core.ok_or_else(|| conflict(anyhow::anyhow!("no core runs")))
+}
+
+/// Does it to the end, and says how the region is then.
 async fn carry_out(
     region: Arc<Region>,
     change: impl Future<Output = anyhow::Result<()>> + Send + 'static,
 ) -> Result<Json<RegionStatus>, Problem> {
-    let done = tokio::spawn(change).await;
-    done.map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?.map_err(conflict)?;
+    to_the_end(change).await?;
     Ok(Json(region.status()))
+}
+
+/// In a task of its own: a client that goes away does not stop half-way what it asked for.
+async fn to_the_end<T: Send + 'static>(
+    order: impl Future<Output = anyhow::Result<T>> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::spawn(order).await;
+    done.map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?.map_err(conflict)
 }
 
 async fn change_link(

@@ -1,16 +1,16 @@
 //! What operators may ask of a node beside looking at it: to drain, to take work again, to read its files again, to move a
-//! conversation. Only with the token that the node was started with; a node without one refuses.
+//! conversation, to fail a region over and back. Only with the token that the node was started with; a node without one refuses.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// What a node does when it is asked.
@@ -31,14 +31,27 @@ pub trait Operator: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it does not move.
-    fn move_conversation(&self, conversation: String, region: String) -> Moving;
+    fn move_conversation(&self, conversation: String, region: String) -> Order;
+
+    /// Lets other regions serve what lives in this one, by its name, in class `region`; of one that is lost only if the loss is
+    /// accepted. Resolves when they do, or with what would be missing.
+    ///
+    /// # Errors
+    /// Why they do not.
+    fn fail_over(&self, region: String, accept_loss: bool) -> Order;
+
+    /// Takes that back. Resolves when the region serves it again.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn fail_back(&self, region: String) -> Order;
 
     /// Reads its files again. May block for as long as reading a few files takes.
     fn reload(&self) -> Reloaded;
 }
 
-/// A move under way.
-pub type Moving = Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send>>;
+/// An order that is carried out, with what is told when it is.
+pub type Order = Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send>>;
 
 /// What came of a reload. What is refused stays as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -66,6 +79,8 @@ pub(super) fn router(steering: Steering) -> Router {
         .route("/undrain", post(undrain))
         .route("/reload", post(reload))
         .route("/conversations/{id}/move/{region}", post(move_conversation))
+        .route("/regions/{region}/failover", post(fail_over))
+        .route("/regions/{region}/failback", post(fail_back))
         .layer(middleware::from_fn(move |request, next| admit(token, request, next)))
         .with_state(steering.operator)
 }
@@ -106,8 +121,31 @@ async fn move_conversation(
     State(operator): State<Arc<dyn Operator>>,
     Path((conversation, region)): Path<(String, String)>,
 ) -> Response {
-    match operator.move_conversation(conversation, region).await {
-        Ok(moved) => Json(moved).into_response(),
+    carried_out(operator.move_conversation(conversation, region)).await
+}
+
+/// Of an order to fail over.
+#[derive(Deserialize)]
+struct Consent {
+    #[serde(default)]
+    accept_loss: bool,
+}
+
+async fn fail_over(
+    State(operator): State<Arc<dyn Operator>>,
+    Path(region): Path<String>,
+    Query(Consent { accept_loss }): Query<Consent>,
+) -> Response {
+    carried_out(operator.fail_over(region, accept_loss)).await
+}
+
+async fn fail_back(State(operator): State<Arc<dyn Operator>>, Path(region): Path<String>) -> Response {
+    carried_out(operator.fail_back(region)).await
+}
+
+async fn carried_out(order: Order) -> Response {
+    match order.await {
+        Ok(done) => Json(done).into_response(),
         Err(why) => problem(StatusCode::CONFLICT, &why),
     }
 }

@@ -7,7 +7,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use net::Net;
 
-use super::operator::{Moving, Operator, Reloaded};
+use super::operator::{Operator, Order, Reloaded};
 use super::*;
 
 async fn started(readiness: impl Fn() -> Readiness + Send + Sync + 'static) -> Admin {
@@ -92,12 +92,22 @@ impl Operator for Obedient {
         Ok(())
     }
 
-    fn move_conversation(&self, conversation: String, region: String) -> Moving {
+    fn move_conversation(&self, conversation: String, region: String) -> Order {
         self.asked.lock().unwrap().push("move");
         let refused = self.refuses.load(Ordering::SeqCst);
         Box::pin(async move {
             if refused { Err("no such conversation".into()) } else { Ok(serde_json::json!([conversation, region])) }
         })
+    }
+
+    fn fail_over(&self, region: String, accept_loss: bool) -> Order {
+        self.asked.lock().unwrap().push("failover");
+        Box::pin(async move { Ok(serde_json::json!([region, accept_loss])) })
+    }
+
+    fn fail_back(&self, region: String) -> Order {
+        self.asked.lock().unwrap().push("failback");
+        Box::pin(async move { Err(format!("{region} is lost")) })
     }
 
     fn reload(&self) -> Reloaded {
@@ -113,7 +123,7 @@ async fn orders_are_taken_from_whoever_shows_the_token_and_from_nobody_else() {
     let steering = Steering { operator: operator.clone(), token: Some("secret".into()) };
     let admin = started_with(Readiness::default, Some(steering)).await;
     for token in [None, Some("wrong"), Some("")] {
-        for path in ["/drain", "/undrain", "/reload", "/conversations/cnv_x/move/eu-west"] {
+        for path in ["/drain", "/undrain", "/reload", "/conversations/cnv_x/move/eu-west", "/regions/x/failover"] {
             let (status, text) = ask(&admin, "POST", path, token).await;
             assert!(status == 401 && text.contains("token_file"), "{status} {text}");
         }
