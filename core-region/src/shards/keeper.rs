@@ -61,8 +61,16 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Life after life, until the core ends.
+    /// Life after life, until no shard is left that could be served by it.
     async fn run(self) {
+        let unused = self.held.clone();
+        tokio::select! {
+            () = unused.closed() => {}
+            () = self.live_on() => {}
+        }
+    }
+
+    async fn live_on(self) {
         loop {
             let life = Nonce(rand::random());
             let broken = self.live(life).await;

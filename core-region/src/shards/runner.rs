@@ -160,7 +160,7 @@ impl Runner {
         invitation: &mut mpsc::Receiver<NodeId>,
     ) -> Result<Claim, ClaimError> {
         let began = Instant::now();
-        let lease = shared.store.lease(shard).await.ok();
+        let mut lease = shared.store.lease(shard).await.ok();
         let owner = lease.as_ref().and_then(|lease| lease.owner.clone());
         if let Some(owner) = owner.filter(|owner| *owner != shared.node) {
             let mut membership = shared.mesh.membership();
@@ -170,6 +170,8 @@ impl Runner {
                 Some(_) = invitation.recv() => {}
                 () = tokio::time::sleep(PATIENCE) => tracing::info!(%owner, "the owner does not let go: taking the shard"),
             }
+            // Whether it has let go decides whether its timed lease must be waited for.
+            lease = lease.filter(|lease| lease.fence_mode == FenceMode::Read);
         }
         metrics::histogram!("hearth_takeover_step_seconds", "step" => "wait").record(began.elapsed());
         let claimant = claimant(shared, shard).await;
