@@ -269,7 +269,7 @@ impl Failover {
     fn live(&self) -> Live {
         let membership = self.mesh.membership();
         let view = membership.borrow();
-        Live::from_view(view.nodes.iter().map(|(node, _)| (node, false)))
+        Live::new(view.nodes.keys().cloned())
     }
 }
 

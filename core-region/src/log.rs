@@ -24,7 +24,6 @@ use std::sync::Arc;
 use conversation::dedupe::Seen;
 use conversation::log::LogFrame;
 use conversation::moving::Offer;
-use conversation::sequencer::Conversation;
 use conversation::shard::Term;
 use conversation::shard::owner::Stopped;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -41,7 +40,7 @@ use self::commits::Commits;
 use self::entries::{Entries, Held, Lookup};
 use self::projector::Projector;
 use self::reads::Reads;
-use self::work::{Fetched, Offered, Rows, Work};
+use self::work::{Fetched, Loaded, Offered, Work};
 use crate::clock;
 use crate::consumers::moves::Moves;
 use crate::consumers::notes::Notes;
@@ -332,16 +331,14 @@ impl Serving {
 
     fn on_fetched(&mut self, fetched: Fetched) {
         match fetched {
-            Fetched::Conversation { id, rows } => {
+            Fetched::Conversation { id, loaded } => {
                 let Some(place) = self.entries.peek(&id) else { return };
-                match rows {
+                match loaded {
                     // It was taken in meanwhile.
                     Ok(_) if place.entry.is_some() => {}
-                    Ok(rows) => {
-                        let conversation =
-                            rows.map_or_else(|| Conversation::empty(id), |rows| Conversation::load(id, *rows));
+                    Ok(conversation) => {
                         let committed = self.work.pending.committed();
-                        place.entry = Some(entries::Entry::new(conversation, committed));
+                        place.entry = Some(entries::Entry::new(*conversation, committed));
                         for ticket in place.gone..place.gone + place.waiting.len() as u64 {
                             self.work.look_up(id, place, ticket);
                         }
@@ -358,7 +355,7 @@ impl Serving {
                 }
                 self.make_runnable(id);
             }
-            Fetched::Offered { offered, rows } => self.take_in(offered, rows),
+            Fetched::Offered { offered, loaded } => self.take_in(offered, loaded),
             Fetched::Lookup { id, ticket, projected_then, seen } => {
                 self.work.lookups -= 1;
                 let Some(place) = self.entries.peek(&id) else { return };
@@ -380,17 +377,15 @@ impl Serving {
     }
 
     /// A conversation that was offered has been read.
-    fn take_in(&mut self, offered: Offered, rows: Rows) {
+    fn take_in(&mut self, offered: Offered, loaded: Loaded) {
         let id = offered.offer.conversation;
-        let loaded = match rows {
-            Ok(Some(rows)) => Conversation::load(id, *rows),
-            Ok(None) | Err(_) => {
-                let refusal = Refusal::new(ErrorCode::HomeUnavailable, "what is offered cannot be read");
-                return offered.to.reply(offered.rid, Err(refusal));
-            }
+        // One of which nothing is here was never created.
+        let Some(loaded) = loaded.ok().filter(|loaded| loaded.head_ver() > 0) else {
+            let refusal = Refusal::new(ErrorCode::HomeUnavailable, "what is offered cannot be read");
+            return offered.to.reply(offered.rid, Err(refusal));
         };
         let place = self.entries.renew(id);
-        self.work.take_in(&mut place.entry, offered, loaded);
+        self.work.take_in(&mut place.entry, offered, *loaded);
         if place.entry.is_none() && place.waiting.is_empty() {
             self.entries.forget(&id);
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use conversation::dedupe::Seen;
 use conversation::moving::{Moment, Offer};
-use conversation::sequencer::{Conversation, Decision, LoadedConversation, Outcome as Decided};
+use conversation::sequencer::{Conversation, Decision, Outcome as Decided};
 use conversation::shard::Starts;
 use futures_util::stream::FuturesUnordered;
 use store::{Store, StoreError};
@@ -36,12 +36,15 @@ use crate::tasks::Tasks;
 /// Lookups of sends in the store that are under way ahead of their turn; the others are asked when it is.
 const LOOKUPS_AT_ONCE: usize = 1_024;
 
+/// Changes read at once when a conversation is replayed.
+const CHANGES_AT_ONCE: usize = 1_024;
+
 /// Something read from the store for a request that waits for it.
 pub(super) enum Fetched {
     /// A conversation.
-    Conversation { id: ConversationId, rows: Rows },
+    Conversation { id: ConversationId, loaded: Loaded },
     /// A conversation that is offered to this shard.
-    Offered { offered: Offered, rows: Rows },
+    Offered { offered: Offered, loaded: Loaded },
     /// What a send became.
     Lookup { id: ConversationId, ticket: u64, projected_then: u64, seen: Result<Option<Seen>, StoreError> },
 }
@@ -53,8 +56,8 @@ pub(super) struct Offered {
     pub(super) rid: u64,
 }
 
-/// Of a conversation; none when it was never created.
-pub(super) type Rows = Result<Option<Box<LoadedConversation>>, StoreError>;
+/// A conversation as the store has it.
+pub(super) type Loaded = Result<Box<Conversation>, StoreError>;
 
 pub(super) type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
 
@@ -197,7 +200,7 @@ impl Work {
     pub(super) fn offered(&mut self, entry: Option<&Entry>, offered: Offered) {
         let Some(offered) = self.answer_if_here(entry, offered) else { return };
         let id = offered.offer.conversation;
-        self.read_conversation(id, |rows| Fetched::Offered { offered, rows });
+        self.read_conversation(id, |loaded| Fetched::Offered { offered, loaded });
     }
 
     /// Gives an offer back unless the conversation is known to be here.
@@ -350,16 +353,15 @@ impl Work {
 
     /// Reads a conversation from the projections.
     pub(super) fn load(&self, id: ConversationId) {
-        self.read_conversation(id, move |rows| Fetched::Conversation { id, rows });
+        self.read_conversation(id, move |loaded| Fetched::Conversation { id, loaded });
     }
 
-    fn read_conversation(&self, id: ConversationId, fetched: impl FnOnce(Rows) -> Fetched + Send + 'static) {
-        let (store, loading) = (self.store.clone(), self.loading.clone());
+    fn read_conversation(&self, id: ConversationId, fetched: impl FnOnce(Loaded) -> Fetched + Send + 'static) {
+        let (store, loading, starts) = (self.store.clone(), self.loading.clone(), self.starts.clone());
         self.fetches.push(Box::pin(async move {
             // Never closed.
             let _permit = loading.acquire().await;
-            let rows = until_answered(|| store.conversation(id)).await;
-            fetched(rows.map(|rows| rows.map(Box::new)))
+            fetched(read(&store, id, &starts).await.map(Box::new))
         }));
     }
 
@@ -379,6 +381,24 @@ impl Work {
         held.lookup = Lookup::Asked;
         self.lookups += 1;
         self.fetches.push(lookup(self.store.clone(), id, ticket, projected, sender, client_msg_id));
+    }
+}
+
+/// Believes nothing that was lost with a region.
+async fn read(store: &Arc<dyn Store>, id: ConversationId, starts: &Starts) -> Result<Conversation, StoreError> {
+    let Some(rows) = until_answered(|| store.conversation(id)).await? else { return Ok(Conversation::empty(id)) };
+    if id.shard.durability == Durability::MultiRegion || rows.counts(starts) {
+        return Ok(Conversation::load(id, rows));
+    }
+    metrics::counter!("hearth_conversations_replayed_total").increment(1);
+    let mut conversation = Conversation::empty(id);
+    loop {
+        let after = conversation.head_ver();
+        let changes = until_answered(|| store.placed_changes(id, after, CHANGES_AT_ONCE)).await?;
+        if !conversation.replay(&changes, starts) || changes.len() < CHANGES_AT_ONCE {
+            tracing::debug!(conversation = %id, head = conversation.head_ver(), "replayed: some of its rows were lost with a region");
+            return Ok(conversation);
+        }
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use conversation::log::LogFrame;
+use conversation::projection;
 use conversation::shard::{ClockError, Timing};
 use hearth_core_region::{Limits, NotDecided};
 use store::Mark;
-use wire::change::{Change, Event};
+use wire::change::{Change, Event, MembersChanged, Message, Role};
 use wire::command::Answer;
-use wire::{ConversationId, NodeId, RegionId, ShardId};
+use wire::{ClientMsgId, ConversationId, Epoch, ErrorCode, NodeId, RegionId, ShardId, Slot};
 
-use super::edge::{Edge, actor, newest, vers};
+use super::edge::{Edge, actor, newest, send, user, vers};
 use super::site::{DEADLINE, Site, THREE, eventually, node};
 
 const HOME: RegionId = RegionId(1);
@@ -61,7 +63,7 @@ async fn come_over(site: &Site, shard: ShardId, to: RegionId) {
     let end = site.status(&node("r1/core/1"), &shard).committed;
     let store = site.store(to);
     let there = async {
-        while store.read_log(shard, wire::Slot(0), 1_000).await.unwrap().len() < usize::try_from(end).unwrap() {
+        while store.read_log(shard, Slot(0), 1_000).await.unwrap().len() < usize::try_from(end).unwrap() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -179,4 +181,53 @@ async fn what_cannot_be_decided_is_refused() {
     let alive = || mesh.membership().borrow().is_alive(&node("r1/core/1"));
     eventually("the loss to be noticed", || (!alive()).then_some(())).await;
     assert_eq!(core.fail_back(HOME).await, Err(NotDecided::NotBack { region: HOME }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_what_was_lost_are_not_believed() {
+    let (mut site, shard) = three().await;
+    let edge = site.edge(&node("r2/edge/1"));
+    let (ann, id) = (actor("local", "ann"), edge.group_in(shard));
+    edge.create(&ann, id, &[]).await;
+    edge.send(&ann, id, "m-1", "x").await;
+    come_over(&site, shard, AWAY).await;
+    // The log ends here for the other regions. What is projected of the rest comes over all the same, as it may.
+    let lost = Slot(site.status(&node("r1/core/1"), &shard).committed);
+    site.kill(&node("r1/core/1"));
+    let event = |event| Change { conversation: id, ver: 0, epoch: Epoch(1), ts_ms: 9, event };
+    let message = |seq: u64| {
+        let client_msg_id = ClientMsgId::new(format!("lost-{seq}")).unwrap();
+        let (body, mentions) = ("x".into(), vec![]);
+        let (sender, device, reply_to, thread, meta) = (user("ann"), None, None, None, None);
+        Event::Message(Message {
+            seq,
+            sender,
+            device,
+            client_msg_id,
+            body,
+            reply_to,
+            thread,
+            mentions,
+            meta,
+            recovered: false,
+        })
+    };
+    let added = vec![(user("eve"), Role::Member)];
+    let joined = MembersChanged { by: user("ann"), added, removed: vec![], roles: vec![], head_seq: 3 };
+    let changes = [message(2), message(3), Event::MembersChanged(joined)].map(event);
+    let changes = (3..).zip(changes).map(|(ver, change)| Change { ver, ..change }).collect();
+    let frame = LogFrame { epoch: Epoch(1), slot: lost, ts_ms: 9, changes };
+    for (stamp, rows) in projection::project(&frame) {
+        site.store(AWAY).project(shard, stamp, rows).await.unwrap();
+    }
+    let away = site.cores[&node("r2/core/1")].core.clone();
+    let mesh = site.cores[&node("r2/core/1")].mesh.clone();
+    let alive = || mesh.membership().borrow().is_alive(&node("r1/core/1"));
+    eventually("the loss to be noticed", || (!alive()).then_some(())).await;
+    away.fail_over(HOME, true).await.unwrap();
+    assert_eq!(told(&messages(&edge, id).await), [(1, "m-1".to_owned(), false)]);
+    let eve = edge.ask(&actor("local", "eve"), id, send("e-1", "x")).await;
+    assert_eq!(eve.unwrap_err().code, ErrorCode::NotAMember, "she was never taken in");
+    assert_eq!(edge.send(&ann, id, "m-2", "x").await.seq, 2);
+    assert_eq!(edge.send(&ann, id, "lost-3", "x").await.seq, 3, "nobody has it: it is no duplicate");
 }

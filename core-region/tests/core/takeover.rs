@@ -107,8 +107,13 @@ impl Store for Gated {
     async fn messages(&self, id: ConversationId, from: u64, to: u64) -> Result<Vec<Change>, StoreError> {
         self.store.messages(id, from, to).await
     }
-    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
-        self.store.changes(id, after_ver, limit).await
+    async fn placed_changes(
+        &self,
+        id: ConversationId,
+        after_ver: u64,
+        limit: usize,
+    ) -> Result<Vec<(Position, Change)>, StoreError> {
+        self.store.placed_changes(id, after_ver, limit).await
     }
     async fn dedupe(
         &self,

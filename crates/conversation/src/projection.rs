@@ -60,6 +60,8 @@ pub struct FactsRow {
     pub by: UserId,
     /// When, milliseconds since 1970.
     pub ts_ms: u64,
+    /// Where in the log; see [`HeadRow::at`].
+    pub at: Position,
 }
 
 /// Key: conversation.
@@ -73,6 +75,9 @@ pub struct HeadRow {
     pub epoch: Epoch,
     /// When it was ordered, milliseconds since 1970.
     pub ts_ms: u64,
+    /// Where in the log. The row counts only if [`Starts::owns`](crate::shard::Starts::owns) this place: what is lost with its
+    /// region may have come over as rows, or have been read there before. 0: of a version that did not say.
+    pub at: Position,
 }
 
 /// Key: conversation. A row of its own, because a change of members does not know it.
@@ -84,6 +89,8 @@ pub struct LastMessageRow {
     pub seq: u64,
     /// When it was ordered, milliseconds since 1970.
     pub ts_ms: u64,
+    /// Where in the log; see [`HeadRow::at`].
+    pub at: Position,
 }
 
 /// Key: conversation, user.
@@ -97,6 +104,8 @@ pub struct MemberRow {
     pub joined_seq: u64,
     /// He has left or was removed: not a member.
     pub gone: bool,
+    /// Where in the log; see [`HeadRow::at`].
+    pub at: Position,
 }
 
 /// Key: conversation, user. A row of its own, because a change of role does not know when the member joined. Counts only
@@ -109,6 +118,8 @@ pub struct RoleRow {
     pub user: UserId,
     /// What he may do.
     pub role: Role,
+    /// Where in the log; see [`HeadRow::at`].
+    pub at: Position,
 }
 
 /// Key: conversation, seq.
@@ -131,6 +142,8 @@ pub struct ChangeRow {
     pub ver: u64,
     /// If it is a message: its seq. A store may then keep the bytes once, with [`MessageRow`], and this reference here.
     pub seq: Option<u64>,
+    /// Where in the log; see [`HeadRow::at`].
+    pub at: Position,
     /// [`Change::to_bytes`].
     pub change: Bytes,
 }
@@ -163,6 +176,8 @@ pub struct InboxRow {
     pub at_ver: u64,
     /// He is no longer in it. Kept, so that an older note cannot bring it back.
     pub left: bool,
+    /// Where in the log; see [`HeadRow::at`].
+    pub at: Position,
 }
 
 /// Key: conversation, user. (The tenant is the conversation's; a frame of messages does not repeat it, so the key cannot be
@@ -247,6 +262,7 @@ impl Rows {
                 joined_seq: joined.joined_seq,
                 at_ver: joined.at_ver,
                 left: false,
+                at: self.at,
             }),
             Event::Left(left) => self.inbox(InboxRow {
                 stream: conversation,
@@ -255,14 +271,16 @@ impl Rows {
                 joined_seq: 0,
                 at_ver: left.at_ver,
                 left: true,
+                at: self.at,
             }),
             Event::MovedOut(out) => self.placement(conversation, Whereabouts::left(change, out)),
             Event::MovedIn(moved) => self.placement(conversation, Whereabouts::came(moved)),
             // A newer node's: kept for those who catch up by `ver`, and counted.
             _ => {}
         }
-        self.rows.push(Row::Change(ChangeRow { conversation, ver: change.ver, seq, change: bytes }));
-        let head = HeadRow { conversation, head_ver: change.ver, epoch: change.epoch, ts_ms: change.ts_ms };
+        self.rows.push(Row::Change(ChangeRow { conversation, ver: change.ver, seq, at: self.at, change: bytes }));
+        let (epoch, ts_ms) = (change.epoch, change.ts_ms);
+        let head = HeadRow { conversation, head_ver: change.ver, epoch, ts_ms, at: self.at };
         self.put(Key::Head(conversation), Row::Head(head));
     }
 
@@ -274,16 +292,17 @@ impl Rows {
             name: created.name.clone(),
             by: created.by.clone(),
             ts_ms: change.ts_ms,
+            at: self.at,
         }));
         for (user, role) in &created.members {
-            self.member(MemberRow { conversation, user: user.clone(), joined_seq: 1, gone: false });
+            self.member(MemberRow { conversation, user: user.clone(), joined_seq: 1, gone: false, at: self.at });
             self.role(conversation, user, *role);
         }
     }
 
     fn message(&mut self, change: &Change, message: &Message) {
         let conversation = change.conversation;
-        let last = LastMessageRow { conversation, seq: message.seq, ts_ms: change.ts_ms };
+        let last = LastMessageRow { conversation, seq: message.seq, ts_ms: change.ts_ms, at: self.at };
         self.put(Key::LastMessage(conversation), Row::LastMessage(last));
         let seen = Seen {
             seq: message.seq,
@@ -305,11 +324,11 @@ impl Rows {
     fn members_changed(&mut self, conversation: ConversationId, changed: &MembersChanged) {
         for (user, role) in &changed.added {
             let joined_seq = changed.head_seq + 1;
-            self.member(MemberRow { conversation, user: user.clone(), joined_seq, gone: false });
+            self.member(MemberRow { conversation, user: user.clone(), joined_seq, gone: false, at: self.at });
             self.role(conversation, user, *role);
         }
         for user in &changed.removed {
-            self.member(MemberRow { conversation, user: user.clone(), joined_seq: 0, gone: true });
+            self.member(MemberRow { conversation, user: user.clone(), joined_seq: 0, gone: true, at: self.at });
         }
         for (user, role) in &changed.roles {
             self.role(conversation, user, *role);
@@ -321,7 +340,7 @@ impl Rows {
     }
 
     fn role(&mut self, conversation: ConversationId, user: &UserId, role: Role) {
-        let row = RoleRow { conversation, user: user.clone(), role };
+        let row = RoleRow { conversation, user: user.clone(), role, at: self.at };
         self.put(Key::Role(conversation, user.clone()), Row::Role(row));
     }
 

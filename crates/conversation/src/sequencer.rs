@@ -95,6 +95,24 @@ pub struct LoadedConversation {
     pub placement: Option<PlacementRow>,
 }
 
+impl LoadedConversation {
+    /// Whether all of it counts. If not, the rows of what was lost with a region have taken the place of those that do: [replay](Conversation::replay)
+    /// the changes. Only of class `region`, in which a conversation stays in its shard.
+    #[must_use]
+    pub fn counts(&self, starts: &Starts) -> bool {
+        let one =
+            [self.facts.as_ref().map(|row| row.at), self.head.map(|row| row.at), self.last_message.map(|row| row.at)];
+        let members = self.members.iter().map(|row| row.at).chain(self.roles.iter().map(|row| row.at));
+        let all = one.into_iter().flatten().chain(members).chain(self.inbox.iter().map(|row| row.at));
+        all.into_iter().all(|at| counts(starts, at))
+    }
+}
+
+/// Whether a row of this place counts; those of old versions do not say, and are from before regions could be lost.
+fn counts(starts: &Starts, at: Position) -> bool {
+    at == Position::default() || starts.owns(at)
+}
+
 /// What a command comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -206,6 +224,19 @@ impl Conversation {
             joins: joins.collect(),
             dedupe,
         }
+    }
+
+    /// What these changes make of it, which follow on `self` without a hole: as far as they count. Returns whether all did.
+    ///
+    /// Of class `region`. A change that was lost with a region stands behind all that count: whatever was said later, in its
+    /// place, stands under the same `ver` with a higher stamp.
+    pub fn replay(&mut self, changes: &[(Position, Change)], starts: &Starts) -> bool {
+        for (at, change) in changes {
+            if !counts(starts, *at) || self.apply(change, *at).is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Takes a change that was decided, or is replayed. One that it has already is nothing.

@@ -190,15 +190,28 @@ pub trait Store: Send + Sync + 'static {
     /// from the log, and a checkpoint makes durable what stands before it.
     async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError>;
 
-    /// Everything the sequencer needs to know of a conversation, or nothing when it was never created.
+    /// Everything the sequencer needs to know of a conversation, or nothing when it was never created. Of class `region` a row may
+    /// be of what was lost with a region; its place says so.
     async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError>;
 
     /// The messages from `from_seq` to `to_seq`, both inclusive, oldest first, at most 16,384 of them.
     async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError>;
 
     /// At most `limit` changes with a higher `ver` than `after_ver`, oldest first, without a hole: fewer, when a row is still
-    /// on its way.
-    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
+    /// on its way. Each with its place in the log, which is 0 if an older version wrote it. Behind the head there may be
+    /// some that were lost with a region.
+    async fn placed_changes(
+        &self,
+        id: ConversationId,
+        after_ver: u64,
+        limit: usize,
+    ) -> Result<Vec<(Position, Change)>, StoreError>;
+
+    /// As [`Store::placed_changes`], without the places.
+    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        let placed = self.placed_changes(id, after_ver, limit).await?;
+        Ok(placed.into_iter().map(|(_, change)| change).collect())
+    }
 
     /// What a `client_msg_id` of this sender became. The caller checks [`Seen::at`] against the lease's `starts`: a row
     /// may stem from a frame that was voided.
@@ -212,7 +225,8 @@ pub trait Store: Send + Sync + 'static {
     /// The lines of a user's own stream, left conversations included (they say so), in the order of conversation ids.
     async fn inbox(&self, user_stream: ConversationId) -> Result<Vec<InboxRow>, StoreError>;
 
-    /// The heads of these conversations, in their order. They may be of different shards and zones.
+    /// The heads of these conversations, in their order. They may be of different shards and zones. After a region was lost, one
+    /// may be ahead until its conversation's next change.
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError>;
 
     /// How far a user has read these conversations (own sends count), in their order; 0: nothing.

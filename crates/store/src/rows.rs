@@ -5,9 +5,13 @@
 //! | 0 facts, 1 head, 2 last message, 10 placement | - | the row (postcard) |
 //! | 3 member, 8 read cursor, 9 role | user id | the row |
 //! | 4 message | seq 8 | the change |
-//! | 5 change | ver 8 | 0 and the change, or 1 and the seq of the message that it is: a body is kept once |
+//! | 5 change | ver 8 | 2, place 16 and the change, or 3, place 16 and the seq of the message that it is: a body is kept once |
 //! | 6 dedupe | length of sender 1, sender, `client_msg_id` | what it became |
 //! | 7 inbox | conversation 23 | the row |
+//!
+//! Older versions knew no places: their rows end before it, and their changes are 0 and the change, or 1 and the seq.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use conversation::dedupe::Seen;
@@ -15,7 +19,7 @@ use conversation::projection::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire::change::{Change, Event};
-use wire::{ClientMsgId, ConversationId, Position, UserId};
+use wire::{ClientMsgId, ConversationId, Epoch, Position, Slot, UserId};
 
 use crate::cell::{Cell, Table};
 
@@ -76,10 +80,13 @@ pub(crate) fn value(row: &Row) -> Bytes {
         Row::Member(row) => encode(row),
         Row::Role(row) => encode(row),
         Row::Message(row) => row.change.clone(),
-        Row::Change(row) => match row.seq {
-            Some(seq) => [&[1], &seq.to_be_bytes()[..]].concat().into(),
-            None => [&[0], &row.change[..]].concat().into(),
-        },
+        Row::Change(row) => {
+            let (epoch, slot) = (row.at.epoch.0.to_be_bytes(), row.at.slot.0.to_be_bytes());
+            match row.seq {
+                Some(seq) => [&[3], &epoch[..], &slot[..], &seq.to_be_bytes()[..]].concat().into(),
+                None => [&[2], &epoch[..], &slot[..], &row.change[..]].concat().into(),
+            }
+        }
         Row::Dedupe(row) => encode(&row.seen),
         Row::Inbox(row) => encode(row),
         Row::ReadCursor(row) => encode(row),
@@ -91,9 +98,11 @@ fn encode<T: Serialize>(row: &T) -> Bytes {
     postcard::to_stdvec(row).expect("plain data in memory always serializes").into()
 }
 
-/// Bytes behind the row are fields of a later version.
+/// Bytes behind the row are fields of a later version; a place that an older one did not write is 0.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    postcard::take_from_bytes(bytes).ok().map(|(row, _later)| row)
+    const NO_PLACE: [u8; 2] = [0; 2];
+    let whole = postcard::take_from_bytes(bytes).ok().map(|(row, _later)| row);
+    whole.or_else(|| postcard::from_bytes(&[bytes, &NO_PLACE].concat()).ok())
 }
 
 pub(crate) fn decode_seen(bytes: &[u8]) -> Option<Seen> {
@@ -102,7 +111,13 @@ pub(crate) fn decode_seen(bytes: &[u8]) -> Option<Seen> {
 
 /// A row of kind change.
 #[derive(Debug)]
-pub(crate) enum ChangeEntry {
+pub(crate) struct ChangeEntry {
+    pub(crate) at: Position,
+    pub(crate) what: What,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
     Change(Box<Change>),
     /// The message with this seq.
     Message(u64),
@@ -110,19 +125,40 @@ pub(crate) enum ChangeEntry {
 
 impl ChangeEntry {
     pub(crate) fn seq(&self) -> Option<u64> {
-        match self {
-            Self::Change(_) => None,
-            Self::Message(seq) => Some(*seq),
+        match self.what {
+            What::Change(_) => None,
+            What::Message(seq) => Some(seq),
         }
     }
 }
 
 pub(crate) fn change_entry(bytes: &[u8]) -> Option<ChangeEntry> {
-    match bytes.split_first()? {
-        (0, change) => Change::from_bytes(change).ok().map(Box::new).map(ChangeEntry::Change),
-        (1, seq) => Some(ChangeEntry::Message(u64::from_be_bytes(*seq.first_chunk()?))),
-        _ => None,
-    }
+    let (kind, rest) = bytes.split_first()?;
+    let (at, rest) = if *kind >= 2 { place(rest)? } else { (Position::default(), rest) };
+    let what = match kind {
+        0 | 2 => What::Change(Change::from_bytes(rest).ok()?.into()),
+        1 | 3 => What::Message(u64::from_be_bytes(*rest.first_chunk()?)),
+        _ => return None,
+    };
+    Some(ChangeEntry { at, what })
+}
+
+fn place(bytes: &[u8]) -> Option<(Position, &[u8])> {
+    let (epoch, rest) = bytes.split_first_chunk::<8>()?;
+    let (slot, rest) = rest.split_first_chunk::<8>()?;
+    let (epoch, slot) = (Epoch(u64::from_be_bytes(*epoch)), Slot(u64::from_be_bytes(*slot)));
+    Some((Position { epoch, slot }, rest))
+}
+
+/// The changes of these rows, as far as their messages are here: what is missing is on its way, and the caller asks again.
+pub(crate) fn whole(entries: Vec<ChangeEntry>, messages: Vec<Change>) -> Vec<(Position, Change)> {
+    let mut messages: BTreeMap<u64, Change> =
+        messages.into_iter().filter_map(|change| Some((seq_of(&change)?, change))).collect();
+    let whole = entries.into_iter().map_while(|entry| match entry.what {
+        What::Change(change) => Some((entry.at, *change)),
+        What::Message(seq) => Some((entry.at, messages.remove(&seq)?)),
+    });
+    whole.collect()
 }
 
 pub(crate) fn seq_of(change: &Change) -> Option<u64> {

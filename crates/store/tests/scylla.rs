@@ -247,7 +247,13 @@ fn a_late_write_with_a_lower_stamp_changes_nothing() {
         for durability in [Durability::MultiRegion, Durability::Region] {
             let shard = shard(durability, 1, 2);
             let id = ConversationId { kind: ConversationKind::Group, shard, unique: [7; 16] };
-            let head = |ver, epoch| HeadRow { conversation: id, head_ver: ver, epoch: Epoch(epoch), ts_ms: 1 };
+            let head = |ver, epoch| HeadRow {
+                conversation: id,
+                head_ver: ver,
+                epoch: Epoch(epoch),
+                ts_ms: 1,
+                at: Position::default(),
+            };
             store.project(shard, at(3, 1), vec![Row::Head(head(5, 3))]).await.unwrap();
             store.write_fence(shard, Epoch(3)).await.unwrap();
             store.write_mark(shard, &Mark::Committed, at(3, 1)).await.unwrap();

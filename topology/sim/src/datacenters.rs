@@ -210,8 +210,13 @@ impl Store for Remote {
         self.ask(move |store| async move { store.messages(id, from_seq, to_seq).await }).await
     }
 
-    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
-        self.ask(move |store| async move { store.changes(id, after_ver, limit).await }).await
+    async fn placed_changes(
+        &self,
+        id: ConversationId,
+        after_ver: u64,
+        limit: usize,
+    ) -> Result<Vec<(Position, Change)>, StoreError> {
+        self.ask(move |store| async move { store.placed_changes(id, after_ver, limit).await }).await
     }
 
     async fn dedupe(

@@ -285,6 +285,9 @@ fn a_group_that_was_founded_in_the_lost_region_comes_back_with_what_was_said_in_
     assert_eq!(away.head_seq(), 1);
 }
 
+/// Of every row.
+const AT: Position = Position { epoch: Epoch(1), slot: Slot(3) };
+
 fn rows_of(conversation: &Conversation) -> LoadedConversation {
     let id = conversation.id();
     let facts = conversation.facts().unwrap();
@@ -295,19 +298,27 @@ fn rows_of(conversation: &Conversation) -> LoadedConversation {
             name: facts.name.clone(),
             by: facts.by.clone(),
             ts_ms: NOW,
+            at: AT,
         }),
-        head: Some(HeadRow { conversation: id, head_ver: conversation.head_ver(), epoch: Epoch(1), ts_ms: NOW }),
-        last_message: Some(LastMessageRow { conversation: id, seq: conversation.head_seq(), ts_ms: NOW }),
+        head: Some(HeadRow {
+            conversation: id,
+            head_ver: conversation.head_ver(),
+            epoch: Epoch(1),
+            ts_ms: NOW,
+            at: AT,
+        }),
+        last_message: Some(LastMessageRow { conversation: id, seq: conversation.head_seq(), ts_ms: NOW, at: AT }),
         members: (conversation.members().iter())
             .map(|(user, member)| MemberRow {
                 conversation: id,
                 user: user.clone(),
                 joined_seq: member.joined_seq,
                 gone: false,
+                at: AT,
             })
             .collect(),
         roles: (conversation.members().iter())
-            .map(|(user, member)| RoleRow { conversation: id, user: user.clone(), role: member.role })
+            .map(|(user, member)| RoleRow { conversation: id, user: user.clone(), role: member.role, at: AT })
             .collect(),
         inbox: vec![],
         placement: None,
@@ -495,7 +506,15 @@ fn a_loaded_stream_remembers_what_was_left() {
     run(&mut stream, "ann", joined(1, 1));
     let conversation = id(ConversationKind::Group, [1; 16]);
     let rows = LoadedConversation {
-        inbox: vec![InboxRow { stream: stream.id(), conversation, name: None, joined_seq: 0, at_ver: 4, left: true }],
+        inbox: vec![InboxRow {
+            stream: stream.id(),
+            conversation,
+            name: None,
+            joined_seq: 0,
+            at_ver: 4,
+            left: true,
+            at: AT,
+        }],
         ..rows_of(&stream)
     };
     let mut loaded = Conversation::load(stream.id(), rows);
@@ -504,4 +523,26 @@ fn a_loaded_stream_remembers_what_was_left() {
     let change = Event::Left(Left { conversation, at_ver: 6 });
     let change = Change { conversation: loaded.id(), ver: 99, epoch: Epoch(1), ts_ms: 0, event: change };
     assert!(loaded.apply(&change, at(1, 9)).is_err());
+}
+
+#[test]
+fn what_was_lost_with_a_region_is_not_believed() {
+    let cut = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(3))]);
+    let rows = rows_of(&group());
+    assert!(rows.counts(&NEVER_FORKED));
+    assert!(!rows.counts(&cut), "slot 3 is the later term's");
+    let old = rows.head.map(|row| HeadRow { at: Position::default(), ..row });
+    assert!(LoadedConversation { head: old, ..LoadedConversation::default() }.counts(&cut), "it does not say");
+    // The group counts; the second was said in the later term in place of a lost one; the third is lost.
+    let mut whole = group();
+    let mut said = |name: &str| match run(&mut whole, "ann", send(name, "x")) {
+        Decision::Commit(mut changes) => changes.remove(0),
+        other => panic!("{other:?}"),
+    };
+    let (second, third) = (said("m-1"), said("m-2"));
+    let second = Change { epoch: Epoch(2), ..second };
+    let mut replayed = group();
+    assert!(!replayed.replay(&[(at(2, 3), second.clone()), (at(1, 4), third)], &cut));
+    assert_eq!((replayed.head_ver(), replayed.head_seq(), replayed.last_epoch()), (2, 1, Epoch(2)));
+    assert!(replayed.replay(&[(at(2, 3), second)], &cut), "it has that already");
 }

@@ -153,7 +153,9 @@ async fn a_late_projection_of_a_lost_term_changes_nothing(bench: &Bench<'_>) {
             let change = change(id, 2, message(1, "ann", text));
             Row::Message(MessageRow { conversation: id, seq: 1, change: change.to_bytes().into() })
         };
-        let head = |ver, epoch| Row::Head(HeadRow { conversation: id, head_ver: ver, epoch: Epoch(epoch), ts_ms: 5 });
+        let head = |ver, epoch| {
+            Row::Head(HeadRow { conversation: id, head_ver: ver, epoch: Epoch(epoch), ts_ms: 5, at: at(epoch, ver) })
+        };
         store.project(shard, at(2, 5), vec![row("kept"), head(2, 2)]).await.expect("projected");
         store.project(shard, at(1, 900), vec![row("zombie"), head(9, 1)]).await.expect("projected");
         assert_eq!(store.messages(id, 1, 1).await, Ok(vec![change(id, 2, message(1, "ann", "kept"))]));

@@ -33,6 +33,7 @@ async fn a_zones_bytes_are_only_in_its_regions(bench: &Bench<'_>) {
             name: Some(PROJECTED.into()),
             by: UserId::new("ann").expect("a user"),
             ts_ms: 1,
+            at: at(1, 0),
         };
         store.project(shard, at(1, 0), vec![Row::Facts(facts)]).await.expect("projected");
     }

@@ -1,6 +1,6 @@
 //! The contract, in terms of cells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -237,7 +237,12 @@ impl<R: Replicas> Store for Coordinator<R> {
             .collect()
     }
 
-    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+    async fn placed_changes(
+        &self,
+        id: ConversationId,
+        after_ver: u64,
+        limit: usize,
+    ) -> Result<Vec<(Position, Change)>, StoreError> {
         let from = rows::key(id, Kind::Change, &after_ver.saturating_add(1).to_be_bytes());
         let to = after_prefix(&rows::key(id, Kind::Change, &[]));
         let found = self.rows(id, from, to, limit.min(SCAN_ROWS)).await?;
@@ -246,25 +251,11 @@ impl<R: Replicas> Store for Coordinator<R> {
             entries.push(rows::change_entry(&stored.bytes).ok_or_else(|| self.not_a_row(Kind::Change))?);
         }
         let seqs = || entries.iter().filter_map(rows::ChangeEntry::seq);
-        let messages: BTreeMap<u64, Change> = match (seqs().min(), seqs().max()) {
-            (Some(first), Some(last)) => {
-                let messages = self.messages(id, first, last).await?;
-                messages.into_iter().filter_map(|change| Some((rows::seq_of(&change)?, change))).collect()
-            }
-            _ => BTreeMap::new(),
+        let messages = match (seqs().min(), seqs().max()) {
+            (Some(first), Some(last)) => self.messages(id, first, last).await?,
+            _ => Vec::new(),
         };
-        let mut out = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match entry {
-                rows::ChangeEntry::Change(change) => out.push(*change),
-                rows::ChangeEntry::Message(seq) => match messages.get(&seq) {
-                    Some(change) => out.push(change.clone()),
-                    // Its row is on its way. What is dense so far is the answer; the caller asks again.
-                    None => break,
-                },
-            }
-        }
-        Ok(out)
+        Ok(rows::whole(entries, messages))
     }
 
     async fn dedupe(

@@ -1,6 +1,6 @@
 //! The contract, in statements.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -374,28 +374,19 @@ impl Store for Handle {
         Ok(out)
     }
 
-    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+    async fn placed_changes(
+        &self,
+        id: ConversationId,
+        after_ver: u64,
+        limit: usize,
+    ) -> Result<Vec<(Position, Change)>, StoreError> {
         let entries = self.change_entries(id, after_ver, limit.min(ROWS_MAX)).await?;
         let seqs = || entries.iter().filter_map(rows::ChangeEntry::seq);
-        let messages: BTreeMap<u64, Change> = match (seqs().min(), seqs().max()) {
-            (Some(first), Some(last)) => {
-                let messages = self.messages(id, first, last).await?;
-                messages.into_iter().filter_map(|change| Some((rows::seq_of(&change)?, change))).collect()
-            }
-            _ => BTreeMap::new(),
+        let messages = match (seqs().min(), seqs().max()) {
+            (Some(first), Some(last)) => self.messages(id, first, last).await?,
+            _ => Vec::new(),
         };
-        let mut out = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match entry {
-                rows::ChangeEntry::Change(change) => out.push(*change),
-                rows::ChangeEntry::Message(seq) => match messages.get(&seq) {
-                    Some(change) => out.push(change.clone()),
-                    // Its row is on its way. What is dense so far is the answer; the caller asks again.
-                    None => break,
-                },
-            }
-        }
-        Ok(out)
+        Ok(rows::whole(entries, messages))
     }
 
     async fn dedupe(
