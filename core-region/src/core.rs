@@ -13,6 +13,7 @@ use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, RegionId, ShardI
 
 use crate::consumers::{Carried, Carriers};
 use crate::failover::{Decided, Failover, NotDecided};
+use crate::followers::Followers;
 use crate::intake::{self, Intake};
 use crate::limits::Limits;
 use crate::shards::keeper::Keepers;
@@ -56,6 +57,7 @@ struct Running {
     mesh: Mesh,
     shards: Shards,
     failover: Failover,
+    followers: Followers,
     draining: watch::Sender<bool>,
     tasks: Tasks,
 }
@@ -72,6 +74,7 @@ impl Core {
         let (draining, draining_in) = watch::channel(false);
         let keepers = Keepers::start(&world, &node, &store, limits.lease, &tasks);
         let failover = Failover::start(node.clone(), world.clone(), mesh.clone(), store.clone(), &tasks);
+        let followers = Followers::start(node.clone(), world.clone(), mesh.clone(), store.clone(), &tasks);
         let shards_options = ShardsOptions {
             node: node.clone(),
             world: world.clone(),
@@ -95,7 +98,9 @@ impl Core {
             draining: draining_in,
         };
         tasks.spawn("intake", intake::run(Arc::new(intake)));
-        Self { running: Arc::new(Running { node, world, carriers, mesh, shards, failover, draining, tasks }) }
+        Self {
+            running: Arc::new(Running { node, world, carriers, mesh, shards, failover, followers, draining, tasks }),
+        }
     }
 
     /// How it stands.
@@ -105,6 +110,7 @@ impl Core {
             draining: *self.running.draining.borrow(),
             panicked: self.running.tasks.panicked(),
             shards: self.running.shards.progress.iter().map(|progress| progress.status()).collect(),
+            followers: self.running.followers.status(),
         }
     }
 

@@ -8,6 +8,7 @@
 //! | [`shards`] | decides, with the others, which shards are served here: claims, hands over | membership, lease -> a term |
 //! | [`log`] | one task a shard and term: decides, commits in groups, acknowledges, projects | requests -> the log |
 //! | [`feed`] | who watches what; one encoding for all who do | committed changes -> streams |
+//! | [`followers`] | what has come over of other regions | their logs -> the projections here |
 //! | [`failover`] | what operators decide about the loss of a region | their word -> the store -> who serves |
 //! | [`salvage`] | brings back what a lost region still holds | its log -> a shard's task |
 //! | [`consumers`] | what follows the log inside the region: notes to users' own streams | the log -> other shards |
@@ -25,6 +26,7 @@ mod consumers;
 mod core;
 mod failover;
 mod feed;
+mod followers;
 mod intake;
 mod limits;
 mod log;
@@ -37,4 +39,4 @@ mod tasks;
 pub use crate::core::{Core, CoreOptions};
 pub use failover::{Decided, NotDecided, ShardOutlook};
 pub use limits::Limits;
-pub use status::{CoreStatus, ShardStatus, Stage};
+pub use status::{CoreStatus, FollowerStatus, ShardStatus, Stage};

@@ -124,7 +124,7 @@ impl Serving {
     /// Begins the term, whose tail is projected.
     pub(crate) fn begin(options: ServeOptions, term: &Term, inputs: mpsc::Receiver<Input>) -> Self {
         let ServeOptions { shard, node, store, limits, tasks, carriers, progress, held } = options;
-        let projector = Projector::start(&tasks, store.clone(), shard, term.epoch, term.start, &limits);
+        let projector = Projector::start(&tasks, store.clone(), (shard, node.region), term.epoch, term.start, &limits);
         let (committed, projected) = (projector.committed(), projector.projected());
         let source =
             Source { shard, starts: term.starts.clone(), epoch: term.epoch, committed, projected: projected.clone() };

@@ -14,6 +14,8 @@ pub struct CoreStatus {
     pub panicked: Vec<&'static str>,
     /// Every shard that it may have to serve.
     pub shards: Vec<ShardStatus>,
+    /// Those of class `region` that it follows for its region.
+    pub followers: Vec<FollowerStatus>,
 }
 
 impl CoreStatus {
@@ -63,6 +65,21 @@ pub struct ShardStatus {
     pub conversations: usize,
     /// Requests that wait for a conversation to be read.
     pub waiting: usize,
+}
+
+/// How far a shard of class `region` has come over to a region that does not serve it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerStatus {
+    /// Which.
+    pub shard: ShardId,
+    /// Everything before this slot is here and projected.
+    pub next: u64,
+    /// Everything before this slot was acknowledged, as far as is known here.
+    pub committed: u64,
+    /// When the last row that was taken was ordered, milliseconds since 1970; none since this core follows.
+    pub last_ts_ms: Option<u64>,
+    /// This region serves it: there is nothing to follow.
+    pub serves: bool,
 }
 
 /// Where a shard's runner and its term write how they stand.

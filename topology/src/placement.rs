@@ -88,6 +88,12 @@ pub fn whom_to_ask(world: &World, shard: &ShardId, live: &Live) -> Option<NodeId
     owner_in(&home_and_others(world, shard), shard, live)
 }
 
+/// Who in a region follows what lives in others: the first of its live cores in ring order.
+#[must_use]
+pub fn follower(shard: &ShardId, region: RegionId, live: &Live) -> Option<NodeId> {
+    owner_in(&[region], shard, live)
+}
+
 fn owner_in(order: &[RegionId], shard: &ShardId, live: &Live) -> Option<NodeId> {
     let region = order.iter().find(|region| live.of_region(**region).next().is_some())?;
     ring(live.of_region(*region)).get(&Key(shard)).map(|point| point.core.clone())

@@ -13,7 +13,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use store::{Mark, Store, StoreError};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use wire::{Epoch, Position, ShardId, Slot};
+use wire::{Durability, Epoch, Position, RegionId, ShardId, Slot};
 
 use crate::limits::Limits;
 use crate::tasks::Tasks;
@@ -34,7 +34,7 @@ impl Projector {
     pub(crate) fn start(
         tasks: &Tasks,
         store: Arc<dyn Store>,
-        shard: ShardId,
+        (shard, region): (ShardId, RegionId),
         epoch: Epoch,
         start: Slot,
         limits: &Arc<Limits>,
@@ -44,7 +44,8 @@ impl Projector {
         let (committed, committed_in) = watch::channel(start);
         let (projected_out, projected) = watch::channel(start);
         let (finish, finish_in) = oneshot::channel();
-        let marks = Marks { store: store.clone(), shard, epoch, checkpoint: None, committed: None };
+        let here = (shard.durability == Durability::Region).then_some(region);
+        let marks = Marks { store: store.clone(), shard, here, epoch, checkpoint: None, committed: None };
         let task = Task { store, shard, at_once: limits.projections_at_once, projected: projected_out };
         let every = (limits.checkpoint_every, limits.committed_every);
         tasks.spawn("projector", task.run(frames_in));
@@ -124,6 +125,8 @@ pub(crate) async fn project_frame(store: &Arc<dyn Store>, shard: ShardId, frame:
 struct Marks {
     store: Arc<dyn Store>,
     shard: ShardId,
+    /// Of class `region`: where it is projected.
+    here: Option<RegionId>,
     epoch: Epoch,
     /// Written.
     checkpoint: Option<Slot>,
@@ -186,6 +189,9 @@ impl Marks {
             None => Ok(()),
         };
         tokio::try_join!(write(Mark::Committed, committed), write(Mark::Checkpoint, checkpoint))?;
+        if let Some(here) = self.here {
+            write(Mark::Follower(here), checkpoint).await?;
+        }
         self.committed = committed.or(self.committed);
         self.checkpoint = checkpoint.or(self.checkpoint);
         Ok(())

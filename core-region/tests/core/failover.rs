@@ -9,7 +9,7 @@ use hearth_core_region::{Limits, NotDecided};
 use store::Mark;
 use wire::change::{Change, Event, MembersChanged, Message, Role};
 use wire::command::Answer;
-use wire::{ClientMsgId, ConversationId, Epoch, ErrorCode, NodeId, RegionId, ShardId, Slot};
+use wire::{ClientMsgId, ConversationId, Epoch, ErrorCode, NodeId, Position, RegionId, ShardId, Slot};
 
 use super::edge::{Edge, actor, newest, send, user, vers};
 use super::site::{DEADLINE, Site, THREE, eventually, node};
@@ -168,6 +168,49 @@ async fn a_region_that_lives_is_failed_over_and_back_without_any_loss() {
         site.store(HOME).mark(shard, &Mark::Committed).await.unwrap().map(|mark| mark.slot.0 >= seq),
         Some(true)
     );
+}
+
+/// Waits until a region's follower has everything before this slot, and returns its mark.
+async fn followed(site: &Site, core: &str, shard: ShardId, end: u64) -> Position {
+    let core = node(core);
+    let there = || {
+        let followers = site.cores[&core].core.status().followers;
+        followers.into_iter().find(|follower| follower.shard == shard && follower.next == end)
+    };
+    let follower = eventually("the follower", there).await;
+    assert!(follower.committed == end && !follower.serves && follower.last_ts_ms.is_some(), "{follower:?}");
+    site.store(core.region).mark(shard, &Mark::Follower(core.region)).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_regions_follow_what_comes_over_and_no_further_and_project_it() {
+    let (mut site, shard) = three().await;
+    let edge = site.edge(&node("r1/edge/1"));
+    let (ann, id) = (actor("local", "ann"), edge.group_in(shard));
+    edge.create(&ann, id, &[]).await;
+    for n in 1..=5 {
+        edge.send(&ann, id, &format!("m-{n}"), "x").await;
+    }
+    let end = site.status(&node("r1/core/1"), &shard).committed;
+    for core in ["r2/core/1", "r3/core/1"] {
+        let mark = followed(&site, core, shard, end).await;
+        assert_eq!((mark.epoch.0, mark.slot.0), (1, end));
+        let there = site.store(node(core).region);
+        assert_eq!(there.messages(id, 1, 9).await.unwrap().len(), 5);
+    }
+    // A row that nobody has acknowledged is not taken, though it is there.
+    let unacknowledged = Position { epoch: Epoch(1), slot: Slot(end) };
+    let frame = LogFrame { epoch: Epoch(1), slot: Slot(end), ts_ms: 1, changes: vec![] };
+    site.store(HOME).append(shard, unacknowledged, frame.to_bytes()).await.unwrap();
+    // Whoever comes next goes on from the mark.
+    site.kill(&node("r2/core/1"));
+    add(&mut site, &node("r2/core/1"));
+    let follower = || {
+        let followers = site.cores[&node("r2/core/1")].core.status().followers;
+        followers.into_iter().find(|follower| follower.shard == shard)
+    };
+    let again = eventually("the follower's next life", follower).await;
+    assert_eq!((again.next, again.committed, again.last_ts_ms), (end, end, None), "nothing is taken twice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

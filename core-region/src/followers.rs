@@ -1,0 +1,185 @@
+//! What other regions have of class `region`: their logs, as they come over, are projected here again, and a mark says how far
+//! ([`Mark::Follower`]; where the shard is served its owner writes it). What was projected where the shard lives may come over before the rows that it was made of, or never; a
+//! takeover by this region goes on from the mark, and so from nothing that is not here.
+//!
+//! Each shard is followed by one core of the region. A row is taken when it was acknowledged, as far as that is known here (R6); one
+//! that has not come over yet is waited for. Whoever leaves a cursor behind a fork goes back to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conversation::consumer::{Consumer, Then};
+use conversation::log::{LogFrame, LogFrameError};
+use conversation::shard::Lease;
+use futures_util::stream::{self, StreamExt};
+use mesh::Mesh;
+use store::{Mark, Store, StoreError};
+use tokio::sync::watch;
+use topology::World;
+use topology::placement::{self, Live};
+use wire::{Durability, NodeId, Position, ShardId};
+
+use crate::log::projector::project_frame;
+use crate::status::FollowerStatus;
+use crate::tasks::Tasks;
+
+/// Between two looks at a shard of which everything is here.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Shards that are followed at once.
+const SHARDS_AT_ONCE: usize = 8;
+/// Log rows read at once.
+const ROWS_AT_ONCE: usize = 256;
+/// Frames projected at once.
+const FRAMES_AT_ONCE: usize = 16;
+
+/// What a core follows. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Followers {
+    status: watch::Receiver<Vec<FollowerStatus>>,
+}
+
+impl Followers {
+    /// Starts to follow.
+    pub(crate) fn start(node: NodeId, world: Arc<World>, mesh: Mesh, store: Arc<dyn Store>, tasks: &Tasks) -> Self {
+        let (status_out, status) = watch::channel(Vec::new());
+        tasks.spawn_while_running("followers", follow(Follow { node, world, mesh, store }, status_out));
+        Self { status }
+    }
+
+    /// How far each of them is.
+    pub(crate) fn status(&self) -> Vec<FollowerStatus> {
+        self.status.borrow().clone()
+    }
+}
+
+struct Follow {
+    node: NodeId,
+    world: Arc<World>,
+    mesh: Mesh,
+    store: Arc<dyn Store>,
+}
+
+/// One shard.
+struct Following {
+    consumer: Consumer,
+    /// As it was read when the last epoch was not known.
+    lease: Lease,
+    status: FollowerStatus,
+}
+
+/// Why it goes no further now.
+#[derive(Debug, thiserror::Error)]
+enum Stuck {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a row cannot be read: {0}")]
+    Row(#[from] LogFrameError),
+}
+
+async fn follow(follow: Follow, status: watch::Sender<Vec<FollowerStatus>>) {
+    let mut known: HashMap<ShardId, Following> = HashMap::new();
+    loop {
+        let mine = follow.mine();
+        known.retain(|shard, _| mine.contains(shard));
+        let steps = mine.into_iter().map(|shard| {
+            let following = known.remove(&shard);
+            let follow = &follow;
+            async move { (shard, follow.step(shard, following).await) }
+        });
+        let steps: Vec<_> = stream::iter(steps).buffer_unordered(SHARDS_AT_ONCE).collect().await;
+        let mut behind = false;
+        for (shard, step) in steps {
+            match step {
+                Ok((following, more)) => {
+                    behind |= more;
+                    known.insert(shard, following);
+                }
+                // What was read is read again.
+                Err(stuck) => tracing::debug!(%shard, %stuck, "not followed now"),
+            }
+        }
+        let mut now: Vec<_> = known.values().map(|following| following.status).collect();
+        now.sort_by_key(|status| status.shard);
+        status.send_replace(now);
+        if !behind {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Follow {
+    /// The shards that this core follows, as it sees its region.
+    fn mine(&self) -> Vec<ShardId> {
+        let live = {
+            let membership = self.mesh.membership();
+            let view = membership.borrow();
+            Live::new(view.nodes.keys().cloned())
+        };
+        let here = self.node.region;
+        let shards = self.world.all_shards().into_iter();
+        let mine = shards.filter(|shard| {
+            shard.durability == Durability::Region
+                && self
+                    .world
+                    .zone(shard.zone)
+                    .is_some_and(|zone| zone.regions.len() > 1 && zone.regions.contains(&here))
+                && placement::follower(shard, here, &live).as_ref() == Some(&self.node)
+        });
+        mine.collect()
+    }
+
+    /// Takes what has come over, at most a page. Returns whether there is more.
+    async fn step(&self, shard: ShardId, following: Option<Following>) -> Result<(Following, bool), Stuck> {
+        let mut following = match following {
+            Some(following) => following,
+            None => self.begin(shard).await?,
+        };
+        let Some(committed) = self.store.mark(shard, &Mark::Committed).await? else { return Ok((following, false)) };
+        if following.lease.starts.last().is_none_or(|(epoch, _)| epoch < committed.epoch) {
+            following.lease = self.store.lease(shard).await?;
+        }
+        // What this region serves it projects as it goes.
+        if following.lease.acting.is_some_and(|acting| acting.region == self.node.region) {
+            following.status = FollowerStatus { serves: true, ..following.status };
+            return Ok((following, false));
+        }
+        let rows = self.store.read_log(shard, following.consumer.next_slot(), ROWS_AT_ONCE).await?;
+        let mut reading = following.consumer;
+        let taken = reading.take(&rows, rows.len() < ROWS_AT_ONCE, &following.lease.starts, committed);
+        let frames = taken.rows.iter().map(|row| LogFrame::from_row(row)).collect::<Result<Vec<_>, _>>()?;
+        let last_ts_ms = frames.last().map(|frame| frame.ts_ms);
+        let taken_frames = frames.len();
+        stream::iter(frames)
+            .for_each_concurrent(FRAMES_AT_ONCE, |frame| async move {
+                project_frame(&self.store, shard, &frame).await;
+            })
+            .await;
+        if reading.cursor() != following.consumer.cursor() {
+            self.store.write_mark(shard, &Mark::Follower(self.node.region), reading.cursor()).await?;
+        }
+        let more = taken.then == Then::ReadOn && taken_frames > 0;
+        following.consumer = reading;
+        let next = reading.next_slot().0;
+        let committed = following.lease.starts.bound(committed).0.max(next);
+        metrics::gauge!("hearth_follower_lag_frames", "shard" => shard.to_string()).set((committed - next) as f64);
+        following.status = FollowerStatus {
+            shard,
+            next,
+            committed,
+            last_ts_ms: last_ts_ms.or(following.status.last_ts_ms),
+            serves: false,
+        };
+        Ok((following, more))
+    }
+
+    async fn begin(&self, shard: ShardId) -> Result<Following, StoreError> {
+        let cursor: Option<Position> = self.store.mark(shard, &Mark::Follower(self.node.region)).await?;
+        let lease = self.store.lease(shard).await?;
+        let mut consumer = Consumer::new(cursor);
+        consumer.rewind(&lease.starts);
+        let next = consumer.next_slot().0;
+        let status = FollowerStatus { shard, next, committed: next, last_ts_ms: None, serves: false };
+        Ok(Following { consumer, lease, status })
+    }
+}
