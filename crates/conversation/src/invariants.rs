@@ -4,6 +4,11 @@
 //! A **lane** is one sender's way of sending one after the other: within a lane, what was sent later has the higher seq.
 //! An **observer** is one client's eyes on one conversation: what it was shown, in the order in which it was shown. When
 //! the run is over, each observer that should have seen everything is declared complete.
+//!
+//! A conversation of class `region` **may fork** ([`Checker::may_fork`]): its region is lost and failed over, and what had not come
+//! over is missing until it returns. Then other messages get the same seqs under a higher epoch, and stand in place of the lost
+//! ones, which come back at new seqs, marked as recovered. At the end every acknowledged message stands once, and the mark is
+//! where it belongs and nowhere else.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -32,6 +37,8 @@ pub struct Observed {
     pub client_msg_id: ClientMsgId,
     /// [`body_hash`].
     pub body_hash: u64,
+    /// It is marked as brought back from a region that was lost.
+    pub recovered: bool,
 }
 
 impl Observed {
@@ -46,6 +53,7 @@ impl Observed {
             sender: message.sender.clone(),
             client_msg_id: message.client_msg_id.clone(),
             body_hash: body_hash(&message.body),
+            recovered: message.recovered,
         })
     }
 
@@ -60,6 +68,7 @@ impl Observed {
             sender: UserId::new(&message.sender).ok()?,
             client_msg_id,
             body_hash: body_hash(&message.body),
+            recovered: message.recovered,
         })
     }
 }
@@ -136,6 +145,13 @@ pub enum Finding {
         /// Which observer.
         observer: String,
     },
+    /// Marked as recovered and stands where it was acknowledged, or stands elsewhere and is not marked.
+    Flag {
+        /// Where it stands.
+        seq: u64,
+        /// Whether it is marked.
+        recovered: bool,
+    },
 }
 
 /// Which count of a [`Report`] a finding belongs to.
@@ -163,6 +179,7 @@ impl Finding {
             | Self::LaneTurned { .. }
             | Self::Disagreement { .. }
             | Self::AckChanged { .. }
+            | Self::Flag { .. }
             | Self::WentBack { .. } => Count::Reordered,
         }
     }
@@ -179,7 +196,7 @@ pub struct Report {
     pub lost: u64,
     /// Sends that became two messages, messages shown twice.
     pub duplicated: u64,
-    /// Order or content that differs between observers, acks, lanes; epochs or vers that fall.
+    /// Order or content that differs between observers, acks, lanes; epochs or vers that fall; marks of recovery that are wrong.
     pub reordered: u64,
     /// Seqs missing in what an observer saw.
     pub gaps: u64,
@@ -223,6 +240,9 @@ impl fmt::Display for Report {
 
 type Name = (UserId, ClientMsgId);
 
+/// Where a message stands. Only of a conversation that may fork the epoch counts; elsewhere it is left at 0, and so a seq is there once.
+type Place = (Epoch, u64);
+
 /// Takes what clients saw, in any order between clients, and says what was wrong with it.
 #[derive(Debug, Default)]
 pub struct Checker {
@@ -234,14 +254,14 @@ pub struct Checker {
 
 #[derive(Debug, Default)]
 struct History {
+    may_fork: bool,
     sends: HashMap<Name, Send>,
     /// Sends of each lane, in order.
     lanes: HashMap<u64, Vec<Name>>,
-    acks: HashMap<Name, Ack>,
-    /// What stands at each seq, as it was first seen.
-    messages: BTreeMap<u64, Observed>,
-    /// Where each send was first seen.
-    seqs: HashMap<Name, u64>,
+    /// As they came. More than one only where a fork may have voided the others.
+    acks: HashMap<Name, Vec<Ack>>,
+    /// What stands at each place, as it was first seen.
+    messages: BTreeMap<Place, Observed>,
     observers: BTreeMap<String, Observer>,
 }
 
@@ -252,8 +272,8 @@ struct Send {
 
 #[derive(Debug, Default)]
 struct Observer {
-    last: u64,
-    seen: HashSet<u64>,
+    last: Place,
+    seen: HashSet<Place>,
     /// Should have seen everything from this seq on.
     complete_from: Option<u64>,
 }
@@ -263,6 +283,11 @@ impl Checker {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// This conversation's region may be lost, and what it alone had come back later. Said before anything else of it.
+    pub fn may_fork(&mut self, conversation: ConversationId) {
+        self.conversations.entry(conversation).or_default().may_fork = true;
     }
 
     /// A client sent this for the first time (retries are not told), as the next of this lane.
@@ -278,9 +303,16 @@ impl Checker {
     /// A client got this ack, to a first send or to a retry.
     pub fn acked(&mut self, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, ack: &Ack) {
         let history = self.conversations.entry(conversation).or_default();
-        let first = history.acks.entry((sender.clone(), id.clone())).or_insert_with(|| ack.clone());
-        if (first.seq, first.epoch) != (ack.seq, ack.epoch) {
-            let finding = Finding::AckChanged { was: first.seq, now: ack.seq };
+        let may_fork = history.may_fork;
+        let acks = history.acks.entry((sender.clone(), id.clone())).or_default();
+        let Some(last) = acks.last() else { return acks.push(ack.clone()) };
+        if (last.seq, last.epoch) == (ack.seq, ack.epoch) {
+            return;
+        }
+        if may_fork && ack.epoch > last.epoch {
+            acks.push(ack.clone());
+        } else {
+            let finding = Finding::AckChanged { was: last.seq, now: ack.seq };
             self.report.add(conversation, finding, 1);
         }
     }
@@ -289,30 +321,23 @@ impl Checker {
     pub fn observed(&mut self, observer: &str, conversation: ConversationId, message: &Observed) {
         let history = self.conversations.entry(conversation).or_default();
         let seq = message.seq;
+        let place = history.place(message.epoch, seq);
         let eyes = match history.observers.get_mut(observer) {
             Some(eyes) => eyes,
             None => history.observers.entry(observer.to_owned()).or_default(),
         };
         let observer = || observer.to_owned();
-        if !eyes.seen.insert(seq) {
+        if !eyes.seen.insert(place) {
             self.report.add(conversation, Finding::ShownTwice { seq, observer: observer() }, 1);
-        } else if seq < eyes.last {
-            let finding = Finding::OutOfOrder { seq, after: eyes.last, observer: observer() };
+        } else if place < eyes.last {
+            let finding = Finding::OutOfOrder { seq, after: eyes.last.1, observer: observer() };
             self.report.add(conversation, finding, 1);
         }
-        eyes.last = eyes.last.max(seq);
-        if let Some(known) = history.messages.get(&seq) {
-            if known != message {
-                self.report.add(conversation, Finding::Disagreement { seq, observer: observer() }, 1);
-            }
-            return;
+        eyes.last = eyes.last.max(place);
+        let known = history.messages.entry(place).or_insert_with(|| message.clone());
+        if *known != *message {
+            self.report.add(conversation, Finding::Disagreement { seq, observer: observer() }, 1);
         }
-        let name = (message.sender.clone(), message.client_msg_id.clone());
-        let first = *history.seqs.entry(name).or_insert(seq);
-        if first != seq {
-            self.report.add(conversation, Finding::SentTwice { seqs: (first, seq) }, 1);
-        }
-        history.messages.insert(seq, message.clone());
     }
 
     /// This observer should have seen every message from `from_seq` on, also if it saw none.
@@ -328,48 +353,114 @@ impl Checker {
         report.sent = self.sent;
         for (&conversation, history) in &self.conversations {
             report.acked += history.acks.len() as u64;
-            history.check_acks(conversation, &mut report);
-            history.check_order(conversation, &mut report);
-            history.check_observers(conversation, &mut report);
+            let standing = history.standing();
+            let places = history.check_once(conversation, &standing, &mut report);
+            history.check_acks(conversation, &places, &mut report);
+            history.check_order(conversation, &standing, &places, &mut report);
+            history.check_observers(conversation, &standing, &mut report);
         }
         report
     }
 }
 
 impl History {
-    /// The last seq that exists, as far as anyone knows.
-    fn head(&self) -> u64 {
-        let acked = self.acks.values().map(|ack| ack.seq).max().unwrap_or(0);
-        acked.max(self.messages.last_key_value().map_or(0, |(&seq, _)| seq))
+    fn place(&self, epoch: Epoch, seq: u64) -> Place {
+        (if self.may_fork { epoch } else { Epoch(0) }, seq)
     }
 
-    /// An ack names the message that everyone sees at its seq.
-    fn check_acks(&self, conversation: ConversationId, report: &mut Report) {
-        for (name, ack) in &self.acks {
-            let Some(message) = self.messages.get(&ack.seq) else { continue };
-            let ours = (&message.sender, &message.client_msg_id) == (&name.0, &name.1);
-            let same_body = self.sends.get(name).is_none_or(|sent| sent.body_hash == message.body_hash);
-            let observer = "the ack".to_owned();
-            if !ours && !self.seqs.contains_key(name) {
-                report.add(conversation, Finding::Lost { seq: ack.seq, observer }, 1);
-            } else if !ours || !same_body || message.epoch != ack.epoch {
-                report.add(conversation, Finding::Disagreement { seq: ack.seq, observer }, 1);
+    /// What counts at the end, by seq: nothing at which, or before which, a higher epoch has put something else.
+    fn standing(&self) -> BTreeMap<u64, Place> {
+        let mut standing = BTreeMap::new();
+        let (mut ends, mut epoch, mut lowest) = (u64::MAX, Epoch(u64::MAX), u64::MAX);
+        for &place in self.messages.keys().rev() {
+            if place.0 != epoch {
+                (ends, epoch) = (lowest, place.0);
+            }
+            lowest = lowest.min(place.1);
+            if place.1 < ends {
+                standing.insert(place.1, place);
+            }
+        }
+        standing
+    }
+
+    /// One send is one message. Returns where each stands.
+    fn check_once(
+        &self,
+        conversation: ConversationId,
+        standing: &BTreeMap<u64, Place>,
+        report: &mut Report,
+    ) -> HashMap<Name, Place> {
+        let mut places: HashMap<Name, Place> = HashMap::new();
+        for (seq, place) in standing {
+            let message = &self.messages[place];
+            let first = *places.entry((message.sender.clone(), message.client_msg_id.clone())).or_insert(*place);
+            if first != *place {
+                report.add(conversation, Finding::SentTwice { seqs: (first.1, *seq) }, 1);
+            }
+        }
+        places
+    }
+
+    /// An ack names the message that everyone sees at its place, and what was acknowledged stands there, or was brought back.
+    fn check_acks(&self, conversation: ConversationId, places: &HashMap<Name, Place>, report: &mut Report) {
+        for (name, acks) in &self.acks {
+            let observer = || "the ack".to_owned();
+            let stands = places.get(name);
+            for ack in acks {
+                let seq = ack.seq;
+                let Some(message) = self.messages.get(&self.place(ack.epoch, seq)) else { continue };
+                let ours = (&message.sender, &message.client_msg_id) == (&name.0, &name.1);
+                let same_body = self.sends.get(name).is_none_or(|sent| sent.body_hash == message.body_hash);
+                if !ours && stands.is_none() && !self.may_fork {
+                    report.add(conversation, Finding::Lost { seq, observer: observer() }, 1);
+                } else if !ours || !same_body || message.epoch != ack.epoch {
+                    report.add(conversation, Finding::Disagreement { seq, observer: observer() }, 1);
+                }
+            }
+            let Some(first) = acks.first().filter(|_| self.may_fork) else { continue };
+            let Some(stands) = stands else {
+                report.add(conversation, Finding::Lost { seq: first.seq, observer: observer() }, 1);
+                continue;
+            };
+            let recovered = self.messages[stands].recovered;
+            let is_at = |ack: &Ack| (ack.epoch, ack.seq) == *stands;
+            // Of a message that was never acknowledged before it came back, the first ack already calls it a duplicate.
+            let is_wrong = if recovered { is_at(first) && !first.duplicate } else { !acks.iter().any(is_at) };
+            if is_wrong {
+                report.add(conversation, Finding::Flag { seq: stands.1, recovered }, 1);
+            }
+        }
+        if !self.may_fork {
+            for message in self.messages.values().filter(|message| message.recovered) {
+                report.add(conversation, Finding::Flag { seq: message.seq, recovered: true }, 1);
             }
         }
     }
 
-    /// Vers and epochs grow with seq, and every lane keeps its order.
-    fn check_order(&self, conversation: ConversationId, report: &mut Report) {
+    /// Vers and epochs grow with seq, and every lane keeps its order, but for what was lost and brought back.
+    fn check_order(
+        &self,
+        conversation: ConversationId,
+        standing: &BTreeMap<u64, Place>,
+        places: &HashMap<Name, Place>,
+        report: &mut Report,
+    ) {
         let mut before: Option<&Observed> = None;
-        for message in self.messages.values() {
+        for message in standing.values().map(|place| &self.messages[place]) {
             if before.is_some_and(|before| message.ver <= before.ver || message.epoch < before.epoch) {
                 report.add(conversation, Finding::WentBack { seq: message.seq }, 1);
             }
             before = Some(message);
         }
+        let came_back = |name: &Name, place: &Place| {
+            let first = self.acks.get(name).and_then(|acks| acks.first());
+            self.messages[place].recovered || self.may_fork && first.is_some_and(|ack| (ack.epoch, ack.seq) != *place)
+        };
         for lane in self.lanes.values() {
             let mut first = 0;
-            for then in lane.iter().filter_map(|name| self.seqs.get(name).copied()) {
+            let there = lane.iter().filter_map(|name| Some((name, places.get(name)?)));
+            for (_, &(_, then)) in there.filter(|(name, place)| !came_back(name, place)) {
                 if then < first {
                     report.add(conversation, Finding::LaneTurned { first, then }, 1);
                 }
@@ -378,17 +469,21 @@ impl History {
         }
     }
 
-    /// Who should have seen everything has.
-    fn check_observers(&self, conversation: ConversationId, report: &mut Report) {
-        let head = self.head();
-        let acked: HashSet<u64> = self.acks.values().map(|ack| ack.seq).collect();
+    /// Who should have seen everything that counts has.
+    fn check_observers(&self, conversation: ConversationId, standing: &BTreeMap<u64, Place>, report: &mut Report) {
+        let acks = self.acks.values().flatten();
+        let acked: HashSet<Place> = acks.map(|ack| self.place(ack.epoch, ack.seq)).collect();
+        // Where nothing is void, an ack alone says that there is a message.
+        let head_acked = acked.iter().map(|place| place.1).max().filter(|_| !self.may_fork).unwrap_or(0);
+        let head = head_acked.max(standing.last_key_value().map_or(0, |(&seq, _)| seq));
         let mut lost = HashSet::new();
         for (name, observer) in &self.observers {
             let Some(from) = observer.complete_from else { continue };
             let mut missing: Option<(u64, u64)> = None;
             for seq in from..=head + 1 {
-                if seq <= head && !observer.seen.contains(&seq) {
-                    if acked.contains(&seq) && lost.insert(seq) {
+                let place = standing.get(&seq).copied().unwrap_or((Epoch(0), seq));
+                if seq <= head && !observer.seen.contains(&place) {
+                    if acked.contains(&place) && lost.insert(seq) {
                         report.add(conversation, Finding::Lost { seq, observer: name.clone() }, 1);
                     }
                     missing = Some((missing.map_or(seq, |(first, _)| first), seq));
