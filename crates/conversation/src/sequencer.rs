@@ -108,9 +108,12 @@ impl LoadedConversation {
     }
 }
 
-/// Whether a row of this place counts; those of old versions do not say, and are from before regions could be lost.
+/// Whether a row of this place counts. Those of old versions do not say, and are from before regions could be lost. One of a later
+/// term than these starts know shows that the reader's own is over: it is told so as soon as it writes, and until then believes
+/// it rather than say that there is nothing.
 fn counts(starts: &Starts, at: Position) -> bool {
-    at == Position::default() || starts.owns(at)
+    let is_later = starts.last().is_some_and(|(last, _)| at.epoch > last);
+    at == Position::default() || is_later || starts.owns(at)
 }
 
 /// What a command comes to.

@@ -533,6 +533,8 @@ fn what_was_lost_with_a_region_is_not_believed() {
     assert!(!rows.counts(&cut), "slot 3 is the later term's");
     let old = rows.head.map(|row| HeadRow { at: Position::default(), ..row });
     assert!(LoadedConversation { head: old, ..LoadedConversation::default() }.counts(&cut), "it does not say");
+    let superseded = Starts::from_iter([(Epoch(0), Slot(0))]);
+    assert!(rows.counts(&superseded), "a later term's: what is over is the reader's own");
     // The group counts; the second was said in the later term in place of a lost one; the third is lost.
     let mut whole = group();
     let mut said = |name: &str| match run(&mut whole, "ann", send(name, "x")) {
