@@ -1,6 +1,7 @@
 //! The life of one shard on one core: elsewhere until it should be here, then claimed, served, and handed over or lost;
 //! and again from the start. A restarted core is a new claimant like any other.
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use topology::world::Fence;
 use tracing::Instrument;
 use wire::mesh::StreamEnd;
-use wire::{Durability, Epoch, NodeId, ShardId, Slot};
+use wire::{Durability, Epoch, NodeId, NodeRole, ShardId, Slot};
 
 use super::claim::{Claim, ClaimError};
 use super::standing::{Standing, TermHandle};
@@ -37,6 +38,8 @@ const STABLE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(10);
 /// A release that takes longer is left to its fate.
 const RELEASE: Duration = Duration::from_secs(2);
+/// Who serves a shard does not say so within this time, but keeps the door shut.
+const KNOCK: Duration = Duration::from_secs(2);
 /// For a look at the lease whose answer only helps others to find the owner faster.
 const HINT: Duration = Duration::from_millis(500);
 
@@ -108,10 +111,14 @@ impl Runner {
                     tracing::debug!("another is wanted now: nothing is claimed");
                     continue;
                 }
+                never = Self::ask_to_let_go(&self.shared, self.shard) => match never {},
             };
             // Whoever is wanted by now gets it handed over.
             let taken = match claim {
-                Ok(claim) => stopping.run_until_cancelled(claim.finish()).await,
+                Ok(claim) => tokio::select! {
+                    taken = stopping.run_until_cancelled(claim.finish()) => taken,
+                    never = Self::ask_to_let_go(&self.shared, self.shard) => match never {},
+                },
                 Err(error) => Some(Err(error)),
             };
             match taken {
@@ -178,6 +185,32 @@ impl Runner {
         Claim::new(shared.store.clone(), shard, shared.node.clone(), claimant, lease.as_ref())?.prepare().await
     }
 
+    /// While a timed lease is waited for that never runs out: one who lives and whose lease it is is asked to take the shard up and to
+    /// give it away in order. A process keeps its lease also if it has lost a term without a word (its release was not
+    /// confirmed, or it was restarted in the middle of a claim); and of a region that is left all cores do.
+    async fn ask_to_let_go(shared: &ShardsOptions, shard: ShardId) -> Infallible {
+        loop {
+            tokio::time::sleep(2 * shared.limits.lease.patience()).await;
+            let Ok(lease) = shared.store.lease(shard).await else { continue };
+            let is_alive = |node: &NodeId| *node != shared.node && shared.mesh.membership().borrow().is_alive(node);
+            let left = lease.left_by(shard.durability, shared.node.region).map(|acting| acting.region);
+            let owner = lease.owner.filter(|owner| is_alive(owner) && left.is_none_or(|left| owner.region == left));
+            if let Some(owner) = &owner {
+                // As long as it serves it, it keeps the door shut.
+                let serves = tokio::time::timeout(KNOCK, handover::wait_at_the_door(&shared.mesh, shard, owner)).await;
+                if serves.is_err() {
+                    continue;
+                }
+            }
+            let cores = shared.world.nodes().into_iter().filter(|node| node.role == NodeRole::Core);
+            let mut neighbours = cores.filter(|node| Some(node.region) == left && is_alive(node));
+            if let Some(holder) = owner.or_else(|| neighbours.next()) {
+                tracing::info!(%holder, "asking it to take the shard up and to give it away: its timed lease never runs out");
+                handover::tell(&shared.mesh, shard, &holder).await;
+            }
+        }
+    }
+
     /// Logs it; returns who is the owner, if that is why.
     fn came_to_nothing(&self, error: &ClaimError) -> Option<NodeId> {
         match error {
@@ -203,7 +236,8 @@ impl Runner {
         drop(term);
         let Self { shard, shared, .. } = &*self;
         let (node, store) = (shared.node.clone(), shared.store.clone());
-        let salvager = Salvager { shard: *shard, node, store, inputs: inputs_out.clone(), epoch, nonce };
+        let progress = self.progress.clone();
+        let salvager = Salvager { shard: *shard, node, store, progress, inputs: inputs_out.clone(), epoch, nonce };
         self.progress.stage(Stage::Serving, Some(&self.shared.node));
         self.standing.send_replace(Standing::Serving(TermHandle { inputs: inputs_out }));
         let (why_out, mut why) = oneshot::channel();

@@ -286,6 +286,10 @@ impl Takeover {
             (Step::Look, Done::Lease(lease)) => observe(&self.claimant, &lease)?,
             // Who was renewed lives, and may have let go meanwhile: of the lease that was seen nothing is known any more.
             (Step::Break { then: Broken::Claim { .. }, .. }, Done::Cas(Cas::Refused)) => Step::Look,
+            // After the claim, too: one of those who live may have taken the shard up over it.
+            (Step::Break { then: Broken::Fence(claimed), .. }, Done::Cas(Cas::Refused)) => {
+                Step::Confirm { observed: Epoch(claimed.lease.epoch.0 - 1), broken: None }
+            }
             (Step::Break { mut breaker, then }, done) => {
                 breaker.on(done)?;
                 if breaker.next().is_some() { Step::Break { breaker, then } } else { then.step() }
