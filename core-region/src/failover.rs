@@ -28,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
 /// Within this all shards have changed hands: the detection of a loss, the leases, and the takeovers.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// A region that lacks no more frames of a shard than these serves it again soon after it is asked to.
+const LACKS_MAX: u64 = 256;
 /// Log rows read at once.
 const ROWS_AT_ONCE: usize = 512;
 
@@ -53,6 +55,8 @@ pub struct ShardOutlook {
     pub frames_missing_min: u64,
     /// Since so many milliseconds nothing has come over: what was acknowledged since then may be missing, too. None: nothing ever was.
     pub window_ms: Option<u64>,
+    /// The same as a moment, milliseconds since 1970 by the shard's clock: whatever is missing was ordered then or later.
+    pub since_ms: Option<u64>,
 }
 
 /// Why nothing was decided, or not all of it is done.
@@ -77,6 +81,15 @@ pub enum NotDecided {
     NotBack {
         /// Which.
         region: RegionId,
+    },
+    /// It does not have yet what was said elsewhere while it was away.
+    #[error("region {} is still catching up, and goes on with it by itself; ask again later. Frames that it lacks: {}", region.0,
+        lacking.iter().map(|(shard, frames)| format!("{frames} of {shard}")).collect::<Vec<_>>().join(", "))]
+    NotCaughtUp {
+        /// Which.
+        region: RegionId,
+        /// Of which shard how many.
+        lacking: Vec<(ShardId, u64)>,
     },
     /// The store does not say, or did not take it.
     #[error(transparent)]
@@ -165,7 +178,7 @@ impl Failover {
     /// Why not. Without `accept_loss` nothing is decided about a region that has no live core.
     pub(crate) async fn fail_over(&self, region: RegionId, accept_loss: bool) -> Result<Decided, NotDecided> {
         let shards = self.shards(region)?;
-        let planned = self.live().of_region(region).next().is_some();
+        let planned = self.is_alive(region);
         let mut outlook = Vec::with_capacity(shards.len());
         for shard in &shards {
             outlook.push(if planned { self.nothing_missing(*shard).await? } else { self.estimate(*shard).await? });
@@ -175,22 +188,47 @@ impl Failover {
         }
         let zones = self.decide(&shards, region, true).await?;
         tracing::warn!(region = region.0, planned, "failed over");
-        let owners = self.settled(&shards, |acting| acting != region).await?;
+        let settled = tokio::select! {
+            settled = self.settled(&shards, |acting| acting != region) => settled,
+            // Nobody has accepted what would be missing now; and none of its shards is taken before its leases have run out.
+            () = self.lost(region), if planned && !accept_loss => {
+                self.decide(&shards, region, false).await?;
+                tracing::warn!(region = region.0, "lost while it was failed over: the decision is taken back");
+                let mut outlook = Vec::with_capacity(shards.len());
+                for shard in &shards {
+                    outlook.push(self.estimate(*shard).await?);
+                }
+                return Err(NotDecided::WouldLose { region, shards: outlook });
+            }
+        };
+        let owners = settled?;
         for (shard, owner) in outlook.iter_mut().zip(owners) {
             shard.owner = owner;
         }
         Ok(Decided { zones, planned, shards: outlook })
     }
 
-    /// Takes the decision back, and waits until the region serves again what lives there. Dropped as [`Failover::fail_over`].
+    /// Resolves when none of the region's cores lives.
+    async fn lost(&self, region: RegionId) {
+        let mut membership = self.mesh.membership();
+        while self.is_alive(region) {
+            if membership.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits until the region has caught up with what is served elsewhere, takes the decision back, and waits until the region serves
+    /// again what lives there. Dropped as [`Failover::fail_over`].
     ///
     /// # Errors
     /// Why not.
     pub(crate) async fn fail_back(&self, region: RegionId) -> Result<Decided, NotDecided> {
         let shards = self.shards(region)?;
-        if self.live().of_region(region).next().is_none() {
+        if !self.is_alive(region) {
             return Err(NotDecided::NotBack { region });
         }
+        self.caught_up(&shards, region).await?;
         let zones = self.decide(&shards, region, false).await?;
         tracing::warn!(region = region.0, "failed back");
         self.settled(&shards, |acting| acting == region).await?;
@@ -199,6 +237,40 @@ impl Failover {
             outlook.push(self.nothing_missing(shard).await?);
         }
         Ok(Decided { zones, planned: true, shards: outlook })
+    }
+
+    /// Waits until the region's followers lack hardly anything of these shards: a claim that had to read it all would last.
+    async fn caught_up(&self, shards: &[ShardId], region: RegionId) -> Result<(), NotDecided> {
+        let deadline = Instant::now() + SETTLE_MAX;
+        loop {
+            let mut lacking = Vec::new();
+            for shard in shards {
+                let lacks = self.lacks(*shard, region).await?;
+                if lacks > LACKS_MAX {
+                    lacking.push((*shard, lacks));
+                }
+            }
+            if lacking.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(NotDecided::NotCaughtUp { region, lacking });
+            }
+            tokio::time::sleep(SETTLE_EVERY).await;
+        }
+    }
+
+    /// How many acknowledged frames of a shard a region does not have, or has not projected.
+    async fn lacks(&self, shard: ShardId, region: RegionId) -> Result<u64, StoreError> {
+        let lease = self.store.lease(shard).await?;
+        let Some(acting) = lease.acting.map(|acting| acting.region).filter(|acting| *acting != region) else {
+            return Ok(0);
+        };
+        let (there, here) = (self.store.at(acting), self.store.at(region));
+        let (mark, follower) = (Mark::Committed, Mark::Follower(region));
+        let (committed, follows) = tokio::try_join!(there.mark(shard, &mark), here.mark(shard, &follower))?;
+        let bound = |mark: Option<_>| mark.map_or(0, |mark| lease.starts.bound(mark).0);
+        Ok(bound(committed).saturating_sub(bound(follows)))
     }
 
     async fn decide(&self, shards: &[ShardId], region: RegionId, over: bool) -> Result<Vec<ZoneId>, NotDecided> {
@@ -243,7 +315,7 @@ impl Failover {
 
     async fn nothing_missing(&self, shard: ShardId) -> Result<ShardOutlook, NotDecided> {
         let owner = self.store.lease(shard).await?.owner;
-        Ok(ShardOutlook { shard, owner, frames_missing_min: 0, window_ms: Some(0) })
+        Ok(ShardOutlook { shard, owner, frames_missing_min: 0, window_ms: Some(0), since_ms: None })
     }
 
     /// What would be missing if the first successor that has a live core went on from what has come over to it.
@@ -263,7 +335,13 @@ impl Failover {
             owner: lease.owner,
             frames_missing_min: committed.0.saturating_sub(end.0),
             window_ms: last_ts_ms.map(|last| clock::wall_ms().saturating_sub(last)),
+            since_ms: last_ts_ms,
         })
+    }
+
+    /// Whether it has a core that lives.
+    fn is_alive(&self, region: RegionId) -> bool {
+        self.live().of_region(region).next().is_some()
     }
 
     fn live(&self) -> Live {

@@ -2,8 +2,9 @@
 //! ([`Mark::Follower`]; where the shard is served its owner writes it). What was projected where the shard lives may come over before the rows that it was made of, or never; a
 //! takeover by this region goes on from the mark, and so from nothing that is not here.
 //!
-//! Each shard is followed by one core of the region. A row is taken when it was acknowledged, as far as that is known here (R6); one
-//! that has not come over yet is waited for. Whoever leaves a cursor behind a fork goes back to it.
+//! Each shard is followed by one core of the region. A row is taken when it was acknowledged, as far as that is known here (R6). One
+//! that does not come over for a while is fetched from where the shard is served, and written here: stores that lose what they owe
+//! each other are mended so. Whoever leaves a cursor behind a fork goes back to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,13 +13,14 @@ use std::time::Duration;
 use conversation::consumer::{Consumer, Then};
 use conversation::log::{LogFrame, LogFrameError};
 use conversation::shard::Lease;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use mesh::Mesh;
 use store::{Mark, Store, StoreError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use topology::World;
 use topology::placement::{self, Live};
-use wire::{Durability, NodeId, Position, ShardId};
+use wire::{Durability, NodeId, Position, ShardId, Slot};
 
 use crate::log::projector::project_frame;
 use crate::status::FollowerStatus;
@@ -26,6 +28,8 @@ use crate::tasks::Tasks;
 
 /// Between two looks at a shard of which everything is here.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at how far the shard is where it is served; a row that is missing for longer is fetched from there.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 /// Shards that are followed at once.
 const SHARDS_AT_ONCE: usize = 8;
 /// Log rows read at once.
@@ -66,6 +70,11 @@ struct Following {
     /// As it was read when the last epoch was not known.
     lease: Lease,
     status: FollowerStatus,
+    /// What was acknowledged, by the last answer from where it is served.
+    told: Option<Position>,
+    ask_at: Instant,
+    /// A row that is missing is fetched.
+    missing_since: Option<Instant>,
 }
 
 /// Why it goes no further now.
@@ -135,7 +144,9 @@ impl Follow {
             Some(following) => following,
             None => self.begin(shard).await?,
         };
-        let Some(committed) = self.store.mark(shard, &Mark::Committed).await? else { return Ok((following, false)) };
+        let here = self.store.mark(shard, &Mark::Committed).await?;
+        following.told = self.ask(shard, &mut following).await.or(following.told);
+        let Some(committed) = here.max(following.told) else { return Ok((following, false)) };
         if following.lease.starts.last().is_none_or(|(epoch, _)| epoch < committed.epoch) {
             following.lease = self.store.lease(shard).await?;
         }
@@ -158,7 +169,17 @@ impl Follow {
         if reading.cursor() != following.consumer.cursor() {
             self.store.write_mark(shard, &Mark::Follower(self.node.region), reading.cursor()).await?;
         }
-        let more = taken.then == Then::ReadOn && taken_frames > 0;
+        let more = match taken.then {
+            Then::Hole(slot) => {
+                let since = *following.missing_since.get_or_insert_with(Instant::now);
+                since.elapsed() >= ASK_EVERY && self.fetch(shard, &following.lease, slot, committed).await?
+            }
+            Then::ReadOn => taken_frames > 0,
+            Then::CaughtUp | Then::StaleStarts(_) => {
+                following.missing_since = None;
+                false
+            }
+        };
         following.consumer = reading;
         let next = reading.next_slot().0;
         let committed = following.lease.starts.bound(committed).0.max(next);
@@ -173,6 +194,34 @@ impl Follow {
         Ok((following, more))
     }
 
+    /// How far the shard is where it is served, if it is time to ask. A region that is lost does not say.
+    async fn ask(&self, shard: ShardId, following: &mut Following) -> Option<Position> {
+        let source = following.lease.acting?.region;
+        if source == self.node.region || Instant::now() < following.ask_at {
+            return None;
+        }
+        following.ask_at = Instant::now() + ASK_EVERY;
+        let told = self.store.at(source).mark(shard, &Mark::Committed).await;
+        told.inspect_err(|error| tracing::debug!(%shard, %error, "not known how far the shard is")).ok().flatten()
+    }
+
+    /// Brings a page of rows here, from this slot on, that are where the shard is served. They are the same wherever they are:
+    /// what is committed is never written otherwise. Returns whether there were any.
+    async fn fetch(&self, shard: ShardId, lease: &Lease, from: Slot, committed: Position) -> Result<bool, Stuck> {
+        let Some(source) = lease.acting.map(|acting| acting.region) else { return Ok(false) };
+        let rows = self.store.at(source).read_log(shard, from, ROWS_AT_ONCE).await?;
+        let before = from.0.checked_sub(1).and_then(|slot| lease.starts.owner_of(Slot(slot))).unwrap_or_default();
+        let mut reading = Consumer::new(Some(Position { epoch: before, slot: from }));
+        let taken = reading.take(&rows, rows.len() < ROWS_AT_ONCE, &lease.starts, committed);
+        let writes: Vec<_> = taken.rows.iter().map(|row| self.store.append(shard, row.at, row.frame.clone())).collect();
+        stream::iter(writes).buffer_unordered(FRAMES_AT_ONCE).try_collect::<()>().await?;
+        metrics::counter!("hearth_follower_fetched_rows_total").increment(taken.rows.len() as u64);
+        if !taken.rows.is_empty() {
+            tracing::info!(%shard, from = from.0, rows = taken.rows.len(), source = source.0, "fetched what had not come over");
+        }
+        Ok(!taken.rows.is_empty())
+    }
+
     async fn begin(&self, shard: ShardId) -> Result<Following, StoreError> {
         let cursor: Option<Position> = self.store.mark(shard, &Mark::Follower(self.node.region)).await?;
         let lease = self.store.lease(shard).await?;
@@ -180,6 +229,6 @@ impl Follow {
         consumer.rewind(&lease.starts);
         let next = consumer.next_slot().0;
         let status = FollowerStatus { shard, next, committed: next, last_ts_ms: None, serves: false };
-        Ok(Following { consumer, lease, status })
+        Ok(Following { consumer, lease, status, told: None, ask_at: Instant::now(), missing_since: None })
     }
 }

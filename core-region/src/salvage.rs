@@ -20,6 +20,7 @@ use wire::{ConversationId, Epoch, NodeId, ShardId};
 use crate::backoff::Backoff;
 use crate::intake::outbox::{Out, Outbox};
 use crate::intake::{Ask, Input};
+use crate::status::Progress;
 
 /// Changes offered and not answered.
 const OFFERED_MAX: usize = 256;
@@ -31,6 +32,7 @@ pub(crate) struct Salvager {
     pub(crate) shard: ShardId,
     pub(crate) node: NodeId,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) progress: Arc<Progress>,
     /// Of the shard's task.
     pub(crate) inputs: mpsc::Sender<Input>,
     /// The term.
@@ -87,6 +89,7 @@ impl Salvager {
                 return tracing::info!(%unfinished, "the salvage ends here");
             }
         }
+        self.progress.salvaged();
         tracing::info!(from = from.0, start = start.0, "salvaged: nothing is missing any more");
     }
 

@@ -65,6 +65,8 @@ pub struct ShardStatus {
     pub conversations: usize,
     /// Requests that wait for a conversation to be read.
     pub waiting: usize,
+    /// Lost regions that still hold what is to be salvaged of it, while this core serves it.
+    pub forks: usize,
 }
 
 /// How far a shard of class `region` has come over to a region that does not serve it.
@@ -98,6 +100,7 @@ impl Progress {
             projected: 0,
             conversations: 0,
             waiting: 0,
+            forks: 0,
         };
         Self { status: Mutex::new(status) }
     }
@@ -117,6 +120,12 @@ impl Progress {
         status.epoch = term.epoch.0;
         status.committed = term.start.0;
         status.projected = term.start.0;
+        status.forks = term.forks.len();
+    }
+
+    pub(crate) fn salvaged(&self) {
+        let mut status = self.lock();
+        status.forks = status.forks.saturating_sub(1);
     }
 
     pub(crate) fn committed(&self, committed: Slot, conversations: usize, waiting: usize) {

@@ -126,8 +126,7 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
         }
     };
     tokio::time::timeout(DEADLINE, forks).await.expect("the fork is closed");
-    // Home again: nothing is lost, and nothing of what was void is shown.
-    site.simulated().repair(HOME);
+    // Home again: nothing is lost, and nothing of what was void is shown. What was said meanwhile it fetches by itself.
     add(&mut site, &node("r1/core/1"));
     let alive = || alive(&site).then_some(());
     eventually("the home to be noticed", alive).await;
@@ -136,6 +135,20 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
     assert_eq!(told(&messages(&edge, id).await), whole);
     assert_eq!(edge.send(&ann, id, "m-7", "x").await.seq, 8);
     assert!(edge.send(&ann, id, "m-6", "x").await.duplicate);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_is_lost_while_it_is_failed_over_needs_somebody_to_accept_that() {
+    let (mut site, shard) = three().await;
+    let away = site.cores[&node("r2/core/1")].core.clone();
+    site.kill(&node("r1/core/1"));
+    // Nobody knows yet that it does not live.
+    match away.fail_over(HOME, false).await {
+        Err(NotDecided::WouldLose { region: HOME, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(site.store(AWAY).failed_over(shard.zone).await.unwrap().len(), 0, "the decision is taken back");
+    assert_eq!(site.store(AWAY).lease(shard).await.unwrap().acting.map(|acting| acting.region), Some(HOME));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
