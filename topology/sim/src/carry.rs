@@ -18,6 +18,8 @@ use crate::site::Site;
 const DRAIN_WINDOW: Duration = Duration::from_secs(2);
 /// An orderly stop may take so long.
 const STOP_WAIT: Duration = Duration::from_secs(3);
+/// An order that was not carried out by then is given again, to whichever core is next.
+const ORDER_AGAIN: Duration = Duration::from_secs(5);
 /// Between a node's start and the next one's stop in a rolling restart.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -29,6 +31,16 @@ pub struct Hands {
     mesh_cuts: BTreeMap<(RegionId, RegionId), u32>,
     store_cuts: BTreeMap<(RegionId, RegionId), u32>,
     rolling: Option<Rolling>,
+    orders: Vec<Order>,
+}
+
+/// About a region that is failed over, or back.
+struct Order {
+    region: RegionId,
+    is_over: bool,
+    due: Duration,
+    given: usize,
+    is_done: Arc<AtomicBool>,
 }
 
 struct Rolling {
@@ -46,7 +58,7 @@ impl Hands {
     #[must_use]
     pub fn new(flaps: BTreeMap<RegionId, watch::Sender<Option<u64>>>) -> Self {
         let (mesh_cuts, store_cuts) = (BTreeMap::new(), BTreeMap::new());
-        Self { flaps, troubles: BTreeMap::new(), mesh_cuts, store_cuts, rolling: None }
+        Self { flaps, troubles: BTreeMap::new(), mesh_cuts, store_cuts, rolling: None, orders: Vec::new() }
     }
 
     /// It begins.
@@ -71,6 +83,7 @@ impl Hands {
                 }
                 site.store.crash(*region, Crash::Process);
             }
+            Fault::FailOver { region } => self.order(site, *region, true),
             Fault::Cut { a, b, ways, what } => {
                 for way in directions(*a, *b, *ways) {
                     self.cut(site, way, *what, true);
@@ -114,6 +127,7 @@ impl Hands {
                     site.start(&node)?;
                 }
             }
+            Fault::FailOver { region } => self.order(site, *region, false),
             Fault::Cut { a, b, ways, what } => {
                 for way in directions(*a, *b, *ways) {
                     self.cut(site, way, *what, false);
@@ -137,6 +151,7 @@ impl Hands {
     /// # Errors
     /// When a node does not start.
     pub fn go_on(&mut self, site: &mut Site) -> anyhow::Result<()> {
+        self.give_orders(site);
         let Some(rolling) = &mut self.rolling else { return Ok(()) };
         match rolling.now.take() {
             None => match rolling.left.pop_front() {
@@ -167,7 +182,35 @@ impl Hands {
     /// Whether something still takes its time.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.rolling.is_some()
+        self.rolling.is_some() || !self.orders.is_empty()
+    }
+
+    /// In place of what was ordered about the region before.
+    fn order(&mut self, site: &Site, region: RegionId, is_over: bool) {
+        self.orders.retain(|order| order.region != region);
+        self.orders.push(Order { region, is_over, due: site.now(), given: 0, is_done: Arc::default() });
+    }
+
+    fn give_orders(&mut self, site: &mut Site) {
+        self.orders.retain(|order| !order.is_done.load(Ordering::Relaxed));
+        let now = site.now();
+        for order in self.orders.iter_mut().filter(|order| order.due <= now) {
+            order.due = now + ORDER_AGAIN;
+            let cores: Vec<NodeId> = site.cores().map(|(node, ..)| node.clone()).collect();
+            let elsewhere = |node: &&NodeId| node.region != order.region;
+            let others: Vec<&NodeId> = cores.iter().filter(elsewhere).collect();
+            let Some(at) = order.given.checked_rem(others.len()) else { continue };
+            order.given += 1;
+            let (region, is_over, is_done) = (order.region, order.is_over, Arc::clone(&order.is_done));
+            spawn(site, others[at], |_, part| async move {
+                let Part::Core(core) = part else { return };
+                let decided = if is_over { core.fail_over(region, true).await } else { core.fail_back(region).await };
+                match decided {
+                    Ok(_) => is_done.store(true, Ordering::Relaxed),
+                    Err(error) => tracing::info!(region = region.0, is_over, %error, "an order is not carried out yet"),
+                }
+            });
+        }
     }
 
     fn cut(&mut self, site: &mut Site, (from, to): (RegionId, RegionId), what: What, is_cut: bool) {

@@ -41,6 +41,10 @@ const SCENES: u64 = 0x5ce9_e5ce_9e5c_e9e5;
 const MOVES: u64 = 0x0fe5_70fe_50fe_5e70;
 /// And those of timed leases.
 const LEASES: u64 = 0x71ed_1ea5_e71e_d1ea;
+/// And those of operators who fail a region over.
+const FAILOVERS: u64 = 0xfa11_0e6f_a110_e6fa;
+/// How long such an operator reflects.
+const REFLECTS_MS: RangeInclusive<u64> = 200..=4_000;
 /// Draws of a fault before one is taken although two regions of a zone are then lost together.
 const TRIES: usize = 20;
 
@@ -113,8 +117,8 @@ pub fn explored() -> Arc<World> {
 }
 
 /// The scenario of a seed in this world: its load, one to six faults, for two seeds of five a scene of faults that belong
-/// together, for one of three conversations that move, and for one of four
-/// owners that acknowledge by timed leases. All is over before the quiet time.
+/// together, for one of three conversations that move, for one of four owners that acknowledge by timed leases, and for one of five
+/// a region that is failed over. All is over before the quiet time.
 #[must_use]
 pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     let mut scenario = faults_of(world, seed);
@@ -133,6 +137,12 @@ pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     }
     if SmallRng::seed_from_u64(seed.rotate_left(48) ^ LEASES).random_ratio(1, 4) {
         scenario.world = Arc::new(with_fence(world, Fence::Lease));
+    }
+    let mut dice = Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(24) ^ FAILOVERS), world };
+    if dice.inner.random_ratio(1, 5) {
+        let fail_over = dice.fail_over(scenario.load_ms - QUIET_MS, &scenario.faults);
+        scenario.faults.extend(fail_over);
+        scenario.faults.sort_by_key(|planned| planned.at_ms);
     }
     scenario
 }
@@ -192,6 +202,25 @@ impl Dice<'_> {
             next = self.any(calm_ms);
         }
         next
+    }
+
+    /// Of a region that is lost if there is one, soon after it is, and else of any. None where no other could serve.
+    fn fail_over(&mut self, calm_ms: u64, faults: &[Planned]) -> Option<Planned> {
+        let shared = |region: &RegionId| self.world.zones_of(*region).any(|zone| zone.regions.len() > 1);
+        let lost = faults.iter().find_map(|planned| match planned.fault {
+            Fault::LoseRegion { region } if shared(&region) => Some((region, planned.at_ms)),
+            _ => None,
+        });
+        let (region, at_ms) = match lost {
+            Some((region, at_ms)) => (region, at_ms + self.inner.random_range(REFLECTS_MS)),
+            None => {
+                let region = self.region();
+                shared(&region).then(|| (region, self.inner.random_range(BEGIN_MS..calm_ms)))?
+            }
+        };
+        let for_ms = calm_ms.checked_sub(at_ms).filter(|left| *left > LAST_MS)?;
+        let for_ms = self.inner.random_range(LAST_MS..=for_ms);
+        Some(Planned { at_ms, for_ms: Some(for_ms), fault: Fault::FailOver { region } })
     }
 
     fn any(&mut self, calm_ms: u64) -> Planned {

@@ -54,6 +54,12 @@ pub enum Fault {
         /// Which.
         region: RegionId,
     },
+    /// An operator fails a region over and accepts what is missing; it may live or be lost. He orders it again until it is done. Ends: he
+    /// fails it back, as soon as it can be.
+    FailOver {
+        /// Which.
+        region: RegionId,
+    },
     /// Every node of a region drains. Ends: they take part again.
     DrainRegion {
         /// Which.
@@ -164,6 +170,7 @@ impl Fault {
             Self::Clock { node, rate, jump_ms } => format!("the clock of {node} runs at {rate}, jumps by {jump_ms} ms"),
             Self::Drain { node } => format!("{node} drains"),
             Self::LoseRegion { region } => format!("region {} is lost", name(region)),
+            Self::FailOver { region } => format!("region {} is failed over", name(region)),
             Self::DrainRegion { region } => format!("region {} drains", name(region)),
             Self::Cut { a, b, ways, what } => {
                 let arrow = if *ways == Ways::Both { "-" } else { "->" };
@@ -196,6 +203,7 @@ impl Fault {
             | Self::Clock { node, .. }
             | Self::Drain { node } => vec![node.region],
             Self::LoseRegion { region }
+            | Self::FailOver { region }
             | Self::DrainRegion { region }
             | Self::ReplicaDown { region, .. }
             | Self::SlowDisk { region, .. }

@@ -32,6 +32,21 @@ pub struct Sent {
     pub is_refused: bool,
 }
 
+/// A message that someone was shown who may not always see.
+#[derive(Clone, Debug)]
+pub struct GuestSaw {
+    /// Who.
+    pub user: UserId,
+    /// Where.
+    pub conversation: ConversationId,
+    /// The message's.
+    pub ver: u64,
+    /// The message's.
+    pub epoch: Epoch,
+    /// When.
+    pub at_ms: u64,
+}
+
 /// Shared by everyone who sends or watches; cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
@@ -46,13 +61,16 @@ struct Inner {
     checker: Checker,
     sends: BTreeMap<String, Sent>,
     waiting: BTreeSet<String>,
-    /// Highest acknowledged seq of each conversation.
-    heads: BTreeMap<ConversationId, u64>,
+    /// May lose what stands in one region only, until it returns.
+    forkable: BTreeSet<ConversationId>,
+    /// The last place in each conversation that was acknowledged or shown to anybody: epoch and seq.
+    heads: BTreeMap<ConversationId, (u64, u64)>,
     /// Who must see everything of what, and up to where he has.
-    watching: BTreeMap<(String, ConversationId), u64>,
-    /// What people were shown who may not always see: user, conversation, ver, when.
-    shown: Vec<(UserId, ConversationId, u64, u64)>,
+    watching: BTreeMap<(String, ConversationId), (u64, u64)>,
+    /// What people were shown who may not always see.
+    shown: Vec<GuestSaw>,
     broken: Vec<Broken>,
+    recovered: BTreeSet<String>,
     counts: Counts,
     reconnects: BTreeMap<RegionId, u64>,
     for_hash: Vec<u8>,
@@ -82,9 +100,16 @@ impl Ledger {
         inner.for_hash.clear();
     }
 
+    /// What stands of this conversation in one region only may be lost until that region returns.
+    pub fn may_fork(&self, conversation: ConversationId) {
+        let mut inner = self.lock();
+        inner.checker.may_fork(conversation);
+        inner.forkable.insert(conversation);
+    }
+
     /// This observer should see every message of the conversation.
     pub fn watches(&self, observer: &str, conversation: ConversationId) {
-        self.lock().watching.entry((observer.to_owned(), conversation)).or_insert(0);
+        self.lock().watching.entry((observer.to_owned(), conversation)).or_default();
     }
 
     /// A client takes this over now, as the next of its lane.
@@ -140,14 +165,13 @@ impl Ledger {
             }
         } else {
             inner.counts.resent += 1;
-            if !ack.duplicate {
+            if !ack.duplicate && !inner.forkable.contains(&conversation) {
                 let what =
                     format!("{sender} sent {name} again after its ack, and the answer does not call it a duplicate");
                 inner.broken("retry", now_ms, what);
             }
         }
-        let head = inner.heads.entry(conversation).or_default();
-        *head = ack.seq.max(*head);
+        inner.reaches(conversation, (ack.epoch, ack.seq));
         drop(inner);
         let again = if ack.duplicate { ", a duplicate" } else { "" };
         self.timeline.detail(sender.as_str(), || {
@@ -179,11 +203,15 @@ impl Ledger {
             inner.broken("invented", now_ms, what);
             return;
         };
+        if message.recovered {
+            inner.recovered.insert(message.message_id.clone());
+        }
         let Some(observed) = Observed::of_payload(message, client_msg_id) else { return };
         inner.checker.observed(observer, conversation, &observed);
         if let Some(seen) = inner.watching.get_mut(&(observer.to_owned(), conversation)) {
-            *seen = message.seq.max(*seen);
+            *seen = (message.epoch, message.seq).max(*seen);
         }
+        inner.reaches(conversation, (message.epoch, message.seq));
         drop(inner);
         self.timeline
             .detail(observer, || format!("is shown seq {} of {}", message.seq, short_conversation(&conversation)));
@@ -193,7 +221,8 @@ impl Ledger {
     pub fn shown_to_guest(&self, user: &UserId, conversation: ConversationId, message: &MessagePayload, now_ms: u64) {
         let mut inner = self.lock();
         inner.note(now_ms, user.as_str(), &format!("{} {}", message.message_id, message.ver));
-        inner.shown.push((user.clone(), conversation, message.ver, now_ms));
+        let (ver, epoch) = (message.ver, Epoch(message.epoch));
+        inner.shown.push(GuestSaw { user: user.clone(), conversation, ver, epoch, at_ms: now_ms });
     }
 
     /// An invariant does not hold.
@@ -222,13 +251,13 @@ impl Ledger {
         self.lock().waiting.len()
     }
 
-    /// Who has not seen everything that was acknowledged; the first few, in words. Empty: all have.
+    /// Who has not seen everything that was acknowledged or that another has seen; the first few, in words. Empty: all have.
     #[must_use]
     pub fn behind(&self) -> Vec<String> {
         let inner = self.lock();
         let behind = inner.watching.iter().filter_map(|((observer, conversation), seen)| {
-            let head = inner.heads.get(conversation).copied().unwrap_or(0);
-            (*seen < head).then(|| format!("{observer} has seen {seen} of {head} in {conversation}"))
+            let head = inner.heads.get(conversation).copied().unwrap_or_default();
+            (*seen < head).then(|| format!("{observer} has seen {} of {} in {conversation}", seen.1, head.1))
         });
         behind.take(5).collect()
     }
@@ -261,9 +290,9 @@ impl Ledger {
         self.lock().sends.values().cloned().collect()
     }
 
-    /// What guests were shown: user, conversation, ver, when.
+    /// What guests were shown.
     #[must_use]
-    pub fn guests_saw(&self) -> Vec<(UserId, ConversationId, u64, u64)> {
+    pub fn guests_saw(&self) -> Vec<GuestSaw> {
         self.lock().shown.clone()
     }
 
@@ -285,6 +314,7 @@ impl Ledger {
         let mut counts = inner.counts.clone();
         (counts.lost, counts.duplicated) = (report.lost, report.duplicated);
         (counts.reordered, counts.gaps) = (report.reordered, report.gaps);
+        counts.recovered = inner.recovered.len() as u64;
         let groups = [
             ("lost", Count::Lost, report.lost),
             ("duplicated", Count::Duplicated, report.duplicated),
@@ -301,6 +331,11 @@ impl Ledger {
 }
 
 impl Inner {
+    fn reaches(&mut self, conversation: ConversationId, place: (u64, u64)) {
+        let head = self.heads.entry(conversation).or_default();
+        *head = place.max(*head);
+    }
+
     fn broken(&mut self, invariant: &str, now_ms: u64, what: String) {
         let at_ms = now_ms.saturating_sub(self.origin_ms);
         self.note(now_ms, invariant, &what);

@@ -9,13 +9,16 @@ use core_region::Core;
 use mesh::Mesh;
 use wire::change::Event;
 use wire::command::message_id;
-use wire::{Durability, NodeId, NodeRole, RegionId, ShardId};
+use wire::{Durability, NodeId, NodeRole, RegionId, ShardId, ZoneId};
 
 use crate::ledger::Ledger;
 use crate::site::Site;
 
 /// How often it looks.
 pub const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What was promised to a conversation: its class, and where it may rest.
+pub type Promise = (Durability, ZoneId);
 
 /// A region that went away, as seen from the others.
 #[derive(Clone, Debug)]
@@ -32,8 +35,8 @@ pub struct Absence {
     pub noticed_ms: Option<u64>,
     /// When all its `multi-region` shards were served elsewhere.
     pub served_ms: Option<u64>,
-    /// By class: acknowledged messages that stood nowhere else, and the age of the oldest, milliseconds.
-    pub at_risk: BTreeMap<Durability, (u64, u64)>,
+    /// Acknowledged messages that stood nowhere else, and the age of the oldest, milliseconds.
+    pub at_risk: BTreeMap<Promise, (u64, u64)>,
 }
 
 /// See the module.
@@ -54,7 +57,7 @@ impl Observer {
     /// A region goes away at this moment. Call it before it does.
     pub fn leaves(&mut self, site: &Site, ledger: &Ledger, region: RegionId, is_drain: bool) {
         let at_risk = if is_drain { BTreeMap::new() } else { at_risk(site, ledger, region) };
-        for (class, (count, _)) in &at_risk {
+        for ((class, _), (count, _)) in &at_risk {
             if *class == Durability::MultiRegion && *count > 0 {
                 let what = format!("{count} acknowledged messages of class multi-region stand in one region only");
                 ledger.broken("durability", millis(site.now()), what);
@@ -115,6 +118,16 @@ pub fn unserved(site: &Site) -> Vec<ShardId> {
     without_owner(site, site.material.world.all_shards(), |_| true)
 }
 
+/// The shards of which a lost region still holds what is to be salvaged.
+#[must_use]
+pub fn forked(site: &Site) -> Vec<ShardId> {
+    let of = |(_, _, core): (&NodeId, Mesh, Core)| {
+        let status = core.status();
+        status.serving().filter(|shard| shard.forks > 0).map(|shard| shard.shard).collect::<Vec<_>>()
+    };
+    site.cores().flat_map(of).collect()
+}
+
 /// Those of the shards that no core of these regions serves.
 fn without_owner(site: &Site, mut shards: Vec<ShardId>, counts: impl Fn(RegionId) -> bool) -> Vec<ShardId> {
     for (_, _, core) in site.cores().filter(|(node, _, _)| counts(node.region)) {
@@ -153,32 +166,33 @@ fn is_served_elsewhere(site: &Site, region: RegionId) -> bool {
 
 /// What stands on this region's replica alone, of what was acknowledged: how many messages, and how old the oldest is. A message may
 /// stand in several frames, of which one was voided.
-fn at_risk(site: &Site, ledger: &Ledger, region: RegionId) -> BTreeMap<Durability, (u64, u64)> {
+fn at_risk(site: &Site, ledger: &Ledger, region: RegionId) -> BTreeMap<Promise, (u64, u64)> {
     let others = site.material.world.regions.iter().filter(|other| other.id != region);
     let elsewhere: HashSet<String> = others.flat_map(|other| messages_at(site, other.id)).map(|(id, ..)| id).collect();
-    let mut alone: BTreeMap<String, (Durability, u64)> = BTreeMap::new();
-    for (id, class, ts_ms) in messages_at(site, region) {
+    let mut alone: BTreeMap<String, (Promise, u64)> = BTreeMap::new();
+    for (id, promise, ts_ms) in messages_at(site, region) {
         if !elsewhere.contains(&id) && ledger.is_acked(&id) {
-            alone.insert(id, (class, ts_ms));
+            alone.insert(id, (promise, ts_ms));
         }
     }
     let now_ms = millis(crate::machine::EPOCH + site.now());
-    let mut at_risk: BTreeMap<Durability, (u64, u64)> = BTreeMap::new();
-    for (class, ts_ms) in alone.into_values() {
-        let (count, oldest_ms) = at_risk.entry(class).or_default();
+    let mut at_risk: BTreeMap<Promise, (u64, u64)> = BTreeMap::new();
+    for (promise, ts_ms) in alone.into_values() {
+        let (count, oldest_ms) = at_risk.entry(promise).or_default();
         *count += 1;
         *oldest_ms = (*oldest_ms).max(now_ms.saturating_sub(ts_ms));
     }
     at_risk
 }
 
-fn messages_at(site: &Site, region: RegionId) -> Vec<(String, Durability, u64)> {
+fn messages_at(site: &Site, region: RegionId) -> Vec<(String, Promise, u64)> {
     let mut messages = Vec::new();
     for frame in site.store.frames_at(region).iter().filter_map(|frame| LogFrame::from_bytes(frame).ok()) {
         for change in &frame.changes {
             if let Event::Message(message) = &change.event {
                 let id = message_id(&change.conversation, message).to_string();
-                messages.push((id, change.conversation.shard.durability, frame.ts_ms));
+                let shard = change.conversation.shard;
+                messages.push((id, (shard.durability, shard.zone), frame.ts_ms));
             }
         }
     }

@@ -117,7 +117,7 @@ pub struct Incident {
 /// What the loss of a region meant for conversations of one class at home there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ClassIncident {
-    /// `region` or `multi-region`.
+    /// `region` or `multi-region`, and in which zone, where there are several.
     pub durability: String,
     /// Longest wait of a client for an acknowledgement that the incident fell into; none: nobody sent anything.
     pub pause_ms: Option<u64>,
@@ -195,6 +195,8 @@ pub struct Counts {
     pub reconnects: u64,
     /// Terms that began after the first of their shard.
     pub takeovers: u64,
+    /// Messages that a lost region alone had, and that came back when it did.
+    pub recovered: u64,
     /// Datagrams and segments that left a host.
     pub packets: u64,
     /// Acknowledged and not shown to someone who should have seen it.

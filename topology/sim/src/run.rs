@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tracing_subscriber::layer::SubscriberExt as _;
-use wire::RegionId;
+use wire::{Durability, RegionId};
 
 use crate::carry::Hands;
 use crate::draw;
@@ -167,6 +167,10 @@ impl<'a> Run<'a> {
         self.until("every shard is served", SETTLE_MAX, |run| observe::unserved(&run.site).is_empty())?;
         let cast = Arc::new(Cast::draw(&self.scenario.world, &self.scenario.load, &mut self.dice));
         let talks = self.set_the_stage(&cast)?;
+        if self.scenario.faults.iter().any(|planned| matches!(planned.fault, Fault::FailOver { .. })) {
+            let forkable = talks.iter().filter(|talk| talk.id.shard.durability == Durability::Region);
+            forkable.for_each(|talk| self.ledger.may_fork(talk.id));
+        }
         let invitations = Invitations::default();
         self.let_people_in(&cast, &talks, &invitations);
         self.for_a_while(ARRIVE)?;
@@ -177,6 +181,8 @@ impl<'a> Run<'a> {
         self.phase.send_replace(Phase::Hush);
         self.converge()?;
         self.read_all(&cast, &talks)?;
+        // What the histories say, everybody must have been shown.
+        self.converge()?;
         self.judge(Verdict { cast: &cast, talks: &talks, invitations: &invitations, spans, origin })
     }
 
@@ -350,7 +356,10 @@ impl<'a> Run<'a> {
     fn converge(&mut self) -> anyhow::Result<()> {
         let within = Duration::from_millis(self.scenario.converge_ms);
         let is_over = |run: &mut Self| {
-            run.ledger.waiting() == 0 && run.ledger.behind().is_empty() && observe::unserved(&run.site).is_empty()
+            run.ledger.waiting() == 0
+                && run.ledger.behind().is_empty()
+                && observe::unserved(&run.site).is_empty()
+                && observe::forked(&run.site).is_empty()
         };
         if self.comes_true(within, is_over)? {
             return Ok(());
@@ -358,6 +367,7 @@ impl<'a> Run<'a> {
         let mut why = self.ledger.unacknowledged();
         why.extend(self.ledger.behind());
         why.extend(observe::unserved(&self.site).iter().map(|shard| format!("nobody serves {shard}")));
+        why.extend(observe::forked(&self.site).iter().map(|shard| format!("{shard} is not salvaged")));
         let what = format!("{} s after the load: {}", within.as_secs(), why.join("; "));
         self.ledger.broken("not-converged", millis(self.site.now()), what);
         Ok(())

@@ -6,9 +6,11 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::outcome::Entry;
 
@@ -97,8 +99,16 @@ impl Timeline {
 }
 
 /// What the production code logs of itself and of the mesh goes into the timeline.
-impl<S: Subscriber> Layer<S> for Timeline {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Timeline {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut shard = OfShard::default();
+        attributes.record(&mut shard);
+        if let (OfShard(Some(shard)), Some(span)) = (shard, context.span(id)) {
+            span.extensions_mut().insert(OfShard(Some(shard)));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
         let ours = metadata.target().starts_with("hearth_");
         let most = if self.lock().everything { Level::DEBUG } else { Level::INFO };
@@ -107,8 +117,26 @@ impl<S: Subscriber> Layer<S> for Timeline {
         }
         let mut words = Words::default();
         event.record(&mut words);
+        let spans = context.event_scope(event).into_iter().flatten();
+        let shard = spans.into_iter().find_map(|span| span.extensions().get::<OfShard>()?.0.clone());
+        if let Some(shard) = shard {
+            words.fields.push_str(" of ");
+            words.fields.push_str(&shard);
+        }
         let who = WHO.with_borrow(String::clone);
         self.add(who, words.message + &words.fields);
+    }
+}
+
+/// Which shard a span is about.
+#[derive(Default)]
+struct OfShard(Option<String>);
+
+impl Visit for OfShard {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "shard" {
+            self.0 = Some(format!("{value:?}"));
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use wire::{ConversationId, Durability, ShardId, UserId};
 
 use self::durable::Frames;
 use crate::fault::Fault;
-use crate::ledger::Ledger;
+use crate::ledger::{GuestSaw, Ledger};
 use crate::observe::{LOOK_EVERY, Observer, millis, panicked};
 use crate::outcome::Outcome;
 use crate::panics;
@@ -181,9 +181,11 @@ fn dense(changes: &[Change]) -> Option<String> {
 /// What a guest was shown lies within a membership of his, or he was asked in again before he was shown it.
 fn may_see(evidence: &Evidence<'_>) -> Vec<String> {
     let mut strangers = Vec::new();
-    for (user, conversation, ver, at_ms) in evidence.ledger.guests_saw() {
+    for GuestSaw { user, conversation, ver, epoch, at_ms } in evidence.ledger.guests_saw() {
         let Some(log) = evidence.logs.get(&conversation) else { continue };
-        if is_member_at(log, &user, ver) {
+        // Of what was lost with its region the log does not say any more who was in it.
+        let is_lost = log.iter().any(|change| change.ver <= ver && change.epoch > epoch);
+        if is_lost || is_member_at(log, &user, ver) {
             continue;
         }
         // Whoever is a member may read what was said before he came.

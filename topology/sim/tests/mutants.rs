@@ -9,6 +9,7 @@ use hearth_sim::draw;
 use hearth_sim::explore::{self, cores};
 use hearth_sim::mutant::{Mutant, SEEDS_MAX};
 use hearth_sim::run::RunOptions;
+use hearth_sim::scenario::shipped::shipped;
 
 #[test]
 fn every_broken_step_is_noticed() {
@@ -25,8 +26,14 @@ fn every_broken_step_is_noticed() {
 }
 
 fn caught(mutant: Mutant) -> Option<String> {
-    let scenario_of =
-        move |seed| (draw::of_seed(seed), RunOptions { seed, mutant: Some(mutant), ..RunOptions::default() });
+    let scenario_of = move |seed| {
+        let scenario = match mutant {
+            // No drawn scenario fails a region over.
+            Mutant::SalvageUnflagged => shipped("region-failover").unwrap(),
+            _ => draw::of_seed(seed),
+        };
+        (scenario, RunOptions { seed, mutant: Some(mutant), ..RunOptions::default() })
+    };
     let mut caught = None;
     let tally = explore::explore(1..=SEEDS_MAX, cores(), None, scenario_of, |(seed, result), _| {
         if let Ok(outcome) = result

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hearth_sim::explore::{self, cores};
+use hearth_sim::fault::Fault;
 use hearth_sim::outcome::Outcome;
 use hearth_sim::run::{RunOptions, run};
 use hearth_sim::scenario::shipped::{SHIPPED, shipped};
@@ -37,13 +38,29 @@ const KEPT: &[(u64, &str)] = &[
     (1_001_335, "the same, and its region had no other core"),
     (1_000_531, "a message that stands in a voided frame too is not at risk"),
 ];
-/// And these with timed leases.
+/// And these with timed leases, before regions were failed over.
 const KEPT_TIMED: &[(u64, &str)] = &[
     (5_000_025, "a claimant waited for ever for an owner that had let go meanwhile"),
     (5_000_256, "the same, under load"),
 ];
+
+/// And these with all of it.
+const KEPT_FAILED_OVER: &[(u64, &str)] = &[
+    (
+        7_000_262,
+        "a core that was restarted in the middle of a claim kept the timed lease that its successor waited for",
+    ),
+    (7_000_665, "a claim that lost its race across regions waited for the leases of those who live"),
+    (7_000_502, "the same, of a region that was failed over and back"),
+    (
+        7_001_362,
+        "a core that died before its region was failed over could not let go, and the others of its region kept their leases",
+    ),
+];
 /// How long CI explores fresh seeds. With the rest of the simulator's tests it makes about five minutes of two cores.
 const CI_MINUTES: f64 = 2.5;
+/// Seeds with which a region is failed over and back.
+const FAILED_OVER: RangeInclusive<u64> = 2..=9;
 /// Seeds that every run of the tests explores, the same each time.
 const EXPLORED: RangeInclusive<u64> = 1..=40;
 
@@ -94,14 +111,23 @@ fn seeds_that_once_failed_hold() {
     }
     for (seed, found) in KEPT {
         println!("seed {seed}: {found}");
-        let drawn = draw::of_seed(*seed);
+        let drawn = without_failovers(draw::of_seed(*seed));
         let world = Arc::new(with_fence(&drawn.world, Fence::Read));
         holds(&run_of(&Scenario { world, ..drawn }, *seed));
     }
     for (seed, found) in KEPT_TIMED {
         println!("seed {seed}: {found}");
+        holds(&run_of(&without_failovers(draw::of_seed(*seed)), *seed));
+    }
+    for (seed, found) in KEPT_FAILED_OVER {
+        println!("seed {seed}: {found}");
         holds(&run_of(&draw::of_seed(*seed), *seed));
     }
+}
+
+fn without_failovers(mut scenario: Scenario) -> Scenario {
+    scenario.faults.retain(|planned| !matches!(planned.fault, Fault::FailOver { .. }));
+    scenario
 }
 
 #[test]
@@ -117,6 +143,18 @@ fn every_scenario_that_comes_with_the_program_holds_faster_than_real_time() {
         assert!(outcome.counts.acked > 50, "{name}: hardly anything was said");
         let page = report::html(&outcome);
         assert!(page.contains(name) && page.contains(&outcome.hash), "{name}: the report names it");
+    }
+}
+
+#[test]
+fn a_region_that_is_failed_over_loses_nothing_for_good() {
+    let scenario = shipped("region-failover").unwrap();
+    for seed in FAILED_OVER {
+        let outcome = run_of(&scenario, seed);
+        holds(&outcome);
+        let missing = outcome.counts.recovered;
+        println!("seed {seed}: {missing} messages were missing until the region came back");
+        assert!(missing > 0, "seed {seed}: there was nothing to bring back");
     }
 }
 

@@ -43,7 +43,7 @@ fn every_kind_of_fault_is_drawn() {
             kinds.push(discriminant(fault));
         }
     }
-    assert_eq!(kinds.len(), KINDS.len());
+    assert_eq!(kinds.len(), KINDS.len() + 1, "these, and regions that are failed over");
     let restarts = drawn.iter().filter(|fault| matches!(fault, Fault::RollingRestart { .. })).count();
     assert!(restarts * 20 < drawn.len(), "{restarts} of {}", drawn.len());
 }
@@ -68,7 +68,11 @@ fn every_drawn_scenario_is_within_bounds() {
 
 #[test]
 fn two_seeds_of_five_are_given_a_scene_and_the_others_are_as_before() {
-    let staged = (0..SEEDS).filter(|seed| of_seed(*seed).faults != plain(*seed).faults).count();
+    let scene = |seed: u64| {
+        let faults = of_seed(seed).faults.into_iter();
+        faults.filter(|planned| !matches!(planned.fault, Fault::FailOver { .. })).collect::<Vec<_>>()
+    };
+    let staged = (0..SEEDS).filter(|seed| scene(*seed) != plain(*seed).faults).count();
     assert!((150..250).contains(&staged), "{staged} of {SEEDS}");
     for seed in 0..SEEDS {
         let load = Load { moves_per_s: 0.0, ..of_seed(seed).load };
@@ -81,6 +85,13 @@ fn in_one_seed_of_three_conversations_move() {
     let moving = (0..SEEDS).filter(|seed| of_seed(*seed).load.moves_per_s > 0.0).count();
     assert!((120..220).contains(&moving), "{moving} of {SEEDS}");
     assert!((0..SEEDS).all(|seed| plain(seed).load.moves_per_s == 0.0));
+}
+
+#[test]
+fn in_one_seed_of_five_a_region_is_failed_over() {
+    let is_over = |planned: &Planned| matches!(planned.fault, Fault::FailOver { .. });
+    let failed_over = (0..SEEDS).filter(|seed| of_seed(*seed).faults.iter().any(is_over)).count();
+    assert!((70..130).contains(&failed_over), "{failed_over} of {SEEDS}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(super) fn section(outcome: &Outcome) -> String {
         ("Messages shown", counts.delivered),
         ("Sessions that broke", counts.reconnects),
         ("Takeovers", counts.takeovers),
+        ("Brought back from a lost region", counts.recovered),
         ("Packets", counts.packets),
     ];
     let wrongs = [

@@ -5,8 +5,9 @@ use topology::World;
 use super::Scenario;
 
 /// Name and text, in the order in which to read them.
-pub const SHIPPED: [(&str, &str); 11] = [
+pub const SHIPPED: [(&str, &str); 12] = [
     ("region-loss", include_str!("../../scenarios/region-loss.toml")),
+    ("region-failover", include_str!("../../scenarios/region-failover.toml")),
     ("region-drain", include_str!("../../scenarios/region-drain.toml")),
     ("moving-house", include_str!("../../scenarios/moving-house.toml")),
     ("partial-partition", include_str!("../../scenarios/partial-partition.toml")),

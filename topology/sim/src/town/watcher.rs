@@ -17,8 +17,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::{WebSocketStream, client_async};
-use wire::ConversationId;
 use wire::client::event::{Envelope, MessagePayload, SyncDonePayload};
+use wire::{ConversationId, Durability};
 
 use super::cast::Resident;
 use super::{Talk, Town, device};
@@ -37,7 +37,8 @@ pub struct Watcher {
     /// Comes and goes: he must not see everything, and what he sees is judged at the end.
     is_guest: bool,
     dice: SmallRng,
-    seen: BTreeMap<ConversationId, u64>,
+    /// The epochs of what he has seen of each, from seq 1 on.
+    seen: BTreeMap<ConversationId, Vec<u64>>,
 }
 
 type Socket = WebSocketStream<Stream>;
@@ -47,7 +48,7 @@ impl Watcher {
     #[must_use]
     pub fn new(town: Town, who: Resident, talks: &[Talk], seed: u64) -> Self {
         let talks = talks.iter().filter(|talk| talk.members.contains(&who.user));
-        let seen: BTreeMap<_, _> = talks.map(|talk| (talk.id, 0)).collect();
+        let seen: BTreeMap<_, _> = talks.map(|talk| (talk.id, Vec::new())).collect();
         let name = who.user.to_string();
         for conversation in seen.keys() {
             town.ledger.watches(&name, *conversation);
@@ -125,7 +126,12 @@ impl Watcher {
 
     async fn sync(&self, socket: &mut Socket, session: &Session) -> anyhow::Result<()> {
         let wanted = self.seen.iter().filter(|(id, _)| session.missing.contains(id));
-        let after: BTreeMap<String, u64> = wanted.map(|(id, seq)| (id.to_string(), *seq)).collect();
+        // What was seen of class `region` may have been lost since: it is looked at again, all of it.
+        let after = |id: &ConversationId, seen: &[u64]| match id.shard.durability {
+            Durability::Region => 0,
+            Durability::MultiRegion => seen.len(),
+        };
+        let after: BTreeMap<String, usize> = wanted.map(|(id, seen)| (id.to_string(), after(id, seen))).collect();
         say(socket, "sync", serde_json::json!({ "after": after })).await
     }
 
@@ -140,9 +146,11 @@ impl Watcher {
                 let done: SyncDonePayload = serde_json::from_value(frame.payload)?;
                 for (conversation, early) in session.end_sync(&done) {
                     // What the sync has brought meanwhile is no news.
-                    let seen = self.seen.get(&conversation).copied().unwrap_or(0);
-                    for message in early.iter().filter(|message| message.seq > seen) {
-                        self.message(conversation, message, session);
+                    for message in &early {
+                        let is_new = self.known(conversation, message.seq).is_none_or(|known| known < message.epoch);
+                        if is_new && message.epoch >= self.last_epoch(conversation) {
+                            self.message(conversation, message, session);
+                        }
                     }
                 }
             }
@@ -152,25 +160,44 @@ impl Watcher {
         Ok(())
     }
 
+    /// The epoch of the message that he has seen at this seq.
+    fn known(&self, conversation: ConversationId, seq: u64) -> Option<u64> {
+        let at = usize::try_from(seq.checked_sub(1)?).ok()?;
+        self.seen.get(&conversation)?.get(at).copied()
+    }
+
+    fn last_epoch(&self, conversation: ConversationId) -> u64 {
+        self.seen.get(&conversation).and_then(|seen| seen.last()).copied().unwrap_or(0)
+    }
+
     fn message(&mut self, conversation: ConversationId, message: &MessagePayload, session: &mut Session) {
         let now_ms = self.town.now_ms();
         if self.is_guest {
             return self.town.ledger.shown_to_guest(&self.who.user, conversation, message, now_ms);
         }
+        let known = self.known(conversation, message.seq);
         let Some(seen) = self.seen.get_mut(&conversation) else { return };
-        let wanted = *seen + 1;
-        if message.seq == wanted {
-            *seen = wanted;
-            self.town.ledger.shown(&self.name, conversation, message, now_ms);
-        } else if session.missing.contains(&conversation) {
+        let next = seen.len() as u64 + 1;
+        let is_missing = session.missing.contains(&conversation);
+        let forks = conversation.shard.durability == Durability::Region;
+        match known {
+            // Something else stands there now, in place of what was lost and all that came after it.
+            Some(known) if forks && message.epoch > known => {
+                seen.truncate(usize::try_from(message.seq - 1).unwrap_or(usize::MAX));
+            }
+            Some(_) if is_missing => return,
+            None if message.seq == next => {}
             // Live ones may come before the answer to the sync, and again with it.
-            session.early.entry(conversation).or_default().push(message.clone());
-        } else {
-            let what = if message.seq > wanted { "skips to" } else { "goes back to" };
-            let what =
-                format!("a session of {} {what} seq {} in {conversation}: {wanted} is next", self.name, message.seq);
-            self.town.ledger.broken("session-order", now_ms, what);
+            _ if is_missing => return session.early.entry(conversation).or_default().push(message.clone()),
+            _ => {
+                let what = if message.seq > next { "skips to" } else { "goes back to" };
+                let what =
+                    format!("a session of {} {what} seq {} in {conversation}: {next} is next", self.name, message.seq);
+                return self.town.ledger.broken("session-order", now_ms, what);
+            }
         }
+        seen.push(message.epoch);
+        self.town.ledger.shown(&self.name, conversation, message, now_ms);
     }
 }
 

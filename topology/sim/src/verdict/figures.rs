@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use topology::World;
 use wire::{Durability, RegionId};
 
 use super::Evidence;
 use crate::fault::Fault;
 use crate::hooks;
 use crate::ledger::Sent;
-use crate::observe::{Absence, millis};
+use crate::observe::{Absence, Promise, millis};
 use crate::outcome::{
     Broken, ClassIncident, Counts, FaultSpan, Incident, Latency, LinkFacts, Outcome, RegionFacts, RegionPeople, Second,
 };
@@ -83,10 +84,10 @@ fn span(evidence: &Evidence<'_>, fault: &Fault, from: Duration, to: Duration) ->
 fn incident(evidence: &Evidence<'_>, absence: &Absence, sends: &[Sent]) -> Incident {
     let world = &evidence.scenario.world;
     let since = |at: u64| at.saturating_sub(absence.from_ms);
-    let classes = [Durability::MultiRegion, Durability::Region];
-    let kept = classes
-        .into_iter()
-        .filter(|class| world.shards_homed_in(absence.region).iter().any(|shard| shard.durability == *class));
+    let homed = world.shards_homed_in(absence.region);
+    let mut promises: Vec<Promise> = homed.iter().map(|shard| (shard.durability, shard.zone)).collect();
+    promises.sort_by_key(|(class, zone)| (*class == Durability::Region, *zone));
+    promises.dedup();
     Incident {
         region: world.region_name(absence.region),
         kind: if absence.is_drain { "drained" } else { "lost" }.into(),
@@ -94,13 +95,15 @@ fn incident(evidence: &Evidence<'_>, absence: &Absence, sends: &[Sent]) -> Incid
         to_ms: absence.to_ms.map(|at| at.saturating_sub(evidence.origin_ms)),
         detection_ms: absence.noticed_ms.map(since),
         takeover_ms: absence.served_ms.map(|at| at.saturating_sub(absence.noticed_ms.unwrap_or(absence.from_ms))),
-        classes: kept.map(|class| class_incident(absence, class, sends)).collect(),
+        classes: promises.into_iter().map(|promise| class_incident(world, absence, promise, sends)).collect(),
     }
 }
 
-fn class_incident(absence: &Absence, class: Durability, sends: &[Sent]) -> ClassIncident {
-    let home =
-        |sent: &&Sent| sent.conversation.shard.home == absence.region && sent.conversation.shard.durability == class;
+fn class_incident(world: &World, absence: &Absence, promise: Promise, sends: &[Sent]) -> ClassIncident {
+    let home = |sent: &&Sent| {
+        let shard = sent.conversation.shard;
+        shard.home == absence.region && (shard.durability, shard.zone) == promise
+    };
     let ours: Vec<&Sent> = sends.iter().filter(home).collect();
     let from = absence.from_ms;
     // Sends on which the incident fell: under way when it began, or begun while it lasted.
@@ -108,9 +111,12 @@ fn class_incident(absence: &Absence, class: Durability, sends: &[Sent]) -> Class
     let felt = ours.iter().filter(|sent| sent.sent_ms <= to && sent.acked_ms.is_none_or(|acked| acked >= from));
     let waits = felt.clone().filter_map(|sent| Some(sent.acked_ms?.saturating_sub(sent.sent_ms)));
     let after = ours.iter().filter(|sent| sent.sent_ms >= from).filter_map(|sent| sent.acked_ms);
-    let (at_risk, rpo_ms) = absence.at_risk.get(&class).copied().unwrap_or_default();
+    let (at_risk, rpo_ms) = absence.at_risk.get(&promise).copied().unwrap_or_default();
     ClassIncident {
-        durability: class.to_string(),
+        durability: match world.zone(promise.1).filter(|_| world.zones.len() > 1) {
+            Some(zone) => format!("{}, zone {}", promise.0, zone.name),
+            None => promise.0.to_string(),
+        },
         pause_ms: waits.max(),
         backlog: most_at_once(felt.copied()),
         at_risk,

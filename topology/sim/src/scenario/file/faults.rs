@@ -72,6 +72,7 @@ impl Reader<'_, '_, '_> {
             "clock" => self.clock(),
             "drain" => Some(Fault::Drain { node: self.node()? }),
             "lose-region" => Some(Fault::LoseRegion { region: self.region()? }),
+            "fail-over" => Some(Fault::FailOver { region: self.region()? }),
             "drain-region" => Some(Fault::DrainRegion { region: self.region()? }),
             "cut" => self.cut(),
             "loss" => {

@@ -96,6 +96,7 @@ pub const KINDS: &[(&str, &[&str])] = &[
     ("clock", &["node", "rate", "jump_ms"]),
     ("drain", &["node"]),
     ("lose-region", &["region"]),
+    ("fail-over", &["region"]),
     ("drain-region", &["region"]),
     ("cut", &["between", "ways", "what"]),
     ("loss", &["between", "share"]),

@@ -98,6 +98,7 @@ fn every_kind_of_fault_is_read() {
         ),
         ("kind = \"diverge\"\nregion = \"eu-west\"\nshare = 0.5", Fault::Diverge { region: eu, share: 0.5 }),
         ("kind = \"flap\"\nregion = \"eu-west\"\nevery_ms = 90", Fault::Flap { region: eu, every_ms: 90 }),
+        ("kind = \"fail-over\"\nregion = \"us-east\"", Fault::FailOver { region: us }),
         ("kind = \"rolling-restart\"", Fault::RollingRestart { older: false }),
     ];
     for (keys, wanted) in &cases {
