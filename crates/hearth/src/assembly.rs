@@ -148,6 +148,7 @@ impl Node {
             owner: outlook.owner.map(|owner| owner.to_string()),
             missing_frames_min: outlook.frames_missing_min,
             window_ms: outlook.window_ms,
+            since_ms: outlook.since_ms,
         });
         let zones = world.zones.iter().filter(|zone| zones.contains(&zone.id)).map(|zone| zone.name.clone());
         let region = region.to_owned();

@@ -224,6 +224,8 @@ pub(crate) struct FailoverShard {
     pub(crate) missing_frames_min: u64,
     /// What was acknowledged in the last so many milliseconds of the region may be missing, too; none: nothing ever came over.
     pub(crate) window_ms: Option<u64>,
+    /// The same as a moment: whatever is missing was ordered then or later; milliseconds since 1970.
+    pub(crate) since_ms: Option<u64>,
 }
 
 /// Why the control API did not do it.

@@ -31,6 +31,9 @@ struct Status {
     /// Every shard that it serves or may have to serve; for cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     shards: Option<Vec<Shard>>,
+    /// What it follows of class `region` for its region; for cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    follows: Option<Vec<Follower>>,
     /// Open sessions; for edges.
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<u64>,
@@ -61,6 +64,18 @@ struct Shard {
     committed: Option<u64>,
     /// The highest slot that it has projected.
     projected: Option<u64>,
+    /// Lost regions that still hold what is to be salvaged of it.
+    #[serde(skip_serializing_if = "is_zero")]
+    forks: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Follower {
+    shard: String,
+    /// Acknowledged frames that are not here yet, or not projected.
+    lacks: u64,
+    /// When the last one that is here was ordered, milliseconds since 1970; none: none since this core follows.
+    last_ts_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -146,6 +161,7 @@ impl Process {
             sees: node.map(|node| self.seen(node)).unwrap_or_default(),
             misses: node.map(|node| self.misses(node)).unwrap_or_default(),
             shards: node.and_then(|node| self.shards(node)),
+            follows: node.and_then(follows),
             sessions: node.and_then(Node::sessions),
             links: node.and_then(|node| self.links(node)),
         };
@@ -174,6 +190,7 @@ impl Process {
             epoch: shard.epoch,
             committed: shard.committed.checked_sub(1),
             projected: shard.projected.checked_sub(1),
+            forks: shard.forks,
         });
         Some(shards.collect())
     }
@@ -188,6 +205,23 @@ impl Process {
         });
         Some(links.collect())
     }
+}
+
+/// Where the shard is served there is nothing to follow.
+fn follows(node: &Node) -> Option<Vec<Follower>> {
+    let Part::Core(core) = &node.part else { return None };
+    let followers = core.status().followers.into_iter().filter(|follower| !follower.serves);
+    let followers = followers.map(|follower| Follower {
+        shard: follower.shard.to_string(),
+        lacks: follower.committed.saturating_sub(follower.next),
+        last_ts_ms: follower.last_ts_ms,
+    });
+    Some(followers.collect())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 fn stage(stage: Stage) -> &'static str {
