@@ -8,6 +8,7 @@ mod trace;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -24,10 +25,12 @@ use crate::mesh::hearth;
 use crate::{eventually, eventually_within};
 
 /// The world of `hearth up`.
-const WORLD: &str = include_str!("../../topology/worlds/three-regions.toml");
+pub const WORLD: &str = include_str!("../../topology/worlds/three-regions.toml");
 /// The names of its regions, in its order.
 pub const REGIONS: [&str; 3] = ["eu-west", "us-east", "ap-south"];
 const CORES: u8 = 2;
+/// The file with what operators show.
+const ADMIN_TOKEN: &str = "admin.token";
 /// Cassandra reads its commit log first.
 const MEND_PATIENCE: Duration = Duration::from_secs(180);
 
@@ -80,6 +83,9 @@ impl Deployment {
     /// What docs/operations.md tells an operator to do.
     fn prepare(&mut self, reaper: &Arc<Reaper>) {
         fs::write(self.file("world.toml"), WORLD).expect("the folder can be written");
+        let token = self.file(ADMIN_TOKEN);
+        fs::write(&token, "what operators show").expect("the folder can be written");
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("it is ours");
         self.admin(1, &["ca", "init", "--dir", "ca"]);
         self.admin(1, &["keys", "init", "--dev", "--dir", "keys"]);
         for region in 1..=REGIONS.len() {
@@ -135,6 +141,20 @@ impl Deployment {
         let mut command = self.hosts.command(region, hearth());
         command.current_dir(&self.dir).env("HEARTH_DATA", &self.dir).stdin(std::process::Stdio::null());
         command
+    }
+
+    /// `hearth region`, as an order to a core; its answer, or why there is none, and whether it was carried out.
+    ///
+    /// # Panics
+    /// When the program does not run.
+    pub async fn order(&self, core: &Node, args: &[&str]) -> (Value, bool) {
+        let mut command = self.command(core.region);
+        command.arg("region").args(args).args(["--json", "--admin", &core.admin(), "--token-file", ADMIN_TOKEN]);
+        let output =
+            tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("hearth runs");
+        let (told, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let told = serde_json::from_str(told.trim()).unwrap_or_else(|_| Value::String(error.into_owned()));
+        (told, output.status.success())
     }
 
     /// Where its configs and logs are.
@@ -197,11 +217,44 @@ impl Deployment {
         .await
     }
 
+    /// What nodes that start from now on believe the world to be.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn set_world(&self, text: &str) {
+        fs::write(self.file("world.toml"), text).expect("the folder can be written");
+    }
+
+    /// Waits until nothing of a lost region is still to be salvaged, and every core answers.
+    pub async fn until_salvaged(&self) {
+        eventually_within(MEND_PATIENCE, "everything of the lost region", || async {
+            for core in self.nodes_with(NodeRole::Core) {
+                let status = core.status().await.ok().filter(|status| status["ready"] == true)?;
+                let shards = status["shards"].as_array()?;
+                let busy = |shard: &&Value| shard["forks"].as_u64().is_some() || shard["stage"] == "claiming";
+                if shards.iter().find(busy).is_some() {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+
     /// Starts what is dead, wakes what is paused, heals every way, and waits until all is as on the first day.
     ///
     /// # Panics
     /// When that takes too long.
     pub async fn mend(&self) {
+        self.revive();
+        self.until_whole().await;
+    }
+
+    /// As [`Deployment::mend`], without the wait.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub fn revive(&self) {
         if self.hosts.has_namespaces() {
             for (a, b) in [(1, 2), (1, 3), (2, 3)] {
                 self.hosts.heal(a, b, Network::Mesh);
@@ -222,7 +275,6 @@ impl Deployment {
                 node.start();
             }
         }
-        self.until_whole().await;
     }
 
     /// Waits until every node is ready and sees all others, and every shard is served by a core of its home.

@@ -3,7 +3,7 @@
 //! In the end everything that was sent, acknowledged and shown, live and from every region's history, goes to the checker that the replay
 //! and the simulator use.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -97,6 +97,10 @@ pub struct Outcome {
     pub report: Report,
     /// All of them.
     pub acks: Vec<Acked>,
+    /// Messages that came back, marked, from a region that was lost.
+    pub recovered: usize,
+    /// When the first of them was ordered, milliseconds since 1970; none: none of them was acknowledged before.
+    pub missing_since_ms: Option<u64>,
     /// Of all clients.
     pub reconnects: u64,
 }
@@ -158,6 +162,9 @@ impl Load {
             };
             let http = Http::new(&people.options(WATCHER, home));
             let made = http.create_group(&request).await.expect("a group");
+            if pace.durability == Durability::Region {
+                self.ledger.lock().checker.may_fork(made.conversation_id);
+            }
             self.rooms.push(Room { home, conversation: made.conversation_id });
         }
     }
@@ -222,16 +229,6 @@ impl Load {
             panic!("messages were never acknowledged: {:?}", self.ledger.lock().troubles);
         }
         let conversations: Vec<_> = self.rooms.iter().map(|room| room.conversation).collect();
-        eventually_within(DELIVERY_PATIENCE, "everything that was acknowledged, at every watcher", || async {
-            let ledger = self.ledger.lock();
-            let seen = |n: usize, of| ledger.seen.get(&(n, of)) >= ledger.heads.get(&of);
-            conversations.iter().all(|&of| (0..REGIONS.len()).all(|n| seen(n, of))).then_some(())
-        })
-        .await;
-        for reader in &self.readers {
-            reader.close().await;
-        }
-        while self.watchers.join_next().await.is_some() {}
         let mut observers: Vec<String> = REGIONS.iter().map(|region| watcher_in(region)).collect();
         for (region, http) in &self.histories {
             let observer = format!("the history at {region}");
@@ -244,6 +241,17 @@ impl Load {
             }
             observers.push(observer);
         }
+        // What the histories say, everybody must have been shown.
+        eventually_within(DELIVERY_PATIENCE, "everything that there is, at every watcher", || async {
+            let ledger = self.ledger.lock();
+            let seen = |n: usize, of| ledger.seen.get(&(n, of)) >= ledger.heads.get(&of);
+            conversations.iter().all(|&of| (0..REGIONS.len()).all(|n| seen(n, of))).then_some(())
+        })
+        .await;
+        for reader in &self.readers {
+            reader.close().await;
+        }
+        while self.watchers.join_next().await.is_some() {}
         let mut ledger = self.ledger.lock();
         for &conversation in &conversations {
             for observer in &observers {
@@ -253,6 +261,8 @@ impl Load {
         Outcome {
             report: ledger.checker.report(),
             acks: std::mem::take(&mut ledger.acks),
+            recovered: ledger.recovered.len(),
+            missing_since_ms: ledger.recovered.iter().filter_map(|id| ledger.acked_ms.get(id)).min().copied(),
             reconnects: ledger.reconnects,
         }
     }
@@ -272,7 +282,7 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {} reconnects", self.report, self.reconnects)
+        write!(f, "{}; {} brought back, {} reconnects", self.report, self.recovered, self.reconnects)
     }
 }
 
@@ -378,10 +388,13 @@ async fn watch(watcher: usize, region: String, mut events: Events, ledger: Arc<L
             ledger.observe(&name, conversation, &message);
             let mut ledger = ledger.lock();
             let seen = ledger.seen.entry((watcher, conversation)).or_default();
-            *seen = message.seq.max(*seen);
+            *seen = (message.epoch, message.seq).max(*seen);
         }
     }
 }
+
+/// Epoch and seq.
+type Place = (u64, u64);
 
 #[derive(Default)]
 struct Ledger(Mutex<Inner>);
@@ -393,10 +406,14 @@ struct Inner {
     ids: HashMap<String, ClientMsgId>,
     acks: Vec<Acked>,
     lanes: HashMap<u64, Wait>,
-    /// The highest acknowledged seq of each group.
-    heads: HashMap<ConversationId, u64>,
+    /// The last place in each group that was acknowledged or shown to anybody: epoch and seq.
+    heads: HashMap<ConversationId, Place>,
     /// The last that each watcher saw of it.
-    seen: HashMap<(usize, ConversationId), u64>,
+    seen: HashMap<(usize, ConversationId), Place>,
+    /// Messages that came back from a lost region.
+    recovered: HashSet<String>,
+    /// When each message was acknowledged first, by its shard's clock.
+    acked_ms: HashMap<String, u64>,
     reconnects: u64,
     troubles: Vec<String>,
 }
@@ -409,6 +426,11 @@ struct Wait {
 }
 
 impl Inner {
+    fn reaches(&mut self, conversation: ConversationId, place: Place) {
+        let head = self.heads.entry(conversation).or_default();
+        *head = place.max(*head);
+    }
+
     fn waits(&self, home: usize) -> impl Iterator<Item = &Wait> {
         self.lanes.values().filter(move |wait| wait.home == home)
     }
@@ -433,10 +455,11 @@ impl Ledger {
         let ack = wire::command::Ack { seq, epoch: Epoch(epoch), ts_ms, duplicate };
         let mut inner = self.lock();
         inner.checker.acked(conversation, &writer.user, id, &ack);
+        let name = MessageId::derive(&conversation, &writer.user, id).to_string();
+        inner.acked_ms.entry(name).or_insert(ts_ms);
         inner.acks.push(Acked { home: writer.room.home, from: writer.from, sent, acked: Instant::now() });
         inner.lanes.entry(writer.lane).and_modify(|wait| wait.sent_last_acked = Some(sent));
-        let head = inner.heads.entry(conversation).or_default();
-        *head = seq.max(*head);
+        inner.reaches(conversation, (epoch, seq));
     }
 
     fn observe(&self, observer: &str, conversation: ConversationId, message: &MessagePayload) {
@@ -445,6 +468,10 @@ impl Ledger {
         let id = inner.ids.get(&message.message_id).cloned().or_else(|| ClientMsgId::new(&message.message_id).ok());
         let observed = id.and_then(|id| Observed::of_payload(message, id)).expect("a message has an id and a sender");
         inner.checker.observed(observer, conversation, &observed);
+        inner.reaches(conversation, (message.epoch, message.seq));
+        if message.recovered {
+            inner.recovered.insert(message.message_id.clone());
+        }
     }
 
     fn heard(&self, who: &str, event: &Event) {

@@ -4,11 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use hearth_stories::deployment::{Deployment, Node, NodeRole, REGIONS};
+use hearth_stories::deployment::{Deployment, Node, NodeRole, REGIONS, WORLD};
 use hearth_stories::eventually;
 use hearth_stories::load::{Load, Pace};
 use hearth_stories::soak::{self, Until};
+use serde_json::Value;
 use test_cluster::Network;
+use wire::Durability;
 
 /// How long something stays cut or paused when the story waits for nothing in particular: longer than detection and takeover.
 const A_WHILE: Duration = Duration::from_secs(8);
@@ -90,6 +92,112 @@ async fn a_region_is_killed_with_its_datacenter() {
     until_all_acked(&load, killed).await;
     tell("a region was killed", &deployment, &load, killed, &trace, &dead);
     deployment.mend().await;
+    load.end().await.must_be_clean();
+}
+
+/// Class `region`: what its home alone has is missing while it is lost, and no more; and comes back, marked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_comes_back() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    if !deployment.cluster.nodes[0].is_ours() {
+        return test_cluster::skip("the servers of HEARTH_CQL are not ours to kill");
+    }
+    let load = Load::start(&deployment, Pace { durability: Durability::Region, ..Pace::default() }).await;
+    let shard = load.rooms[0].shard();
+    let apart = deployment.hosts.are_apart();
+    if apart {
+        // What is acknowledged from here on does not leave the region; not even by the kernel when its process is dead.
+        [2, 3].iter().for_each(|other| deployment.hosts.cut(1, *other, Network::Store));
+        let cut = Instant::now();
+        let alone = || async { (load.acked_since(1, cut) >= 10).then_some(()) };
+        eventually("acknowledgements of what the region alone has", alone).await;
+    }
+    let trace = deployment.trace();
+    deployment.nodes_of(1).for_each(Node::kill);
+    deployment.cluster.nodes[0].kill();
+    let killed = Instant::now();
+    let core = deployment.node("us-east/core/1");
+    let outlook = |told: &Value| {
+        let shards = told["shards"].as_array().cloned().unwrap_or_default();
+        shards.into_iter().find(|outlook| outlook["shard"] == shard).unwrap_or_else(|| panic!("{told}"))
+    };
+    // Ordered before anybody knows that the region is lost, and refused when they do.
+    let (told, done) = deployment.order(core, &["failover", REGIONS[0]]).await;
+    assert!(!done && told["decided"] == false, "{told}");
+    let reported = outlook(&told);
+    assert_eq!(deployment.owners(&shard).await.len(), 0, "nothing is decided");
+    println!("a region of class region was killed; {:.2?} later its operator is told: {reported}", killed.elapsed());
+    let decides = Instant::now();
+    let (told, done) = deployment.order(core, &["failover", REGIONS[0], "--accept-loss"]).await;
+    assert!(done && told["planned"] == false, "{told}");
+    println!("failed over in {:.2?}", decides.elapsed());
+    until_all_acked(&load, killed).await;
+    println!(
+        "its writers paused for {:.2?}, of which the operator took {:.2?}",
+        load.pause(1, killed),
+        decides - killed
+    );
+    tell("a region was failed over", &deployment, &load, killed, &trace, &ids(deployment.nodes_of(1)));
+    deployment.revive();
+    let revived = Instant::now();
+    deployment.until_salvaged().await;
+    println!("salvaged {:.2?} after the region came back", revived.elapsed());
+    let back = Instant::now();
+    let (told, done) = deployment.order(core, &["failback", REGIONS[0]]).await;
+    assert!(done, "{told}");
+    println!("failed back in {:.2?}", back.elapsed());
+    until_all_acked(&load, back).await;
+    println!("its writers paused for {:.2?}", load.pause(1, back));
+    deployment.until_whole().await;
+    let outcome = load.end().await;
+    outcome.must_be_clean();
+    let number = |field: &str| reported[field].as_u64();
+    let frames_min = usize::try_from(number("missing_frames_min").unwrap()).unwrap();
+    assert!(outcome.recovered >= frames_min, "{} of at least {frames_min} came back", outcome.recovered);
+    if apart {
+        let first = outcome.missing_since_ms.expect("something was missing");
+        let since = number("since_ms").expect("something had come over");
+        assert!(first >= since, "what was ordered at {first} is missing, and not only since {since}");
+    }
+}
+
+/// `fence = "lease"`: owners of class `multi-region` acknowledge without a read of the fence.
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_that_acknowledge_by_timed_leases_are_killed_and_paused() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    let load = Load::start(&deployment, Pace::default()).await;
+    let restart_all = async || {
+        for node in &deployment.nodes {
+            node.end();
+            node.start();
+            deployment.until_whole().await;
+        }
+    };
+    deployment.set_world(&WORLD.replacen("# fence = \"read\"", "fence = \"lease\"", 1));
+    restart_all().await;
+    until_all_acked(&load, Instant::now()).await;
+    let shard = load.rooms[0].shard();
+    let killed = deployment.owner(&shard).await;
+    let trace = deployment.trace();
+    killed.kill();
+    let since = Instant::now();
+    until_all_acked(&load, since).await;
+    tell("an owner by a timed lease was killed", &deployment, &load, since, &trace, &[killed.id()]);
+    killed.start();
+    deployment.until_whole().await;
+    let paused = deployment.owner(&shard).await;
+    let trace = deployment.trace();
+    paused.pause();
+    let since = Instant::now();
+    until_all_acked(&load, since).await;
+    tell("an owner by a timed lease was paused", &deployment, &load, since, &trace, &[paused.id()]);
+    paused.wake();
+    eventually("the zombie says what it is", || async {
+        deployment.knew_itself_a_zombie(&trace, paused, &shard).then_some(())
+    })
+    .await;
+    deployment.set_world(WORLD);
+    restart_all().await;
     load.end().await.must_be_clean();
 }
 

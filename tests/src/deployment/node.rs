@@ -102,7 +102,7 @@ impl Node {
         };
         let config = format!(
             "node = {:?}\nworld = \"../world.toml\"\nnodes = \"../nodes.toml\"\n[mesh]\nbind = \"{}\"\n[admin]\nbind = \"{}\"\n\
-             [shutdown]\ndrain_seconds = 20\n{own}",
+             token_file = \"../admin.token\"\n[shutdown]\ndrain_seconds = 20\n{own}",
             self.name,
             at(MESH_PORT),
             at(ADMIN_PORT)
