@@ -26,7 +26,7 @@ struct CoreColumns {
 impl Handle {
     pub(super) async fn serial_cores(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
         let reach = self.serial(&self.cores_reach(zone, region)?);
-        let statement = &self.statements(zone)?.core_leases;
+        let statement = &self.statements(zone)?.control.core_leases;
         let statement = self.bound(statement, &(i32::from(region.0),))?;
         let read = || self.scylla.rows(&reach, statement.clone(), usize::MAX);
         let rows: Vec<CoreColumns> = patiently(|| Box::pin(read())).await?;
@@ -40,7 +40,7 @@ impl Handle {
 
     async fn try_serial_core(&self, reach: &Reach, of: CoreKey) -> Result<Option<CoreLease>, StoreError> {
         let key = (i32::from(of.region.0), Uuid::from_u128(of.life.0));
-        let statement = self.bound(&self.statements(of.zone)?.core_lease, &key)?;
+        let statement = self.bound(&self.statements(of.zone)?.control.core_lease, &key)?;
         let found: Option<CoreColumns> = self.scylla.row(&self.serial(reach), statement).await?;
         found.map_or(Ok(None), |columns| self.core_lease_of(columns))
     }
@@ -63,7 +63,7 @@ impl Handle {
         let of = CoreKey { zone, region: node.region, life };
         let first = CoreLease::registered(node.clone(), life);
         let values = (node.to_string(), self.signed(first.beat.0)?, i32::from(of.region.0), Uuid::from_u128(life.0));
-        let write = self.bound(&self.statements(zone)?.register_core, &values)?;
+        let write = self.bound(&self.statements(zone)?.control.register_core, &values)?;
         self.decide_core(of, write, |row| match row {
             None => None,
             Some(row) if *row == first => Some(Cas::Applied),
@@ -76,7 +76,7 @@ impl Handle {
         let of = CoreKey { zone, region: node.region, life };
         let (next, key) = (self.signed(beat.next().0)?, (i32::from(of.region.0), Uuid::from_u128(life.0)));
         let values = (node.to_string(), next, key.0, key.1, self.signed(beat.0)?);
-        let write = self.bound(&self.statements(zone)?.renew_core, &values)?;
+        let write = self.bound(&self.statements(zone)?.control.renew_core, &values)?;
         self.decide_core(of, write, |row| match row {
             Some(row) if row.renewed(beat).is_some() => None,
             // Nobody else writes the beats of this life.
@@ -88,7 +88,7 @@ impl Handle {
 
     pub(super) async fn break_life(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
         let values = (i32::from(of.region.0), Uuid::from_u128(of.life.0), self.signed(beat.0)?);
-        let write = self.bound(&self.statements(of.zone)?.break_core, &values)?;
+        let write = self.bound(&self.statements(of.zone)?.control.break_core, &values)?;
         self.decide_core(of, write, |row| match row {
             Some(row) if row.beat == beat && row.broken => Some(Cas::Applied),
             Some(row) if row.beat == beat => None,

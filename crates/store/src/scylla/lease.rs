@@ -50,7 +50,7 @@ impl Handle {
     async fn try_serial_lease(&self, reach: &Reach, shard: ShardId) -> Result<Lease, StoreError> {
         let reach = self.serial(reach);
         let statements = self.statements(shard.zone)?;
-        let found = self.scylla.row(&reach, self.bound(&statements.lease, &shard_key(shard))?).await?;
+        let found = self.scylla.row(&reach, self.bound(&statements.control.lease, &shard_key(shard))?).await?;
         found.map_or(Ok(Lease::default()), |columns| self.lease_of(shard, columns))
     }
 
@@ -99,9 +99,12 @@ impl Handle {
         let (home, class, n) = shard_key(shard);
         let mode = fence_mode_code(fence_mode);
         let claim = if observed == Epoch(0) {
-            self.bound(&statements.claim_first, &(epoch, owner, uuid, mode, home, class, n))?
+            self.bound(&statements.control.claim_first, &(epoch, owner, uuid, mode, home, class, n))?
         } else {
-            self.bound(&statements.claim, &(epoch, owner, uuid, mode, home, class, n, self.signed(observed.0)?))?
+            self.bound(
+                &statements.control.claim,
+                &(epoch, owner, uuid, mode, home, class, n, self.signed(observed.0)?),
+            )?
         };
         self.decide_lease(shard, claim, |lease| {
             if lease.epoch == observed {
@@ -136,7 +139,7 @@ impl Handle {
         let forks = postcard::to_stdvec(&sealed.forks).expect("plain data in memory always serializes");
         let (epoch_value, nonce_value) = (self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
         let values = (starts, acting, acting_mode, forks, home, class, n, epoch_value, nonce_value);
-        self.decide_lease(shard, self.bound(&statements.seal, &values)?, |lease| {
+        self.decide_lease(shard, self.bound(&statements.control.seal, &values)?, |lease| {
             match lease.sealed_at(shard.durability, epoch, nonce, start) {
                 Some(_) => None,
                 None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.starts == sealed.starts => {
@@ -158,7 +161,7 @@ impl Handle {
         let statements = self.statements(shard.zone)?;
         let (home, class, n) = shard_key(shard);
         let values = (self.signed(end.0)?, home, class, n, self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
-        self.decide_lease(shard, self.bound(&statements.release, &values)?, |lease| {
+        self.decide_lease(shard, self.bound(&statements.control.release, &values)?, |lease| {
             let released = lease.released_at(epoch, nonce, end);
             match released {
                 Some(released) if released == *lease => Some(Cas::Applied),
@@ -183,7 +186,7 @@ impl Handle {
         let (home, class, n) = shard_key(shard);
         let (epoch_value, nonce_value) = (self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
         let values = (blob(&closed.forks), home, class, n, epoch_value, nonce_value, blob(&before.forks));
-        self.decide_lease(shard, self.bound(&statements.close_fork, &values)?, |lease| {
+        self.decide_lease(shard, self.bound(&statements.control.close_fork, &values)?, |lease| {
             match lease.closed(epoch, nonce, fork) {
                 Some(_) => None,
                 None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.forks == closed.forks => {

@@ -13,22 +13,12 @@ const LARGE_ROWS: i32 = 64;
 const MEDIUM_ROWS: i32 = 256;
 const SMALL_ROWS: i32 = 1_000;
 
+/// The key of a shard.
+const SHARD: &str = "home = ? AND class = ? AND n = ?";
+
 /// Of one zone. Writes take what is written first (write time, then value), then the key.
 pub(super) struct Statements {
-    pub(super) lease: PreparedStatement,
-    pub(super) claim_first: PreparedStatement,
-    pub(super) claim: PreparedStatement,
-    pub(super) seal: PreparedStatement,
-    pub(super) release: PreparedStatement,
-    pub(super) close_fork: PreparedStatement,
-    pub(super) failed_over: PreparedStatement,
-    pub(super) fail_over: PreparedStatement,
-    pub(super) fail_back: PreparedStatement,
-    pub(super) core_lease: PreparedStatement,
-    pub(super) core_leases: PreparedStatement,
-    pub(super) register_core: PreparedStatement,
-    pub(super) renew_core: PreparedStatement,
-    pub(super) break_core: PreparedStatement,
+    pub(super) control: Control,
     pub(super) write_fence: PreparedStatement,
     pub(super) fence: PreparedStatement,
     pub(super) append: PreparedStatement,
@@ -76,58 +66,13 @@ impl Statements {
         let get = async |table: &str, columns: &str, key: &str| {
             one(format!("SELECT {columns} FROM {z}.{table} WHERE {key}")).await
         };
-        const SHARD: &str = "home = ? AND class = ? AND n = ?";
-        const CORE: &str = "region = ? AND life = ?";
         const FENCE: &str = "home = ? AND class = ? AND grp = ? AND n = ?";
         const CONVERSATION: &str = "conv = ?";
         const USER: &str = "conv = ? AND user_id = ?";
         const DEDUPE: &str = "conv = ? AND sender = ? AND part = ? AND cmid = ?";
         let mark = format!("{SHARD} AND kind = ? AND id = ?");
         Ok(Self {
-            lease: one(format!(
-                "SELECT epoch, owner, nonce, sealed, starts, fence_mode, acting, acting_mode, released, forks \
-                 FROM {ctl}.shard_lease WHERE {SHARD}"
-            ))
-            .await?,
-            claim_first: one(format!(
-                "INSERT INTO {ctl}.shard_lease (epoch, owner, nonce, sealed, fence_mode, starts, home, class, n) \
-                 VALUES (?, ?, ?, false, ?, {{}}, ?, ?, ?) IF NOT EXISTS"
-            ))
-            .await?,
-            claim: one(format!(
-                "UPDATE {ctl}.shard_lease SET epoch = ?, owner = ?, nonce = ?, sealed = false, fence_mode = ? \
-                 WHERE {SHARD} IF epoch = ?"
-            ))
-            .await?,
-            seal: one(format!(
-                "UPDATE {ctl}.shard_lease SET sealed = true, released = null, starts = ?, acting = ?, acting_mode = ?, \
-                 forks = ? \
-                 WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = false"
-            ))
-            .await?,
-            release: one(format!(
-                "UPDATE {ctl}.shard_lease SET released = ? WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = true"
-            ))
-            .await?,
-            close_fork: one(format!(
-                "UPDATE {ctl}.shard_lease SET forks = ? \
-                 WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = true AND forks = ?"
-            ))
-            .await?,
-            core_lease: one(format!("SELECT life, node, beat, broken FROM {ctl}.core_lease WHERE {CORE}")).await?,
-            core_leases: one(format!("SELECT life, node, beat, broken FROM {ctl}.core_lease WHERE region = ?")).await?,
-            register_core: one(format!(
-                "INSERT INTO {ctl}.core_lease (node, beat, broken, region, life) VALUES (?, ?, false, ?, ?) IF NOT EXISTS"
-            ))
-            .await?,
-            renew_core: one(format!(
-                "UPDATE {ctl}.core_lease SET node = ?, beat = ?, broken = false WHERE {CORE} IF beat = ? AND broken = false"
-            ))
-            .await?,
-            break_core: one(format!("UPDATE {ctl}.core_lease SET broken = true WHERE {CORE} IF beat = ?")).await?,
-            failed_over: one(format!("SELECT region FROM {ctl}.failed_over WHERE zone = ?")).await?,
-            fail_over: one(format!("INSERT INTO {ctl}.failed_over (zone, region) VALUES (?, ?) IF NOT EXISTS")).await?,
-            fail_back: one(format!("DELETE FROM {ctl}.failed_over WHERE zone = ? AND region = ? IF EXISTS")).await?,
+            control: Control::prepare(session, &ctl).await?,
             write_fence: put("shard_fence", "epoch", FENCE).await?,
             fence: get("shard_fence", "epoch", FENCE).await?,
             append: one(format!(
@@ -173,6 +118,81 @@ impl Statements {
             inbox: get("inbox", "row", "stream = ?").await?,
             write_read_cursor: put("read_cursor", "row", USER).await?,
             read_cursor: get("read_cursor", "row", USER).await?,
+        })
+    }
+}
+
+/// Those of the keyspace that is written conditionally only.
+pub(super) struct Control {
+    pub(super) lease: PreparedStatement,
+    pub(super) claim_first: PreparedStatement,
+    pub(super) claim: PreparedStatement,
+    pub(super) seal: PreparedStatement,
+    pub(super) release: PreparedStatement,
+    pub(super) close_fork: PreparedStatement,
+    pub(super) failed_over: PreparedStatement,
+    pub(super) fail_over: PreparedStatement,
+    pub(super) fail_back: PreparedStatement,
+    pub(super) core_lease: PreparedStatement,
+    pub(super) core_leases: PreparedStatement,
+    pub(super) register_core: PreparedStatement,
+    pub(super) renew_core: PreparedStatement,
+    pub(super) break_core: PreparedStatement,
+}
+
+impl Control {
+    async fn prepare(session: &Session, ctl: &str) -> Result<Self, PrepareError> {
+        const CORE: &str = "region = ? AND life = ?";
+        let one = async |text: String| {
+            let mut prepared = session.prepare(text).await?;
+            prepared.set_page_size(SMALL_ROWS);
+            Ok::<_, PrepareError>(prepared)
+        };
+        Ok(Self {
+            lease: one(format!(
+                "SELECT epoch, owner, nonce, sealed, starts, fence_mode, acting, acting_mode, released, forks \
+                 FROM {ctl}.shard_lease WHERE {SHARD}"
+            ))
+            .await?,
+            claim_first: one(format!(
+                "INSERT INTO {ctl}.shard_lease (epoch, owner, nonce, sealed, fence_mode, starts, home, class, n) \
+                 VALUES (?, ?, ?, false, ?, {{}}, ?, ?, ?) IF NOT EXISTS"
+            ))
+            .await?,
+            claim: one(format!(
+                "UPDATE {ctl}.shard_lease SET epoch = ?, owner = ?, nonce = ?, sealed = false, fence_mode = ? \
+                 WHERE {SHARD} IF epoch = ?"
+            ))
+            .await?,
+            seal: one(format!(
+                "UPDATE {ctl}.shard_lease SET sealed = true, released = null, starts = ?, acting = ?, acting_mode = ?, \
+                 forks = ? \
+                 WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = false"
+            ))
+            .await?,
+            release: one(format!(
+                "UPDATE {ctl}.shard_lease SET released = ? WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = true"
+            ))
+            .await?,
+            close_fork: one(format!(
+                "UPDATE {ctl}.shard_lease SET forks = ? \
+                 WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = true AND forks = ?"
+            ))
+            .await?,
+            core_lease: one(format!("SELECT life, node, beat, broken FROM {ctl}.core_lease WHERE {CORE}")).await?,
+            core_leases: one(format!("SELECT life, node, beat, broken FROM {ctl}.core_lease WHERE region = ?")).await?,
+            register_core: one(format!(
+                "INSERT INTO {ctl}.core_lease (node, beat, broken, region, life) VALUES (?, ?, false, ?, ?) IF NOT EXISTS"
+            ))
+            .await?,
+            renew_core: one(format!(
+                "UPDATE {ctl}.core_lease SET node = ?, beat = ?, broken = false WHERE {CORE} IF beat = ? AND broken = false"
+            ))
+            .await?,
+            break_core: one(format!("UPDATE {ctl}.core_lease SET broken = true WHERE {CORE} IF beat = ?")).await?,
+            failed_over: one(format!("SELECT region FROM {ctl}.failed_over WHERE zone = ?")).await?,
+            fail_over: one(format!("INSERT INTO {ctl}.failed_over (zone, region) VALUES (?, ?) IF NOT EXISTS")).await?,
+            fail_back: one(format!("DELETE FROM {ctl}.failed_over WHERE zone = ? AND region = ? IF EXISTS")).await?,
         })
     }
 }
