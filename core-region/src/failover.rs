@@ -6,6 +6,8 @@
 //! A region that lives is failed over without loss, as by a drain: its cores let go in order (R8). Of one that is lost, what had not
 //! come over is missing until it returns; [`Failover::estimate`] says beforehand at least how much, and since when.
 
+mod policy;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use topology::World;
 use topology::placement::{self, FailedOver, Live};
 use wire::{Durability, NodeId, RegionId, ShardId, Slot, ZoneId};
 
+use self::policy::Policy;
 use crate::clock;
 use crate::tasks::Tasks;
 
@@ -130,6 +133,7 @@ impl Failover {
 
     async fn watch(self, known: watch::Sender<FailedOver>) {
         let zones: Vec<ZoneId> = self.zones().collect();
+        let mut policy = Policy::default();
         loop {
             let mut now = FailedOver::new();
             for zone in &zones {
@@ -149,6 +153,8 @@ impl Failover {
                 }
                 changed
             });
+            let failed_over = known.borrow().clone();
+            policy.look(&self, &failed_over).await;
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = self.look.notified() => {}
@@ -330,12 +336,14 @@ impl Failover {
         let follower = bound(there.mark(shard, &Mark::Follower(successor)).await?);
         let committed = bound(there.mark(shard, &Mark::Committed).await?);
         let (end, last_ts_ms) = end(&there, shard, &lease, follower).await?;
+        let whole = there.mark(shard, &Mark::Whole(successor)).await?.map(|at| at.slot.0 * 1_000);
+        let since_ms = last_ts_ms.max(whole);
         Ok(ShardOutlook {
             shard,
             owner: lease.owner,
             frames_missing_min: committed.0.saturating_sub(end.0),
-            window_ms: last_ts_ms.map(|last| clock::wall_ms().saturating_sub(last)),
-            since_ms: last_ts_ms,
+            window_ms: since_ms.map(|since| clock::wall_ms().saturating_sub(since)),
+            since_ms,
         })
     }
 

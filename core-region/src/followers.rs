@@ -22,14 +22,17 @@ use topology::World;
 use topology::placement::{self, Live};
 use wire::{Durability, NodeId, Position, ShardId, Slot};
 
+use crate::clock;
 use crate::log::projector::project_frame;
 use crate::status::FollowerStatus;
 use crate::tasks::Tasks;
 
 /// Between two looks at a shard of which everything is here.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks at how far the shard is where it is served; a row that is missing for longer is fetched from there.
-const ASK_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at how far the shard is where it is served.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// A row that is missing for longer is fetched from there.
+const FETCH_AFTER: Duration = Duration::from_secs(5);
 /// Shards that are followed at once.
 const SHARDS_AT_ONCE: usize = 8;
 /// Log rows read at once.
@@ -145,7 +148,9 @@ impl Follow {
             None => self.begin(shard).await?,
         };
         let here = self.store.mark(shard, &Mark::Committed).await?;
-        following.told = self.ask(shard, &mut following).await.or(following.told);
+        let asked_s = clock::wall_ms() / 1_000;
+        let told = self.ask(shard, &mut following).await;
+        following.told = told.or(following.told);
         let Some(committed) = here.max(following.told) else { return Ok((following, false)) };
         if following.lease.starts.last().is_none_or(|(epoch, _)| epoch < committed.epoch) {
             following.lease = self.store.lease(shard).await?;
@@ -169,10 +174,15 @@ impl Follow {
         if reading.cursor() != following.consumer.cursor() {
             self.store.write_mark(shard, &Mark::Follower(self.node.region), reading.cursor()).await?;
         }
+        if told.is_some_and(|told| reading.next_slot() >= following.lease.starts.bound(told)) {
+            // What was acknowledged in the last second may not be in the mark yet.
+            let at = Position { epoch: reading.cursor().epoch, slot: Slot(asked_s.saturating_sub(1)) };
+            self.store.write_mark(shard, &Mark::Whole(self.node.region), at).await?;
+        }
         let more = match taken.then {
             Then::Hole(slot) => {
                 let since = *following.missing_since.get_or_insert_with(Instant::now);
-                since.elapsed() >= ASK_EVERY && self.fetch(shard, &following.lease, slot, committed).await?
+                since.elapsed() >= FETCH_AFTER && self.fetch(shard, &following.lease, slot, committed).await?
             }
             Then::ReadOn => taken_frames > 0,
             Then::CaughtUp | Then::StaleStarts(_) => {

@@ -4,6 +4,8 @@ mod births;
 mod geography;
 mod naming;
 
+use std::time::Duration;
+
 use wire::ids::NodeName;
 use wire::{Durability, NodeId, NodeRole, RegionId, ShardId, TenantId, ZoneId};
 
@@ -61,6 +63,8 @@ pub struct Zone {
     pub shards: u16,
     /// How its owners make sure that they still are.
     pub fence: Fence,
+    /// When one of its regions is lost and this bounds what is missing of class `region`, that is failed over without an operator.
+    pub max_rpo: Option<Duration>,
     /// The regions over which derived ids (direct conversations, users' own streams) are spread. Fixed when the zone
     /// first holds data: the same two users must find the same conversation for ever.
     pub founding_regions: Vec<RegionId>,

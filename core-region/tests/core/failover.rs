@@ -1,6 +1,6 @@
 //! Class `region`: a region is lost, failed over, and comes back.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use conversation::log::LogFrame;
 use conversation::projection;
@@ -32,7 +32,11 @@ fn add(site: &mut Site, core: &NodeId) {
 
 /// Three regions with a core each; a shard of class `region` that lives in the first.
 async fn three() -> (Site, ShardId) {
-    let mut site = Site::empty(THREE);
+    in_world(THREE).await
+}
+
+async fn in_world(world: &str) -> (Site, ShardId) {
+    let mut site = Site::empty(world);
     for core in ["r1/core/1", "r2/core/1", "r3/core/1"] {
         add(&mut site, &node(core));
     }
@@ -135,6 +139,53 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
     assert_eq!(told(&messages(&edge, id).await), whole);
     assert_eq!(edge.send(&ann, id, "m-7", "x").await.seq, 8);
     assert!(edge.send(&ann, id, "m-6", "x").await.duplicate);
+}
+
+/// Kills the home of a shard whose zone allows that so many seconds of it are missing; `cut_for` before it nothing of it comes over any more.
+async fn lost_by_itself(max_rpo_s: u16, cut_for: Duration) -> (Site, ShardId) {
+    let (mut site, shard) =
+        in_world(&THREE.replacen("shards = 1", &format!("max_rpo_s = {max_rpo_s}\nshards = 1"), 1)).await;
+    let edge = site.edge(&node("r2/edge/1"));
+    let (ann, id) = (actor("local", "ann"), edge.group_in(shard));
+    edge.create(&ann, id, &[]).await;
+    edge.send(&ann, id, "m-1", "x").await;
+    let said = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let whole = async {
+        while site.store(AWAY).mark(shard, &Mark::Whole(AWAY)).await.unwrap().is_none_or(|at| at.slot.0 <= said) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, whole).await.expect("the follower makes sure that it has everything");
+    if !cut_for.is_zero() {
+        for other in [AWAY, FAR] {
+            site.simulated().cut(HOME, other);
+        }
+        tokio::time::sleep(cut_for).await;
+    }
+    site.kill(&node("r1/core/1"));
+    (site, shard)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_region_is_failed_over_by_itself_if_little_enough_is_missing() {
+    let (site, shard) = lost_by_itself(60, Duration::ZERO).await;
+    let owner = async {
+        while site.store(AWAY).lease(shard).await.unwrap().acting.map(|acting| acting.region) != Some(AWAY) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, owner).await.expect("its successor serves it");
+    assert!(site.store(AWAY).failed_over(shard.zone).await.unwrap().contains(&HOME));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_region_is_left_to_operators_if_too_much_may_be_missing() {
+    let (site, shard) = lost_by_itself(10, Duration::from_secs(14)).await;
+    let mesh = site.cores[&node("r2/core/1")].mesh.clone();
+    let alive = || mesh.membership().borrow().is_alive(&node("r1/core/1"));
+    eventually("the loss to be noticed", || (!alive()).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(site.store(AWAY).failed_over(shard.zone).await.unwrap().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -203,6 +203,7 @@ impl Node {
             node: self.id.to_string(),
             epoch: shard.epoch,
             committed: shard.committed.checked_sub(1),
+            forks: shard.forks,
         });
         served.collect()
     }

@@ -172,6 +172,9 @@ pub(crate) struct ShardStatus {
     /// The highest slot acknowledged; none when nothing was.
     #[serde(default)]
     pub(crate) committed: Option<u64>,
+    /// Lost regions that still hold what is to be salvaged of it.
+    #[serde(default)]
+    pub(crate) forks: usize,
 }
 
 /// A link after it was cut or healed.

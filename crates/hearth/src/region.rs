@@ -283,11 +283,15 @@ fn table(regions: &[RegionStatus]) -> Vec<String> {
         for (n, node) in region.nodes.iter().enumerate() {
             let left = if n == 0 { facts.as_str() } else { "" };
             let owned: Vec<_> = region.shards.iter().filter(|shard| shard.node == node.node).collect();
+            let forks: usize = owned.iter().map(|shard| shard.forks).sum();
             let mut right = match (node.sessions, owned.len()) {
                 (Some(sessions), _) => format!("{sessions} sessions"),
                 (None, 0) => "none".to_owned(),
                 (None, n) => format!("{n}, highest epoch {}", owned.iter().map(|s| s.epoch).max().unwrap_or(0)),
             };
+            if forks > 0 {
+                right += &format!("; {forks} to be salvaged");
+            }
             right += &format!("; sees {} nodes", node.sees);
             lines.push(format!("{left:<42}{:<14}{right}", node.node));
         }
@@ -308,6 +312,7 @@ mod tests {
             node: "r1/core/1".into(),
             epoch,
             committed: None,
+            forks: usize::from(n == 1),
         };
         let up = RegionStatus {
             name: "eu-west".into(),
@@ -326,7 +331,7 @@ mod tests {
         let lines = table(&[up, killed]);
         assert_eq!(lines.len(), 5);
         assert!(lines[1].starts_with("eu-west       up") && lines[1].contains("3 sessions"), "{lines:?}");
-        assert!(lines[2].contains("r1/core/1     2, highest epoch 7"), "{lines:?}");
+        assert!(lines[2].contains("r1/core/1     2, highest epoch 7; 1 to be salvaged"), "{lines:?}");
         assert!(lines[3].contains("none; sees 8 nodes"), "{lines:?}");
         assert!(lines[4].contains("killed"), "{lines:?}");
     }

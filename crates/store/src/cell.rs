@@ -225,6 +225,10 @@ pub(crate) fn mark_key(shard: ShardId, mark: &Mark) -> Vec<u8> {
             key.push(3);
             key.extend_from_slice(&region.0.to_be_bytes());
         }
+        Mark::Whole(region) => {
+            key.push(4);
+            key.extend_from_slice(&region.0.to_be_bytes());
+        }
     }
     key
 }

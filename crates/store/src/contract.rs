@@ -36,6 +36,9 @@ pub enum Mark {
     /// Of class `region`, in this region, which is not the one that owns the shard: everything before it has come over and is
     /// projected there. A takeover by this region reads the log from here. As durable as a checkpoint.
     Follower(RegionId),
+    /// Of class `region`, in this region: the slot counts seconds since 1970, and everything that was acknowledged before has come over
+    /// and is projected there, as its follower made sure of by asking where the shard is served.
+    Whole(RegionId),
 }
 
 /// Where the timed lease of one life of a core's process stands.

@@ -7,6 +7,7 @@ mod ambush;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -15,7 +16,7 @@ use topology::world::Fence;
 use wire::{NodeId, RegionId};
 
 use crate::fault::{Fault, Planned, Ways, What};
-use crate::scenario::{Load, Scenario, with_fence};
+use crate::scenario::{Load, Scenario, with_fence, with_max_rpo};
 
 /// The small world of most drawn scenarios.
 const EXPLORE: &str = include_str!("../worlds/explore.toml");
@@ -43,6 +44,10 @@ const MOVES: u64 = 0x0fe5_70fe_50fe_5e70;
 const LEASES: u64 = 0x71ed_1ea5_e71e_d1ea;
 /// And those of operators who fail a region over.
 const FAILOVERS: u64 = 0xfa11_0e6f_a110_e6fa;
+/// And those of zones that bound what may be missing.
+const BOUNDS: u64 = 0xb0d5_a11e_b0d5_a11e;
+/// What is allowed to be missing in them.
+const MAX_RPO: Duration = Duration::from_secs(10);
 /// How long such an operator reflects.
 const REFLECTS_MS: RangeInclusive<u64> = 200..=4_000;
 /// Draws of a fault before one is taken although two regions of a zone are then lost together.
@@ -117,8 +122,8 @@ pub fn explored() -> Arc<World> {
 }
 
 /// The scenario of a seed in this world: its load, one to six faults, for two seeds of five a scene of faults that belong
-/// together, for one of three conversations that move, for one of four owners that acknowledge by timed leases, and for one of five
-/// a region that is failed over. All is over before the quiet time.
+/// together, for one of three conversations that move, for one of four owners that acknowledge by timed leases, and for one of five a
+/// region that is failed over, and for one of eight zones in which a lost region is failed over by itself. All is over before the quiet time.
 #[must_use]
 pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     let mut scenario = faults_of(world, seed);
@@ -143,6 +148,9 @@ pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
         let fail_over = dice.fail_over(scenario.load_ms - QUIET_MS, &scenario.faults);
         scenario.faults.extend(fail_over);
         scenario.faults.sort_by_key(|planned| planned.at_ms);
+    }
+    if SmallRng::seed_from_u64(seed.rotate_left(8) ^ BOUNDS).random_ratio(1, 8) {
+        scenario.world = Arc::new(with_max_rpo(&scenario.world, Some(MAX_RPO)));
     }
     scenario
 }

@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
         self.until("every shard is served", SETTLE_MAX, |run| observe::unserved(&run.site).is_empty())?;
         let cast = Arc::new(Cast::draw(&self.scenario.world, &self.scenario.load, &mut self.dice));
         let talks = self.set_the_stage(&cast)?;
-        if self.scenario.faults.iter().any(|planned| matches!(planned.fault, Fault::FailOver { .. })) {
+        if self.scenario.fails_over() {
             let forkable = talks.iter().filter(|talk| talk.id.shard.durability == Durability::Region);
             forkable.for_each(|talk| self.ledger.may_fork(talk.id));
         }

@@ -5,11 +5,12 @@ pub mod file;
 pub mod shipped;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use topology::World;
 use topology::world::{Fence, Zone};
 
-use crate::fault::Planned;
+use crate::fault::{Fault, Planned};
 
 /// What is simulated.
 #[derive(Clone, Debug)]
@@ -41,6 +42,13 @@ pub fn with_fence(world: &World, fence: Fence) -> World {
     World { zones: zones.collect(), ..world.clone() }
 }
 
+/// The same world, with zones that bound what may be missing of class `region`; none: only operators fail a region over.
+#[must_use]
+pub fn with_max_rpo(world: &World, max_rpo: Option<Duration>) -> World {
+    let zones = world.zones.iter().map(|zone| Zone { max_rpo, ..zone.clone() });
+    World { zones: zones.collect(), ..world.clone() }
+}
+
 /// What the clients do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {
@@ -62,6 +70,15 @@ pub struct Load {
     pub resend: f64,
     /// Bytes of a message's body, about.
     pub body_bytes: u16,
+}
+
+impl Scenario {
+    /// Whether a region may be failed over in it, by an operator or by itself.
+    #[must_use]
+    pub fn fails_over(&self) -> bool {
+        let by_itself = self.world.zones.iter().any(|zone| zone.max_rpo.is_some());
+        by_itself || self.faults.iter().any(|planned| matches!(planned.fault, Fault::FailOver { .. }))
+    }
 }
 
 impl Default for Load {

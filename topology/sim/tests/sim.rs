@@ -18,7 +18,7 @@ use hearth_sim::fault::Fault;
 use hearth_sim::outcome::Outcome;
 use hearth_sim::run::{RunOptions, run};
 use hearth_sim::scenario::shipped::{SHIPPED, shipped};
-use hearth_sim::scenario::{Scenario, with_fence};
+use hearth_sim::scenario::{Scenario, with_fence, with_max_rpo};
 use hearth_sim::{draw, report};
 use topology::world::Fence;
 
@@ -127,6 +127,7 @@ fn seeds_that_once_failed_hold() {
 
 fn without_failovers(mut scenario: Scenario) -> Scenario {
     scenario.faults.retain(|planned| !matches!(planned.fault, Fault::FailOver { .. }));
+    scenario.world = Arc::new(with_max_rpo(&scenario.world, None));
     scenario
 }
 

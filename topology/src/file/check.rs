@@ -2,6 +2,7 @@
 //! goes, so that its mistakes do not echo in the sections that name it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use wire::{Durability, RegionId, TenantId, ZoneId};
 
@@ -11,6 +12,8 @@ use crate::world::{Fence, IdentityProvider, Jwks, Link, Region, Tenant, Transit,
 
 /// Most regions of one world.
 const REGIONS: usize = 64;
+/// A loss is noticed within four seconds, and what has come over is asked for every two.
+const MAX_RPO_S_MIN: u16 = 10;
 /// Names that a region cannot have, because its folder would stand where something else does.
 const RESERVED_REGIONS: [&str; 1] = ["keys"];
 /// Issuers that stand for the keys of the mesh itself.
@@ -157,6 +160,7 @@ fn zone(raw: read::Zone, names: &Names, found: &mut Found) -> Zone {
     };
     let transit = choice("transit", raw.transit, &[("allow", Transit::Allow), ("deny", Transit::Deny)], found);
     let fence = choice("fence", raw.fence, &[("read", Fence::Read), ("lease", Fence::Lease)], found);
+    let max_rpo = raw.max_rpo_s.map(|given| max_rpo(&given, found));
     let shards = count("shards", raw.shards, 4, 1024, found);
     let founding_shards = match raw.founding_shards {
         None => shards,
@@ -169,9 +173,18 @@ fn zone(raw: read::Zone, names: &Names, found: &mut Found) -> Zone {
         transit: transit.unwrap_or(Transit::Allow),
         shards,
         fence: fence.unwrap_or(Fence::Read),
+        max_rpo,
         founding_regions,
         founding_shards,
     }
+}
+
+fn max_rpo(given: &At<u16>, found: &mut Found) -> Duration {
+    if given.value < MAX_RPO_S_MIN {
+        let cure = format!("write a number from {MAX_RPO_S_MIN} to {}", u16::MAX);
+        found.add(given.line, format!("max_rpo_s = {}", given.value), cure);
+    }
+    Duration::from_secs(given.value.into())
 }
 
 fn founding_regions(

@@ -58,6 +58,13 @@ pub const FIELDS: &[Field] = &[
     ),
     may(
         "zone",
+        "max_rpo_s",
+        "60",
+        "A lost region of the zone is failed over by itself if no more than its last so many seconds may be missing of class \
+         region, 10 to 65535. Left out: only operators do that.",
+    ),
+    may(
+        "zone",
         "founding_regions",
         r#"["eu-west"]"#,
         "The regions it had when it first held data; direct conversations and users' own streams are spread over these \

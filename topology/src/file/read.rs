@@ -33,6 +33,7 @@ pub(super) struct Zone {
     pub(super) transit: Option<At<String>>,
     pub(super) shards: Option<At<u16>>,
     pub(super) fence: Option<At<String>>,
+    pub(super) max_rpo_s: Option<At<u16>>,
     pub(super) founding_regions: Option<Vec<At<String>>>,
     pub(super) founding_shards: Option<At<u16>>,
 }
@@ -99,6 +100,7 @@ fn zone(s: &mut Section<'_, '_>) -> Zone {
         transit: s.text("transit"),
         shards: s.whole("shards"),
         fence: s.text("fence"),
+        max_rpo_s: s.whole("max_rpo_s"),
         founding_regions: s.names("founding_regions"),
         founding_shards: s.whole("founding_shards"),
     }

@@ -141,6 +141,7 @@ fn every_error_names_its_line_and_the_cure() {
         ("id = 3", "", "line 14: [[region]] lacks \"id\""),
         ("lat = 60.0", "lat = \"60\"", "line 5: \"lat\" is not a number"),
         ("fence = \"read\"", "fence = \"paxos\"", "line 28: fence = \"paxos\"; write \"read\" or \"lease\""),
+        ("fence = \"read\"", "max_rpo_s = 9", "line 28: max_rpo_s = 9; write a number from 10 to 65535"),
         ("fence = \"read\"", "shards = 0", "line 28: shards = 0; write a number from 1 to 1024"),
         (
             "fence = \"read\"",

@@ -100,7 +100,8 @@ async fn many_appends_at_once_are_all_there(bench: &Bench<'_>) {
 
 async fn marks_grow_by_epoch_first(bench: &Bench<'_>) {
     for shard in bench.shards() {
-        for mark in [Mark::Checkpoint, Mark::Committed, Mark::Consumer("push".into()), Mark::Follower(RegionId(2))] {
+        let of_a_region = [Mark::Follower(RegionId(2)), Mark::Whole(RegionId(2))];
+        for mark in [Mark::Checkpoint, Mark::Committed, Mark::Consumer("push".into())].into_iter().chain(of_a_region) {
             assert_eq!(bench.store(1).mark(shard, &mark).await, Ok(None));
             let steps: [(Position, Position); 5] = [
                 (at(1, 10), at(1, 10)),
@@ -127,6 +128,7 @@ async fn marks_do_not_mix(bench: &Bench<'_>) {
         Mark::Consumer("pushed".into()),
         Mark::Follower(RegionId(2)),
         Mark::Follower(RegionId(3)),
+        Mark::Whole(RegionId(2)),
     ];
     for (n, mark) in (1..).zip(&marks) {
         bench.store(1).write_mark(shard, mark, at(1, n)).await.expect("written");

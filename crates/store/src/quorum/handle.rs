@@ -190,7 +190,7 @@ impl<R: Replicas> Store for Coordinator<R> {
         let cell = Cell::new(Table::Mark, mark_key(shard, mark), at, &[]);
         let sync = match mark {
             Mark::Checkpoint | Mark::Follower(_) => Sync::Disk(shard.durability),
-            Mark::Committed | Mark::Consumer(_) => Sync::Memory,
+            Mark::Committed | Mark::Consumer(_) | Mark::Whole(_) => Sync::Memory,
         };
         self.put(shard, vec![cell], sync).await
     }

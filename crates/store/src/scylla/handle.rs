@@ -435,5 +435,6 @@ fn mark_key(mark: &Mark) -> (i8, String) {
         Mark::Committed => (1, String::new()),
         Mark::Consumer(name) => (2, name.to_string()),
         Mark::Follower(region) => (3, region.0.to_string()),
+        Mark::Whole(region) => (4, region.0.to_string()),
     }
 }
