@@ -123,6 +123,11 @@ impl Senders {
 
     /// Each has one message on the way, until the round is over. `cpu_s` says how much the servers have used.
     pub(crate) fn round(&mut self, cpu_s: impl Fn() -> f64) -> Outcome {
+        self.round_with_rests(Duration::ZERO, cpu_s)
+    }
+
+    /// As [`Senders::round`]; between an acknowledgement and the next message all of them rest.
+    pub(crate) fn round_with_rests(&mut self, rest: Duration, cpu_s: impl Fn() -> f64) -> Outcome {
         let mut poll = Poll::new().unwrap();
         let mut sent_at = vec![Instant::now(); self.wires.len()];
         for (n, sent_at) in sent_at.iter_mut().enumerate() {
@@ -136,7 +141,7 @@ impl Senders {
             acked.then(|| {
                 let took = sent_at[n].elapsed();
                 if let Some(at) = at {
-                    sent_at[n] = at;
+                    sent_at[n] = if rest.is_zero() { at } else { rested(rest) };
                     self.send(n);
                 }
                 took
@@ -147,6 +152,14 @@ impl Senders {
         }
         outcome
     }
+}
+
+fn rested(rest: Duration) -> Instant {
+    let over = Instant::now() + rest;
+    while Instant::now() < over {
+        std::thread::park_timeout(over - Instant::now());
+    }
+    Instant::now()
 }
 
 /// Calls `on_readable` with a time to send at until the round is over, then without one until every answer is in.

@@ -26,6 +26,9 @@ const MANY: usize = 64;
 const FRAME: usize = 400;
 const KEYSPACE: &str = "hearth_bench_control";
 
+/// Between two messages of a sender who lets everything behind the last one come to its end.
+const REST: Duration = Duration::from_millis(150);
+
 /// One sender, 64 senders, and what takeovers took.
 pub(crate) fn run() {
     let Some(deployment) = Deployment::start() else { return };
@@ -33,26 +36,27 @@ pub(crate) fn run() {
     runtime.block_on(deployment.mend());
     println!("deployed: {ROUNDS} rounds of {ROUND:?}; {}", machine());
     let bare = runtime.block_on(Bare::prepare(&deployment));
-    one_sender(&deployment, &runtime, &bare);
+    one_sender(&deployment, &runtime, &bare, Duration::ZERO);
+    one_sender(&deployment, &runtime, &bare, REST);
     many_senders(&deployment, &runtime, &bare);
     takeovers(&deployment, &runtime, &bare);
     runtime.block_on(bare.clear_away());
 }
 
-/// A shard's append, fence and acknowledgement inside its core against the two statements, one at a time.
-fn one_sender(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare: &Arc<Bare>) {
+/// A shard's append, fence and acknowledgement inside its core against the two statements, one at a time, with such rests in between.
+fn one_sender(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare: &Arc<Bare>, rest: Duration) {
     let mut senders = Senders::new(deployment.dir(), &deployment.edges_from(1)[0], 1);
     let (mut control, mut commits, mut acks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        control.push(runtime.block_on(bare.round(1)).mean_ms);
+        control.push(runtime.block_on(bare.round(1, rest)).mean_ms);
         let before = runtime.block_on(Sum::of(deployment, "hearth_commit_seconds"));
-        let acked = senders.round(|| f64::NAN);
+        let acked = senders.round_with_rests(rest, || f64::NAN);
         let after = runtime.block_on(Sum::of(deployment, "hearth_commit_seconds"));
         commits.push((after - before).mean() * 1_000.0);
         acks.push(acked.mean_ms);
     }
     let (control, commit, ack) = (median(control), median(commits), median(acks));
-    println!("  one at a time: two bare statements {control:.2} ms");
+    println!("  one at a time, {rest:?} in between: two bare statements {control:.2} ms");
     println!("    append + fence + ack, in the core   {commit:>8.2} ms ({:.2}x)", commit / control);
     println!("    send + ack, at the client           {ack:>8.2} ms ({:.2}x)", ack / control);
 }
@@ -63,7 +67,7 @@ fn many_senders(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare
     let cpu = || deployment.nodes.iter().map(|node| node.cpu_seconds()).sum::<f64>();
     let (mut control, mut rates, mut costs, mut p99s) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        control.push(runtime.block_on(bare.round(MANY)).per_s);
+        control.push(runtime.block_on(bare.round(MANY, Duration::ZERO)).per_s);
         let acked = senders.round(cpu);
         rates.push(acked.acks_per_s);
         p99s.push(acked.p99_ms);
@@ -81,7 +85,7 @@ fn many_senders(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare
 
 /// Every core is restarted in order, so that shards go to others and come back; by the cores' own clocks.
 fn takeovers(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare: &Arc<Bare>) {
-    let round_trip = runtime.block_on(bare.round(1)).mean_ms / 2.0;
+    let round_trip = runtime.block_on(bare.round(1, Duration::ZERO)).mean_ms / 2.0;
     for core in deployment.nodes_with(NodeRole::Core) {
         core.end();
         core.start();
@@ -192,10 +196,10 @@ impl Bare {
         Arc::new(Self { session, append, fence, slot: AtomicI64::new(0) })
     }
 
-    /// So many pairs at a time.
-    async fn round(self: &Arc<Self>, at_once: usize) -> Pairs {
+    /// So many pairs at a time, each followed by a rest.
+    async fn round(self: &Arc<Self>, at_once: usize, rest: Duration) -> Pairs {
         let begun = Instant::now();
-        let loops: Vec<_> = (0..at_once).map(|_| tokio::spawn(Self::pairs(Arc::clone(self), begun))).collect();
+        let loops: Vec<_> = (0..at_once).map(|_| tokio::spawn(Self::pairs(Arc::clone(self), begun, rest))).collect();
         let mut took_us = Histogram::<u64>::new(3).unwrap();
         for pairs in loops {
             took_us.add(pairs.await.unwrap()).unwrap();
@@ -205,7 +209,7 @@ impl Bare {
         Pairs { mean_ms: took_us.mean() / 1_000.0, per_s }
     }
 
-    async fn pairs(self: Arc<Self>, begun: Instant) -> Histogram<u64> {
+    async fn pairs(self: Arc<Self>, begun: Instant, rest: Duration) -> Histogram<u64> {
         let frame = vec![1u8; FRAME];
         let mut took_us = Histogram::<u64>::new(3).unwrap();
         while begun.elapsed() < ROUND {
@@ -214,6 +218,7 @@ impl Bare {
             self.session.execute_unpaged(&self.append, (&frame, slot / 4_096, slot)).await.unwrap();
             self.session.execute_unpaged(&self.fence, ()).await.unwrap();
             took_us.record(u64::try_from(at.elapsed().as_micros()).unwrap()).unwrap();
+            tokio::time::sleep(rest).await;
         }
         took_us
     }
