@@ -76,8 +76,10 @@ struct Following {
     /// What was acknowledged, by the last answer from where it is served.
     told: Option<Position>,
     ask_at: Instant,
-    /// A row that is missing is fetched.
+    /// A row that is missing for a while is fetched.
     missing_since: Option<Instant>,
+    /// The last that was.
+    fetched: Option<Slot>,
 }
 
 /// Why it goes no further now.
@@ -149,7 +151,7 @@ impl Follow {
         };
         let here = self.store.mark(shard, &Mark::Committed).await?;
         let asked_s = clock::wall_ms() / 1_000;
-        let told = self.ask(shard, &mut following).await;
+        let told = if Instant::now() >= following.ask_at { self.ask(shard, &mut following).await } else { None };
         following.told = told.or(following.told);
         let Some(committed) = here.max(following.told) else { return Ok((following, false)) };
         if following.lease.starts.last().is_none_or(|(epoch, _)| epoch < committed.epoch) {
@@ -182,7 +184,10 @@ impl Follow {
         let more = match taken.then {
             Then::Hole(slot) => {
                 let since = *following.missing_since.get_or_insert_with(Instant::now);
-                since.elapsed() >= FETCH_AFTER && self.fetch(shard, &following.lease, slot, committed).await?
+                let fetched =
+                    since.elapsed() >= FETCH_AFTER && self.fetch(shard, &following.lease, slot, committed).await?;
+                // One that was fetched before and is not seen here yet is given time.
+                fetched && following.fetched.replace(slot) != Some(slot)
             }
             Then::ReadOn => taken_frames > 0,
             Then::CaughtUp | Then::StaleStarts(_) => {
@@ -204,13 +209,15 @@ impl Follow {
         Ok((following, more))
     }
 
-    /// How far the shard is where it is served, if it is time to ask. A region that is lost does not say.
+    /// Where the shard is served, and how far it is there. A region that is lost does not say.
     async fn ask(&self, shard: ShardId, following: &mut Following) -> Option<Position> {
+        following.ask_at = Instant::now() + ASK_EVERY;
+        // Asked where it was served before, it would say less than there is.
+        following.lease = self.store.lease(shard).await.ok()?;
         let source = following.lease.acting?.region;
-        if source == self.node.region || Instant::now() < following.ask_at {
+        if source == self.node.region {
             return None;
         }
-        following.ask_at = Instant::now() + ASK_EVERY;
         let told = self.store.at(source).mark(shard, &Mark::Committed).await;
         told.inspect_err(|error| tracing::debug!(%shard, %error, "not known how far the shard is")).ok().flatten()
     }
@@ -239,6 +246,14 @@ impl Follow {
         consumer.rewind(&lease.starts);
         let next = consumer.next_slot().0;
         let status = FollowerStatus { shard, next, committed: next, last_ts_ms: None, serves: false };
-        Ok(Following { consumer, lease, status, told: None, ask_at: Instant::now(), missing_since: None })
+        Ok(Following {
+            consumer,
+            lease,
+            status,
+            told: None,
+            ask_at: Instant::now(),
+            missing_since: None,
+            fetched: None,
+        })
     }
 }
