@@ -4,12 +4,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use clap::ValueEnum as _;
 use hearth_sim::draw;
 use hearth_sim::explore::{self, cores};
 use hearth_sim::mutant::{Mutant, SEEDS_MAX};
 use hearth_sim::run::RunOptions;
 use hearth_sim::scenario::shipped::shipped;
+use hearth_sim::scenario::{Scenario, with_fence};
+use topology::world::Fence;
 
 #[test]
 fn every_broken_step_is_noticed() {
@@ -28,7 +32,12 @@ fn every_broken_step_is_noticed() {
 fn caught(mutant: Mutant) -> Option<String> {
     let scenario_of = move |seed| {
         let scenario = match mutant {
-            // No drawn scenario fails a region over.
+            // What the others acknowledge by says little about it.
+            Mutant::LeaseNotWaitedFor => {
+                let drawn = draw::of_seed(seed);
+                Scenario { world: Arc::new(with_fence(&drawn.world, Fence::Lease)), ..drawn }
+            }
+            // Of the drawn ones few get so far.
             Mutant::SalvageUnflagged => shipped("region-failover").unwrap(),
             _ => draw::of_seed(seed),
         };
