@@ -298,9 +298,14 @@ async fn rows_of_what_was_lost_are_not_believed() {
     edge.create(&ann, id, &[]).await;
     edge.send(&ann, id, "m-1", "x").await;
     come_over(&site, shard, AWAY).await;
-    // The log ends here for the other regions. What is projected of the rest comes over all the same, as it may.
-    let lost = Slot(site.status(&node("r1/core/1"), &shard).committed);
+    for other in [AWAY, FAR] {
+        site.simulated().cut(HOME, other);
+    }
     site.kill(&node("r1/core/1"));
+    // The log ends here for the other regions: a note to her inbox may stand behind what she was told of.
+    let log = site.store(AWAY).read_log(shard, Slot(0), 1_000).await.unwrap();
+    let lost = log.last().unwrap().at.slot.next();
+    // What is projected of the rest comes over all the same, as it may.
     let event = |event| Change { conversation: id, ver: 0, epoch: Epoch(1), ts_ms: 9, event };
     let message = |seq: u64| {
         let client_msg_id = ClientMsgId::new(format!("lost-{seq}")).unwrap();
