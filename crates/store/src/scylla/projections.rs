@@ -1,8 +1,9 @@
 //! Rows as statements.
 //!
-//! Each row is one cell, whose write time is its stamp. The rows of a frame that lie in one partition go as
-//! one unlogged batch: one mutation for its replicas. Across partitions nothing is atomic, nor need it be: a frame is
-//! projected again until all of it is there.
+//! Each row is one cell, whose write time is its stamp. The rows of a frame that lie under one partition key go as one unlogged
+//! batch, of whichever tables they are: Cassandra makes one mutation of them, and any server one request. So a message costs three
+//! requests: the message and its change; head, last message and read cursor; the name it was sent under. Across partition
+//! keys nothing is atomic, nor need it be: a frame is projected again until all of it is there.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
+use smol_str::SmolStr;
 use wire::limits::SEQS_PER_BUCKET;
 use wire::{ClientMsgId, ConversationId, Position, ShardId};
 use xxhash_rust::xxh3::xxh3_64;
@@ -38,11 +40,24 @@ pub(super) fn dedupe_part(client_msg_id: &ClientMsgId) -> i8 {
     i8::try_from(xxh3_64(client_msg_id.as_str().as_bytes()) % DEDUPE_PARTS).expect("a small remainder")
 }
 
-/// Rows of one partition of one table.
+/// Rows under one partition key.
+#[derive(Default)]
 struct Group<'a> {
-    statement: &'a PreparedStatement,
+    /// One a row.
+    statements: Vec<&'a PreparedStatement>,
     rows: Vec<Vec<CqlValue>>,
     bytes: usize,
+}
+
+/// A partition key. Keys of several columns can only be the same as others of the same columns.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Partition {
+    /// The id of a conversation, or of a user's stream.
+    Of(ConversationId),
+    /// Of a conversation.
+    Bucket(ConversationId, i32),
+    /// Of a conversation, a sender.
+    Dedupe(ConversationId, SmolStr, i8),
 }
 
 impl Handle {
@@ -68,10 +83,10 @@ impl Handle {
     }
 
     async fn write_group(&self, reach: &Reach, group: Group<'_>) -> Result<(), StoreError> {
-        if let [row] = &group.rows[..] {
-            return self.scylla.write(reach, self.bound(group.statement, row)?).await;
+        if let ([statement], [row]) = (&group.statements[..], &group.rows[..]) {
+            return self.scylla.write(reach, self.bound(statement, row)?).await;
         }
-        let statements = vec![BatchStatement::PreparedStatement(group.statement.clone()); group.rows.len()];
+        let statements = group.statements.into_iter().cloned().map(BatchStatement::PreparedStatement).collect();
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
         batch.set_execution_profile_handle(Some(reach.profile.clone()));
         batch.set_is_idempotent(true);
@@ -84,7 +99,7 @@ impl Handle {
         write_time: i64,
         rows: &[Row],
     ) -> Result<Vec<Group<'a>>, StoreError> {
-        let mut open: BTreeMap<(u8, Vec<u8>), Group<'a>> = BTreeMap::new();
+        let mut open: BTreeMap<Partition, Group<'a>> = BTreeMap::new();
         let mut full = Vec::new();
         for row in rows {
             let placed = self.place(statements, row)?;
@@ -92,11 +107,11 @@ impl Handle {
             let bytes = value.len() + 64;
             let mut values = vec![CqlValue::BigInt(write_time), CqlValue::Blob(value.into())];
             values.extend(placed.key);
-            let new = || Group { statement: placed.statement, rows: Vec::new(), bytes: 0 };
-            let group = open.entry((placed.table, placed.partition)).or_insert_with(new);
+            let group = open.entry(placed.partition).or_default();
             if group.rows.len() == BATCH_ROWS || (group.bytes + bytes > BATCH_BYTES && !group.rows.is_empty()) {
-                full.push(std::mem::replace(group, new()));
+                full.push(std::mem::take(group));
             }
+            group.statements.push(placed.statement);
             group.rows.push(values);
             group.bytes += bytes;
         }
@@ -107,36 +122,34 @@ impl Handle {
     fn place<'a>(&self, statements: &'a Statements, row: &Row) -> Result<Placed<'a>, StoreError> {
         let conv = |id: ConversationId| CqlValue::Blob(id.to_bytes().to_vec());
         let text = |text: &str| CqlValue::Text(text.to_owned());
-        let placed = |statement, table, id: ConversationId, part: &[u8], rest: Vec<CqlValue>| Placed {
+        let of = |statement, id: ConversationId, rest: Vec<CqlValue>| Placed {
             statement,
-            table,
-            partition: [&id.to_bytes()[..], part].concat(),
+            partition: Partition::Of(id),
             key: [vec![conv(id)], rest].concat(),
         };
-        let numbered = |statement, table, id: ConversationId, n: u64| {
+        let numbered = |statement, id: ConversationId, n: u64| {
             let bucket = self.bucket_value(n)?;
-            let rest = vec![CqlValue::Int(bucket), CqlValue::BigInt(self.signed(n)?)];
-            Ok(placed(statement, table, id, &bucket.to_be_bytes(), rest))
+            let key = vec![conv(id), CqlValue::Int(bucket), CqlValue::BigInt(self.signed(n)?)];
+            Ok(Placed { statement, partition: Partition::Bucket(id, bucket), key })
         };
         let s = statements;
         Ok(match row {
-            Row::Facts(row) => placed(&s.write_facts, 0, row.conversation, &[], vec![]),
-            Row::Head(row) => placed(&s.write_head, 1, row.conversation, &[], vec![]),
-            Row::LastMessage(row) => placed(&s.write_last_message, 2, row.conversation, &[], vec![]),
-            Row::Member(row) => placed(&s.write_member, 3, row.conversation, &[], vec![text(row.user.as_str())]),
-            Row::Role(row) => placed(&s.write_role, 4, row.conversation, &[], vec![text(row.user.as_str())]),
-            Row::Message(row) => numbered(&s.write_message, 5, row.conversation, row.seq)?,
-            Row::Change(row) => numbered(&s.write_change, 6, row.conversation, row.ver)?,
+            Row::Facts(row) => of(&s.write_facts, row.conversation, vec![]),
+            Row::Head(row) => of(&s.write_head, row.conversation, vec![]),
+            Row::LastMessage(row) => of(&s.write_last_message, row.conversation, vec![]),
+            Row::Placement(row) => of(&s.write_placement, row.conversation, vec![]),
+            Row::Member(row) => of(&s.write_member, row.conversation, vec![text(row.user.as_str())]),
+            Row::Role(row) => of(&s.write_role, row.conversation, vec![text(row.user.as_str())]),
+            Row::ReadCursor(row) => of(&s.write_read_cursor, row.conversation, vec![text(row.user.as_str())]),
+            Row::Inbox(row) => of(&s.write_inbox, row.stream, vec![conv(row.conversation)]),
+            Row::Message(row) => numbered(&s.write_message, row.conversation, row.seq)?,
+            Row::Change(row) => numbered(&s.write_change, row.conversation, row.ver)?,
             Row::Dedupe(row) => {
-                let part = dedupe_part(&row.client_msg_id);
-                let rest = vec![text(row.sender.as_str()), CqlValue::TinyInt(part), text(row.client_msg_id.as_str())];
-                let partition = [row.sender.as_str().as_bytes(), &part.to_be_bytes()].concat();
-                placed(&s.write_dedupe, 7, row.conversation, &partition, rest)
-            }
-            Row::Inbox(row) => placed(&s.write_inbox, 8, row.stream, &[], vec![conv(row.conversation)]),
-            Row::Placement(row) => placed(&s.write_placement, 10, row.conversation, &[], vec![]),
-            Row::ReadCursor(row) => {
-                placed(&s.write_read_cursor, 9, row.conversation, &[], vec![text(row.user.as_str())])
+                let (id, sender, name) = (row.conversation, &row.sender, &row.client_msg_id);
+                let part = dedupe_part(name);
+                let key = vec![conv(id), text(sender.as_str()), CqlValue::TinyInt(part), text(name.as_str())];
+                let partition = Partition::Dedupe(id, sender.as_str().into(), part);
+                Placed { statement: &s.write_dedupe, partition, key }
             }
         })
     }
@@ -145,7 +158,6 @@ impl Handle {
 /// Where a row goes.
 struct Placed<'a> {
     statement: &'a PreparedStatement,
-    table: u8,
-    partition: Vec<u8>,
+    partition: Partition,
     key: Vec<CqlValue>,
 }
