@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use topology::World;
 use wire::change::Placement;
 use wire::command::{Answer, Command, Refusal};
+use wire::mesh::Minor;
 use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, RegionId, ShardId};
 
 use crate::consumers::{Carried, Carriers};
@@ -139,6 +140,12 @@ impl Core {
         if !self.running.world.has_shard(&shard) {
             let message = format!("region {} does not keep conversations of its zone and class", to.0);
             return Err(Refusal::new(ErrorCode::ResidencyDenied, message));
+        }
+        if let Some((node, minor)) = self.running.mesh.speaks_before(Minor::MOVES) {
+            let message = format!(
+                "{node} speaks minor version {minor} of the mesh's protocol, which knows no moves: upgrade it, then raise its [mesh] minor"
+            );
+            return Err(Refusal::new(ErrorCode::BadRequest, message));
         }
         let mut known = Placement { n: 0, shard: born };
         let mut begun: Option<Placement> = None;

@@ -1,11 +1,13 @@
 //! Conversations that move from one shard to another.
 
+use std::time::Duration;
+
 use wire::change::{Event, Placement};
-use wire::mesh::Frame;
+use wire::mesh::{Frame, Minor};
 use wire::{ConversationId, Durability, ErrorCode, RegionId, ShardId};
 
 use super::edge::{Edge, Stream, ack, actor, send, vers};
-use super::site::{Site, THREE, node};
+use super::site::{Site, THREE, eventually, node};
 
 async fn moved(stream: &mut Stream) -> (Option<u64>, Placement) {
     loop {
@@ -106,4 +108,25 @@ async fn what_cannot_move_is_refused() {
     let by_an_edge = wire::command::Command::Move { to: site.shard(2, 0) };
     let refusal = stream.command(&actor("demo", "ann"), unknown, by_an_edge).await.unwrap().unwrap_err();
     assert_eq!(refusal.code, ErrorCode::Forbidden);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_moves_while_a_node_knows_no_moves_and_everything_else_goes_on() {
+    let mut site = Site::start(THREE).await;
+    let edge = site.older_edge(&node("r1/edge/1"));
+    let ann = actor("demo", "ann");
+    let id = edge.group_in(site.shard(1, 0));
+    edge.create(&ann, id, &[]).await;
+    assert_eq!(edge.send(&ann, id, "m-1", "x").await.seq, 1);
+    let mut watching = edge.open(id.shard).await;
+    watching.watch_after(id, 1, 1).await;
+    assert_eq!(vers(&watching.deliveries(1).await)[&id], [2]);
+    let core = site.cores[&node("r1/core/1")].core.clone();
+    let refusal = core.move_conversation(id, RegionId(2)).await.unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::BadRequest);
+    assert!(refusal.message.contains("r1/edge/1 speaks minor version 0"), "{}", refusal.message);
+    edge.mesh.shutdown(Duration::from_secs(1)).await;
+    let mesh = site.cores[&node("r1/core/1")].mesh.clone();
+    eventually("the older node to be gone", || mesh.speaks_before(Minor::MOVES).is_none().then_some(())).await;
+    assert_eq!(core.move_conversation(id, RegionId(2)).await.unwrap().n, 1);
 }

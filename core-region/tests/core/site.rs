@@ -12,6 +12,7 @@ use store::Store;
 use store::embedded::{Embedded, EmbeddedOptions};
 use store::simulated::{Simulated, SimulatedOptions, Weather};
 use topology::World;
+use wire::mesh::Minor;
 use wire::{NodeId, RegionId, ShardId};
 
 use super::edge::Edge;
@@ -120,6 +121,8 @@ pub(crate) struct Site {
     stores: Stores,
     pub(crate) cores: BTreeMap<NodeId, Running>,
     peers: Vec<(NodeId, SocketAddr)>,
+    /// What mesh nodes speak that start from now on.
+    minor: Minor,
 }
 
 /// What the regions keep their data in.
@@ -169,7 +172,8 @@ impl Site {
     }
 
     fn over(world: Arc<World>, stores: Stores) -> Self {
-        Self { world, ca: MeshCa::create().unwrap(), stores, cores: BTreeMap::new(), peers: Vec::new() }
+        let (ca, minor) = (MeshCa::create().unwrap(), Minor::NEWEST);
+        Self { world, ca, stores, cores: BTreeMap::new(), peers: Vec::new(), minor }
     }
 
     /// The sky over a simulated store.
@@ -220,6 +224,14 @@ impl Site {
         core
     }
 
+    /// An edge of the version before.
+    pub(crate) fn older_edge(&mut self, node: &NodeId) -> Edge {
+        self.minor = Minor::OLDEST;
+        let edge = self.edge(node);
+        self.minor = Minor::NEWEST;
+        edge
+    }
+
     /// Starts a core that knows no other.
     pub(crate) fn add_alone(&mut self, node: &NodeId) -> Core {
         let mesh = self.join(node, false);
@@ -233,6 +245,7 @@ impl Site {
         let identity = self.ca.issue(node).unwrap();
         let bind = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut options = MeshOptions::new(node.clone(), identity, bind, Arc::new(net::OsNet));
+        options.minor = self.minor;
         if with_peers {
             options.peers = self.peers.clone();
         }

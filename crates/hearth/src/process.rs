@@ -196,6 +196,7 @@ impl Process {
         };
         let bind = site.mesh_bind(&shared.role.common().mesh);
         let mut mesh = MeshOptions::new(site.node.clone(), site.identity()?, bind, Arc::clone(&net));
+        mesh.minor = shared.role.common().mesh.minor;
         mesh.advertise = Some(peers::own(&*net, &site.own.mesh, bind).await?);
         let node = Node::start(Plan { world: Arc::clone(&site.world), mesh, part }).await?;
         let follow = peers::follow(node.mesh.clone(), net, bind, shared.addresses.subscribe(), shared.tasks.stopping());

@@ -59,7 +59,7 @@ async fn take_in(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), DialErr
     let theirs = greet::listen(shared, &connection, &peer, &mut control).await?;
     let ours = greet::hello(shared, theirs.connection, shared.book.lost(&peer));
     let dialled_by_smaller = peer < shared.node;
-    let link = Link::new(peer, connection, theirs.connection, dialled_by_smaller, theirs.generation);
+    let link = Link::new(peer, connection, theirs.connection, dialled_by_smaller, &theirs);
     greet::say(&mut control, None, ours).await?;
     dial::welcome(shared, link, control, &theirs, theirs.lost);
     Ok(())

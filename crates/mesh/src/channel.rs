@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsStream;
 use wire::NodeId;
 use wire::limits::MESH_FRAME_BYTES;
+use wire::mesh::Minor;
 
 use crate::codes;
 use crate::error::{RecvError, SendError};
@@ -42,8 +43,13 @@ impl Channel {
     pub(crate) fn direct(peer: NodeId, send: SendStream, recv: RecvStream, link: Option<Use>) -> Self {
         let ends = Arc::new(Ends { peer, relay: None, _link: link });
         Self {
-            sender: Sender { ends: ends.clone(), out: Some(Out::Quic(send)), outbox: Outbox::default() },
-            receiver: Receiver { ends, inflow: Inflow::Quic(recv), inbox: Inbox::default() },
+            sender: Sender {
+                ends: ends.clone(),
+                out: Some(Out::Quic(send)),
+                outbox: Outbox::default(),
+                minor: Minor::NEWEST,
+            },
+            receiver: Receiver { ends, inflow: Inflow::Quic(recv), inbox: Inbox::default(), minor: Minor::NEWEST },
         }
     }
 
@@ -51,9 +57,25 @@ impl Channel {
         let ends = Arc::new(Ends { peer, relay: Some(link.peer().clone()), _link: Some(link) });
         let (read, write) = tokio::io::split(tunnel);
         Self {
-            sender: Sender { ends: ends.clone(), out: Some(Out::Tls(write)), outbox: Outbox::default() },
-            receiver: Receiver { ends, inflow: Inflow::Tls(read, BytesMut::new()), inbox: Inbox::default() },
+            sender: Sender {
+                ends: ends.clone(),
+                out: Some(Out::Tls(write)),
+                outbox: Outbox::default(),
+                minor: Minor::NEWEST,
+            },
+            receiver: Receiver {
+                ends,
+                inflow: Inflow::Tls(read, BytesMut::new()),
+                inbox: Inbox::default(),
+                minor: Minor::NEWEST,
+            },
         }
+    }
+
+    /// From here on its frames are of this minor version, both ways.
+    pub(crate) fn speaking(mut self, minor: Minor) -> Self {
+        (self.sender.minor, self.receiver.minor) = (minor, minor);
+        self
     }
 
     /// Who is at the other end: proven by its certificate, also when relayed.
@@ -146,6 +168,7 @@ pub struct Sender {
     /// None once the stream was given to [`Sender::end`].
     out: Option<Out>,
     outbox: Outbox,
+    minor: Minor,
 }
 
 impl Sender {
@@ -161,6 +184,7 @@ impl Sender {
     /// # Errors
     /// [`SendError::TooLarge`]: not taken, the channel lives on. [`SendError::Broken`]: the channel is over.
     pub async fn feed(&mut self, frame: Bytes) -> Result<(), SendError> {
+        let frame = self.minor.written(frame);
         if frame.len() > MESH_FRAME_BYTES {
             return Err(SendError::TooLarge(frame.len()));
         }
@@ -279,6 +303,7 @@ pub struct Receiver {
     ends: Arc<Ends>,
     inflow: Inflow,
     inbox: Inbox,
+    minor: Minor,
 }
 
 impl Receiver {
@@ -294,13 +319,14 @@ impl Receiver {
     /// # Errors
     /// As [`RecvError`] says; the channel is over then.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, RecvError> {
-        self.recv_up_to(MESH_FRAME_BYTES).await
+        let frame = self.recv_up_to(MESH_FRAME_BYTES).await?;
+        Ok(frame.map(|frame| self.minor.read(frame)))
     }
 
     /// The next frame if all of it was read already, without waiting. `None`: go on with [`Receiver::recv`], which also
     /// tells of the end and of errors.
     pub fn try_recv(&mut self) -> Option<Bytes> {
-        self.inbox.next(MESH_FRAME_BYTES).ok().flatten()
+        self.inbox.next(MESH_FRAME_BYTES).ok().flatten().map(|frame| self.minor.read(frame))
     }
 
     pub(crate) async fn recv_up_to(&mut self, limit: usize) -> Result<Option<Bytes>, RecvError> {

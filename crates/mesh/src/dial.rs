@@ -116,7 +116,7 @@ async fn dial_and_greet(shared: &Arc<Shared>, peer: &NodeId) -> Result<(), DialE
     let hello = greet::hello(shared, id, shared.book.lost(peer));
     greet::say(&mut control, Some(&Head::Control), hello).await?;
     let theirs = greet::listen(shared, &connection, peer, &mut control).await?;
-    let link = Link::new(peer.clone(), connection, id, shared.node < *peer, theirs.generation);
+    let link = Link::new(peer.clone(), connection, id, shared.node < *peer, &theirs);
     welcome(shared, link, control, &theirs, None);
     Ok(())
 }

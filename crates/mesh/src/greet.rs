@@ -28,7 +28,7 @@ pub(crate) enum GreetError {
 pub(crate) fn hello(shared: &Shared, connection: u64, lost: Option<u64>) -> Hello {
     Hello {
         node: shared.node.clone(),
-        minor: wire::mesh::MINOR,
+        minor: shared.minor.number(),
         draining: *shared.draining.borrow(),
         generation: shared.generation,
         addr: shared.addr,

@@ -45,7 +45,7 @@ pub(crate) enum Notice {
 pub(crate) struct Hello {
     /// Must be what the certificate proves.
     pub(crate) node: NodeId,
-    /// The minor version it speaks; for logs.
+    /// The minor version that it speaks.
     pub(crate) minor: u8,
     /// It goes away soon.
     pub(crate) draining: bool,

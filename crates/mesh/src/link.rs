@@ -11,7 +11,7 @@ use wire::NodeId;
 
 use crate::channel::{Channel, Receiver, Sender};
 use crate::codes;
-use crate::head::{HEAD_BYTES, Notice};
+use crate::head::{HEAD_BYTES, Hello, Notice};
 use crate::shared::Shared;
 use crate::streams;
 
@@ -37,25 +37,22 @@ pub(crate) struct Link {
     pub(crate) dialled_by_smaller: bool,
     /// Which life of the peer.
     pub(crate) generation: u64,
+    /// The minor version that it speaks; may be one that this code does not know.
+    pub(crate) minor: u8,
     healthy: AtomicBool,
     uses: AtomicUsize,
     unused: Notify,
 }
 
 impl Link {
-    pub(crate) fn new(
-        peer: NodeId,
-        connection: Connection,
-        id: u64,
-        dialled_by_smaller: bool,
-        generation: u64,
-    ) -> Self {
+    pub(crate) fn new(peer: NodeId, connection: Connection, id: u64, dialled_by_smaller: bool, theirs: &Hello) -> Self {
         Self {
             peer,
             connection,
             id,
             dialled_by_smaller,
-            generation,
+            generation: theirs.generation,
+            minor: theirs.minor,
             healthy: AtomicBool::new(true),
             uses: AtomicUsize::new(0),
             unused: Notify::new(),

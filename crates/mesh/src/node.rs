@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::NodeId;
-use wire::mesh::Purpose;
+use wire::mesh::{Minor, Purpose};
 
 use crate::book::Book;
 use crate::ca::Identity;
@@ -50,6 +50,8 @@ pub struct LinkStatus {
     pub up: bool,
     /// Its measured round trip.
     pub rtt: Option<Duration>,
+    /// The minor version of the protocol that it speaks; none: there is no link. May be one that this code does not know.
+    pub minor: Option<u8>,
     /// Through whom a channel opened now would go first; none: directly, or not at all.
     pub relayed_via: Option<NodeId>,
 }
@@ -61,7 +63,8 @@ impl Mesh {
     /// # Errors
     /// As [`StartError`] says; nothing runs then.
     pub fn start(options: MeshOptions) -> Result<Self, StartError> {
-        let MeshOptions { node, identity, bind, advertise, net, peers, generation, secret, seed, timings } = options;
+        let MeshOptions { node, identity, bind, advertise, net, peers, generation, secret, seed, timings, minor } =
+            options;
         let tls = Tls::new(&node, identity)?;
         let secret = secret.unwrap_or_else(|| transport::secret_of(&tls));
         let server = transport::server(&tls, &timings)?;
@@ -79,6 +82,7 @@ impl Mesh {
             book: Book::new(node.clone()),
             node,
             generation,
+            minor,
             addr: advertise.unwrap_or(local),
             transport: transport::transport(&timings),
             timings,
@@ -171,6 +175,20 @@ impl Mesh {
         self.shared().draining.send_if_modified(|now| std::mem::replace(now, draining) != draining);
     }
 
+    /// What it speaks.
+    #[must_use]
+    pub fn minor(&self) -> Minor {
+        self.shared().minor
+    }
+
+    /// The first node that speaks an older version than this, of this node and those that it is linked with.
+    #[must_use]
+    pub fn speaks_before(&self, minor: Minor) -> Option<(NodeId, u8)> {
+        let own = (self.node().clone(), self.minor().number());
+        let linked = self.shared().book.links().into_iter().map(|link| (link.peer.clone(), link.minor));
+        std::iter::once(own).chain(linked).find(|(_, speaks)| *speaks < minor.number())
+    }
+
     /// How it stands with every known peer, by name.
     #[must_use]
     pub fn links(&self) -> Vec<LinkStatus> {
@@ -181,7 +199,8 @@ impl Mesh {
                 _ => None,
             };
             let up = ways.direct.as_ref().is_some_and(|link| link.is_healthy());
-            Some(LinkStatus { peer, up, rtt: ways.direct.map(|link| link.rtt()), relayed_via })
+            let (rtt, minor) = ways.direct.map(|link| (link.rtt(), link.minor)).unzip();
+            Some(LinkStatus { peer, up, rtt, minor, relayed_via })
         };
         self.shared().book.nodes().into_iter().filter_map(status).collect()
     }

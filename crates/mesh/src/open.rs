@@ -90,7 +90,7 @@ pub(crate) fn plan(ways: &Ways, impatient: bool) -> Vec<Way> {
 
 async fn take(shared: &Shared, way: Way, peer: &NodeId, purpose: &Purpose) -> Result<Channel, String> {
     match way {
-        Way::Direct(link) => match timeout(STREAM_WITHIN, direct(&link, purpose)).await {
+        Way::Direct(link) => match timeout(STREAM_WITHIN, direct(shared, &link, purpose)).await {
             Ok(opened) => opened,
             Err(_) => Err("the peer allows no more channels now".to_owned()),
         },
@@ -104,10 +104,10 @@ async fn take(shared: &Shared, way: Way, peer: &NodeId, purpose: &Purpose) -> Re
     }
 }
 
-async fn direct(link: &Arc<Link>, purpose: &Purpose) -> Result<Channel, String> {
+async fn direct(shared: &Shared, link: &Arc<Link>, purpose: &Purpose) -> Result<Channel, String> {
     let (send, recv) = link.connection.open_bi().await.map_err(|error| error.to_string())?;
     let mut channel = Channel::direct(link.peer.clone(), send, recv, Some(link.hold()));
     let head = Head::Open(purpose.clone()).to_bytes();
     channel.halves().0.send(head).await.map_err(|error| error.to_string())?;
-    Ok(channel)
+    Ok(channel.speaking(shared.minor))
 }

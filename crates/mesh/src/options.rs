@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use net::Net;
 use wire::NodeId;
+use wire::mesh::Minor;
 
 use crate::ca::Identity;
 
@@ -33,6 +34,8 @@ pub struct MeshOptions {
     pub seed: u64,
     /// How fast losses are noticed.
     pub timings: Timings,
+    /// The minor version that it speaks: the newest, or an older one while there are nodes that know no later one.
+    pub minor: Minor,
 }
 
 impl MeshOptions {
@@ -51,6 +54,7 @@ impl MeshOptions {
             secret: None,
             seed: u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default(),
             timings: Timings::default(),
+            minor: Minor::NEWEST,
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) async fn open(
     let tunnel = connector.connect(name, pipe(raw)).await?;
     let mut channel = Channel::relayed(target.clone(), TlsStream::Client(tunnel), via.hold());
     channel.halves().0.send(Head::Open(purpose.clone()).to_bytes()).await?;
-    Ok(channel)
+    Ok(channel.speaking(shared.minor))
 }
 
 /// Relay's side: carries a stream of `from` to `target` until both ends are done with it.
@@ -152,7 +152,7 @@ pub(crate) async fn land(shared: &Shared, via: &Arc<Link>, origin: &NodeId, chan
         tracing::warn!(node = %shared.node, via = %via.peer, %origin, proven = %peer, "the relay named another origin");
         return channel.refuse(codes::CLAIM);
     }
-    shared.arrive((peer, purpose, channel));
+    shared.arrive((peer, purpose, channel.speaking(shared.minor)));
 }
 
 async fn handshake(

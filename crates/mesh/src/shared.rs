@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::NodeId;
-use wire::mesh::Purpose;
+use wire::mesh::{Minor, Purpose};
 
 use crate::book::Book;
 use crate::channel::Channel;
@@ -32,6 +32,8 @@ pub(crate) type Arrival = (NodeId, Purpose, Channel);
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) generation: u64,
+    /// What it speaks.
+    pub(crate) minor: Minor,
     /// Where others dial it.
     pub(crate) addr: SocketAddr,
     pub(crate) timings: Timings,

@@ -20,7 +20,9 @@ pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(shared: Arc<Shared>, link: Arc<Link>, send: SendStream, recv: RecvStream) {
     let mut channel = Channel::direct(link.peer.clone(), send, recv, Some(link.hold()));
     let refusal = match timeout(HEAD_WITHIN, head(&mut channel)).await {
-        Ok(Ok(Head::Open(purpose))) => return shared.arrive((link.peer.clone(), purpose, channel)),
+        Ok(Ok(Head::Open(purpose))) => {
+            return shared.arrive((link.peer.clone(), purpose, channel.speaking(shared.minor)));
+        }
         Ok(Ok(Head::Relay(target))) => return relay::carry(&shared, &link, &target, channel).await,
         Ok(Ok(Head::Relayed(origin))) => return relay::land(&shared, &link, &origin, channel).await,
         Ok(Err(HeadError::Unknown(_))) => codes::UNSUPPORTED,

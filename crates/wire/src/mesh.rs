@@ -6,6 +6,9 @@
 //!   missing ones as their default ([`Reader::later`]);
 //! - a new kind is sent as [`RawFrame::skippable`] when an older node may ignore it; otherwise the older node answers
 //!   [`Frame::Unsupported`] and the sender falls back.
+//! - what an older node would misunderstand is not done while there is one: see [`Minor`].
+
+mod minor;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -14,10 +17,10 @@ use crate::change::Placement;
 use crate::command::{Actor, Answer, Command, Delivery, Query, Refusal};
 use crate::ids::{ConversationId, Epoch, NodeId, ShardId, UserId};
 
+pub use minor::Minor;
+
 /// TLS application protocol of the mesh: its major version.
 pub const ALPN: &[u8] = b"hearth-mesh/1";
-/// The minor version that this code speaks; told to the peer for logs only.
-pub const MINOR: u8 = 1;
 
 /// A frame before its kind is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,29 +221,23 @@ impl Frame {
     /// Head and body.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
-        fn frame<T: Serialize>(kind: u16, body: &T) -> Bytes {
-            let mut head = Vec::with_capacity(128);
-            head.extend_from_slice(&kind.to_be_bytes());
-            head.push(0);
-            Bytes::from(postcard::to_extend(body, head).expect("plain data in memory always serializes"))
-        }
         match self {
-            Self::Command { rid, actor, conversation, command } => frame(1, &(rid, actor, conversation, command)),
-            Self::Query { rid, actor, conversation, query } => frame(2, &(rid, actor, conversation, query)),
+            Self::Command { rid, actor, conversation, command } => whole(1, &(rid, actor, conversation, command)),
+            Self::Query { rid, actor, conversation, query } => whole(2, &(rid, actor, conversation, query)),
             Self::Watch { rid, conversation, after_ver, users, after_epoch } => {
-                frame(3, &(rid, conversation, after_ver, users, after_epoch))
+                whole(3, &(rid, conversation, after_ver, users, after_epoch))
             }
-            Self::Unwatch { conversation } => frame(4, conversation),
+            Self::Unwatch { conversation } => whole(4, conversation),
             Self::Reply { rid, result } => match result {
-                Ok(Answer::Watching { head_epoch, .. }) => frame(16, &(rid, result, head_epoch)),
-                result => frame(16, &(rid, result)),
+                Ok(Answer::Watching { head_epoch, .. }) => whole(16, &(rid, result, head_epoch)),
+                result => whole(16, &(rid, result)),
             },
-            Self::Feed { deliveries } => frame(17, deliveries),
-            Self::Lagged { conversation } => frame(18, conversation),
-            Self::End(end) => frame(19, end),
-            Self::Moved { rid, conversation, placement } => frame(20, &(rid, conversation, placement)),
-            Self::Handover { rid, shard } => frame(32, &(rid, shard)),
-            Self::Unsupported { kind } => frame(0, kind),
+            Self::Feed { deliveries } => whole(17, deliveries),
+            Self::Lagged { conversation } => whole(18, conversation),
+            Self::End(end) => whole(19, end),
+            Self::Moved { rid, conversation, placement } => whole(20, &(rid, conversation, placement)),
+            Self::Handover { rid, shard } => whole(32, &(rid, shard)),
+            Self::Unsupported { kind } => whole(0, kind),
             Self::Skipped { kind } => RawFrame { kind: *kind, skippable: true, body: Bytes::new() }.to_bytes(),
         }
     }
@@ -290,6 +287,14 @@ impl Frame {
             kind => Self::Unsupported { kind },
         })
     }
+}
+
+/// Head and body of a kind that no node may ignore.
+fn whole<T: Serialize>(kind: u16, body: &T) -> Bytes {
+    let mut head = Vec::with_capacity(128);
+    head.extend_from_slice(&kind.to_be_bytes());
+    head.push(0);
+    Bytes::from(postcard::to_extend(body, head).expect("plain data in memory always serializes"))
 }
 
 /// A [`Frame::Feed`] put together from deliveries that were encoded once ([`Delivery::to_bytes`]) and are shared by all

@@ -8,6 +8,7 @@ use std::time::Duration;
 use store::simulated::{Crash, Trouble};
 use tokio::sync::watch;
 use topology::World;
+use wire::mesh::Minor;
 use wire::{NodeId, RegionId};
 
 use crate::fault::{Fault, Ways, What};
@@ -99,6 +100,8 @@ impl Hands {
             }
             Fault::Flap { region, every_ms } => self.flap(*region, Some(*every_ms)),
             Fault::RollingRestart { .. } => {
+                // Also who is dead now comes back as the new version.
+                site.minor = Minor::NEWEST;
                 let left = site.alive().cloned().collect();
                 self.rolling = Some(Rolling { left, now: None });
             }

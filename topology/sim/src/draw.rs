@@ -152,6 +152,14 @@ pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     if SmallRng::seed_from_u64(seed.rotate_left(8) ^ BOUNDS).random_ratio(1, 8) {
         scenario.world = Arc::new(with_max_rpo(&scenario.world, Some(MAX_RPO)));
     }
+    // A session at an edge of the version before does not notice by itself what a lost region took with it.
+    if scenario.fails_over() {
+        for planned in &mut scenario.faults {
+            if let Fault::RollingRestart { older } = &mut planned.fault {
+                *older = false;
+            }
+        }
+    }
     scenario
 }
 

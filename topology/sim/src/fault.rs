@@ -131,9 +131,9 @@ pub enum Fault {
         /// Milliseconds.
         every_ms: u64,
     },
-    /// All nodes are stopped in order and started again, one after the other. It ends by itself.
+    /// All nodes are stopped in order and started again, one after the other, as an upgrade does it. It ends by itself.
     RollingRestart {
-        /// The restarted nodes speak the previous minor version of the mesh's protocol until the fault ends.
+        /// Until they are restarted, all nodes speak the previous minor version of the mesh's protocol.
         older: bool,
     },
 }
@@ -189,7 +189,9 @@ impl Fault {
             }
             Self::Flap { region, every_ms } => format!("clients of {} reconnect every {every_ms} ms", name(region)),
             Self::RollingRestart { older: false } => "all nodes are restarted, one by one".into(),
-            Self::RollingRestart { older: true } => "all nodes are restarted as an older version, one by one".into(),
+            Self::RollingRestart { older: true } => {
+                "all nodes, of an older version until now, are restarted as this one, one by one".into()
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use mesh::{Identity, Mesh, MeshCa, MeshOptions};
 use net::Net as _;
 use store::Store;
 use topology::World;
+use wire::mesh::Minor;
 use wire::{NodeId, NodeRole, RegionId};
 
 use crate::net::SimNet;
@@ -130,9 +131,18 @@ fn ip(region: RegionId, role: u8, n: u8) -> IpAddr {
     Ipv4Addr::new(10, u8::try_from(region.0).unwrap_or(u8::MAX), role, n).into()
 }
 
+/// What is particular to one life of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// Of whatever its mesh draws.
+    pub seed: u64,
+    /// What it speaks.
+    pub minor: Minor,
+}
+
 /// The first task of a node's process: puts it together and says when it runs.
-pub async fn main(material: Arc<Material>, node: NodeId, store: Arc<dyn Store>, seed: u64, slot: Slot) {
-    match assemble(&material, &node, store, seed).await {
+pub async fn main(material: Arc<Material>, node: NodeId, life: Life, store: Arc<dyn Store>, slot: Slot) {
+    match assemble(&material, &node, life, store).await {
         Ok(running) => {
             material.set_open(&node, true);
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
@@ -144,15 +154,16 @@ pub async fn main(material: Arc<Material>, node: NodeId, store: Arc<dyn Store>, 
 async fn assemble(
     material: &Arc<Material>,
     node: &NodeId,
+    life: Life,
     store: Arc<dyn Store>,
-    seed: u64,
 ) -> anyhow::Result<Running> {
     let address = |node: &NodeId| SocketAddr::new(node_ip(node), MESH_PORT);
     let identity = material.identities.get(node).context("a node of the world")?.clone();
     let mut options = MeshOptions::new(node.clone(), identity, address(node), Arc::new(SimNet));
     let others = material.world.nodes().into_iter().filter(|other| other != node);
     options.peers = others.map(|other| (other.clone(), address(&other))).collect();
-    options.seed = seed;
+    options.seed = life.seed;
+    options.minor = life.minor;
     let mesh = Mesh::start(options)?;
     let world = Arc::clone(&material.world);
     let part = match node.role {

@@ -12,6 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tracing_subscriber::layer::SubscriberExt as _;
+use wire::mesh::Minor;
 use wire::{Durability, RegionId};
 
 use crate::carry::Hands;
@@ -142,6 +143,9 @@ impl<'a> Run<'a> {
         let mut dice = SmallRng::seed_from_u64(options.seed);
         let tick = Duration::from_millis(scenario.tick_ms.max(1));
         let mut site = Site::new(&scenario.world, dice.random(), tick, options.mutant)?;
+        if scenario.is_upgrade() {
+            site.minor = Minor::OLDEST;
+        }
         let ledger = Ledger::new(timeline);
         let (phase, wanted) = watch::channel(Phase::Settle);
         let mut flaps = BTreeMap::new();

@@ -73,6 +73,12 @@ pub struct Load {
 }
 
 impl Scenario {
+    /// Whether nodes of an older version are upgraded in it.
+    #[must_use]
+    pub fn is_upgrade(&self) -> bool {
+        self.faults.iter().any(|planned| matches!(planned.fault, Fault::RollingRestart { older: true }))
+    }
+
     /// Whether a region may be failed over in it, by an operator or by itself.
     #[must_use]
     pub fn fails_over(&self) -> bool {

@@ -14,6 +14,7 @@ use rand::{Rng as _, SeedableRng as _};
 use store::Store;
 use store::simulated::Simulated;
 use topology::World;
+use wire::mesh::Minor;
 use wire::{NodeId, RegionId};
 
 use crate::datacenters::{self, Remote};
@@ -34,6 +35,8 @@ pub struct Site {
     pub fabric: Fabric,
     /// The replicas.
     pub store: Arc<Simulated>,
+    /// What nodes speak that start from now on.
+    pub minor: Minor,
     nodes: BTreeMap<NodeId, Node>,
     people: BTreeMap<RegionId, Machine>,
     datacenters: Machine,
@@ -80,7 +83,8 @@ impl Site {
         let store = Arc::new(datacenters::replicas(world, dice.random()));
         let material = Arc::new(Material::gather(Arc::clone(world))?);
         let mutation = mutant.map(|mutant| Mutation::new(mutant, Arc::clone(&store)));
-        Ok(Self { material, fabric, store, nodes, people, datacenters, tick, now: Duration::ZERO, dice, mutation })
+        let (minor, now) = (Minor::NEWEST, Duration::ZERO);
+        Ok(Self { material, fabric, store, minor, nodes, people, datacenters, tick, now, dice, mutation })
     }
 
     /// Virtual time since the beginning.
@@ -110,14 +114,14 @@ impl Site {
     /// # Errors
     /// When the world has no such node, or no runtime can be made.
     pub fn start(&mut self, id: &NodeId) -> anyhow::Result<()> {
-        let seed = self.dice.random();
+        let life = nodes::Life { seed: self.dice.random(), minor: self.minor };
         let store = self.store_of(id.region)?;
         let node = self.nodes.get_mut(id).with_context(|| format!("no node {id}"))?;
         if node.machine.is_on() {
             return Ok(());
         }
         self.fabric.set_dark(node.machine.ip, false);
-        let main = nodes::main(Arc::clone(&self.material), id.clone(), store, seed, Arc::clone(&node.slot));
+        let main = nodes::main(Arc::clone(&self.material), id.clone(), life, store, Arc::clone(&node.slot));
         node.machine.start(&self.fabric, main)?;
         Ok(())
     }

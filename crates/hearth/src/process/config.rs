@@ -10,6 +10,7 @@ use ::store::scylla::schema::Dialect;
 use node::LogFormat;
 use node::config::{self, ConfigError, File, Shape, beside, example};
 use wire::NodeRole;
+use wire::mesh::Minor;
 
 node::section! {
     /// Who this node is.
@@ -34,6 +35,9 @@ node::section! {
         cert: PathBuf = or(r#""node.pem""#),
         /// The certificate's private key, PEM. Only its owner may read the file.
         key: PathBuf = or(r#""node.key.pem""#),
+        /// The minor version of the mesh's protocol that it speaks: the newest. During an upgrade that of the nodes of before, on all
+        /// nodes, until all run the new program.
+        minor: Minor = or("1"),
     }
 }
 

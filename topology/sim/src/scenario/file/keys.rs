@@ -85,7 +85,7 @@ pub const KEYS: &[Key] = &[
     number("fault", "by_ms", "3000", (1.0, 600_000.0), "how late they arrive"),
     number("fault", "every_ms", "800", (10.0, 3_600_000.0), "how often each client leaves and comes back"),
     text("fault", "power_loss", "true", "what was not synced is lost as well").optional(),
-    text("fault", "older", "true", "the restarted nodes speak the previous minor version").optional(),
+    text("fault", "older", "true", "until they are restarted, all nodes speak the previous minor version").optional(),
 ];
 
 /// The kinds of fault and what each has beside `at`, `for` and `kind`.
