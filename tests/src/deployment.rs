@@ -143,13 +143,13 @@ impl Deployment {
         command
     }
 
-    /// `hearth region`, as an order to a core; its answer, or why there is none, and whether it was carried out.
+    /// `hearth region` or `hearth conversation`, as an order to a core; its answer, or why there is none, and whether it was carried out.
     ///
     /// # Panics
     /// When the program does not run.
     pub async fn order(&self, core: &Node, args: &[&str]) -> (Value, bool) {
         let mut command = self.command(core.region);
-        command.arg("region").args(args).args(["--json", "--admin", &core.admin(), "--token-file", ADMIN_TOKEN]);
+        command.args(args).args(["--json", "--admin", &core.admin(), "--token-file", ADMIN_TOKEN]);
         let output =
             tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("hearth runs");
         let (told, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

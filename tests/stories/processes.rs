@@ -11,6 +11,7 @@ use hearth_stories::soak::{self, Until};
 use serde_json::Value;
 use test_cluster::Network;
 use wire::Durability;
+use wire::mesh::Minor;
 
 /// How long something stays cut or paused when the story waits for nothing in particular: longer than detection and takeover.
 const A_WHILE: Duration = Duration::from_secs(8);
@@ -122,13 +123,13 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
         shards.into_iter().find(|outlook| outlook["shard"] == shard).unwrap_or_else(|| panic!("{told}"))
     };
     // Ordered before anybody knows that the region is lost, and refused when they do.
-    let (told, done) = deployment.order(core, &["failover", REGIONS[0]]).await;
+    let (told, done) = deployment.order(core, &["region", "failover", REGIONS[0]]).await;
     assert!(!done && told["decided"] == false, "{told}");
     let reported = outlook(&told);
     assert_eq!(deployment.owners(&shard).await.len(), 0, "nothing is decided");
     println!("a region of class region was killed; {:.2?} later its operator is told: {reported}", killed.elapsed());
     let decides = Instant::now();
-    let (told, done) = deployment.order(core, &["failover", REGIONS[0], "--accept-loss"]).await;
+    let (told, done) = deployment.order(core, &["region", "failover", REGIONS[0], "--accept-loss"]).await;
     assert!(done && told["planned"] == false, "{told}");
     println!("failed over in {:.2?}", decides.elapsed());
     until_all_acked(&load, killed).await;
@@ -143,7 +144,7 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
     deployment.until_salvaged().await;
     println!("salvaged {:.2?} after the region came back", revived.elapsed());
     let back = Instant::now();
-    let (told, done) = deployment.order(core, &["failback", REGIONS[0]]).await;
+    let (told, done) = deployment.order(core, &["region", "failback", REGIONS[0]]).await;
     assert!(done, "{told}");
     println!("failed back in {:.2?}", back.elapsed());
     until_all_acked(&load, back).await;
@@ -306,22 +307,38 @@ async fn everything_is_killed_at_once_and_starts_again() {
     load.end().await.must_be_clean();
 }
 
+/// The nodes of before speak the minor version before; each restart upgrades one.
 #[tokio::test(flavor = "multi_thread")]
-async fn all_nodes_are_restarted_in_order_one_by_one() {
+async fn all_nodes_are_upgraded_in_order_one_by_one() {
     let Some(deployment) = Deployment::whole().await else { return };
+    for node in &deployment.nodes {
+        node.end();
+        node.speak(Minor::OLDEST);
+    }
+    deployment.mend().await;
     let load = Load::start(&deployment, Pace::default()).await;
+    let core = deployment.owner(&load.rooms[0].shard()).await;
+    let moving = load.rooms[0].conversation.to_string();
+    let to = REGIONS[core.region % REGIONS.len()];
     let mut longest = Duration::ZERO;
     for node in &deployment.nodes {
-        let told = Instant::now();
+        let (told, is_done) = deployment.order(core, &["conversation", "move", &moving, "--to", to]).await;
+        let why = told.as_str().unwrap_or_default();
+        assert!(!is_done && why.contains("minor version 0"), "it moves while a node knows no moves: {told}");
+        let since = Instant::now();
         node.end();
+        node.speak(Minor::NEWEST);
         node.start();
         deployment.until_whole().await;
         until_all_acked(&load, Instant::now()).await;
-        let pause = load.rooms.iter().map(|room| load.pause(room.home, told)).max().unwrap_or_default();
-        println!("{} was restarted: the longest pause of a writer was {pause:.2?}", node.name);
+        let pause = load.rooms.iter().map(|room| load.pause(room.home, since)).max().unwrap_or_default();
+        println!("{} was upgraded: the longest pause of a writer was {pause:.2?}", node.name);
         longest = longest.max(pause);
     }
-    println!("all nodes were restarted: the longest pause of a writer was {longest:.2?}");
+    println!("all nodes were upgraded: the longest pause of a writer was {longest:.2?}");
+    let (told, is_done) = deployment.order(core, &["conversation", "move", &moving, "--to", to]).await;
+    assert!(is_done && told["region"] == to, "nobody is left who knows no moves: {told}");
+    until_all_acked(&load, Instant::now()).await;
     load.end().await.must_be_clean();
 }
 

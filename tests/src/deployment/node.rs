@@ -15,6 +15,7 @@ use crate::http;
 use crate::mesh::hearth;
 
 pub use wire::NodeRole;
+use wire::mesh::Minor;
 
 const MESH_PORT: u16 = 7400;
 const EDGE_PORT: u16 = 8080;
@@ -108,6 +109,19 @@ impl Node {
             at(ADMIN_PORT)
         );
         fs::write(self.config(), config).expect("the folder can be written");
+    }
+
+    /// Which minor version of the mesh's protocol it speaks when it starts again.
+    ///
+    /// # Panics
+    /// When its config cannot be written.
+    pub fn speak(&self, minor: Minor) {
+        let config = fs::read_to_string(self.config()).expect("it was configured");
+        let lines = config.lines().filter(|line| !line.starts_with("minor ="));
+        let config: Vec<String> = lines
+            .map(|line| if line == "[mesh]" { format!("[mesh]\nminor = {}", minor.number()) } else { line.to_owned() })
+            .collect();
+        fs::write(self.config(), config.join("\n") + "\n").expect("the folder can be written");
     }
 
     /// Where clients reach an edge.
