@@ -35,8 +35,8 @@ node::section! {
         cert: PathBuf = or(r#""node.pem""#),
         /// The certificate's private key, PEM. Only its owner may read the file.
         key: PathBuf = or(r#""node.key.pem""#),
-        /// The minor version of the mesh's protocol that it speaks: the newest. During an upgrade that of the nodes of before, on all
-        /// nodes, until all run the new program.
+        /// The minor version of the mesh's protocol that this node speaks; left out, the newest that its program knows. During an
+        /// upgrade all nodes speak the one that the program of before knows, until none runs that any more.
         minor: Minor = or("1"),
     }
 }
