@@ -4,7 +4,8 @@
 //!
 //! Each shard is followed by one core of the region. A row is taken when it was acknowledged, as far as that is known here (R6). One
 //! that does not come over for a while is fetched from where the shard is served, and written here: stores that lose what they owe
-//! each other are mended so. Whoever leaves a cursor behind a fork goes back to it.
+//! each other are mended so. One that the log has no longer there either, because this region was away for longer than it keeps rows, is
+//! made again from the projections there ([`crate::rebuild`]). Whoever leaves a cursor behind a fork goes back to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use conversation::consumer::{Consumer, Then};
 use conversation::log::{LogFrame, LogFrameError};
+use conversation::rebuild::Gap;
 use conversation::shard::Lease;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use mesh::Mesh;
@@ -20,10 +22,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use topology::World;
 use topology::placement::{self, Live};
-use wire::{Durability, NodeId, Position, ShardId, Slot};
+use wire::{Durability, NodeId, Position, RegionId, ShardId, Slot};
 
 use crate::clock;
 use crate::log::projector::project_frame;
+use crate::rebuild::{REBUILD_AFTER, Rebuild};
 use crate::status::FollowerStatus;
 use crate::tasks::Tasks;
 
@@ -80,6 +83,8 @@ struct Following {
     missing_since: Option<Instant>,
     /// The last that was.
     fetched: Option<Slot>,
+    /// Of what the log has no longer, from the projections of that region.
+    rebuild: Option<(RegionId, Rebuild)>,
 }
 
 /// Why it goes no further now.
@@ -162,6 +167,11 @@ impl Follow {
             following.status = FollowerStatus { serves: true, ..following.status };
             return Ok((following, false));
         }
+        if let Some((source, rebuild)) = following.rebuild.take()
+            && following.lease.acting.is_some_and(|acting| acting.region == source)
+        {
+            return self.rebuild(source, rebuild, following).await;
+        }
         let rows = self.store.read_log(shard, following.consumer.next_slot(), ROWS_AT_ONCE).await?;
         let mut reading = following.consumer;
         let taken = reading.take(&rows, rows.len() < ROWS_AT_ONCE, &following.lease.starts, committed);
@@ -186,8 +196,11 @@ impl Follow {
                 let since = *following.missing_since.get_or_insert_with(Instant::now);
                 let fetched =
                     since.elapsed() >= FETCH_AFTER && self.fetch(shard, &following.lease, slot, committed).await?;
+                if !fetched && since.elapsed() >= FETCH_AFTER + REBUILD_AFTER {
+                    following.rebuild = self.begin_rebuild(shard, &following.lease, slot).await?;
+                }
                 // One that was fetched before and is not seen here yet is given time.
-                fetched && following.fetched.replace(slot) != Some(slot)
+                following.rebuild.is_some() || (fetched && following.fetched.replace(slot) != Some(slot))
             }
             Then::ReadOn => taken_frames > 0,
             Then::CaughtUp | Then::StaleStarts(_) => {
@@ -239,6 +252,57 @@ impl Follow {
         Ok(!taken.rows.is_empty())
     }
 
+    /// If everything from this slot on to some other is projected where the shard is served.
+    async fn begin_rebuild(
+        &self,
+        shard: ShardId,
+        lease: &Lease,
+        from: Slot,
+    ) -> Result<Option<(RegionId, Rebuild)>, StoreError> {
+        let Some(source) = lease.acting.map(|acting| acting.region) else { return Ok(None) };
+        let store = self.store.at(source);
+        let projected = store.mark(shard, &Mark::Checkpoint).await?.unwrap_or_default();
+        let until = lease.starts.bound(projected);
+        let gap = Gap { shard, starts: lease.starts.clone(), from, until };
+        Ok((from < until).then(|| (source, Rebuild::new(store, gap))))
+    }
+
+    /// Takes a part of it; returns whether to go on at once. Everything is projected here before the mark goes past it.
+    async fn rebuild(
+        &self,
+        source: RegionId,
+        mut rebuild: Rebuild,
+        mut following: Following,
+    ) -> Result<(Following, bool), Stuck> {
+        let shard = following.status.shard;
+        let mut frames = Vec::new();
+        let (mut is_whole, mut waits) = (false, false);
+        while frames.len() < ROWS_AT_ONCE && !is_whole && !waits {
+            match rebuild.next().await {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => is_whole = true,
+                // What was taken so far is not taken again.
+                Err(not_now) => {
+                    tracing::warn!(%shard, %not_now, "what the log has no longer is waited for");
+                    waits = true;
+                }
+            }
+        }
+        stream::iter(frames)
+            .for_each_concurrent(FRAMES_AT_ONCE, |frame| async move {
+                project_frame(&self.store, shard, &frame).await;
+            })
+            .await;
+        if is_whole {
+            following.consumer = Consumer::new(Some(rebuild.end()));
+            following.missing_since = None;
+            self.store.write_mark(shard, &Mark::Follower(self.node.region), following.consumer.cursor()).await?;
+        } else {
+            following.rebuild = Some((source, rebuild));
+        }
+        Ok((following, !waits))
+    }
+
     async fn begin(&self, shard: ShardId) -> Result<Following, StoreError> {
         let cursor: Option<Position> = self.store.mark(shard, &Mark::Follower(self.node.region)).await?;
         let lease = self.store.lease(shard).await?;
@@ -254,6 +318,7 @@ impl Follow {
             ask_at: Instant::now(),
             missing_since: None,
             fetched: None,
+            rebuild: None,
         })
     }
 }

@@ -12,6 +12,7 @@
 //! | [`failover`] | what operators decide about the loss of a region | their word -> the store -> who serves |
 //! | [`salvage`] | brings back what a lost region still holds | its log -> a shard's task |
 //! | [`consumers`] | what follows the log inside the region: notes to users' own streams | the log -> other shards |
+//! | [`rebuild`] | what they and the followers take where the log has no rows any more | projections -> frames |
 //!
 //! A core holds nothing that the log does not: it may be killed at any moment, and whoever claims its shards next goes on
 //! where the log ends. The rules stand in `conversation` and `topology`; this crate owns tasks, queues and clocks.
@@ -31,6 +32,7 @@ mod intake;
 mod limits;
 mod log;
 mod patience;
+mod rebuild;
 mod salvage;
 mod shards;
 mod status;

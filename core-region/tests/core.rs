@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod core {
+    mod between;
     mod chaos;
     pub(crate) mod edge;
     mod failover;
@@ -10,6 +11,7 @@ mod core {
     mod life;
     mod moves;
     mod notes;
+    mod rebuild;
     mod restart;
     pub(crate) mod site;
     mod takeover;

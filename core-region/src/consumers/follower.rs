@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use conversation::consumer::{Consumer, Then};
 use conversation::log::{LogFrame, LogFrameError};
+use conversation::rebuild::Gap;
 use conversation::shard::Starts;
 use smol_str::SmolStr;
 use store::{Mark, Store, StoreError};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use wire::{Epoch, Position, ShardId, Slot};
 
 use crate::patience::until_answered;
+use crate::rebuild::{REBUILD_AFTER, Rebuild};
 
 /// Committed frames that wait here in memory; beyond that they are read from the log.
 const FRAMES_WAITING: usize = 1_024;
@@ -22,6 +24,8 @@ const FRAMES_WAITING: usize = 1_024;
 const ROWS_AT_ONCE: usize = 64;
 /// Between two writes of the cursor.
 const CURSOR_EVERY: Duration = Duration::from_millis(500);
+/// Pause before the log is read again where a row was missing.
+const HOLE: Duration = Duration::from_secs(1);
 /// Pause before a read that found damage is tried again.
 const DAMAGED: Duration = Duration::from_secs(10);
 
@@ -61,6 +65,9 @@ pub(super) struct Follower {
     mark: Mark,
     consumer: Consumer,
     written: Option<Position>,
+    /// The next row is committed and not in the log.
+    missing_since: Option<Instant>,
+    rebuild: Option<Rebuild>,
     frames: mpsc::Receiver<Arc<LogFrame>>,
     tick: Interval,
 }
@@ -77,11 +84,14 @@ pub(super) enum Next {
     Ended,
 }
 
-/// Committed rows of the log, behind everything taken.
-pub(super) struct Page {
-    pub(super) rows: Vec<(Position, Result<LogFrame, LogFrameError>)>,
-    /// One that is committed is not there. Said already; to be read again.
-    pub(super) hole: bool,
+/// What comes behind everything taken.
+pub(super) enum Page {
+    /// Committed rows of the log: [`Follower::pass`] each. None: to be read again.
+    Rows(Vec<(Position, Result<LogFrame, LogFrameError>)>),
+    /// The log has no longer what comes next. A part of it, made again from the projections; the cursor stays where it is.
+    Rebuilt(LogFrame),
+    /// That was all of it: the cursor stands behind it.
+    RebuiltAll,
 }
 
 impl Follower {
@@ -96,7 +106,9 @@ impl Follower {
         let written = answered(|| store.mark(source.shard, &mark)).await;
         let mut tick = tokio::time::interval(CURSOR_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut follower = Self { store, source, mark, consumer: Consumer::new(None), written, frames, tick };
+        let consumer = Consumer::new(None);
+        let mut follower =
+            Self { store, source, mark, consumer, written, missing_since: None, rebuild: None, frames, tick };
         follower.go_to(written);
         follower
     }
@@ -147,18 +159,56 @@ impl Follower {
         before
     }
 
-    /// Reads a page of the log from the store. Moves nothing.
-    pub(super) async fn page(&self) -> Page {
+    /// Reads a page from the store. Moves nothing before [`Page::RebuiltAll`]. Where a row of the log is missing it waits a moment.
+    pub(super) async fn page(&mut self) -> Page {
+        if let Some(rebuild) = self.rebuild.take() {
+            return self.rebuilt(rebuild).await;
+        }
         let mut reading = self.consumer;
         let (shard, from) = (self.source.shard, reading.next_slot());
         let rows = answered(|| self.store.read_log(shard, from, ROWS_AT_ONCE)).await;
         let committed = Position { epoch: self.source.epoch, slot: *self.source.committed.borrow() };
         let taken = reading.take(&rows, rows.len() < ROWS_AT_ONCE, &self.source.starts, committed);
-        if let Then::Hole(slot) = taken.then {
-            tracing::error!(slot = slot.0, "a committed row is not in the log; trying again");
+        let page = taken.rows.iter().map(|row| (row.at, LogFrame::from_row(row))).collect();
+        match taken.then {
+            Then::Hole(slot) if taken.rows.is_empty() => self.missing(slot).await,
+            _ => self.missing_since = None,
         }
-        let hole = matches!(taken.then, Then::Hole(_));
-        Page { rows: taken.rows.iter().map(|row| (row.at, LogFrame::from_row(row))).collect(), hole }
+        Page::Rows(page)
+    }
+
+    /// This slot is committed, and the log does not have it: not yet, or not any more.
+    async fn missing(&mut self, slot: Slot) {
+        let projected = *self.source.projected.borrow();
+        let since = *self.missing_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= REBUILD_AFTER && slot < projected {
+            let gap =
+                Gap { shard: self.source.shard, starts: self.source.starts.clone(), from: slot, until: projected };
+            self.rebuild = Some(Rebuild::new(self.store.clone(), gap));
+        } else {
+            tracing::warn!(shard = %self.source.shard, slot = slot.0, "a committed row is not in the log; trying again");
+            tokio::time::sleep(HOLE).await;
+        }
+    }
+
+    async fn rebuilt(&mut self, mut rebuild: Rebuild) -> Page {
+        match rebuild.next().await {
+            Ok(Some(frame)) => {
+                self.rebuild = Some(rebuild);
+                Page::Rebuilt(frame)
+            }
+            Ok(None) => {
+                self.missing_since = None;
+                self.go_to(Some(rebuild.end()));
+                Page::RebuiltAll
+            }
+            Err(not_now) => {
+                tracing::warn!(shard = %self.source.shard, %not_now, "a consumer waits for what the log has no longer");
+                self.rebuild = Some(rebuild);
+                tokio::time::sleep(HOLE).await;
+                Page::Rows(Vec::new())
+            }
+        }
     }
 
     /// Writes down that everything before `cursor` is done, unless that is known. What fails is written the next time.

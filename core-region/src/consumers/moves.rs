@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use wire::command::{Answer, Command};
 use wire::{ConversationId, Position, Slot};
 
-use super::follower::{Follower, Frames, Next, Source};
+use super::follower::{Follower, Frames, Next, Page, Source};
 use super::{Carried, Carriers, Note, nobody};
 use crate::tasks::Tasks;
 
@@ -199,11 +199,18 @@ impl Driver {
 
     /// Takes a page of the log from the store, as much as there is room for.
     async fn catch_up(&mut self) {
-        let page = self.follower.page().await;
-        if page.hole {
-            tokio::time::sleep(AGAIN).await;
-        }
-        for (_, frame) in page.rows {
+        let rows = match self.follower.page().await {
+            Page::Rows(rows) => rows,
+            Page::Rebuilt(frame) => {
+                lock(&self.shared).mover.take_rebuilt(&frame);
+                return;
+            }
+            Page::RebuiltAll => {
+                lock(&self.shared).mover.skip_to(self.follower.cursor());
+                return self.tell();
+            }
+        };
+        for (_, frame) in rows {
             if !lock(&self.shared).mover.has_room() {
                 break;
             }

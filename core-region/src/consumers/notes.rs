@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use conversation::log::LogFrame;
 use lru::LruCache;
@@ -18,12 +17,10 @@ use wire::change::{Change, Event};
 use wire::command::{Actor, Command};
 use wire::{ConversationId, ConversationKind, Position, Slot, TenantId, UserId};
 
-use super::follower::{Follower, Frames, Next, Source, answered};
+use super::follower::{Follower, Frames, Next, Page, Source, answered};
 use super::{Carried, Carriers, Note};
 use crate::tasks::Tasks;
 
-/// Pause before the log is read again where a row was missing.
-const HOLE: Duration = Duration::from_secs(1);
 /// Conversations whose facts are remembered.
 const FACTS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
 
@@ -109,17 +106,19 @@ impl Teller {
 
     /// Takes a page of the log from the store.
     async fn catch_up(&mut self) {
-        let page = self.follower.page().await;
-        if page.hole {
-            tokio::time::sleep(HOLE).await;
-        }
-        for (at, frame) in page.rows {
-            let before = self.follower.pass(at);
-            match frame {
-                Ok(frame) => self.take(&frame, before).await,
-                // It is committed, so every owner would stumble over it: leave it to those who read it, and say so.
-                Err(error) => tracing::error!(%error, "notes of a row that cannot be read are left out"),
+        match self.follower.page().await {
+            Page::Rows(rows) => {
+                for (at, frame) in rows {
+                    let before = self.follower.pass(at);
+                    match frame {
+                        Ok(frame) => self.take(&frame, before).await,
+                        // It is committed, so every owner would stumble over it: leave it to those who read it, and say so.
+                        Err(error) => tracing::error!(%error, "notes of a row that cannot be read are left out"),
+                    }
+                }
             }
+            Page::Rebuilt(frame) => self.take(&frame, self.follower.cursor()).await,
+            Page::RebuiltAll => {}
         }
         tokio::task::coop::consume_budget().await;
     }

@@ -24,7 +24,7 @@ async fn moved(stream: &mut Stream) -> (Option<u64>, Placement) {
 }
 
 /// What the owner of the shard says to a send of something new.
-async fn asked(edge: &Edge, shard: ShardId, id: ConversationId) -> Placement {
+pub(crate) async fn asked(edge: &Edge, shard: ShardId, id: ConversationId) -> Placement {
     let mut stream = edge.open(shard).await;
     let rid = stream.start(&actor("demo", "ann"), id, send("somewhere", "x")).await;
     stream.flush().await;

@@ -15,7 +15,7 @@ async fn inbox(edge: &Edge, tenant: &str, name: &str, limit: u16) -> Vec<InboxLi
     }
 }
 
-async fn until_in(edge: &Edge, tenant: &str, name: &str, id: ConversationId, is_in: bool) {
+pub(crate) async fn until_in(edge: &Edge, tenant: &str, name: &str, id: ConversationId, is_in: bool) {
     let began = std::time::Instant::now();
     while inbox(edge, tenant, name, 0).await.iter().any(|line| line.conversation == id) != is_in {
         assert!(began.elapsed() < super::site::DEADLINE, "{name} was not told");

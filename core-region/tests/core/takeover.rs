@@ -1,138 +1,18 @@
 //! Owners that die, pause, disagree or hand over: what was acknowledged stays, once, in one order.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use conversation::dedupe::Seen;
-use conversation::log::LogRow;
-use conversation::projection::Row;
-use conversation::sequencer::LoadedConversation;
-use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use hearth_core_region::{Core, Limits, Stage};
-use store::{CoreKey, Heads, Mark, Store, StoreError};
 use tokio::sync::watch;
-use wire::change::Change;
 use wire::command::Command;
 use wire::mesh::StreamEnd;
-use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId};
+use wire::{ConversationId, NodeId};
 
+use super::between::Between;
 use super::edge::{Edge, Stream, ack, actor, send};
 use super::site::{ONE, Site, THREE, TWO_AT_HOME, eventually, node};
-
-/// A store whose reads of the fence wait at a gate: a pause between the append and the check.
-struct Gated {
-    store: Arc<dyn Store>,
-    open: watch::Receiver<bool>,
-    waiting: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl Store for Gated {
-    async fn fence(&self, shard: ShardId) -> Result<Epoch, StoreError> {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let _ = self.open.clone().wait_for(|open| *open).await;
-        self.store.fence(shard).await
-    }
-    async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
-        self.store.lease(shard).await
-    }
-    async fn claim(
-        &self,
-        shard: ShardId,
-        observed: Epoch,
-        owner: &NodeId,
-        nonce: Nonce,
-        fence_mode: FenceMode,
-    ) -> Result<Cas, StoreError> {
-        self.store.claim(shard, observed, owner, nonce, fence_mode).await
-    }
-    async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
-        self.store.seal(shard, epoch, nonce, start).await
-    }
-    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError> {
-        self.store.release(shard, epoch, nonce, end).await
-    }
-    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError> {
-        self.store.close_fork(shard, epoch, nonce, fork).await
-    }
-    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
-        self.store.core_leases(zone, region).await
-    }
-    async fn core_lease(&self, of: CoreKey) -> Result<Option<CoreLease>, StoreError> {
-        self.store.core_lease(of).await
-    }
-    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
-        self.store.register_core(zone, node, life).await
-    }
-    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
-        self.store.renew_core(zone, node, life, beat).await
-    }
-    async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
-        self.store.break_core(of, beat).await
-    }
-    async fn failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {
-        self.store.failed_over(zone).await
-    }
-    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError> {
-        self.store.set_failed_over(zone, region, failed_over).await
-    }
-    fn at(&self, region: RegionId) -> Arc<dyn Store> {
-        Arc::new(Self { store: self.store.at(region), open: self.open.clone(), waiting: Arc::clone(&self.waiting) })
-    }
-    async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {
-        self.store.write_fence(shard, epoch).await
-    }
-    async fn append(&self, shard: ShardId, at: Position, frame: Bytes) -> Result<(), StoreError> {
-        self.store.append(shard, at, frame).await
-    }
-    async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError> {
-        self.store.read_log(shard, from, limit).await
-    }
-    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError> {
-        self.store.write_mark(shard, mark, at).await
-    }
-    async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError> {
-        self.store.mark(shard, mark).await
-    }
-    async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError> {
-        self.store.project(shard, stamp, rows).await
-    }
-    async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
-        self.store.conversation(id).await
-    }
-    async fn messages(&self, id: ConversationId, from: u64, to: u64) -> Result<Vec<Change>, StoreError> {
-        self.store.messages(id, from, to).await
-    }
-    async fn placed_changes(
-        &self,
-        id: ConversationId,
-        after_ver: u64,
-        limit: usize,
-    ) -> Result<Vec<(Position, Change)>, StoreError> {
-        self.store.placed_changes(id, after_ver, limit).await
-    }
-    async fn dedupe(
-        &self,
-        id: ConversationId,
-        sender: &UserId,
-        client_msg_id: &ClientMsgId,
-    ) -> Result<Option<Seen>, StoreError> {
-        self.store.dedupe(id, sender, client_msg_id).await
-    }
-    async fn inbox(&self, user_stream: ConversationId) -> Result<Vec<conversation::projection::InboxRow>, StoreError> {
-        self.store.inbox(user_stream).await
-    }
-    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
-        self.store.heads(ids).await
-    }
-    async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
-        self.store.read_cursors(user, ids).await
-    }
-}
 
 /// Sends `m-<from>..`, one after the other, through whoever serves; returns the acks' seq and epoch.
 async fn send_all(edge: &Edge, id: ConversationId, from: usize, count: usize) -> Vec<(u64, u64)> {
@@ -260,7 +140,7 @@ async fn a_zombie_acknowledges_nothing_and_ends_its_streams() {
     let (open_gate, open) = watch::channel(true);
     let waiting = Arc::new(AtomicUsize::new(0));
     let store = site.store(first.region);
-    site.add_with(&first, Arc::new(Gated { store, open, waiting: waiting.clone() }), Limits::default());
+    site.add_with(&first, Arc::new(Between::gated(store, open, waiting.clone())), Limits::default());
     site.settled().await;
     let edge = site.edge_to(&node("r1/edge/1"), &[&first]);
     let ann = actor("demo", "ann");

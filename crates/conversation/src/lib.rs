@@ -16,6 +16,7 @@
 //! | [`moving`] | how a conversation goes from one shard to another |
 //! | [`projection`] | the rows that a committed frame means |
 //! | [`consumer`] | which rows of the log a feed consumer may take |
+//! | [`rebuild`] | what it takes instead, where the log has none any more |
 //! | [`edge_cursor`] | which change an edge delivers next |
 //! | [`invariants`] | what must hold over everything that clients saw |
 
@@ -28,6 +29,7 @@ pub mod invariants;
 pub mod log;
 pub mod moving;
 pub mod projection;
+pub mod rebuild;
 pub mod roles;
 pub mod sequencer;
 pub mod shard;

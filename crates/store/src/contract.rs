@@ -61,6 +61,24 @@ pub struct Heads {
     pub last_message: Option<LastMessageRow>,
 }
 
+/// A conversation met on a walk over all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Met {
+    /// Its last change.
+    pub head: HeadRow,
+    /// Whether it was ever in another shard than the one that it was born in.
+    pub moved: bool,
+}
+
+/// A stretch of such a walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// In an order of the store's own.
+    pub met: Vec<Met>,
+    /// What the walk goes on after; none: that was all.
+    pub next: Option<ConversationId>,
+}
+
 /// Why a store did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -231,6 +249,11 @@ pub trait Store: Send + Sync + 'static {
     /// The heads of these conversations, in their order. They may be of different shards and zones. After a region was lost, one
     /// may be ahead until its conversation's next change.
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError>;
+
+    /// A stretch of a walk over the conversations that have changes in the log of this shard, or may have: those that were born in it,
+    /// and all of its zone and class that have moved. Goes on after `after`, which the stretch before named. It looks at everything that
+    /// the zone holds, so it is for the rare case that nothing else will do. What comes to be meanwhile may be met or not.
+    async fn conversations(&self, shard: ShardId, after: Option<ConversationId>) -> Result<Stretch, StoreError>;
 
     /// How far a user has read these conversations (own sends count), in their order; 0: nothing.
     async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError>;

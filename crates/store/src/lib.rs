@@ -23,4 +23,4 @@ mod cell;
 mod quorum;
 mod rows;
 
-pub use contract::{CoreKey, Heads, Mark, Store, StoreError};
+pub use contract::{CoreKey, Heads, Mark, Met, Store, StoreError, Stretch};

@@ -19,7 +19,7 @@ use conversation::projection::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire::change::{Change, Event};
-use wire::{ClientMsgId, ConversationId, Epoch, Position, Slot, UserId};
+use wire::{ClientMsgId, ConversationId, Epoch, Position, Slot, UserId, ZoneId};
 
 use crate::cell::{Cell, Table};
 
@@ -38,10 +38,15 @@ pub(crate) enum Kind {
     Placement = 10,
 }
 
+/// The start of all keys of a kind.
+pub(crate) fn kind_prefix(zone: ZoneId, kind: Kind) -> [u8; 3] {
+    let [high, low] = zone.0.to_be_bytes();
+    [high, low, kind as u8]
+}
+
 pub(crate) fn key(conversation: ConversationId, kind: Kind, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(26 + rest.len());
-    key.extend_from_slice(&conversation.shard.zone.0.to_be_bytes());
-    key.push(kind as u8);
+    key.extend_from_slice(&kind_prefix(conversation.shard.zone, kind));
     key.extend_from_slice(&conversation.to_bytes());
     key.extend_from_slice(rest);
     key

@@ -20,7 +20,7 @@ use conversation::shard::{Cas, Lease};
 use wire::{Epoch, Position, RegionId, ShardId, Slot, ZoneId};
 
 use self::network::Network;
-use crate::cell::log_key;
+use crate::cell::{Table, log_key, shard_key};
 use crate::contract::{Store, StoreError};
 use crate::quorum::{ConditionalWrites, Coordinator};
 
@@ -197,6 +197,12 @@ impl Simulated {
     #[must_use]
     pub fn copies(&self, shard: ShardId, at: Position) -> usize {
         self.network.copies(&Bytes::from(log_key(shard, at)))
+    }
+
+    /// No replica has a row of this shard's log before the slot any more, as when they are older than what a store keeps.
+    pub fn forget_log(&self, shard: ShardId, before: Slot) {
+        let end = log_key(shard, Position { epoch: Epoch(0), slot: before });
+        self.network.forget(Table::Log, &shard_key(shard), &end);
     }
 
     /// The region's replica and its handles stop.

@@ -15,7 +15,7 @@ use conversation::projection::{InboxRow, Row};
 use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use store::simulated::{Simulated, SimulatedOptions, Weather};
-use store::{CoreKey, Heads, Mark, Store, StoreError};
+use store::{CoreKey, Heads, Mark, Store, StoreError, Stretch};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use topology::World;
@@ -239,6 +239,10 @@ impl Store for Remote {
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
         let ids = ids.to_vec();
         self.ask(move |store| async move { store.heads(&ids).await }).await
+    }
+
+    async fn conversations(&self, shard: ShardId, after: Option<ConversationId>) -> Result<Stretch, StoreError> {
+        self.ask(move |store| async move { store.conversations(shard, after).await }).await
     }
 
     async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {

@@ -45,7 +45,7 @@ struct Open {
 pub struct Mover {
     shard: ShardId,
     next: Position,
-    /// In slot order.
+    /// Those of a higher `before` behind those of a lower one.
     open: VecDeque<Open>,
     reached: Slot,
 }
@@ -75,13 +75,25 @@ impl Mover {
         if frame.slot != self.next.slot {
             return;
         }
+        self.take_rebuilt(frame);
+        self.skip_to(Position { slot: frame.slot.next(), ..frame.at() });
+    }
+
+    /// Takes a frame from [`Mover::next_slot`] on that was made again from the projections, because the log has it no longer
+    /// ([`crate::rebuild`]). Those may come in any order; when all are taken, [`Mover::skip_to`]. A move that was finished long ago may
+    /// be among them, and is offered again: whoever has taken it in says so.
+    pub fn take_rebuilt(&mut self, frame: &LogFrame) {
         for change in &frame.changes {
             let Event::MovedOut(out) = &change.event else { continue };
             let (conversation, ver) = (change.conversation, change.ver);
             let offer = Offer { conversation, n: out.to.n, ver, from: self.shard, to: out.to.shard };
             self.open.push_back(Open { offer, at: frame.slot, before: self.next });
         }
-        self.next = Position { slot: frame.slot.next(), ..frame.at() };
+    }
+
+    /// Everything before this place is taken.
+    pub fn skip_to(&mut self, next: Position) {
+        self.next = next;
     }
 
     /// Everything before this slot can be read, log and projections, by every owner that any of the shards of this zone and

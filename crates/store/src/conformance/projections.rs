@@ -19,6 +19,7 @@ pub(super) async fn cases(bench: &Bench<'_>) {
     a_user_stream_lists_what_was_joined_and_left(bench).await;
     heads_and_read_cursors_come_in_the_order_asked(bench).await;
     what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench).await;
+    a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench).await;
 }
 
 fn user(name: &str) -> UserId {
@@ -234,4 +235,56 @@ async fn what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench: &
     assert!(whereabouts.arrived && whereabouts.epoch_base == Epoch(7), "{whereabouts:?}");
     assert_eq!(loaded.head.map(|head| (head.head_ver, head.epoch)), Some((4, Epoch(8))));
     assert_eq!(bench.store(1).changes(id, 0, 9).await.map(|changes| changes.len()), Ok(4));
+}
+
+async fn a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<'_>) {
+    // More than a stretch of them.
+    const BORN: u16 = 1_100;
+    for shard in bench.shards() {
+        let other = bench.shard(shard.durability);
+        let numbered = |n: u16| {
+            let [high, low] = n.to_be_bytes();
+            let mut unique = [0; 16];
+            unique[..2].copy_from_slice(&[high, low]);
+            ConversationId { kind: ConversationKind::Group, shard, unique }
+        };
+        let store = bench.store(1);
+        for chunk in (0..BORN).collect::<Vec<_>>().chunks(100) {
+            let changes = chunk.iter().map(|&n| change(numbered(n), 1, created(&["ann"]))).collect();
+            put(&*store, shard, 1, 4, changes).await;
+        }
+        let stream = conversation(shard, 9, ConversationKind::User);
+        put(&*store, shard, 1, 5, vec![change(stream, 1, created(&["ann"]))]).await;
+        // Neighbours: one stays where it is, one leaves for a third shard.
+        let [stays, leaves] = [1, 2].map(|n| conversation(other, n, ConversationKind::Group));
+        let to = Placement { n: 1, shard: ShardId { n: 999, ..other } };
+        let out = Event::MovedOut(MovedOut { to, head_seq: 0, stays: vec![] });
+        let changes =
+            [change(stays, 1, created(&["ann"])), change(leaves, 1, created(&["ann"])), change(leaves, 2, out)];
+        put(&*store, other, 1, 0, changes.to_vec()).await;
+
+        let mut met = Vec::new();
+        let mut after = None;
+        loop {
+            let stretch = bench.store(2).conversations(shard, after).await.expect("readable");
+            met.extend(stretch.met);
+            match stretch.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        assert!(met.iter().all(|met| met.moved || met.head.conversation.shard == shard), "no others");
+        let find = |id| met.iter().find(|met| met.head.conversation == id).map(|met| (met.head.head_ver, met.moved));
+        let born = (0..BORN).map(numbered).chain([stream]);
+        for id in born {
+            assert_eq!(find(id), Some((1, false)), "{id}");
+        }
+        assert_eq!((find(leaves), find(stays)), (Some((2, true)), None));
+        let mut ids: Vec<_> = met.iter().map(|met| met.head.conversation.to_bytes()).collect();
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all, "each once");
+        assert!(met.iter().all(|met| met.head.conversation != stream || met.head.at == at(1, 5)), "with its place");
+    }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conversation::dedupe::Seen;
 use conversation::log::LogRow;
-use conversation::projection::{InboxRow, ReadCursorRow, Row};
+use conversation::projection::{HeadRow, InboxRow, PlacementRow, ReadCursorRow, Row};
 use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use futures_util::future::try_join_all;
@@ -20,11 +20,13 @@ use wire::{
 use super::conditional::{FailedOver, RowKey};
 use super::{Coordinator, Replicas, Scan, Sync, Write};
 use crate::cell::{Cell, Stored, Table, after_prefix, log_key, log_position, mark_key, shard_key};
-use crate::contract::{CoreKey, Heads, Mark, Store, StoreError};
+use crate::contract::{CoreKey, Heads, Mark, Met, Store, StoreError, Stretch};
 use crate::rows::{self, Kind};
 
 /// Rows asked of a replica at once when a scan has no other limit.
 const SCAN_ROWS: usize = 16_384;
+/// Conversations of one stretch of a walk.
+const STRETCH: usize = 1_000;
 
 impl<R: Replicas> Coordinator<R> {
     async fn put(&self, shard: ShardId, cells: Vec<Cell>, sync: Sync) -> Result<(), StoreError> {
@@ -280,6 +282,32 @@ impl<R: Replicas> Store for Coordinator<R> {
             Ok(head.map(|head| Heads { head, last_message }))
         };
         try_join_all(ids.iter().map(one)).await
+    }
+
+    async fn conversations(&self, shard: ShardId, after: Option<ConversationId>) -> Result<Stretch, StoreError> {
+        let quorum = self.quorum(shard)?;
+        let all = rows::kind_prefix(shard.zone, Kind::Head);
+        let from = match after {
+            Some(after) => after_prefix(&rows::key(after, Kind::Head, &[])),
+            None => all.to_vec(),
+        };
+        let scan = Scan { table: Table::Projection, from, to: after_prefix(&all), limit: STRETCH };
+        let found = self.read_cells(&quorum, &scan).await?;
+        let mut last = None;
+        let mut met = Vec::new();
+        for (_, stored) in &found {
+            let head: HeadRow = rows::decode(&stored.bytes).ok_or_else(|| self.not_a_row(Kind::Head))?;
+            let id = head.conversation;
+            last = Some(id);
+            if id.shard.durability != shard.durability {
+                continue;
+            }
+            let placement: Option<PlacementRow> = self.one(id, Kind::Placement, &[], rows::decode).await?;
+            if id.shard == shard || placement.is_some() {
+                met.push(Met { head, moved: placement.is_some() });
+            }
+        }
+        Ok(Stretch { met, next: last.filter(|_| found.len() == STRETCH) })
     }
 
     async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {

@@ -28,11 +28,13 @@ use super::projections::{bucket, dedupe_part};
 use super::reach::{self, Reach};
 use super::stamp::write_time;
 use super::statements::Statements;
-use crate::contract::{CoreKey, Heads, Mark, Store, StoreError};
+use crate::contract::{CoreKey, Heads, Mark, Met, Store, StoreError, Stretch};
 use crate::rows;
 
 /// Rows of one answer at most.
 const ROWS_MAX: usize = 16_384;
+/// Conversations of one stretch of a walk.
+const STRETCH: usize = 1_000;
 /// Reads of one question on their way at once.
 const AT_ONCE: usize = 32;
 /// Shards whose fences lie in one partition, so that they can be read together.
@@ -65,6 +67,7 @@ fn limit_value(limit: usize) -> i32 {
     i32::try_from(limit.min(ROWS_MAX)).unwrap_or(i32::MAX)
 }
 
+type WalkColumns = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 type ConversationColumns = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Handle {
@@ -414,6 +417,30 @@ impl Store for Handle {
         };
         let reads: Vec<_> = ids.iter().map(|&id| one(id)).collect();
         futures_util::stream::iter(reads).buffered(AT_ONCE).try_collect().await
+    }
+
+    async fn conversations(&self, shard: ShardId, after: Option<ConversationId>) -> Result<Stretch, StoreError> {
+        let (reach, statements) = self.reach(shard)?;
+        // In the order of tokens, which is that of no key. (Of two with one token, once in 2^64, one may be passed over.)
+        let statement = match after {
+            Some(after) => self.bound(&statements.walk_on, &(after.to_bytes(), limit_value(STRETCH)))?,
+            None => self.bound(&statements.walk, &(limit_value(STRETCH),))?,
+        };
+        let found: Vec<WalkColumns> = self.scylla.rows(&reach, statement, STRETCH).await?;
+        let id = |bytes: &[u8]| {
+            ConversationId::from_bytes(bytes)
+                .map_err(|error| self.corrupt(format!("a key of table conversation: {error}")))
+        };
+        let last = found.last().map(|(key, _, _)| id(key)).transpose()?;
+        let mut met = Vec::new();
+        for (key, head, placement) in &found {
+            let born = id(key)?.shard;
+            let wanted = born == shard || (placement.is_some() && born.durability == shard.durability);
+            if wanted && let Some(head) = self.optional(head.as_ref())? {
+                met.push(Met { head, moved: placement.is_some() });
+            }
+        }
+        Ok(Stretch { met, next: last.filter(|_| found.len() == STRETCH) })
     }
 
     async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {

@@ -30,6 +30,8 @@ pub(super) struct Statements {
     pub(super) write_last_message: PreparedStatement,
     pub(super) write_placement: PreparedStatement,
     pub(super) conversation: PreparedStatement,
+    pub(super) walk: PreparedStatement,
+    pub(super) walk_on: PreparedStatement,
     pub(super) write_member: PreparedStatement,
     pub(super) members: PreparedStatement,
     pub(super) write_role: PreparedStatement,
@@ -93,6 +95,11 @@ impl Statements {
             write_last_message: put("conversation", "last_message", CONVERSATION).await?,
             write_placement: put("conversation", "placement", CONVERSATION).await?,
             conversation: get("conversation", "facts, head, last_message, placement", CONVERSATION).await?,
+            walk: one(format!("SELECT conv, head, placement FROM {z}.conversation LIMIT ?")).await?,
+            walk_on: one(format!(
+                "SELECT conv, head, placement FROM {z}.conversation WHERE token(conv) > token(?) LIMIT ?"
+            ))
+            .await?,
             write_member: put("member", "row", USER).await?,
             members: get("member", "row", CONVERSATION).await?,
             write_role: put("role", "row", USER).await?,

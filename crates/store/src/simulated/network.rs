@@ -135,6 +135,13 @@ impl Network {
         }
     }
 
+    /// All replicas lose these keys, those that are down, too.
+    pub(super) fn forget(&self, table: Table, from: &[u8], to: &[u8]) {
+        for replica in self.world().replicas.values_mut() {
+            replica.forget(table, from, to);
+        }
+    }
+
     pub(super) fn repair(&self, region: RegionId) -> usize {
         let mut world = self.world();
         let mut taken = 0;

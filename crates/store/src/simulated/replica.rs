@@ -70,6 +70,14 @@ impl Replica {
         rows.map(|((_, key), value)| Ok((key.clone(), unseal(key, value)?))).collect()
     }
 
+    /// Loses the keys from the first to before the second, on disk as well.
+    pub(super) fn forget(&mut self, table: Table, from: &[u8], to: &[u8]) {
+        let is_kept = |its: Table, key: &Bytes| its != table || &key[..] < from || &key[..] >= to;
+        self.rows.retain(|(its, key), _| is_kept(*its, key));
+        self.synced.retain(|(its, key), _| is_kept(*its, key));
+        self.unsynced.retain(|cell| is_kept(cell.table, &cell.key));
+    }
+
     /// All cells of a zone.
     pub(super) fn cells(&self, zone: ZoneId) -> Vec<Cell> {
         let rows = self.rows.iter().filter(|((_, key), _)| zone_of(key) == Some(zone));
