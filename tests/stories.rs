@@ -30,7 +30,11 @@ use serde_json::{Value, json};
 
 /// A group of `owner` with these members, made at the edge at `base`. Its id.
 async fn group(base: &str, owner_token: &str, name: &str, members: &[&str]) -> String {
-    let answer = http::post(base, "/v1/groups", owner_token, json!({"name": name, "members": members})).await;
+    make_group(base, owner_token, json!({"name": name, "members": members})).await
+}
+
+async fn make_group(base: &str, owner_token: &str, what: Value) -> String {
+    let answer = http::post(base, "/v1/groups", owner_token, what).await;
     assert_eq!(answer.status, 201, "{}", answer.body);
     text(&answer.body["conversation_id"])
 }

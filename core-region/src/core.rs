@@ -10,9 +10,10 @@ use topology::World;
 use wire::change::Placement;
 use wire::command::{Answer, Command, Refusal};
 use wire::mesh::Minor;
-use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, RegionId, ShardId};
+use wire::{ConversationId, ConversationKind, Durability, ErrorCode, NodeId, RegionId, ShardId};
 
 use crate::consumers::{Carried, Carriers};
+use crate::everywhere;
 use crate::failover::{Decided, Failover, NotDecided};
 use crate::followers::Followers;
 use crate::intake::{self, Intake};
@@ -56,6 +57,7 @@ struct Running {
     world: Arc<World>,
     carriers: Carriers,
     mesh: Mesh,
+    store: Arc<dyn Store>,
     shards: Shards,
     failover: Failover,
     followers: Followers,
@@ -80,7 +82,7 @@ impl Core {
             node: node.clone(),
             world: world.clone(),
             mesh: mesh.clone(),
-            store,
+            store: store.clone(),
             limits: limits.clone(),
             tasks: tasks.clone(),
             carriers: carriers.clone(),
@@ -100,7 +102,18 @@ impl Core {
         };
         tasks.spawn("intake", intake::run(Arc::new(intake)));
         Self {
-            running: Arc::new(Running { node, world, carriers, mesh, shards, failover, followers, draining, tasks }),
+            running: Arc::new(Running {
+                node,
+                world,
+                carriers,
+                mesh,
+                store,
+                shards,
+                failover,
+                followers,
+                draining,
+                tasks,
+            }),
         }
     }
 
@@ -150,6 +163,19 @@ impl Core {
         let mut known = Placement { n: 0, shard: born };
         let mut begun: Option<Placement> = None;
         loop {
+            // Whoever writes in it waits for all of them.
+            if begun.is_none()
+                && known.shard != shard
+                && born.durability == Durability::Region
+                && !everywhere::all_follow(&self.running.store, known.shard, &zone.regions).await
+            {
+                let message = format!(
+                    "not every region of zone {} has what was said in shard {}: a conversation of class region moves when all do; \
+                     wait, or bring the region back",
+                    zone.name, known.shard
+                );
+                return Err(Refusal::new(ErrorCode::HomeUnavailable, message));
+            }
             // Once it has begun it is only asked after: a second order, while it moves on by another's, would make both
             // send it back and forth.
             let command = Command::Move { to: if begun.is_some() { known.shard } else { shard } };

@@ -25,6 +25,7 @@ mod backoff;
 mod clock;
 mod consumers;
 mod core;
+mod everywhere;
 mod failover;
 mod feed;
 mod followers;

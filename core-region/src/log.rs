@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use wire::change::Event;
 use wire::command::{Command, Refusal};
 use wire::mesh::StreamEnd;
-use wire::{ConversationId, ErrorCode, NodeId, ShardId, Slot};
+use wire::{ConversationId, ErrorCode, NodeId, RegionId, ShardId, Slot};
 
 use self::batch::Pending;
 use self::commits::Commits;
@@ -45,6 +45,7 @@ use crate::clock;
 use crate::consumers::moves::Moves;
 use crate::consumers::notes::Notes;
 use crate::consumers::{Carriers, Source};
+use crate::everywhere::Everywhere;
 use crate::feed::{Feed, replay};
 use crate::intake::outbox::Outbox;
 use crate::intake::{Ask, Input};
@@ -59,6 +60,8 @@ const INPUTS_AT_ONCE: usize = 256;
 /// What a term is served with.
 pub(crate) struct ServeOptions {
     pub(crate) shard: ShardId,
+    /// The regions of its zone.
+    pub(crate) zone: Vec<RegionId>,
     pub(crate) node: NodeId,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) limits: Arc<Limits>,
@@ -123,12 +126,13 @@ pub(crate) struct Serving {
 impl Serving {
     /// Begins the term, whose tail is projected.
     pub(crate) fn begin(options: ServeOptions, term: &Term, inputs: mpsc::Receiver<Input>) -> Self {
-        let ServeOptions { shard, node, store, limits, tasks, carriers, progress, held } = options;
+        let ServeOptions { shard, zone, node, store, limits, tasks, carriers, progress, held } = options;
         let projector = Projector::start(&tasks, store.clone(), (shard, node.region), term.epoch, term.start, &limits);
         let (committed, projected) = (projector.committed(), projector.projected());
         let source =
             Source { shard, starts: term.starts.clone(), epoch: term.epoch, committed, projected: projected.clone() };
-        let moves = Moves::start(&tasks, store.clone(), source.clone(), carriers.clone());
+        let everywhere = Everywhere::start(&tasks, &store, &source, node.region, &zone);
+        let moves = Moves::start(&tasks, store.clone(), source.clone(), everywhere.clone(), carriers.clone());
         let notes = Notes::start(&tasks, store.clone(), source, carriers, limits.notes_outstanding);
         let last = term.tail.last().and_then(|row| LogFrame::from_row(row).ok());
         let last_ts_ms = last.map_or(0, |frame| frame.ts_ms);
@@ -144,7 +148,11 @@ impl Serving {
             pending: Pending::new(term.epoch, term.start, last_ts_ms),
             feed: Feed::new(limits.deliveries_behind_replay),
             moves,
+            everywhere,
+            awaited_everywhere: BTreeMap::new(),
+            progress: progress.clone(),
             away: BTreeSet::new(),
+            hearsay: BTreeSet::new(),
             departing: BTreeMap::new(),
             reads: Reads::new(store.clone(), projected.clone(), limits.reads_at_once),
             replays,
@@ -356,6 +364,7 @@ impl Serving {
                 self.make_runnable(id);
             }
             Fetched::Offered { offered, loaded } => self.take_in(offered, loaded),
+            Fetched::Again { id, loaded } => self.read_again(id, loaded),
             Fetched::Lookup { id, ticket, projected_then, seen } => {
                 self.work.lookups -= 1;
                 let Some(place) = self.entries.peek(&id) else { return };
@@ -388,6 +397,20 @@ impl Serving {
         self.work.take_in(&mut place.entry, offered, *loaded);
         if place.entry.is_none() && place.waiting.is_empty() {
             self.entries.forget(&id);
+        }
+        self.make_runnable(id);
+    }
+
+    /// A conversation of which there was hearsay only has been read again.
+    fn read_again(&mut self, id: ConversationId, loaded: Loaded) {
+        self.work.hearsay.remove(&id);
+        let committed = self.work.pending.committed();
+        let Some(place) = self.entries.peek(&id) else { return };
+        if let Ok(loaded) = loaded
+            && place.entry.as_ref().is_some_and(|entry| entry.is_settled() && !entry.is_certain())
+        {
+            let place = self.entries.renew(id);
+            place.entry = Some(entries::Entry::new(*loaded, committed));
         }
         self.make_runnable(id);
     }

@@ -12,7 +12,7 @@ use wire::client::event::MessagePayload;
 use wire::command::Ack;
 use wire::{ClientMsgId, ConversationId, Epoch, UserId};
 
-use crate::group;
+use crate::{group, make_group};
 
 const PEOPLE: [&str; 3] = ["ann", "bob", "cem"];
 /// Said by each at least.
@@ -63,10 +63,20 @@ impl Person {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_moves_back_and_forth_while_people_write_in_it() {
+    moves_back_and_forth("multi-region").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_class_region_does_so_too() {
+    moves_back_and_forth("region").await;
+}
+
+async fn moves_back_and_forth(durability: &str) {
     let mesh = Mesh::up();
     let regions = mesh.regions();
     let tokens: Vec<_> = PEOPLE.iter().map(|user| mesh.token(user)).collect();
-    let conversation = group(&mesh.edge(&regions[0]), &tokens[0], "tea", &PEOPLE[1..]).await;
+    let tea = json!({"name": "tea", "members": PEOPLE[1..], "durability": durability});
+    let conversation = make_group(&mesh.edge(&regions[0]), &tokens[0], tea).await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut people = Vec::new();
     for ((user, token), region) in PEOPLE.into_iter().zip(&tokens).zip(&regions) {

@@ -162,6 +162,41 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
     }
 }
 
+/// Class `region`: a move waits until every region has it, so none begins while one is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_of_class_region_moves_and_stays_where_it_is_while_a_region_is_lost() {
+    let Some(deployment) = Deployment::whole().await else { return };
+    if !deployment.cluster.nodes[0].is_ours() {
+        return test_cluster::skip("the servers of HEARTH_CQL are not ours to kill");
+    }
+    let load = Load::start(&deployment, Pace { durability: Durability::Region, ..Pace::default() }).await;
+    let moving = load.rooms[0].conversation.to_string();
+    let core = deployment.node("us-east/core/1");
+    let order = async |to: &str| deployment.order(core, &["conversation", "move", &moving, "--to", to]).await;
+    let moves = async |to: &str| {
+        let since = Instant::now();
+        let (told, is_done) = order(to).await;
+        assert!(is_done && told["region"] == to, "{told}");
+        let took = since.elapsed();
+        until_all_acked(&load, Instant::now()).await;
+        println!("moved to {to} in {took:.2?}: its writers paused for {:.2?}", load.pause(1, since));
+    };
+    moves(REGIONS[1]).await;
+    moves(REGIONS[2]).await;
+    deployment.nodes_of(1).for_each(Node::kill);
+    deployment.cluster.nodes[0].kill();
+    let killed = Instant::now();
+    let (told, is_done) = order(REGIONS[1]).await;
+    let why = told.as_str().unwrap_or_default();
+    assert!(!is_done && why.contains("not every region"), "{told}");
+    println!("refused after {:.2?}: {why}", killed.elapsed());
+    // Where it is people write on, although the region where it was born is lost.
+    load.until_acked(1, Instant::now()).await;
+    deployment.mend().await;
+    moves(REGIONS[0]).await;
+    load.end().await.must_be_clean();
+}
+
 /// `fence = "lease"`: owners of class `multi-region` acknowledge without a read of the fence.
 #[tokio::test(flavor = "multi_thread")]
 async fn owners_that_acknowledge_by_timed_leases_are_killed_and_paused() {

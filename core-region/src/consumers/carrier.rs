@@ -175,7 +175,8 @@ impl Carrier {
 
     /// To the owner, as far as it is known.
     async fn road(&self) -> Option<Road> {
-        if let Some(term) = self.shared.directory.get().and_then(|directory| directory.serving(&self.shard)) {
+        let directory = self.shared.directory.get();
+        if let Some(term) = directory.and_then(|directory| directory.serving(&self.shard)) {
             return Road::inside(&self.shared.node, term).await;
         }
         let owner = match &self.hint {
@@ -187,9 +188,8 @@ impl Carrier {
                 placement::whom_to_ask(&self.shared.world, &self.shard, &live)?
             }
         };
-        if owner == self.shared.node {
-            return None;
-        }
+        // Where it would be asked this node would say what it knows itself: of a region that is failed over, another serves the shard.
+        let owner = if owner == self.shared.node { directory?.elsewhere(&self.shard)? } else { owner };
         let mut membership = self.shared.mesh.membership();
         let opened = tokio::select! {
             opened = self.shared.mesh.open(&owner, Purpose::Shard(self.shard)) => opened,

@@ -2,8 +2,8 @@
 //! M1-M4 of [`conversation::moving`]). It starts where the last owner's consumer was, so a move is driven by whoever owns
 //! the shard until it is finished. The term asks it what those who come for such a conversation may be told.
 //!
-//! Only class `multi-region` moves so far: of class `region` nobody can say here what every region has (M5), and the shard's
-//! task refuses to send it away.
+//! In class `region` it is offered when every region of the zone has its leaving, and until every region has its arrival (M5): what
+//! one of them lacks could be cut off when another is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,7 @@ use wire::{ConversationId, Position, Slot};
 
 use super::follower::{Follower, Frames, Next, Page, Source};
 use super::{Carried, Carriers, Note, nobody};
+use crate::everywhere::Everywhere;
 use crate::tasks::Tasks;
 
 /// Pause before what did not work is tried again.
@@ -41,7 +42,13 @@ struct Shared {
 
 impl Moves {
     /// Starts from the cursor that the last one left.
-    pub(crate) fn start(tasks: &Tasks, store: Arc<dyn Store>, source: Source, carriers: Carriers) -> Self {
+    pub(crate) fn start(
+        tasks: &Tasks,
+        store: Arc<dyn Store>,
+        source: Source,
+        everywhere: Everywhere,
+        carriers: Carriers,
+    ) -> Self {
         let (frames, taken) = Frames::channel();
         let (news_out, news) = watch::channel(0);
         #[expect(clippy::disallowed_methods, reason = "never holds more than the moves that are open")]
@@ -52,6 +59,7 @@ impl Moves {
             let driver = Driver {
                 follower: Follower::open("moves", store, source, taken).await,
                 carriers,
+                everywhere,
                 shared: known,
                 under_way: BTreeSet::new(),
                 numbers: BTreeMap::new(),
@@ -101,6 +109,7 @@ struct Driver {
     /// As far as the mover has taken.
     follower: Follower,
     carriers: Carriers,
+    everywhere: Everywhere,
     shared: Arc<Mutex<Shared>>,
     /// Offered and not answered.
     under_way: BTreeSet<Offer>,
@@ -120,9 +129,9 @@ impl Driver {
             self.follower.go_to(Some(Position { epoch: source.epoch, slot }));
         }
         lock(&self.shared).mover = Mover::new(source.shard, Some(self.follower.cursor()));
-        let mut projected = source.projected;
+        let mut reached = self.everywhere.reached();
         loop {
-            let offers_wait = self.make_offers(*projected.borrow_and_update());
+            let offers_wait = self.make_offers(*reached.borrow_and_update());
             let room = lock(&self.shared).mover.has_room();
             let again_at = self.again_at;
             tokio::select! {
@@ -135,7 +144,7 @@ impl Driver {
                     Next::WriteCursor => self.write_cursor().await,
                     Next::Ended => return self.write_cursor().await,
                 },
-                Ok(()) = projected.changed(), if offers_wait => {}
+                Ok(()) = reached.changed(), if offers_wait => {}
                 () = tokio::time::sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {
                     self.again_at = None;
                 }
@@ -144,11 +153,11 @@ impl Driver {
     }
 
     /// Offers what can be read where it goes. Returns whether there is more, which cannot yet.
-    fn make_offers(&mut self, projected: Slot) -> bool {
-        let (ready, open): (Vec<Offer>, usize) = {
+    fn make_offers(&mut self, reached: Slot) -> bool {
+        let (ready, open, next): (Vec<Offer>, usize, Slot) = {
             let mover = &mut lock(&self.shared).mover;
-            mover.reach(projected);
-            (mover.offers().collect(), mover.open())
+            mover.reach(reached);
+            (mover.offers().collect(), mover.open(), mover.next_slot())
         };
         if self.again_at.is_none() {
             for offer in ready.iter().filter(|offer| !self.under_way.contains(offer)) {
@@ -166,20 +175,32 @@ impl Driver {
             }
             self.under_way.extend(&ready);
         }
-        open > ready.len()
+        let more = open > ready.len();
+        if more {
+            self.everywhere.wait_for(next);
+        }
+        more
     }
 
     fn answered(&mut self, number: u64, carried: &Carried) {
         let Some(offer) = self.numbers.remove(&number) else { return };
         self.under_way.remove(&offer);
-        if let Carried::Answered(Ok(Answer::TakenIn { everywhere: true })) = carried {
-            tracing::info!(conversation = %offer.conversation, to = %offer.to, n = offer.n, "moved");
-            metrics::counter!("hearth_moves_total").increment(1);
-            lock(&self.shared).mover.taken_in(offer.conversation, offer.n);
-            self.tell();
-        } else {
-            tracing::warn!(?carried, conversation = %offer.conversation, to = %offer.to, "not taken in; offered again");
-            self.again_at = Some(Instant::now() + AGAIN);
+        match carried {
+            Carried::Answered(Ok(Answer::TakenIn { everywhere: true })) => {
+                tracing::info!(conversation = %offer.conversation, to = %offer.to, n = offer.n, "moved");
+                metrics::counter!("hearth_moves_total").increment(1);
+                lock(&self.shared).mover.taken_in(offer.conversation, offer.n);
+                self.tell();
+            }
+            Carried::Answered(Ok(Answer::TakenIn { everywhere: false })) => {
+                lock(&self.shared).mover.arrived(offer.conversation, offer.n);
+                self.tell();
+                self.again_at = Some(Instant::now() + AGAIN);
+            }
+            _ => {
+                tracing::warn!(?carried, conversation = %offer.conversation, to = %offer.to, "not taken in; offered again");
+                self.again_at = Some(Instant::now() + AGAIN);
+            }
         }
     }
 

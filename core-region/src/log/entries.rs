@@ -36,6 +36,8 @@ pub(crate) struct Entry {
     pub(crate) projected: u64,
     /// What has taken it to another shard, if it is away, stands before this slot.
     pub(crate) away_before: Slot,
+    /// This owner has sent it there.
+    has_left: bool,
 }
 
 impl Entry {
@@ -52,6 +54,7 @@ impl Entry {
             applied: 0,
             projected: 0,
             away_before: committed,
+            has_left: false,
         }
     }
 
@@ -65,7 +68,13 @@ impl Entry {
         }
         if matches!(change.event, Event::MovedOut(_)) {
             self.away_before = slot.next();
+            self.has_left = true;
         }
+    }
+
+    /// Whether where it is may be told ([`Whereabouts::is_certain`](conversation::moving::Whereabouts::is_certain)).
+    pub(crate) fn is_certain(&self) -> bool {
+        self.has_left || self.conversation.whereabouts().is_certain()
     }
 
     /// A change of it was committed.

@@ -3,13 +3,14 @@
 //! The rules stand in `conversation`; here is what surrounds them: on which slot an answer waits, what is asked of the
 //! store first, who watches from where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use conversation::dedupe::Seen;
 use conversation::moving::{Moment, Offer};
-use conversation::sequencer::{Conversation, Decision, Outcome as Decided};
+use conversation::sequencer::{Conversation, Decision, Outcome as Decided, Replayed};
 use conversation::shard::Starts;
 use futures_util::stream::FuturesUnordered;
 use store::{Store, StoreError};
@@ -26,11 +27,13 @@ use super::entries::{Entry, Held, Lookup, Place};
 use super::reads::{LINES_MAX, Read, Reads};
 use crate::consumers::moves::Moves;
 use crate::consumers::nobody;
+use crate::everywhere::Everywhere;
 use crate::feed::Feed;
 use crate::feed::replay::{self, After};
 use crate::intake::outbox::{Outbox, Outcome};
 use crate::intake::{Ask, Input};
 use crate::patience::until_answered;
+use crate::status::Progress;
 use crate::tasks::Tasks;
 
 /// Lookups of sends in the store that are under way ahead of their turn; the others are asked when it is.
@@ -39,12 +42,20 @@ const LOOKUPS_AT_ONCE: usize = 1_024;
 /// Changes read at once when a conversation is replayed.
 const CHANGES_AT_ONCE: usize = 1_024;
 
+/// What was hearsay is read again after this time.
+const HEARSAY_AGAIN: Duration = Duration::from_millis(300);
+/// Arrivals of which it is not known that they are everywhere; of more than that it is found out from the start each time they are
+/// asked for.
+const AWAITED_MAX: usize = 4_096;
+
 /// Something read from the store for a request that waits for it.
 pub(super) enum Fetched {
     /// A conversation.
     Conversation { id: ConversationId, loaded: Loaded },
     /// A conversation that is offered to this shard.
     Offered { offered: Offered, loaded: Loaded },
+    /// A conversation of which there was hearsay only ([`Entry::is_certain`]).
+    Again { id: ConversationId, loaded: Loaded },
     /// What a send became.
     Lookup { id: ConversationId, ticket: u64, projected_then: u64, seen: Result<Option<Seen>, StoreError> },
 }
@@ -74,8 +85,14 @@ pub(super) struct Work {
     pub(super) pending: Pending,
     pub(super) feed: Feed,
     pub(super) moves: Moves,
+    pub(super) everywhere: Everywhere,
+    /// What is to be everywhere before somebody hears of it: by conversation and the number of the move, everything before this slot.
+    pub(super) awaited_everywhere: BTreeMap<(ConversationId, u64), Slot>,
+    pub(super) progress: Arc<Progress>,
     /// Conversations with requests that wait to be told where they are.
     pub(super) away: BTreeSet<ConversationId>,
+    /// Those that are read again soon: where they are was hearsay.
+    pub(super) hearsay: BTreeSet<ConversationId>,
     /// Those that have left, and who watches them is not told yet: where to, and before which slot they left.
     pub(super) departing: BTreeMap<ConversationId, (Placement, Slot)>,
     pub(super) reads: Reads,
@@ -100,6 +117,10 @@ impl Work {
             // On its way to this shard, or not known to have arrived in the other.
             if elsewhere.shard == self.shard || !self.moves.may_tell(&id, entry.away_before) {
                 self.away.insert(id);
+                return Err(held);
+            }
+            if !entry.is_certain() {
+                self.read_again(id);
                 return Err(held);
             }
             held.input.from.moved(Some(rid), id, elsewhere);
@@ -157,8 +178,12 @@ impl Work {
         command: Command,
         seen: Option<&Seen>,
     ) {
-        let outcome = if matches!(command, Command::Move { .. }) && self.shard.durability == Durability::Region {
-            Err(Refusal::new(ErrorCode::BadRequest, "a conversation of class region stays in its region"))
+        let outcome = if matches!(command, Command::Move { .. }) && self.progress.status().forks > 0 {
+            // It would be looked for here.
+            Err(Refusal::new(
+                ErrorCode::BadRequest,
+                "what a lost region still holds of its shard is brought back first; try again when that is done",
+            ))
         } else {
             let decision = entry.conversation.decide(self.moment(), actor, command, seen);
             self.outcome(entry, decision)
@@ -211,9 +236,31 @@ impl Work {
         let Decision::Already(decided) = entry.conversation.decide(self.moment(), &nobody(), command, None) else {
             return Some(offered);
         };
-        let outcome = Ok(entry.conversation.answer(decided, self.region));
+        debug_assert_eq!(decided, Decided::TakenIn);
+        let outcome = Ok(self.taken_in(entry, offered.offer));
         self.pending.owe(entry.touched, Owed { to: offered.to, rid: offered.rid, outcome });
         None
+    }
+
+    /// The answer to an offer of what is here.
+    fn taken_in(&mut self, entry: &Entry, offer: Offer) -> Answer {
+        let key = (offer.conversation, offer.n);
+        // Asked again, it has not become more, whatever was said since.
+        let arrived = entry.touched.map_or(entry.away_before, Slot::next);
+        let before = *self.awaited_everywhere.entry(key).or_insert(arrived);
+        let everywhere = self.everywhere.wait_for(before);
+        if everywhere || self.awaited_everywhere.len() > AWAITED_MAX {
+            self.awaited_everywhere.remove(&key);
+        }
+        Answer::TakenIn { everywhere }
+    }
+
+    /// In a while.
+    fn read_again(&mut self, id: ConversationId) {
+        if self.hearsay.insert(id) {
+            let read = self.reading(id, HEARSAY_AGAIN);
+            self.fetches.push(Box::pin(async move { Fetched::Again { id, loaded: read.await } }));
+        }
     }
 
     /// Takes in what was offered and read, unless it is here by now. `entry`: what was in memory of it, which is replaced.
@@ -224,7 +271,10 @@ impl Work {
         }
         let decision = loaded.admit(self.moment(), offer);
         let entry = entry.insert(Entry::new(loaded, self.pending.committed()));
-        let outcome = self.outcome(entry, decision);
+        let mut outcome = self.outcome(entry, decision);
+        if let Ok(Answer::TakenIn { .. }) = outcome {
+            outcome = Ok(self.taken_in(entry, offer));
+        }
         self.pending.owe(entry.touched, Owed { to, rid, outcome });
     }
 
@@ -357,12 +407,21 @@ impl Work {
     }
 
     fn read_conversation(&self, id: ConversationId, fetched: impl FnOnce(Loaded) -> Fetched + Send + 'static) {
-        let (store, loading, starts) = (self.store.clone(), self.loading.clone(), self.starts.clone());
-        self.fetches.push(Box::pin(async move {
+        let read = self.reading(id, Duration::ZERO);
+        self.fetches.push(Box::pin(async move { fetched(read.await) }));
+    }
+
+    fn reading(&self, id: ConversationId, after: Duration) -> impl Future<Output = Loaded> + Send + use<> {
+        let (store, loading) = (self.store.clone(), self.loading.clone());
+        let (shard, starts) = (self.shard, self.starts.clone());
+        async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
             // Never closed.
             let _permit = loading.acquire().await;
-            fetched(read(&store, id, &starts).await.map(Box::new))
-        }));
+            read(&store, id, shard, starts).await.map(Box::new)
+        }
     }
 
     /// Asks the store about the send with this ticket, if its turn will need it and the answer will hold.
@@ -384,10 +443,23 @@ impl Work {
     }
 }
 
-/// Believes nothing that was lost with a region.
-async fn read(store: &Arc<dyn Store>, id: ConversationId, starts: &Starts) -> Result<Conversation, StoreError> {
+/// Believes nothing that was lost with a region. `starts`: of `here`, the shard that reads it.
+async fn read(
+    store: &Arc<dyn Store>,
+    id: ConversationId,
+    here: ShardId,
+    starts: Starts,
+) -> Result<Conversation, StoreError> {
     let Some(rows) = until_answered(|| store.conversation(id)).await? else { return Ok(Conversation::empty(id)) };
-    if id.shard.durability == Durability::MultiRegion || rows.counts(starts) {
+    let whereabouts = rows.whereabouts(id);
+    let judge = whereabouts.judge();
+    // Of one that is elsewhere only that is asked.
+    if id.shard.durability == Durability::MultiRegion || (whereabouts.arrived && judge != here) {
+        return Ok(Conversation::load(id, rows));
+    }
+    let mut known = BTreeMap::from([(here, starts)]);
+    know(store, &mut known, judge).await?;
+    if known.get(&judge).is_some_and(|starts| rows.counts(id, starts)) {
         return Ok(Conversation::load(id, rows));
     }
     metrics::counter!("hearth_conversations_replayed_total").increment(1);
@@ -395,11 +467,22 @@ async fn read(store: &Arc<dyn Store>, id: ConversationId, starts: &Starts) -> Re
     loop {
         let after = conversation.head_ver();
         let changes = until_answered(|| store.placed_changes(id, after, CHANGES_AT_ONCE)).await?;
-        if !conversation.replay(&changes, starts) || changes.len() < CHANGES_AT_ONCE {
-            tracing::debug!(conversation = %id, head = conversation.head_ver(), "replayed: some of its rows were lost with a region");
-            return Ok(conversation);
+        match conversation.replay(&changes, &known) {
+            Replayed::Needs(shard) => know(store, &mut known, shard).await?,
+            Replayed::All if changes.len() == CHANGES_AT_ONCE => {}
+            Replayed::All | Replayed::Cut => {
+                tracing::debug!(conversation = %id, head = conversation.head_ver(), "replayed: not all of its rows count");
+                return Ok(conversation);
+            }
         }
     }
+}
+
+async fn know(store: &Arc<dyn Store>, known: &mut BTreeMap<ShardId, Starts>, shard: ShardId) -> Result<(), StoreError> {
+    if let btree_map::Entry::Vacant(place) = known.entry(shard) {
+        place.insert(until_answered(|| store.lease(shard)).await?.starts);
+    }
+    Ok(())
 }
 
 fn lookup(

@@ -291,8 +291,10 @@ impl Runner {
     }
 
     fn options(&self) -> ServeOptions {
+        let zone = self.shared.world.zone(self.shard.zone);
         ServeOptions {
             shard: self.shard,
+            zone: zone.map(|zone| zone.regions.clone()).unwrap_or_default(),
             node: self.shared.node.clone(),
             store: self.shared.store.clone(),
             limits: self.shared.limits.clone(),

@@ -68,6 +68,14 @@ impl Directory {
         }
     }
 
+    /// Who serves the shard, as far as this core knows, if it is another.
+    pub(crate) fn elsewhere(&self, shard: &ShardId) -> Option<NodeId> {
+        match &*self.shards.get(shard)?.borrow() {
+            Standing::Elsewhere { owner } => owner.clone(),
+            _ => None,
+        }
+    }
+
     /// Whether the shard is served here now.
     pub(crate) fn serving(&self, shard: &ShardId) -> Option<TermHandle> {
         match &*self.shards.get(shard)?.borrow() {

@@ -7,11 +7,12 @@ use conversation::projection;
 use conversation::shard::{ClockError, Timing};
 use hearth_core_region::{Limits, NotDecided};
 use store::Mark;
-use wire::change::{Change, Event, MembersChanged, Message, Role};
+use wire::change::{Change, Event, MembersChanged, Message, MovedOut, Placement, Role, Stay};
 use wire::command::Answer;
 use wire::{ClientMsgId, ConversationId, Epoch, ErrorCode, NodeId, Position, RegionId, ShardId, Slot};
 
-use super::edge::{Edge, actor, newest, send, user, vers};
+use super::edge::{Edge, ack, actor, newest, send, user, vers};
+use super::moves::{asked_by, moved};
 use super::site::{DEADLINE, Site, THREE, eventually, node};
 
 const HOME: RegionId = RegionId(1);
@@ -288,6 +289,127 @@ async fn what_cannot_be_decided_is_refused() {
     let alive = || mesh.membership().borrow().is_alive(&node("r1/core/1"));
     eventually("the loss to be noticed", || (!alive()).then_some(())).await;
     assert_eq!(core.fail_back(HOME).await, Err(NotDecided::NotBack { region: HOME }));
+}
+
+fn homed_in(region: RegionId, shard: ShardId) -> ShardId {
+    ShardId { home: region, ..shard }
+}
+
+async fn kill_and_fail_over(site: &mut Site, lost: &str, by: &str) {
+    let (lost, by) = (node(lost), node(by));
+    site.kill(&lost);
+    let mesh = site.cores[&by].mesh.clone();
+    let alive = || mesh.membership().borrow().is_alive(&lost);
+    eventually("the loss to be noticed", || (!alive()).then_some(())).await;
+    site.cores[&by].core.clone().fail_over(lost.region, true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_moves_and_survives_the_loss_of_where_it_was_and_of_where_it_is() {
+    let (mut site, shard) = three().await;
+    let edge = site.edge(&node("r3/edge/1"));
+    let ann = actor("local", "ann");
+    let id = edge.group_in(shard);
+    edge.create(&ann, id, &["bob"]).await;
+    let first = edge.send(&ann, id, "m-1", "x").await;
+    let mut watching = edge.open(shard).await;
+    watching.watch(id, Some(0), &[]).await.unwrap().unwrap();
+    let far = site.cores[&node("r3/core/1")].core.clone();
+    let to = Placement { n: 1, shard: homed_in(AWAY, shard) };
+    assert_eq!(far.move_conversation(id, AWAY).await, Ok(to));
+    assert_eq!(vers(&watching.deliveries(3).await)[&id], [1, 2, 3]);
+    assert_eq!(moved(&mut watching).await, (None, to), "the watch ends");
+    let say = async |name: &str| {
+        let mut there = edge.open(to.shard).await;
+        ack(there.command(&ann, id, send(name, "x")).await.unwrap())
+    };
+    let again = say("m-1").await;
+    assert_eq!((again.seq, again.duplicate, again.epoch), (1, true, first.epoch), "a retry across the move");
+    let next = say("m-2").await;
+    assert!(next.seq == 2 && !next.duplicate && next.epoch > first.epoch, "{next:?}");
+    // The arrival is everywhere some time later, and then the move is over.
+    let cursor =
+        async || site.store(HOME).mark(shard, &Mark::Consumer("moves".into())).await.unwrap().unwrap_or_default();
+    let left = site.status(&node("r1/core/1"), &shard).committed;
+    let over = async {
+        while cursor().await.slot.0 < left {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, over).await.expect("the move is finished");
+    // Where it was is lost: whoever has that shard now says where it is, and there nothing has changed.
+    kill_and_fail_over(&mut site, "r1/core/1", "r3/core/1").await;
+    assert_eq!(asked_by(&ann, &edge, shard, id).await, to);
+    assert_eq!(say("m-3").await.seq, 3);
+    come_over_from(&site, "r2/core/1", to.shard, FAR).await;
+    // Where it is is lost: what had come over goes on.
+    add(&mut site, &node("r1/core/1"));
+    let back = || site.cores[&node("r3/core/1")].mesh.membership().borrow().is_alive(&node("r1/core/1")).then_some(());
+    eventually("the home to be noticed", back).await;
+    kill_and_fail_over(&mut site, "r2/core/1", "r3/core/1").await;
+    assert_eq!(say("m-2").await.seq, 2, "known as a duplicate by its new owner");
+    let last = say("m-4").await;
+    assert!(last.seq == 4 && last.epoch > next.epoch, "{last:?}");
+    assert_eq!(asked_by(&ann, &edge, shard, id).await, to);
+}
+
+/// As [`come_over`], from the core that serves it.
+async fn come_over_from(site: &Site, core: &str, shard: ShardId, to: RegionId) {
+    let end = site.status(&node(core), &shard).committed;
+    let store = site.store(to);
+    let there = async {
+        while store.read_log(shard, Slot(0), 1_000).await.unwrap().len() < usize::try_from(end).unwrap() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, there).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_does_not_move_while_a_region_does_not_follow() {
+    let (mut site, shard) = three().await;
+    let edge = site.edge(&node("r1/edge/1"));
+    let ann = actor("local", "ann");
+    let id = edge.group_in(shard);
+    edge.create(&ann, id, &[]).await;
+    site.kill(&node("r3/core/1"));
+    edge.send(&ann, id, "m-1", "x").await;
+    let core = site.cores[&node("r2/core/1")].core.clone();
+    let refusal = core.move_conversation(id, AWAY).await.unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::HomeUnavailable, "{}", refusal.message);
+    assert_eq!(edge.send(&ann, id, "m-2", "x").await.seq, 2, "nobody has to wait");
+    add(&mut site, &node("r3/core/1"));
+    assert_eq!(core.move_conversation(id, AWAY).await.map(|to| to.n), Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_was_lost_never_was() {
+    let (mut site, shard) = three().await;
+    let edge = site.edge(&node("r2/edge/1"));
+    let (ann, id) = (actor("local", "ann"), edge.group_in(shard));
+    edge.create(&ann, id, &[]).await;
+    edge.send(&ann, id, "m-1", "x").await;
+    come_over(&site, shard, AWAY).await;
+    for other in [AWAY, FAR] {
+        site.simulated().cut(HOME, other);
+    }
+    let log = site.store(AWAY).read_log(shard, Slot(0), 1_000).await.unwrap();
+    let lost = log.last().unwrap().at.slot.next();
+    // What was projected of its leaving has come over, and the log's row has not.
+    let to = Placement { n: 1, shard: homed_in(AWAY, shard) };
+    let starts = site.store(AWAY).lease(shard).await.unwrap().starts.iter().collect();
+    let stay = Stay { shard, after: Epoch(0), until: Epoch(1), ended_ts_ms: 9, starts };
+    let event = Event::MovedOut(MovedOut { to, head_seq: 1, stays: vec![stay] });
+    let change = Change { conversation: id, ver: 3, epoch: Epoch(1), ts_ms: 9, event };
+    let frame = LogFrame { epoch: Epoch(1), slot: lost, ts_ms: 9, changes: vec![change] };
+    for (stamp, rows) in projection::project(&frame) {
+        site.store(AWAY).project(shard, stamp, rows).await.unwrap();
+    }
+    kill_and_fail_over(&mut site, "r1/core/1", "r2/core/1").await;
+    let home = Placement { n: 0, shard };
+    assert_eq!(asked_by(&ann, &edge, to.shard, id).await, home, "also where it would have gone");
+    assert_eq!(edge.send(&ann, id, "m-2", "x").await.seq, 2);
+    assert_eq!(told(&messages(&edge, id).await).len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use wire::change::{Event, Placement};
+use wire::command::Actor;
 use wire::mesh::{Frame, Minor};
-use wire::{ConversationId, Durability, ErrorCode, RegionId, ShardId};
+use wire::{ConversationId, ErrorCode, RegionId, ShardId};
 
 use super::edge::{Edge, Stream, ack, actor, send, vers};
 use super::site::{Site, THREE, eventually, node};
 
-async fn moved(stream: &mut Stream) -> (Option<u64>, Placement) {
+pub(crate) async fn moved(stream: &mut Stream) -> (Option<u64>, Placement) {
     loop {
         match stream.fed.pop_front() {
             Some(Frame::Feed { .. }) => {}
@@ -25,8 +26,12 @@ async fn moved(stream: &mut Stream) -> (Option<u64>, Placement) {
 
 /// What the owner of the shard says to a send of something new.
 pub(crate) async fn asked(edge: &Edge, shard: ShardId, id: ConversationId) -> Placement {
+    asked_by(&actor("demo", "ann"), edge, shard, id).await
+}
+
+pub(crate) async fn asked_by(ann: &Actor, edge: &Edge, shard: ShardId, id: ConversationId) -> Placement {
     let mut stream = edge.open(shard).await;
-    let rid = stream.start(&actor("demo", "ann"), id, send("somewhere", "x")).await;
+    let rid = stream.start(ann, id, send("somewhere", "x")).await;
     stream.flush().await;
     let (answered, placement) = moved(&mut stream).await;
     assert_eq!(answered, Some(rid));
@@ -94,11 +99,7 @@ async fn what_cannot_move_is_refused() {
     let mut site = Site::start(THREE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let core = site.cores[&node("r2/core/1")].core.clone();
-    let bound = ShardId { durability: Durability::Region, ..site.shard(1, 0) };
-    let id = edge.group_in(bound);
-    edge.create(&actor("local", "ann"), id, &[]).await;
     let refused = async |id, to| core.move_conversation(id, RegionId(to)).await.unwrap_err().code;
-    assert_eq!(refused(id, 2).await, ErrorCode::BadRequest, "class region stays");
     let unknown = edge.group_in(site.shard(1, 0));
     assert_eq!(refused(unknown, 2).await, ErrorCode::NotFound);
     assert_eq!(refused(unknown, 9).await, ErrorCode::ResidencyDenied);

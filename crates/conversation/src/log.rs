@@ -133,7 +133,7 @@ pub fn change_bytes(change: &Change) -> usize {
 }
 
 fn stays_bytes(stays: &[wire::change::Stay]) -> usize {
-    stays.iter().map(|stay| 40 + 20 * stay.starts.len()).sum()
+    stays.iter().map(|stay| 56 + 20 * stay.starts.len()).sum()
 }
 
 #[cfg(test)]

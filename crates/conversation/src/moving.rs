@@ -31,7 +31,7 @@ use crate::shard::Starts;
 
 pub use mover::{Mover, Offer};
 
-/// Shards of class `region` that a conversation may leave within the time for which sends are remembered.
+/// Stays in shards of class `region` that a conversation takes along; so often it may move within the time for which sends are remembered.
 pub const STAYS_MAX: usize = 8;
 /// Terms of a shard of class `region` that a conversation can take along.
 pub const STARTS_MAX: usize = 128;
@@ -95,6 +95,14 @@ impl Whereabouts {
         Epoch(self.epoch_base.0.saturating_add(epoch.0))
     }
 
+    /// Whether those who ask may be told where it is, as far as one knows who has read this from the projections. A move of another
+    /// shard may be among them that a region which is lost takes back (class `region`): it is not told of before it has arrived, for
+    /// only then is it in every region. Until then it is to be read anew.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.arrived || self.placement.shard.durability == Durability::MultiRegion
+    }
+
     /// Whether a row that says what a send became is of a frame that counts (R4): by the starts of the shard in which it
     /// was decided. `starts` are those of the shard it is in now.
     #[must_use]
@@ -105,6 +113,29 @@ impl Whereabouts {
         let stay = self.stays.iter().find(|stay| stay.after < seen.epoch && seen.epoch <= stay.until);
         // None: of a class that never forks, or so long ago that it is not remembered any more.
         stay.is_none_or(|stay| Starts::from_iter(stay.starts.iter().copied()).owns(seen.at))
+    }
+
+    /// The shard by whose starts it is judged whether what is known of it counts: where it is, or was until it left. What was decided in
+    /// those before that is settled.
+    #[must_use]
+    pub fn judge(&self) -> ShardId {
+        let left = self.stays.last().filter(|_| !self.arrived).map(|stay| stay.shard);
+        left.unwrap_or(self.placement.shard)
+    }
+
+    /// Whether a row with this [`stamp`] counts (R4), in class `region`. `starts`: of the [judge](Self::judge)'s shard. None: it was
+    /// decided so long ago that nobody remembers.
+    #[must_use]
+    pub(crate) fn row_counts(&self, stamp: Position, starts: &Starts) -> Option<bool> {
+        let within = |base: Epoch| Position { epoch: Epoch(stamp.epoch.0 - base.0), slot: stamp.slot };
+        if self.arrived && (stamp.epoch > self.epoch_base || self.stays.is_empty()) {
+            return Some(starts.believe(within(self.epoch_base)));
+        }
+        let index = self.stays.iter().position(|stay| stay.after < stamp.epoch && stamp.epoch <= stay.until)?;
+        let stay = &self.stays[index];
+        let is_judge = !self.arrived && index + 1 == self.stays.len();
+        let of_then = || Starts::from_iter(stay.starts.iter().copied());
+        Some(if is_judge { starts.believe(within(stay.after)) } else { of_then().owns(within(stay.after)) })
     }
 
     /// What it takes along when it leaves for `to`, its last change having been seen with `epoch`.
@@ -126,16 +157,16 @@ impl Whereabouts {
         }
         let mut stays = Vec::new();
         if from.durability == Durability::Region {
-            let remembered = |stay: &&Stay| moment.now_ms.saturating_sub(stay.ended_ts_ms) <= DEDUPE_MS;
-            stays.extend(self.stays.iter().filter(remembered).cloned());
+            stays.extend(self.stays.iter().cloned());
             let starts: Vec<(Epoch, Slot)> = moment.starts.iter().collect();
             if starts.len() > STARTS_MAX {
                 let message =
                     format!("{from} has had more than {STARTS_MAX} terms: what leaves it cannot take them along");
                 return Err(Refusal::new(ErrorCode::BadRequest, message));
             }
-            stays.push(Stay { after: self.epoch_base, until: epoch, ended_ts_ms: moment.now_ms, starts });
-            if let Some(oldest) = stays.first().filter(|_| stays.len() > STAYS_MAX) {
+            stays.push(Stay { shard: from, after: self.epoch_base, until: epoch, ended_ts_ms: moment.now_ms, starts });
+            let oldest = if stays.len() > STAYS_MAX { Some(stays.remove(0)) } else { None };
+            if let Some(oldest) = oldest.filter(|stay| moment.now_ms.saturating_sub(stay.ended_ts_ms) <= DEDUPE_MS) {
                 let mut refusal = Refusal::new(ErrorCode::RateLimited, "it has moved too often of late");
                 let wait_ms = (oldest.ended_ts_ms + DEDUPE_MS + 1).saturating_sub(moment.now_ms);
                 refusal.retry_after_ms = Some(wait_ms);

@@ -60,7 +60,7 @@ pub struct FactsRow {
     pub by: UserId,
     /// When, milliseconds since 1970.
     pub ts_ms: u64,
-    /// Where in the log; see [`HeadRow::at`].
+    /// See [`HeadRow::at`].
     pub at: Position,
 }
 
@@ -75,8 +75,9 @@ pub struct HeadRow {
     pub epoch: Epoch,
     /// When it was ordered, milliseconds since 1970.
     pub ts_ms: u64,
-    /// Where in the log. The row counts only if [`Starts::owns`](crate::shard::Starts::owns) this place: what is lost with its
-    /// region may have come over as rows, or have been read there before. 0: of a version that did not say.
+    /// Its [`stamp`]: where in the log, but with the epoch as clients see it. The row counts only if the shard in which it was decided
+    /// [owns](crate::shard::Starts::owns) that place: what is lost with its region may have come over as rows, or have been read there
+    /// before. 0: of a version that did not say.
     pub at: Position,
 }
 
@@ -89,7 +90,7 @@ pub struct LastMessageRow {
     pub seq: u64,
     /// When it was ordered, milliseconds since 1970.
     pub ts_ms: u64,
-    /// Where in the log; see [`HeadRow::at`].
+    /// See [`HeadRow::at`].
     pub at: Position,
 }
 
@@ -104,7 +105,7 @@ pub struct MemberRow {
     pub joined_seq: u64,
     /// He has left or was removed: not a member.
     pub gone: bool,
-    /// Where in the log; see [`HeadRow::at`].
+    /// See [`HeadRow::at`].
     pub at: Position,
 }
 
@@ -118,7 +119,7 @@ pub struct RoleRow {
     pub user: UserId,
     /// What he may do.
     pub role: Role,
-    /// Where in the log; see [`HeadRow::at`].
+    /// See [`HeadRow::at`].
     pub at: Position,
 }
 
@@ -142,7 +143,7 @@ pub struct ChangeRow {
     pub ver: u64,
     /// If it is a message: its seq. A store may then keep the bytes once, with [`MessageRow`], and this reference here.
     pub seq: Option<u64>,
-    /// Where in the log; see [`HeadRow::at`].
+    /// Where in the log of its shard. The row counts only if [`Starts::owns`](crate::shard::Starts::owns) it.
     pub at: Position,
     /// [`Change::to_bytes`].
     pub change: Bytes,
@@ -176,7 +177,7 @@ pub struct InboxRow {
     pub at_ver: u64,
     /// He is no longer in it. Kept, so that an older note cannot bring it back.
     pub left: bool,
-    /// Where in the log; see [`HeadRow::at`].
+    /// See [`HeadRow::at`].
     pub at: Position,
 }
 
@@ -199,6 +200,8 @@ pub struct PlacementRow {
     pub conversation: ConversationId,
     /// In which shard.
     pub whereabouts: Whereabouts,
+    /// See [`HeadRow::at`].
+    pub at: Position,
 }
 
 /// The rows of a frame, by the stamp under which they are written ([`stamp`]): one stamp, but for conversations that have
@@ -207,16 +210,20 @@ pub struct PlacementRow {
 pub fn project(frame: &LogFrame) -> BTreeMap<Position, Vec<Row>> {
     let mut stamped: BTreeMap<Position, Rows> = BTreeMap::new();
     for change in &frame.changes {
-        let new =
-            || Rows { at: frame.at(), rows: Vec::with_capacity(4 * frame.changes.len() + 4), index: HashMap::new() };
-        stamped.entry(stamp(change, frame.at())).or_insert_with(new).change(change);
+        let stamp = stamp(change, frame.at());
+        let room = 4 * frame.changes.len() + 4;
+        let new = || Rows { at: stamp, place: frame.at(), rows: Vec::with_capacity(room), index: HashMap::new() };
+        stamped.entry(stamp).or_insert_with(new).change(change);
     }
     stamped.into_iter().map(|(stamp, rows)| (stamp, rows.rows)).collect()
 }
 
 /// The rows of one frame so far; of those that a later change of the frame replaces, where they stand.
 struct Rows {
+    /// Their stamp.
     at: Position,
+    /// Of the frame.
+    place: Position,
     rows: Vec<Row>,
     index: HashMap<Key, usize>,
 }
@@ -278,7 +285,7 @@ impl Rows {
             // A newer node's: kept for those who catch up by `ver`, and counted.
             _ => {}
         }
-        self.rows.push(Row::Change(ChangeRow { conversation, ver: change.ver, seq, at: self.at, change: bytes }));
+        self.rows.push(Row::Change(ChangeRow { conversation, ver: change.ver, seq, at: self.place, change: bytes }));
         let (epoch, ts_ms) = (change.epoch, change.ts_ms);
         let head = HeadRow { conversation, head_ver: change.ver, epoch, ts_ms, at: self.at };
         self.put(Key::Head(conversation), Row::Head(head));
@@ -309,7 +316,7 @@ impl Rows {
             epoch: change.epoch,
             ts_ms: change.ts_ms,
             fingerprint: fingerprint_of_message(message),
-            at: self.at,
+            at: self.place,
         };
         self.rows.push(Row::Dedupe(DedupeRow {
             conversation,
@@ -345,7 +352,7 @@ impl Rows {
     }
 
     fn placement(&mut self, conversation: ConversationId, whereabouts: Whereabouts) {
-        let row = PlacementRow { conversation, whereabouts };
+        let row = PlacementRow { conversation, whereabouts, at: self.at };
         self.put(Key::Placement(conversation), Row::Placement(row));
     }
 

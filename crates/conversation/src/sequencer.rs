@@ -96,24 +96,40 @@ pub struct LoadedConversation {
 }
 
 impl LoadedConversation {
-    /// Whether all of it counts. If not, the rows of what was lost with a region have taken the place of those that do: [replay](Conversation::replay)
-    /// the changes. Only of class `region`, in which a conversation stays in its shard.
+    /// In which shard it is, as far as these rows are right.
     #[must_use]
-    pub fn counts(&self, starts: &Starts) -> bool {
-        let one =
-            [self.facts.as_ref().map(|row| row.at), self.head.map(|row| row.at), self.last_message.map(|row| row.at)];
+    pub fn whereabouts(&self, id: ConversationId) -> Whereabouts {
+        self.placement.as_ref().map_or_else(|| Whereabouts::born_in(id.shard), |row| row.whereabouts.clone())
+    }
+
+    /// Whether all of it counts. If not, the rows of what was lost with a region have taken the place of those that do, or nobody
+    /// remembers: [replay](Conversation::replay) the changes. Only of class `region`. `starts`: of the [judge](Whereabouts::judge)'s shard.
+    #[must_use]
+    pub fn counts(&self, id: ConversationId, starts: &Starts) -> bool {
+        let whereabouts = self.whereabouts(id);
+        let one = [
+            self.facts.as_ref().map(|row| row.at),
+            self.head.map(|row| row.at),
+            self.last_message.map(|row| row.at),
+            self.placement.as_ref().map(|row| row.at),
+        ];
         let members = self.members.iter().map(|row| row.at).chain(self.roles.iter().map(|row| row.at));
         let all = one.into_iter().flatten().chain(members).chain(self.inbox.iter().map(|row| row.at));
-        all.into_iter().all(|at| counts(starts, at))
+        // Rows of old versions do not say, and are from before regions could be lost.
+        let mut said = all.filter(|at| *at != Position::default());
+        said.all(|at| whereabouts.row_counts(at, starts) == Some(true))
     }
 }
 
-/// Whether a row of this place counts. Those of old versions do not say, and are from before regions could be lost. One of a later
-/// term than these starts know shows that the reader's own is over: it is told so as soon as it writes, and until then believes
-/// it rather than say that there is nothing.
-fn counts(starts: &Starts, at: Position) -> bool {
-    let is_later = starts.last().is_some_and(|(last, _)| at.epoch > last);
-    at == Position::default() || is_later || starts.owns(at)
+/// What came of [`Conversation::replay`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// All of these changes count.
+    All,
+    /// Those that are left do not.
+    Cut,
+    /// It goes on when the starts of this shard are known, with the changes that follow on what it has by then.
+    Needs(ShardId),
 }
 
 /// What a command comes to.
@@ -229,17 +245,27 @@ impl Conversation {
         }
     }
 
-    /// What these changes make of it, which follow on `self` without a hole: as far as they count. Returns whether all did.
+    /// What these changes make of it, which follow on `self` without a hole: as far as they count, each by the starts of the shard
+    /// in which it was decided.
     ///
     /// Of class `region`. A change that was lost with a region stands behind all that count: whatever was said later, in its
     /// place, stands under the same `ver` with a higher stamp.
-    pub fn replay(&mut self, changes: &[(Position, Change)], starts: &Starts) -> bool {
-        for (at, change) in changes {
-            if !counts(starts, *at) || self.apply(change, *at).is_err() {
-                return false;
+    pub fn replay(&mut self, changes: &[(Position, Change)], starts: &BTreeMap<ShardId, Starts>) -> Replayed {
+        let head_ver = self.head_ver;
+        for (at, change) in changes.iter().filter(|(_, change)| change.ver > head_ver) {
+            let comes = matches!(change.event, Event::MovedIn(_));
+            let shard = self.whereabouts.placement.shard;
+            if *at != Position::default() {
+                let Some(starts) = starts.get(&shard) else { return Replayed::Needs(shard) };
+                if !starts.believe(*at) {
+                    return Replayed::Cut;
+                }
+            }
+            if comes == self.whereabouts.arrived || self.apply(change, *at).is_err() {
+                return Replayed::Cut;
             }
         }
-        true
+        Replayed::All
     }
 
     /// Takes a change that was decided, or is replayed. One that it has already is nothing.

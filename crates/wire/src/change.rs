@@ -155,8 +155,8 @@ pub struct MovedOut {
     pub to: Placement,
     /// Number of its last message.
     pub head_seq: u64,
-    /// The shards that it has been in, this one included, as far as anybody may still ask what a send became there. Only
-    /// in class `region`: a shard of the other class never forks.
+    /// The last shards that it has been in, this one included, oldest first: all in which anybody may still ask what a send became.
+    /// Only in class `region`: a shard of the other class never forks.
     pub stays: Vec<Stay>,
 }
 
@@ -177,6 +177,8 @@ pub struct MovedIn {
 /// A time that a conversation spent in one shard, and what of that shard's log counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stay {
+    /// Which.
+    pub shard: ShardId,
     /// As clients see them, the epochs of this stay are higher than this,
     pub after: Epoch,
     /// and not higher than this.

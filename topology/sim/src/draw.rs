@@ -40,6 +40,8 @@ const JUMP_MS: i64 = 20_000;
 const SCENES: u64 = 0x5ce9_e5ce_9e5c_e9e5;
 /// And those of moves.
 const MOVES: u64 = 0x0fe5_70fe_50fe_5e70;
+/// And those of moves of class `region`.
+const REGION_MOVES: u64 = 0x70fe_0fe5_5e70_50fe;
 /// And those of timed leases.
 const LEASES: u64 = 0x71ed_1ea5_e71e_d1ea;
 /// And those of operators who fail a region over.
@@ -122,8 +124,9 @@ pub fn explored() -> Arc<World> {
 }
 
 /// The scenario of a seed in this world: its load, one to six faults, for two seeds of five a scene of faults that belong
-/// together, for one of three conversations that move, for one of four owners that acknowledge by timed leases, and for one of five a
-/// region that is failed over, and for one of eight zones in which a lost region is failed over by itself. All is over before the quiet time.
+/// together, for one of three conversations of class `multi-region` that move and for one of four those of class `region`, for one of four
+/// owners that acknowledge by timed leases, for one of five a region that is failed over, and for one of eight zones in which a lost
+/// region is failed over by itself. All is over before the quiet time.
 #[must_use]
 pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     let mut scenario = faults_of(world, seed);
@@ -151,6 +154,10 @@ pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     }
     if SmallRng::seed_from_u64(seed.rotate_left(8) ^ BOUNDS).random_ratio(1, 8) {
         scenario.world = Arc::new(with_max_rpo(&scenario.world, Some(MAX_RPO)));
+    }
+    let mut dice = Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(40) ^ REGION_MOVES), world };
+    if dice.inner.random_ratio(1, 4) {
+        scenario.load.region_moves_per_s = dice.tenths(2..=15);
     }
     // A session at an edge of the version before does not notice by itself what a lost region took with it.
     if scenario.fails_over() {
@@ -202,6 +209,7 @@ impl Dice<'_> {
             edits_per_s: self.tenths(0..=15),
             reads_per_s: self.tenths(0..=10),
             moves_per_s: 0.0,
+            region_moves_per_s: 0.0,
             resend: self.hundredths(0..=40),
             body_bytes: self.inner.random_range(40..=400),
         }

@@ -1,6 +1,6 @@
 //! The checker, checked: the protocol with one of its steps broken on purpose.
 //!
-//! Most stand between a core and its store, so that everything else that runs is the production code. Seven are fail points within
+//! Most stand between a core and its store, so that everything else that runs is the production code. Eight are fail points within
 //! edges and cores, which are compiled in with the feature `mutants` only.
 
 use std::collections::BTreeMap;
@@ -47,6 +47,8 @@ pub enum Mutant {
     MoveNotFollowed,
     /// A new owner does not go on with the moves that the one before has begun.
     MoveForgotten,
+    /// An owner of class `region` takes what is projected where it is for what every region has.
+    HereIsEverywhere,
     /// A claimant does not wait until the timed lease that it breaks must have run out.
     LeaseNotWaitedFor,
     /// What a lost region had comes back without its mark.
@@ -66,6 +68,7 @@ impl Mutant {
             Self::InterestLost => Some("interest-lost"),
             Self::MoveNotFollowed => Some("move-not-followed"),
             Self::MoveForgotten => Some("move-forgotten"),
+            Self::HereIsEverywhere => Some("here-is-everywhere"),
             Self::LeaseNotWaitedFor => Some("lease-not-waited-for"),
             Self::SalvageUnflagged => Some("salvage-unflagged"),
             _ => None,

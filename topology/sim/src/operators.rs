@@ -16,11 +16,13 @@ use crate::town::Talk;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Sets their dice apart.
 const MOVES: u64 = 0x30be_d0fe_d0fe_30be;
+/// And those of the others.
+const REGION_MOVES: u64 = 0xd0fe_30be_30be_d0fe;
 
-/// See the module.
+/// See the module. These care for the conversations of one class.
 pub struct Operators {
     dice: SmallRng,
-    /// Those that may move, each with the regions that it may live in.
+    /// Those of a class, each with the regions that it may live in.
     talks: Vec<(ConversationId, Vec<RegionId>)>,
     moves_per_s: f64,
     next: Duration,
@@ -29,13 +31,17 @@ pub struct Operators {
 impl Operators {
     /// They begin at `origin`.
     #[must_use]
-    pub fn new(scenario: &Scenario, talks: &[Talk], seed: u64, origin: Duration) -> Self {
-        let movable = talks.iter().filter(|talk| talk.id.shard.durability == Durability::MultiRegion);
+    pub fn new(class: Durability, scenario: &Scenario, talks: &[Talk], seed: u64, origin: Duration) -> Self {
+        let (dice, moves_per_s) = match class {
+            Durability::MultiRegion => (MOVES, scenario.load.moves_per_s),
+            Durability::Region => (REGION_MOVES, scenario.load.region_moves_per_s),
+        };
+        let movable = talks.iter().filter(|talk| talk.id.shard.durability == class);
         let regions = |talk: &Talk| scenario.world.zone(talk.id.shard.zone).map(|zone| zone.regions.clone());
         let mut operators = Self {
-            dice: SmallRng::seed_from_u64(seed ^ MOVES),
+            dice: SmallRng::seed_from_u64(seed ^ dice),
             talks: movable.filter_map(|talk| Some((talk.id, regions(talk)?))).collect(),
-            moves_per_s: scenario.load.moves_per_s,
+            moves_per_s,
             next: origin,
         };
         operators.rest();

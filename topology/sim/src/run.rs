@@ -308,7 +308,8 @@ impl<'a> Run<'a> {
         let calm = end.saturating_sub(Duration::from_millis(self.scenario.quiet_ms));
         let mut plan = agenda(&self.scenario.faults, origin, calm);
         let mut spans: Vec<(Fault, Duration, Duration)> = Vec::new();
-        let mut operators = Operators::new(self.scenario, talks, self.options.seed, origin);
+        let mut operators = [Durability::MultiRegion, Durability::Region]
+            .map(|class| Operators::new(class, self.scenario, talks, self.options.seed, origin));
         let mut second = origin;
         while self.site.now() < end {
             while plan.first().is_some_and(|next| next.at <= self.site.now()) {
@@ -316,7 +317,7 @@ impl<'a> Run<'a> {
                 self.turn(&fault, begins, &mut spans)?;
             }
             if self.site.now() < calm {
-                operators.go_on(&mut self.site, &self.ledger);
+                operators.iter_mut().for_each(|operators| operators.go_on(&mut self.site, &self.ledger));
             }
             self.step()?;
             if self.site.now() >= second + Duration::from_secs(1) {

@@ -64,8 +64,10 @@ pub struct Load {
     pub edits_per_s: f64,
     /// Pages of history read, by all together.
     pub reads_per_s: f64,
-    /// Conversations given another home, by all operators together. Only class `multi-region` moves.
+    /// Conversations of class `multi-region` given another home, by all operators together.
     pub moves_per_s: f64,
+    /// And those of class `region`.
+    pub region_moves_per_s: f64,
     /// Share of messages that are sent again, unchanged, some time after their ack.
     pub resend: f64,
     /// Bytes of a message's body, about.
@@ -97,6 +99,7 @@ impl Default for Load {
             edits_per_s: 0.5,
             reads_per_s: 0.5,
             moves_per_s: 0.0,
+            region_moves_per_s: 0.0,
             resend: 0.1,
             body_bytes: 80,
         }

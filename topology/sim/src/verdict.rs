@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use topology::World;
 use wire::change::{Change, Event};
-use wire::{ConversationId, Durability, ShardId, UserId};
+use wire::{ConversationId, ShardId, UserId};
 
 use self::durable::Frames;
 use crate::fault::Fault;
@@ -88,10 +88,8 @@ pub fn logs(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(L
 /// The shards in which a conversation may have been.
 fn may_be_in(world: &World, talk: &Talk) -> Vec<ShardId> {
     let born = talk.id.shard;
-    match world.zone(born.zone).filter(|_| born.durability == Durability::MultiRegion) {
-        Some(zone) => zone.regions.iter().map(|home| ShardId { home: *home, ..born }).collect(),
-        None => vec![born],
-    }
+    let regions = world.zone(born.zone).map_or_else(|| vec![born.home], |zone| zone.regions.clone());
+    regions.into_iter().map(|home| ShardId { home, ..born }).collect()
 }
 
 fn logs_now(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(Logs, Frames)> {

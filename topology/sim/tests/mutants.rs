@@ -39,6 +39,7 @@ fn caught(mutant: Mutant) -> Option<String> {
             }
             // Of the drawn ones few get so far.
             Mutant::SalvageUnflagged => shipped("region-failover").unwrap(),
+            Mutant::HereIsEverywhere => shipped("moving-out-of-a-lost-region").unwrap(),
             _ => draw::of_seed(seed),
         };
         (scenario, RunOptions { seed, mutant: Some(mutant), ..RunOptions::default() })

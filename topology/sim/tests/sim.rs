@@ -44,7 +44,7 @@ const KEPT_TIMED: &[(u64, &str)] = &[
     (5_000_256, "the same, under load"),
 ];
 
-/// And these with all of it.
+/// And these before conversations of class `region` moved.
 const KEPT_FAILED_OVER: &[(u64, &str)] = &[
     (
         7_000_262,
@@ -57,6 +57,11 @@ const KEPT_FAILED_OVER: &[(u64, &str)] = &[
         "a core that died before its region was failed over could not let go, and the others of its region kept their leases",
     ),
 ];
+/// And these with all of it.
+const KEPT_MOVED: &[(u64, &str)] = &[(
+    9_102_248,
+    "what a core carries to a shard of its own region, which another serves because the region is failed over, found no road",
+)];
 /// How long CI explores fresh seeds. With the rest of the simulator's tests it makes about five minutes of two cores.
 const CI_MINUTES: f64 = 2.5;
 /// Seeds with which a region is failed over and back.
@@ -111,18 +116,27 @@ fn seeds_that_once_failed_hold() {
     }
     for (seed, found) in KEPT {
         println!("seed {seed}: {found}");
-        let drawn = without_failovers(draw::of_seed(*seed));
+        let drawn = without_failovers(without_region_moves(draw::of_seed(*seed)));
         let world = Arc::new(with_fence(&drawn.world, Fence::Read));
         holds(&run_of(&Scenario { world, ..drawn }, *seed));
     }
     for (seed, found) in KEPT_TIMED {
         println!("seed {seed}: {found}");
-        holds(&run_of(&without_failovers(draw::of_seed(*seed)), *seed));
+        holds(&run_of(&without_failovers(without_region_moves(draw::of_seed(*seed))), *seed));
     }
     for (seed, found) in KEPT_FAILED_OVER {
         println!("seed {seed}: {found}");
+        holds(&run_of(&without_region_moves(draw::of_seed(*seed)), *seed));
+    }
+    for (seed, found) in KEPT_MOVED {
+        println!("seed {seed}: {found}");
         holds(&run_of(&draw::of_seed(*seed), *seed));
     }
+}
+
+fn without_region_moves(mut scenario: Scenario) -> Scenario {
+    scenario.load.region_moves_per_s = 0.0;
+    scenario
 }
 
 fn without_failovers(mut scenario: Scenario) -> Scenario {

@@ -5,7 +5,7 @@
 //!
 //! The driver: [`Mover::take`] each committed frame in slot order, while there is [`Mover::has_room`]; tell how far all
 //! of it can be read elsewhere ([`Mover::reach`]); make every one of [`Mover::offers`], again after a pause, for as long as it is
-//! among them; [`Mover::taken_in`] when the other owner says so; write [`Mover::cursor`] down now and then.
+//! among them; [`Mover::arrived`] and [`Mover::taken_in`] when the other owner says so; write [`Mover::cursor`] down now and then.
 
 use std::collections::VecDeque;
 
@@ -38,6 +38,8 @@ struct Open {
     at: Slot,
     /// The cursor before its frame.
     before: Position,
+    /// The other owner serves it.
+    has_arrived: bool,
 }
 
 /// The moves out of one shard, from one cursor on.
@@ -87,7 +89,7 @@ impl Mover {
             let Event::MovedOut(out) = &change.event else { continue };
             let (conversation, ver) = (change.conversation, change.ver);
             let offer = Offer { conversation, n: out.to.n, ver, from: self.shard, to: out.to.shard };
-            self.open.push_back(Open { offer, at: frame.slot, before: self.next });
+            self.open.push_back(Open { offer, at: frame.slot, before: self.next, has_arrived: false });
         }
     }
 
@@ -113,16 +115,23 @@ impl Mover {
         self.open.len()
     }
 
+    /// The other owner has taken it in. A region that is lost may still take that back, so it is offered on.
+    pub fn arrived(&mut self, conversation: ConversationId, n: u64) {
+        let offered = |open: &&mut Open| (open.offer.conversation, open.offer.n) == (conversation, n);
+        self.open.iter_mut().filter(offered).for_each(|open| open.has_arrived = true);
+    }
+
     /// The other owner has taken it in, and every region that may act for that shard has it.
     pub fn taken_in(&mut self, conversation: ConversationId, n: u64) {
         self.open.retain(|open| (open.offer.conversation, open.offer.n) != (conversation, n));
     }
 
-    /// Whether those who ask for a conversation that has left may hear where to: its move is finished. `before`: what took
+    /// Whether those who ask for a conversation that has left may hear where to: it has arrived. `before`: what took
     /// it away stands before this slot. (Of one that this owner has sent away, the slot after; else the first of the term.)
     #[must_use]
     pub fn may_tell(&self, conversation: &ConversationId, before: Slot) -> bool {
-        self.next.slot >= before && self.open.iter().all(|open| open.offer.conversation != *conversation)
+        self.next.slot >= before
+            && self.open.iter().all(|open| open.has_arrived || open.offer.conversation != *conversation)
     }
 
     /// To be written down: every move before it is finished.

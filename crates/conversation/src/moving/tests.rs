@@ -53,6 +53,28 @@ fn a_send_of_an_earlier_shard_counts_by_that_shards_starts() {
 }
 
 #[test]
+fn a_row_counts_by_the_starts_of_the_shard_in_which_it_was_written() {
+    let stamp = |epoch, slot| Position { epoch: Epoch(epoch), slot: Slot(slot) };
+    // Epoch 1 of shard 0 lost slot 4 to epoch 3; epoch 1 of shard 1, which clients see as 4, lost slot 7.
+    let (left, there) = (starts(&[(1, 0), (3, 4)]), starts(&[(1, 0), (2, 7)]));
+    let here = moved(Durability::Region, &left);
+    assert_eq!(here.judge(), shard(1, Durability::Region));
+    for (row, counts) in
+        [((1, 3), true), ((1, 4), false), ((3, 4), true), ((4, 4), true), ((4, 7), false), ((5, 7), true)]
+    {
+        assert_eq!(here.row_counts(stamp(row.0, row.1), &there), Some(counts), "{row:?}");
+    }
+    // On its way it may yet turn out that it never left: by what the shard that it left says now.
+    let on_its_way = Whereabouts { arrived: false, ..here.clone() };
+    assert_eq!(on_its_way.judge(), shard(0, Durability::Region));
+    assert_eq!(on_its_way.row_counts(stamp(3, 9), &left), Some(true));
+    assert_eq!(on_its_way.row_counts(stamp(3, 9), &starts(&[(1, 0), (3, 4), (5, 9)])), Some(false));
+    assert!(here.is_certain() && !on_its_way.is_certain());
+    let forgotten = Whereabouts { stays: vec![Stay { after: Epoch(2), ..here.stays[0].clone() }], ..here };
+    assert_eq!(forgotten.row_counts(stamp(2, 1), &there), None);
+}
+
+#[test]
 fn a_conversation_of_a_class_that_never_forks_takes_no_starts_along() {
     let here = moved(Durability::MultiRegion, &starts(&[(1, 0), (3, 4)]));
     assert!(here.stays.is_empty());
@@ -75,7 +97,8 @@ fn what_is_taken_along_is_bounded_and_forgotten_in_time() {
     let refusal = leave(&here, NOW, &short).unwrap_err();
     assert_eq!((refusal.code, refusal.retry_after_ms), (ErrorCode::RateLimited, Some(DEDUPE_MS + 1)));
     let out = leave(&here, NOW + DEDUPE_MS + 1, &short).unwrap();
-    assert_eq!(out.stays.len(), 1, "a month later nobody asks");
+    assert_eq!(out.stays.len(), STAYS_MAX, "a month later nobody asks what was sent in the first");
+    assert_eq!(out.stays[0].after, here.stays[1].after);
     let long: Starts = (0..=STARTS_MAX as u64).map(|n| (Epoch(n + 1), Slot(n))).collect();
     here.stays.clear();
     assert_eq!(leave(&here, NOW, &long).unwrap_err().code, ErrorCode::BadRequest);
@@ -163,14 +186,18 @@ mod the_mover {
     }
 
     #[test]
-    fn who_asks_waits_until_the_move_is_finished() {
+    fn who_asks_waits_until_it_has_arrived() {
         let mut mover = Mover::new(shard(0, Durability::MultiRegion), None);
         assert!(!mover.may_tell(&id(7), Slot(1)), "what took it away is not even taken");
         mover.take(&frame(0, &[7]));
         assert!(!mover.may_tell(&id(7), Slot(1)));
         assert!(mover.may_tell(&id(8), Slot(1)));
-        mover.taken_in(id(7), 1);
+        mover.arrived(id(7), 1);
         assert!(mover.may_tell(&id(7), Slot(1)));
+        mover.reach(Slot(1));
+        assert_eq!(offered(&mover), [id(7)], "a region may yet be lost, and its arrival with it");
+        mover.taken_in(id(7), 1);
+        assert!(mover.may_tell(&id(7), Slot(1)) && offered(&mover).is_empty());
     }
 
     #[test]

@@ -529,12 +529,13 @@ fn a_loaded_stream_remembers_what_was_left() {
 fn what_was_lost_with_a_region_is_not_believed() {
     let cut = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(3))]);
     let rows = rows_of(&group());
-    assert!(rows.counts(&NEVER_FORKED));
-    assert!(!rows.counts(&cut), "slot 3 is the later term's");
+    let id = group().id();
+    assert!(rows.counts(id, &NEVER_FORKED));
+    assert!(!rows.counts(id, &cut), "slot 3 is the later term's");
     let old = rows.head.map(|row| HeadRow { at: Position::default(), ..row });
-    assert!(LoadedConversation { head: old, ..LoadedConversation::default() }.counts(&cut), "it does not say");
+    assert!(LoadedConversation { head: old, ..LoadedConversation::default() }.counts(id, &cut), "it does not say");
     let superseded = Starts::from_iter([(Epoch(0), Slot(0))]);
-    assert!(rows.counts(&superseded), "a later term's: what is over is the reader's own");
+    assert!(rows.counts(id, &superseded), "a later term's: what is over is the reader's own");
     // The group counts; the second was said in the later term in place of a lost one; the third is lost.
     let mut whole = group();
     let mut said = |name: &str| match run(&mut whole, "ann", send(name, "x")) {
@@ -544,7 +545,8 @@ fn what_was_lost_with_a_region_is_not_believed() {
     let (second, third) = (said("m-1"), said("m-2"));
     let second = Change { epoch: Epoch(2), ..second };
     let mut replayed = group();
-    assert!(!replayed.replay(&[(at(2, 3), second.clone()), (at(1, 4), third)], &cut));
+    let known = BTreeMap::from([(id.shard, cut)]);
+    assert_eq!(replayed.replay(&[(at(2, 3), second.clone()), (at(1, 4), third)], &known), Replayed::Cut);
     assert_eq!((replayed.head_ver(), replayed.head_seq(), replayed.last_epoch()), (2, 1, Epoch(2)));
-    assert!(replayed.replay(&[(at(2, 3), second)], &cut), "it has that already");
+    assert_eq!(replayed.replay(&[(at(2, 3), second)], &known), Replayed::All, "it has that already");
 }

@@ -43,6 +43,12 @@ impl Starts {
         self.owner_of(at.slot) == Some(at.epoch)
     }
 
+    /// As [`Starts::owns`], of what may be newer than these starts: a place of a later term than they know shows that the reader's
+    /// own is over. He is told so as soon as he writes, and until then believes it rather than say that there is nothing.
+    pub(crate) fn believe(&self, at: Position) -> bool {
+        self.owns(at) || self.last().is_some_and(|(last, _)| at.epoch > last)
+    }
+
     /// How far what was said in the term of a mark still holds: a later term that started before the mark cut the rest off.
     #[must_use]
     pub fn bound(&self, mark: Position) -> Slot {

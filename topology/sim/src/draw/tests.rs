@@ -75,7 +75,7 @@ fn two_seeds_of_five_are_given_a_scene_and_the_others_are_as_before() {
     let staged = (0..SEEDS).filter(|seed| scene(*seed) != plain(*seed).faults).count();
     assert!((150..250).contains(&staged), "{staged} of {SEEDS}");
     for seed in 0..SEEDS {
-        let load = Load { moves_per_s: 0.0, ..of_seed(seed).load };
+        let load = Load { moves_per_s: 0.0, region_moves_per_s: 0.0, ..of_seed(seed).load };
         assert_eq!(load, plain(seed).load, "seed {seed}");
     }
 }
@@ -85,6 +85,13 @@ fn in_one_seed_of_three_conversations_move() {
     let moving = (0..SEEDS).filter(|seed| of_seed(*seed).load.moves_per_s > 0.0).count();
     assert!((120..220).contains(&moving), "{moving} of {SEEDS}");
     assert!((0..SEEDS).all(|seed| plain(seed).load.moves_per_s == 0.0));
+}
+
+#[test]
+fn in_one_seed_of_four_those_of_class_region_move() {
+    let moving = (0..SEEDS).filter(|seed| of_seed(*seed).load.region_moves_per_s > 0.0).count();
+    assert!((90..160).contains(&moving), "{moving} of {SEEDS}");
+    assert!((0..SEEDS).all(|seed| plain(seed).load.region_moves_per_s == 0.0));
 }
 
 #[test]
@@ -125,6 +132,7 @@ fn load_is_within_bounds(load: &Load, seed: u64) {
     assert!((0.0..=1.5).contains(&load.edits_per_s), "seed {seed}");
     assert!((0.0..=1.0).contains(&load.reads_per_s), "seed {seed}");
     assert!((0.0..=2.5).contains(&load.moves_per_s), "seed {seed}");
+    assert!((0.0..=1.5).contains(&load.region_moves_per_s), "seed {seed}");
     assert!((0.0..=0.4).contains(&load.resend), "seed {seed}");
     assert!((40..=400).contains(&load.body_bytes), "seed {seed}");
 }

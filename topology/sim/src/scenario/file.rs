@@ -161,6 +161,7 @@ fn people(text: &str, root: &DeTable<'_>, found: &mut Found) -> Load {
         edits_per_s: s.number("edits_per_s").map_or(usual.edits_per_s, |at| at.value),
         reads_per_s: s.number("reads_per_s").map_or(usual.reads_per_s, |at| at.value),
         moves_per_s: s.number("moves_per_s").map_or(usual.moves_per_s, |at| at.value),
+        region_moves_per_s: s.number("region_moves_per_s").map_or(usual.region_moves_per_s, |at| at.value),
         resend: s.number("resend").map_or(usual.resend, |at| at.value),
         body_bytes: s.small("body_bytes").unwrap_or(usual.body_bytes),
     };

@@ -5,11 +5,12 @@ use topology::World;
 use super::Scenario;
 
 /// Name and text, in the order in which to read them.
-pub const SHIPPED: [(&str, &str); 12] = [
+pub const SHIPPED: [(&str, &str); 13] = [
     ("region-loss", include_str!("../../scenarios/region-loss.toml")),
     ("region-failover", include_str!("../../scenarios/region-failover.toml")),
     ("region-drain", include_str!("../../scenarios/region-drain.toml")),
     ("moving-house", include_str!("../../scenarios/moving-house.toml")),
+    ("moving-out-of-a-lost-region", include_str!("../../scenarios/moving-out-of-a-lost-region.toml")),
     ("partial-partition", include_str!("../../scenarios/partial-partition.toml")),
     ("zone-cut", include_str!("../../scenarios/zone-cut.toml")),
     ("zombie-core", include_str!("../../scenarios/zombie-core.toml")),

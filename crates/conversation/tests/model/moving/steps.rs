@@ -13,7 +13,7 @@ use wire::{Epoch, Position, Slot};
 
 use super::state::{Memory, SHARDS, Shard, State, ann, id, index, name, send, shard_id};
 use super::table::{Frame, Table};
-use super::{Action, Mutant, Steps, World};
+use super::{Action, CameOver, Mutant, Steps, World};
 use crate::search::Step;
 
 type Stepped = Result<State, String>;
@@ -110,9 +110,26 @@ impl World {
     }
 
     fn remember(&self, state: &State, at: usize, table: &Table, away_before: Slot) -> Rc<Memory> {
-        let loaded = Conversation::load(id(self.bounds.durability), table.load());
+        let loaded = self.read(state, at, table);
         let moment = state.shards[at].moment(at, self.bounds.durability);
         Memory::new(loaded, away_before, moment, self.bounds.messages)
+    }
+
+    /// As a core reads it: what was lost with a region is not believed.
+    fn read(&self, state: &State, at: usize, table: &Table) -> Conversation {
+        let (id, rows) = (id(self.bounds.durability), table.load());
+        let whereabouts = rows.whereabouts(id);
+        let judge = whereabouts.judge();
+        let is_elsewhere = whereabouts.arrived && index(judge) != at;
+        let believed = !self.is_forking() || is_elsewhere || self.is(Mutant::RowsBelieved);
+        if believed || rows.counts(id, &state.shards[index(judge)].starts) {
+            return Conversation::load(id, rows);
+        }
+        let starts =
+            (0..SHARDS).map(|n| (shard_id(n, self.bounds.durability), state.shards[n].starts.clone())).collect();
+        let mut replayed = Conversation::empty(id);
+        replayed.replay(&table.changes(), &starts);
+        replayed
     }
 
     fn sent(&self, state: &State, message: usize, at: usize) -> Option<Stepped> {
@@ -144,6 +161,14 @@ impl World {
                 // What is on its way to this shard waits for it here.
                 let comes = placement.shard == shard_id(at, self.bounds.durability);
                 if (!told || comes) && !self.is(Mutant::ToldTooEarly) {
+                    return None;
+                }
+                let left_in_this_term = memory.away_before > shard.start;
+                if !left_in_this_term
+                    && !memory.conversation.whereabouts().is_certain()
+                    && !self.is(Mutant::HearsayTold)
+                {
+                    // Read anew when it is asked for again.
                     return None;
                 }
                 let mut to = state.clone();
@@ -208,11 +233,15 @@ impl World {
             || self.is(Mutant::StopAtTheFirstMoveIn)
             || shard.log.iter().position(arrived).is_none_or(|slot| slot < shard.everywhere);
         let open = state.shards[source].mover.offers().any(|open| open == offer);
-        if !open || !in_every_region || !shard.all_committed() {
+        if !open || !shard.all_committed() {
             return None;
         }
         let mut to = state.clone();
-        to.shards[source].mover.taken_in(offer.conversation, offer.n);
+        let mover = &mut to.shards[source].mover;
+        mover.arrived(offer.conversation, offer.n);
+        if in_every_region {
+            mover.taken_in(offer.conversation, offer.n);
+        }
         Some(Ok(to))
     }
 
@@ -369,9 +398,9 @@ impl World {
         }
         if state.forks > 0 {
             for cut in shard.everywhere..shard.log.len() {
-                for sends_seen in [false, true] {
-                    let forked = self.fork(state, at, cut, sends_seen);
-                    found.push(Step { action: Action::Fork { shard: at, cut, sends_seen }, to: forked });
+                for came_over in [CameOver::Nothing, CameOver::Sends, CameOver::Rows] {
+                    let forked = self.fork(state, at, cut, came_over);
+                    found.push(Step { action: Action::Fork { shard: at, cut, came_over }, to: forked });
                 }
             }
         }
@@ -408,7 +437,7 @@ impl World {
         }
     }
 
-    fn fork(&self, state: &State, at: usize, cut: usize, sends_seen: bool) -> Stepped {
+    fn fork(&self, state: &State, at: usize, cut: usize, came_over: CameOver) -> Stepped {
         let mut to = state.clone();
         to.forks -= 1;
         let gone = to.shards[at].log.split_off(cut);
@@ -435,10 +464,12 @@ impl World {
         let others = to.shards.iter().enumerate().filter(|(n, _)| *n != at);
         let frames = others.flat_map(|(_, shard)| &shard.log[..shard.everywhere]).chain(&to.shards[at].log);
         let mut view = Table::of(frames);
-        if sends_seen {
-            gone[..projected].iter().for_each(|frame| view.project_sends(frame));
-            for shard in &mut to.shards {
-                gone[..projected].iter().for_each(|frame| Rc::make_mut(&mut shard.view).project_sends(frame));
+        for frame in &gone[..projected] {
+            let views = to.shards.iter_mut().map(|shard| Rc::make_mut(&mut shard.view)).chain([&mut view]);
+            match came_over {
+                CameOver::Nothing => {}
+                CameOver::Sends => views.for_each(|view| view.project_sends(frame)),
+                CameOver::Rows => views.for_each(|view| view.project(frame)),
             }
         }
         to.shards[at].committed = to.shards[at].committed.min(cut);

@@ -124,6 +124,15 @@ impl Table {
         loaded
     }
 
+    /// As far as there is one behind the other, with their places.
+    pub(super) fn changes(&self) -> Vec<(Position, Change)> {
+        let rows = self.cells.values().filter_map(|cell| match &cell.row {
+            Row::Change(row) => Some((row.at, Change::from_bytes(&row.change).expect("a change"))),
+            _ => None,
+        });
+        rows.collect()
+    }
+
     pub(super) fn seen(&self, client_msg_id: &ClientMsgId) -> Option<Seen> {
         match &self.cells.get(&(7, xxh3_64(client_msg_id.as_str().as_bytes())))?.row {
             Row::Dedupe(row) => Some(row.seen),

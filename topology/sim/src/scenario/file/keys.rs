@@ -65,7 +65,9 @@ pub const KEYS: &[Key] = &[
     number("load", "directs", "3", (0.0, 200.0), "conversations of two").optional(),
     number("load", "edits_per_s", "0.5", (0.0, 100.0), "members taken into groups and out of them").optional(),
     number("load", "reads_per_s", "0.5", (0.0, 100.0), "pages of history read").optional(),
-    number("load", "moves_per_s", "1.5", (0.0, 100.0), "conversations given another home").optional(),
+    number("load", "moves_per_s", "1.5", (0.0, 100.0), "conversations of class `multi-region` given another home")
+        .optional(),
+    number("load", "region_moves_per_s", "1.5", (0.0, 100.0), "and those of class `region`").optional(),
     number("load", "resend", "0.1", (0.0, 1.0), "share of messages sent again after their ack").optional(),
     number("load", "body_bytes", "80", (1.0, 8_192.0), "length of a message, about").optional(),
     number("fault", "at", "10", (0.0, 3_600.0), "seconds after the load began"),
