@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 use hearth_stories::deployment::{Deployment, Node, NodeRole, REGIONS, WORLD};
-use hearth_stories::eventually;
 use hearth_stories::load::{Load, Pace};
 use hearth_stories::soak::{self, Until};
+use hearth_stories::{eventually, eventually_within};
 use serde_json::Value;
 use test_cluster::Network;
 use wire::Durability;
@@ -194,7 +194,8 @@ async fn a_conversation_of_class_region_moves_and_stays_where_it_is_while_a_regi
     load.until_acked(1, Instant::now()).await;
     deployment.mend().await;
     let mended = Instant::now();
-    eventually("the region follows again", || async { order(REGIONS[0]).await.1.then_some(()) }).await;
+    let accepted = || async { order(REGIONS[0]).await.1.then_some(()) };
+    eventually_within(Duration::from_secs(180), "the region follows again", accepted).await;
     println!("moved back {:.2?} after all was whole, mostly catching up", mended.elapsed());
     until_all_acked(&load, Instant::now()).await;
     load.end().await.must_be_clean();
