@@ -236,14 +236,14 @@ impl Work {
         let Decision::Already(decided) = entry.conversation.decide(self.moment(), &nobody(), command, None) else {
             return Some(offered);
         };
-        debug_assert_eq!(decided, Decided::TakenIn);
-        let outcome = Ok(self.taken_in(entry, offered.offer));
+        let outcome = Ok(self.taken_in(entry, offered.offer, entry.conversation.answer(decided, self.region)));
         self.pending.owe(entry.touched, Owed { to: offered.to, rid: offered.rid, outcome });
         None
     }
 
-    /// The answer to an offer of what is here.
-    fn taken_in(&mut self, entry: &Entry, offer: Offer) -> Answer {
+    /// The answer to an offer of what is here: whether it is everywhere already, if that does not come with the acknowledgement.
+    fn taken_in(&mut self, entry: &Entry, offer: Offer, answer: Answer) -> Answer {
+        let Answer::TakenIn { everywhere: false } = answer else { return answer };
         let key = (offer.conversation, offer.n);
         // Asked again, it has not become more, whatever was said since.
         let arrived = entry.touched.map_or(entry.away_before, Slot::next);
@@ -271,10 +271,7 @@ impl Work {
         }
         let decision = loaded.admit(self.moment(), offer);
         let entry = entry.insert(Entry::new(loaded, self.pending.committed()));
-        let mut outcome = self.outcome(entry, decision);
-        if let Ok(Answer::TakenIn { .. }) = outcome {
-            outcome = Ok(self.taken_in(entry, offer));
-        }
+        let outcome = self.outcome(entry, decision).map(|answer| self.taken_in(entry, offer, answer));
         self.pending.owe(entry.touched, Owed { to, rid, outcome });
     }
 

@@ -44,7 +44,7 @@ impl Conversation {
             Outcome::View { created } => Answer::View { view: Box::new(self.view(acting, None)), created },
             Outcome::Noted => Answer::Noted,
             Outcome::Moving(to) => Answer::Moving(to),
-            // Its driver knows which regions have the slot; what it does not say is offered again.
+            // In class `region` its driver knows which regions have the slot; what is not everywhere yet is offered again.
             Outcome::TakenIn => Answer::TakenIn { everywhere: self.id.shard.durability == Durability::MultiRegion },
         }
     }
