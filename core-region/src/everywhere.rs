@@ -1,18 +1,19 @@
 //! How far all regions of its zone have a shard of class `region`, log and projections: what they have, no takeover among them ever
 //! cuts off (M5). Where the shard is served that is what is projected there; elsewhere the region's follower has written it down
-//! ([`Mark::Follower`], [`crate::followers`]).
+//! ([`crate::followers`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use conversation::shard::Starts;
 use futures_util::future::join_all;
-use store::{Mark, Store};
+use store::Store;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::{Durability, RegionId, ShardId, Slot};
 
 use crate::consumers::Source;
+use crate::followers::{acknowledged, followed};
 use crate::tasks::Tasks;
 
 /// Between two looks at what others have, while somebody waits for them.
@@ -101,18 +102,14 @@ impl Look {
 /// All of these regions, none of which serves the shard, have everything before this slot. Of one that does not say nobody knows, so it
 /// is the first.
 pub(crate) async fn least(store: &Arc<dyn Store>, shard: ShardId, starts: &Starts, regions: &[RegionId]) -> Slot {
-    let marks = regions.iter().map(|&region| {
-        let store = store.at(region);
-        async move { store.mark(shard, &Mark::Follower(region)).await }
-    });
-    let slots = join_all(marks).await.into_iter().map(|mark| match mark {
-        Ok(mark) => starts.bound(mark.unwrap_or_default()),
-        Err(error) => {
+    let slots = join_all(regions.iter().map(|&region| followed(store, shard, starts, region))).await;
+    let known = slots.into_iter().map(|slot| {
+        slot.unwrap_or_else(|error| {
             tracing::debug!(%error, %shard, "a region does not say how far it has followed");
             Slot(0)
-        }
+        })
     });
-    slots.min().unwrap_or(Slot(u64::MAX))
+    known.min().unwrap_or(Slot(u64::MAX))
 }
 
 /// Whether all regions of its zone have what is acknowledged of a shard by now, or come to have it soon. If not, one of them is lost,
@@ -125,10 +122,9 @@ pub(crate) async fn all_follow(store: &Arc<dyn Store>, shard: ShardId, zone: &[R
     let Ok(lease) = store.lease(shard).await else { return false };
     // One that nobody has served yet is empty.
     let Some(acting) = lease.acting.map(|acting| acting.region) else { return true };
-    let Ok(committed) = store.at(acting).mark(shard, &Mark::Committed).await else { return false };
-    let committed = committed.unwrap_or_default();
+    let Ok(committed) = acknowledged(store, shard, &lease.starts, acting).await else { return false };
     let others: Vec<RegionId> = zone.iter().copied().filter(|region| *region != acting).collect();
-    while least(store, shard, &lease.starts, &others).await < lease.starts.bound(committed) {
+    while least(store, shard, &lease.starts, &others).await < committed {
         if Instant::now() >= until {
             return false;
         }

@@ -23,6 +23,7 @@ use wire::{Durability, NodeId, RegionId, ShardId, Slot, ZoneId};
 
 use self::policy::Policy;
 use crate::clock;
+use crate::followers::{acknowledged, followed};
 use crate::tasks::Tasks;
 
 /// Between two looks at the decisions.
@@ -272,11 +273,11 @@ impl Failover {
         let Some(acting) = lease.acting.map(|acting| acting.region).filter(|acting| *acting != region) else {
             return Ok(0);
         };
-        let (there, here) = (self.store.at(acting), self.store.at(region));
-        let (mark, follower) = (Mark::Committed, Mark::Follower(region));
-        let (committed, follows) = tokio::try_join!(there.mark(shard, &mark), here.mark(shard, &follower))?;
-        let bound = |mark: Option<_>| mark.map_or(0, |mark| lease.starts.bound(mark).0);
-        Ok(bound(committed).saturating_sub(bound(follows)))
+        let (committed, followed) = tokio::try_join!(
+            acknowledged(&self.store, shard, &lease.starts, acting),
+            followed(&self.store, shard, &lease.starts, region)
+        )?;
+        Ok(committed.0.saturating_sub(followed.0))
     }
 
     async fn decide(&self, shards: &[ShardId], region: RegionId, over: bool) -> Result<Vec<ZoneId>, NotDecided> {
@@ -332,10 +333,9 @@ impl Failover {
         let successor = successor.unwrap_or(self.node.region);
         let there = self.store.at(successor);
         let lease = self.store.lease(shard).await?;
-        let bound = |mark: Option<_>| mark.map_or(Slot(0), |mark| lease.starts.bound(mark));
-        let follower = bound(there.mark(shard, &Mark::Follower(successor)).await?);
-        let committed = bound(there.mark(shard, &Mark::Committed).await?);
-        let (end, last_ts_ms) = end(&there, shard, &lease, follower).await?;
+        let followed = followed(&self.store, shard, &lease.starts, successor).await?;
+        let committed = acknowledged(&self.store, shard, &lease.starts, successor).await?;
+        let (end, last_ts_ms) = end(&there, shard, &lease, followed).await?;
         let whole = there.mark(shard, &Mark::Whole(successor)).await?.map(|at| at.slot.0 * 1_000);
         let since_ms = last_ts_ms.max(whole);
         Ok(ShardOutlook {

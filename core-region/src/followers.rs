@@ -14,7 +14,7 @@ use std::time::Duration;
 use conversation::consumer::{Consumer, Then};
 use conversation::log::{LogFrame, LogFrameError};
 use conversation::rebuild::Gap;
-use conversation::shard::Lease;
+use conversation::shard::{Lease, Starts};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use mesh::Mesh;
 use store::{Mark, Store, StoreError};
@@ -42,6 +42,28 @@ const SHARDS_AT_ONCE: usize = 8;
 const ROWS_AT_ONCE: usize = 256;
 /// Frames projected at once.
 const FRAMES_AT_ONCE: usize = 16;
+
+/// A region has everything of a shard before this slot, log and projections, if it is not served there.
+pub(crate) async fn followed(
+    store: &Arc<dyn Store>,
+    shard: ShardId,
+    starts: &Starts,
+    region: RegionId,
+) -> Result<Slot, StoreError> {
+    let mark = store.at(region).mark(shard, &Mark::Follower(region)).await?;
+    Ok(starts.bound(mark.unwrap_or_default()))
+}
+
+/// Everything of a shard before this slot is acknowledged, as far as a region knows.
+pub(crate) async fn acknowledged(
+    store: &Arc<dyn Store>,
+    shard: ShardId,
+    starts: &Starts,
+    known_in: RegionId,
+) -> Result<Slot, StoreError> {
+    let mark = store.at(known_in).mark(shard, &Mark::Committed).await?;
+    Ok(starts.bound(mark.unwrap_or_default()))
+}
 
 /// What a core follows. Cheap to clone.
 #[derive(Clone)]
