@@ -110,9 +110,13 @@ impl Whereabouts {
         if seen.epoch > self.epoch_base {
             return starts.owns(seen.at);
         }
-        let stay = self.stays.iter().find(|stay| stay.after < seen.epoch && seen.epoch <= stay.until);
         // None: of a class that never forks, or so long ago that it is not remembered any more.
-        stay.is_none_or(|stay| Starts::from_iter(stay.starts.iter().copied()).owns(seen.at))
+        self.stay_of(seen.epoch).is_none_or(|(_, stay)| owned_then(stay, seen.at))
+    }
+
+    /// In which of its stays an epoch was seen, by number.
+    fn stay_of(&self, epoch: Epoch) -> Option<(usize, &Stay)> {
+        self.stays.iter().enumerate().find(|(_, stay)| stay.after < epoch && epoch <= stay.until)
     }
 
     /// The shard by whose starts it is judged whether what is known of it counts: where it is, or was until it left. What was decided in
@@ -131,11 +135,10 @@ impl Whereabouts {
         if self.arrived && (stamp.epoch > self.epoch_base || self.stays.is_empty()) {
             return Some(starts.believe(within(self.epoch_base)));
         }
-        let index = self.stays.iter().position(|stay| stay.after < stamp.epoch && stamp.epoch <= stay.until)?;
-        let stay = &self.stays[index];
+        let (index, stay) = self.stay_of(stamp.epoch)?;
         let is_judge = !self.arrived && index + 1 == self.stays.len();
-        let of_then = || Starts::from_iter(stay.starts.iter().copied());
-        Some(if is_judge { starts.believe(within(stay.after)) } else { of_then().owns(within(stay.after)) })
+        let at = within(stay.after);
+        Some(if is_judge { starts.believe(at) } else { owned_then(stay, at) })
     }
 
     /// What it takes along when it leaves for `to`, its last change having been seen with `epoch`.
@@ -175,6 +178,11 @@ impl Whereabouts {
         }
         Ok(MovedOut { to: Placement { n: self.placement.n + 1, shard: to }, head_seq, stays })
     }
+}
+
+/// Whether this place of the shard of a stay counted when the stay ended.
+fn owned_then(stay: &Stay, at: Position) -> bool {
+    Starts::from_iter(stay.starts.iter().copied()).owns(at)
 }
 
 /// Whether what is heard now replaces what is known (M6): answers of different shards come in any order.
