@@ -10,6 +10,7 @@ use hearth_stories::soak::{self, Until};
 use hearth_stories::{eventually, eventually_within};
 use serde_json::Value;
 use test_cluster::Network;
+use tokio::sync::MutexGuard;
 use wire::Durability;
 use wire::mesh::Minor;
 
@@ -37,6 +38,16 @@ fn tell(
             None => println!("{what}: the group of {home} paused for {pause:.2?}; its shard stayed"),
         }
     }
+}
+
+/// A deployment over servers of the store that may be killed and paused. None, said why, over those of somebody else.
+async fn with_servers_of_ours() -> Option<MutexGuard<'static, Deployment>> {
+    let deployment = Deployment::whole().await?;
+    if !deployment.cluster.nodes[0].is_ours() {
+        test_cluster::skip("the servers of HEARTH_CQL are not ours to kill or pause");
+        return None;
+    }
+    Some(deployment)
 }
 
 async fn until_all_acked(load: &Load, since: Instant) {
@@ -80,10 +91,7 @@ async fn all_cores_of_a_region_are_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_is_killed_with_its_datacenter() {
-    let Some(deployment) = Deployment::whole().await else { return };
-    if !deployment.cluster.nodes[0].is_ours() {
-        return test_cluster::skip("the servers of HEARTH_CQL are not ours to kill");
-    }
+    let Some(deployment) = with_servers_of_ours().await else { return };
     let load = Load::start(&deployment, Pace::default()).await;
     let dead = ids(deployment.nodes_of(1));
     let trace = deployment.trace();
@@ -99,10 +107,7 @@ async fn a_region_is_killed_with_its_datacenter() {
 /// Class `region`: what its home alone has is missing while it is lost, and no more; and comes back, marked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_comes_back() {
-    let Some(deployment) = Deployment::whole().await else { return };
-    if !deployment.cluster.nodes[0].is_ours() {
-        return test_cluster::skip("the servers of HEARTH_CQL are not ours to kill");
-    }
+    let Some(deployment) = with_servers_of_ours().await else { return };
     let load = Load::start(&deployment, Pace { durability: Durability::Region, ..Pace::default() }).await;
     let shard = load.rooms[0].shard();
     let apart = deployment.hosts.are_apart();
@@ -165,10 +170,7 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
 /// Class `region`: a move waits until every region has it, so none begins while one is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_of_class_region_moves_and_stays_where_it_is_while_a_region_is_lost() {
-    let Some(deployment) = Deployment::whole().await else { return };
-    if !deployment.cluster.nodes[0].is_ours() {
-        return test_cluster::skip("the servers of HEARTH_CQL are not ours to kill");
-    }
+    let Some(deployment) = with_servers_of_ours().await else { return };
     let load = Load::start(&deployment, Pace { durability: Durability::Region, ..Pace::default() }).await;
     let moving = load.rooms[0].conversation.to_string();
     let core = deployment.node("us-east/core/1");
@@ -263,10 +265,7 @@ async fn an_owner_that_was_paused_wakes_as_a_zombie_and_acknowledges_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_the_store_stands_still() {
-    let Some(deployment) = Deployment::whole().await else { return };
-    if !deployment.cluster.nodes[0].is_ours() {
-        return test_cluster::skip("the servers of HEARTH_CQL are not ours to pause");
-    }
+    let Some(deployment) = with_servers_of_ours().await else { return };
     let load = Load::start(&deployment, Pace::default()).await;
     // One that is the own of a home, and one that is not.
     for server in [&deployment.cluster.nodes[0], &deployment.cluster.nodes[1]] {

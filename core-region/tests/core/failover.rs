@@ -47,6 +47,13 @@ async fn in_world(world: &str) -> (Site, ShardId) {
     (site, shard)
 }
 
+/// Waits until one core knows that the other lives, or does not.
+async fn notices(site: &Site, by: &str, other: &str, is_alive: bool) {
+    let (mesh, other) = (&site.cores[&node(by)].mesh, node(other));
+    let knows = || mesh.membership().borrow().is_alive(&other) == is_alive;
+    eventually("what became of a core to be noticed", || knows().then_some(())).await;
+}
+
 async fn messages(edge: &Edge, id: ConversationId) -> Vec<Change> {
     match edge.query(&actor("local", "ann"), id, newest(200)).await.unwrap() {
         Answer::History { messages, .. } => messages,
@@ -63,9 +70,9 @@ fn told(messages: &[Change]) -> Vec<(u64, String, bool)> {
     messages.iter().map(message).collect()
 }
 
-/// Waits until a region has every row before the slot that its home has acknowledged.
-async fn come_over(site: &Site, shard: ShardId, to: RegionId) {
-    let end = site.status(&node("r1/core/1"), &shard).committed;
+/// Waits until a region has every row before the slot that the core which serves the shard has acknowledged.
+async fn come_over(site: &Site, from: &str, shard: ShardId, to: RegionId) {
+    let end = site.status(&node(from), &shard).committed;
     let store = site.store(to);
     let there = async {
         while store.read_log(shard, Slot(0), 1_000).await.unwrap().len() < usize::try_from(end).unwrap() {
@@ -73,6 +80,20 @@ async fn come_over(site: &Site, shard: ShardId, to: RegionId) {
         }
     };
     tokio::time::timeout(DEADLINE, there).await.unwrap();
+}
+
+/// What is projected of these events, from this version on, comes over as it may; their frame, behind all that has come over, does not.
+async fn only_rows_come_over(site: &Site, id: ConversationId, ver: u64, events: impl IntoIterator<Item = Event>) {
+    let (store, shard) = (site.store(AWAY), id.shard);
+    // Where the log ends for the other regions: a note to her inbox may stand behind what she was told of.
+    let log = store.read_log(shard, Slot(0), 1_000).await.unwrap();
+    let slot = log.last().unwrap().at.slot.next();
+    let (epoch, ts_ms) = (Epoch(1), 9);
+    let change = |(ver, event)| Change { conversation: id, ver, epoch, ts_ms, event };
+    let frame = LogFrame { epoch, slot, ts_ms, changes: (ver..).zip(events).map(change).collect() };
+    for (stamp, rows) in projection::project(&frame) {
+        store.project(shard, stamp, rows).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,7 +107,7 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
     for n in 1..=3 {
         epoch = edge.send(&ann, id, &format!("m-{n}"), "x").await.epoch.0;
     }
-    come_over(&site, shard, AWAY).await;
+    come_over(&site, "r1/core/1", shard, AWAY).await;
     // What is acknowledged from now on is at home alone.
     for other in [AWAY, FAR] {
         site.simulated().cut(HOME, other);
@@ -96,8 +117,7 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
     }
     site.kill(&node("r1/core/1"));
     let away = site.cores[&node("r2/core/1")].core.clone();
-    let alive = |site: &Site| site.cores[&node("r2/core/1")].mesh.membership().borrow().is_alive(&node("r1/core/1"));
-    eventually("the loss to be noticed", || (!alive(&site)).then_some(())).await;
+    notices(&site, "r2/core/1", "r1/core/1", false).await;
     match away.fail_over(HOME, false).await {
         Err(NotDecided::WouldLose { region: HOME, shards }) => {
             assert!(shards.iter().any(|outlook| outlook.shard == shard && outlook.window_ms.is_some()), "{shards:?}");
@@ -133,8 +153,7 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
     tokio::time::timeout(DEADLINE, forks).await.expect("the fork is closed");
     // Home again: nothing is lost, and nothing of what was void is shown. What was said meanwhile it fetches by itself.
     add(&mut site, &node("r1/core/1"));
-    let alive = || alive(&site).then_some(());
-    eventually("the home to be noticed", alive).await;
+    notices(&site, "r2/core/1", "r1/core/1", true).await;
     let back = away.fail_back(HOME).await.unwrap();
     assert!(back.planned && site.owner(&shard).await.region == HOME);
     assert_eq!(told(&messages(&edge, id).await), whole);
@@ -182,9 +201,7 @@ async fn a_lost_region_is_failed_over_by_itself_if_little_enough_is_missing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_region_is_left_to_operators_if_too_much_may_be_missing() {
     let (site, shard) = lost_by_itself(10, Duration::from_secs(14)).await;
-    let mesh = site.cores[&node("r2/core/1")].mesh.clone();
-    let alive = || mesh.membership().borrow().is_alive(&node("r1/core/1"));
-    eventually("the loss to be noticed", || (!alive()).then_some(())).await;
+    notices(&site, "r2/core/1", "r1/core/1", false).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(site.store(AWAY).failed_over(shard.zone).await.unwrap().len(), 0);
 }
@@ -285,9 +302,7 @@ async fn what_cannot_be_decided_is_refused() {
     let nowhere = RegionId(9);
     assert_eq!(core.fail_over(nowhere, true).await, Err(NotDecided::NothingToDo { region: nowhere }));
     site.kill(&node("r1/core/1"));
-    let mesh = site.cores[&node("r2/core/1")].mesh.clone();
-    let alive = || mesh.membership().borrow().is_alive(&node("r1/core/1"));
-    eventually("the loss to be noticed", || (!alive()).then_some(())).await;
+    notices(&site, "r2/core/1", "r1/core/1", false).await;
     assert_eq!(core.fail_back(HOME).await, Err(NotDecided::NotBack { region: HOME }));
 }
 
@@ -296,12 +311,9 @@ fn homed_in(region: RegionId, shard: ShardId) -> ShardId {
 }
 
 async fn kill_and_fail_over(site: &mut Site, lost: &str, by: &str) {
-    let (lost, by) = (node(lost), node(by));
-    site.kill(&lost);
-    let mesh = site.cores[&by].mesh.clone();
-    let alive = || mesh.membership().borrow().is_alive(&lost);
-    eventually("the loss to be noticed", || (!alive()).then_some(())).await;
-    site.cores[&by].core.clone().fail_over(lost.region, true).await.unwrap();
+    site.kill(&node(lost));
+    notices(site, by, lost, false).await;
+    site.cores[&node(by)].core.clone().fail_over(node(lost).region, true).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -341,28 +353,15 @@ async fn a_conversation_moves_and_survives_the_loss_of_where_it_was_and_of_where
     kill_and_fail_over(&mut site, "r1/core/1", "r3/core/1").await;
     assert_eq!(asked_by(&ann, &edge, shard, id).await, to);
     assert_eq!(say("m-3").await.seq, 3);
-    come_over_from(&site, "r2/core/1", to.shard, FAR).await;
+    come_over(&site, "r2/core/1", to.shard, FAR).await;
     // Where it is is lost: what had come over goes on.
     add(&mut site, &node("r1/core/1"));
-    let back = || site.cores[&node("r3/core/1")].mesh.membership().borrow().is_alive(&node("r1/core/1")).then_some(());
-    eventually("the home to be noticed", back).await;
+    notices(&site, "r3/core/1", "r1/core/1", true).await;
     kill_and_fail_over(&mut site, "r2/core/1", "r3/core/1").await;
     assert_eq!(say("m-2").await.seq, 2, "known as a duplicate by its new owner");
     let last = say("m-4").await;
     assert!(last.seq == 4 && last.epoch > next.epoch, "{last:?}");
     assert_eq!(asked_by(&ann, &edge, shard, id).await, to);
-}
-
-/// As [`come_over`], from the core that serves it.
-async fn come_over_from(site: &Site, core: &str, shard: ShardId, to: RegionId) {
-    let end = site.status(&node(core), &shard).committed;
-    let store = site.store(to);
-    let there = async {
-        while store.read_log(shard, Slot(0), 1_000).await.unwrap().len() < usize::try_from(end).unwrap() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, there).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -389,22 +388,15 @@ async fn a_move_that_was_lost_never_was() {
     let (ann, id) = (actor("local", "ann"), edge.group_in(shard));
     edge.create(&ann, id, &[]).await;
     edge.send(&ann, id, "m-1", "x").await;
-    come_over(&site, shard, AWAY).await;
+    come_over(&site, "r1/core/1", shard, AWAY).await;
     for other in [AWAY, FAR] {
         site.simulated().cut(HOME, other);
     }
-    let log = site.store(AWAY).read_log(shard, Slot(0), 1_000).await.unwrap();
-    let lost = log.last().unwrap().at.slot.next();
-    // What was projected of its leaving has come over, and the log's row has not.
     let to = Placement { n: 1, shard: homed_in(AWAY, shard) };
     let starts = site.store(AWAY).lease(shard).await.unwrap().starts.iter().collect();
     let stay = Stay { shard, after: Epoch(0), until: Epoch(1), ended_ts_ms: 9, starts };
-    let event = Event::MovedOut(MovedOut { to, head_seq: 1, stays: vec![stay] });
-    let change = Change { conversation: id, ver: 3, epoch: Epoch(1), ts_ms: 9, event };
-    let frame = LogFrame { epoch: Epoch(1), slot: lost, ts_ms: 9, changes: vec![change] };
-    for (stamp, rows) in projection::project(&frame) {
-        site.store(AWAY).project(shard, stamp, rows).await.unwrap();
-    }
+    let left = Event::MovedOut(MovedOut { to, head_seq: 1, stays: vec![stay] });
+    only_rows_come_over(&site, id, 3, [left]).await;
     kill_and_fail_over(&mut site, "r1/core/1", "r2/core/1").await;
     let home = Placement { n: 0, shard };
     assert_eq!(asked_by(&ann, &edge, to.shard, id).await, home, "also where it would have gone");
@@ -419,16 +411,11 @@ async fn rows_of_what_was_lost_are_not_believed() {
     let (ann, id) = (actor("local", "ann"), edge.group_in(shard));
     edge.create(&ann, id, &[]).await;
     edge.send(&ann, id, "m-1", "x").await;
-    come_over(&site, shard, AWAY).await;
+    come_over(&site, "r1/core/1", shard, AWAY).await;
     for other in [AWAY, FAR] {
         site.simulated().cut(HOME, other);
     }
     site.kill(&node("r1/core/1"));
-    // The log ends here for the other regions: a note to her inbox may stand behind what she was told of.
-    let log = site.store(AWAY).read_log(shard, Slot(0), 1_000).await.unwrap();
-    let lost = log.last().unwrap().at.slot.next();
-    // What is projected of the rest comes over all the same, as it may.
-    let event = |event| Change { conversation: id, ver: 0, epoch: Epoch(1), ts_ms: 9, event };
     let message = |seq: u64| {
         let client_msg_id = ClientMsgId::new(format!("lost-{seq}")).unwrap();
         let (body, mentions) = ("x".into(), vec![]);
@@ -448,16 +435,9 @@ async fn rows_of_what_was_lost_are_not_believed() {
     };
     let added = vec![(user("eve"), Role::Member)];
     let joined = MembersChanged { by: user("ann"), added, removed: vec![], roles: vec![], head_seq: 3 };
-    let changes = [message(2), message(3), Event::MembersChanged(joined)].map(event);
-    let changes = (3..).zip(changes).map(|(ver, change)| Change { ver, ..change }).collect();
-    let frame = LogFrame { epoch: Epoch(1), slot: lost, ts_ms: 9, changes };
-    for (stamp, rows) in projection::project(&frame) {
-        site.store(AWAY).project(shard, stamp, rows).await.unwrap();
-    }
+    only_rows_come_over(&site, id, 3, [message(2), message(3), Event::MembersChanged(joined)]).await;
     let away = site.cores[&node("r2/core/1")].core.clone();
-    let mesh = site.cores[&node("r2/core/1")].mesh.clone();
-    let alive = || mesh.membership().borrow().is_alive(&node("r1/core/1"));
-    eventually("the loss to be noticed", || (!alive()).then_some(())).await;
+    notices(&site, "r2/core/1", "r1/core/1", false).await;
     away.fail_over(HOME, true).await.unwrap();
     assert_eq!(told(&messages(&edge, id).await), [(1, "m-1".to_owned(), false)]);
     let eve = edge.ask(&actor("local", "eve"), id, send("e-1", "x")).await;
