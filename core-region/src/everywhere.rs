@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conversation::shard::Starts;
-use futures_util::future::join_all;
-use store::Store;
+use futures_util::future::{join_all, try_join_all};
+use store::{Mark, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use wire::{Durability, RegionId, ShardId, Slot};
+use wire::{Durability, Position, RegionId, ShardId, Slot};
 
 use crate::consumers::Source;
 use crate::followers::{acknowledged, followed};
@@ -20,6 +20,9 @@ use crate::tasks::Tasks;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A region that does not have by then what was acknowledged before is not one that follows.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// By then an owner has written down what it has acknowledged ([`Limits::committed_every`](crate::Limits::committed_every)).
+const WRITTEN_DOWN: Duration = Duration::from_secs(1);
 
 /// Known in one term of a shard. Cheap to clone.
 #[derive(Clone)]
@@ -112,8 +115,8 @@ pub(crate) async fn least(store: &Arc<dyn Store>, shard: ShardId, starts: &Start
     known.min().unwrap_or(Slot(u64::MAX))
 }
 
-/// Whether all regions of its zone have what is acknowledged of a shard by now, or come to have it soon. If not, one of them is lost,
-/// cut off, or far behind.
+/// Whether all regions of its zone have what is acknowledged of a shard by now, or come to have it soon, and go on following it. If
+/// not, one of them is lost, cut off, or far behind: also where nothing is said, so that it lacks nothing yet.
 pub(crate) async fn all_follow(store: &Arc<dyn Store>, shard: ShardId, zone: &[RegionId]) -> bool {
     if here_is_everywhere() {
         return true;
@@ -122,13 +125,36 @@ pub(crate) async fn all_follow(store: &Arc<dyn Store>, shard: ShardId, zone: &[R
     let Ok(lease) = store.lease(shard).await else { return false };
     // One that nobody has served yet is empty.
     let Some(acting) = lease.acting.map(|acting| acting.region) else { return true };
-    let Ok(committed) = acknowledged(store, shard, &lease.starts, acting).await else { return false };
     let others: Vec<RegionId> = zone.iter().copied().filter(|region| *region != acting).collect();
-    while least(store, shard, &lease.starts, &others).await < committed {
+    let Ok(seen) = whole(store, shard, &others).await else { return false };
+    tokio::time::sleep(WRITTEN_DOWN).await;
+    let Ok(committed) = acknowledged(store, shard, &lease.starts, acting).await else { return false };
+    if committed == Slot(0) {
+        return true;
+    }
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        // Each says about every two seconds that it is whole, whatever there is to follow.
+        let goes_on =
+            whole(store, shard, &others).await.is_ok_and(|now| now.iter().zip(&seen).all(|(now, seen)| now > seen));
+        if goes_on && least(store, shard, &lease.starts, &others).await >= committed {
+            return true;
+        }
         if Instant::now() >= until {
             return false;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
-    true
+}
+
+/// When each of them last had everything that was acknowledged.
+async fn whole(
+    store: &Arc<dyn Store>,
+    shard: ShardId,
+    regions: &[RegionId],
+) -> Result<Vec<Option<Position>>, StoreError> {
+    let marks = regions.iter().map(|&region| {
+        let store = store.at(region);
+        async move { store.mark(shard, &Mark::Whole(region)).await }
+    });
+    try_join_all(marks).await
 }

@@ -382,6 +382,28 @@ async fn a_conversation_does_not_move_while_a_region_does_not_follow() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_while_a_region_is_lost_that_lacks_nothing() {
+    let (mut site, shard) = three().await;
+    let edge = site.edge(&node("r1/edge/1"));
+    let (ann, id) = (actor("local", "ann"), edge.group_in(shard));
+    edge.create(&ann, id, &[]).await;
+    edge.send(&ann, id, "m-1", "x").await;
+    let committed = site.status(&node("r1/core/1"), &shard).committed;
+    let far = site.store(FAR);
+    let followed = async {
+        while far.mark(shard, &Mark::Follower(FAR)).await.unwrap().unwrap_or_default().slot.0 < committed {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, followed).await.unwrap();
+    site.kill(&node("r3/core/1"));
+    let core = site.cores[&node("r2/core/1")].core.clone();
+    let answered = tokio::time::timeout(DEADLINE, core.move_conversation(id, AWAY)).await.expect("nothing has begun");
+    assert_eq!(answered.unwrap_err().code, ErrorCode::HomeUnavailable);
+    assert_eq!(edge.send(&ann, id, "m-2", "x").await.seq, 2, "nobody has to wait");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_move_that_was_lost_never_was() {
     let (mut site, shard) = three().await;
     let edge = site.edge(&node("r2/edge/1"));
