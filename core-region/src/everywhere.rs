@@ -126,7 +126,7 @@ pub(crate) async fn all_follow(store: &Arc<dyn Store>, shard: ShardId, zone: &[R
     // One that nobody has served yet is empty.
     let Some(acting) = lease.acting.map(|acting| acting.region) else { return true };
     let others: Vec<RegionId> = zone.iter().copied().filter(|region| *region != acting).collect();
-    let Ok(seen) = whole(store, shard, &others).await else { return false };
+    let Ok(seen) = signs(store, shard, &others).await else { return false };
     tokio::time::sleep(WRITTEN_DOWN).await;
     let Ok(committed) = acknowledged(store, shard, &lease.starts, acting).await else { return false };
     if committed == Slot(0) {
@@ -134,9 +134,8 @@ pub(crate) async fn all_follow(store: &Arc<dyn Store>, shard: ShardId, zone: &[R
     }
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        // Each says about every two seconds that it is whole, whatever there is to follow.
         let goes_on =
-            whole(store, shard, &others).await.is_ok_and(|now| now.iter().zip(&seen).all(|(now, seen)| now > seen));
+            signs(store, shard, &others).await.is_ok_and(|now| now.iter().zip(&seen).all(|(now, seen)| now != seen));
         if goes_on && least(store, shard, &lease.starts, &others).await >= committed {
             return true;
         }
@@ -146,15 +145,20 @@ pub(crate) async fn all_follow(store: &Arc<dyn Store>, shard: ShardId, zone: &[R
     }
 }
 
-/// When each of them last had everything that was acknowledged.
-async fn whole(
+/// What each of them has said last: how far it has followed, and every few seconds, if it has everything, since when. Of one that lives
+/// the one or the other changes.
+async fn signs(
     store: &Arc<dyn Store>,
     shard: ShardId,
     regions: &[RegionId],
-) -> Result<Vec<Option<Position>>, StoreError> {
-    let marks = regions.iter().map(|&region| {
+) -> Result<Vec<[Option<Position>; 2]>, StoreError> {
+    let signs = regions.iter().map(|&region| {
         let store = store.at(region);
-        async move { store.mark(shard, &Mark::Whole(region)).await }
+        async move {
+            let (follower, whole) = (Mark::Follower(region), Mark::Whole(region));
+            let (followed, whole) = tokio::try_join!(store.mark(shard, &follower), store.mark(shard, &whole))?;
+            Ok([followed, whole])
+        }
     });
-    try_join_all(marks).await
+    try_join_all(signs).await
 }
