@@ -48,7 +48,12 @@ struct Asked {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>());
     let mut next = |default| args.next().unwrap_or(Ok(default));
-    let asked = Asked { seconds: next(5)? as u64, conversations: next(64)?, in_flight: next(16)?, body: next(120)? };
+    let asked = Asked {
+        seconds: next(5)? as u64,
+        conversations: next(64)?,
+        in_flight: next(16)?,
+        body: next(120)?,
+    };
     let dir = tempfile::tempdir()?;
     let world = Arc::new(World::parse(WORLD)?);
     let regions = world.regions.iter().map(|region| (region.id, region.name.clone())).collect();
@@ -58,11 +63,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (node, edge): (NodeId, NodeId) = ("r1/core/1".parse()?, "r1/edge/1".parse()?);
     let join = |node: &NodeId| -> Result<Mesh, Box<dyn std::error::Error>> {
         let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Mesh::start(MeshOptions::new(node.clone(), ca.issue(node)?, bind, Arc::new(net::OsNet)))?)
+        Ok(Mesh::start(MeshOptions::new(
+            node.clone(),
+            ca.issue(node)?,
+            bind,
+            Arc::new(net::OsNet),
+        ))?)
     };
     let (core_mesh, edge_mesh) = (join(&node)?, join(&edge)?);
     edge_mesh.add_peer(&node, core_mesh.local_addr());
-    let core = Core::start(CoreOptions::new(node.clone(), world.clone(), core_mesh, embedded.store(node.region)));
+    let core = Core::start(CoreOptions::new(
+        node.clone(),
+        world.clone(),
+        core_mesh,
+        embedded.store(node.region),
+    ));
     while core.status().serving().count() < world.all_shards().len() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -70,7 +85,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let began = Instant::now();
     let mut senders = Vec::new();
     for shard in world.all_shards() {
-        let asked = Asked { conversations: asked.conversations.div_ceil(world.all_shards().len()), ..asked };
+        let asked = Asked {
+            conversations: asked.conversations.div_ceil(world.all_shards().len()),
+            ..asked
+        };
         let channel = edge_mesh.open(&node, Purpose::Shard(shard)).await?;
         senders.push(tokio::spawn(drive(shard, channel, asked)));
     }
@@ -139,7 +157,9 @@ async fn drive(shard: ShardId, channel: mesh::Channel, asked: Asked) -> (u64, Ve
     while !open.is_empty() {
         let mut bytes = receiver.recv().await.expect("the core lives").expect("the core lives");
         loop {
-            let Ok(Frame::Reply { rid, result }) = Frame::from_bytes(bytes) else { panic!("not an answer") };
+            let Ok(Frame::Reply { rid, result }) = Frame::from_bytes(bytes) else {
+                panic!("not an answer")
+            };
             result.expect("a send is acknowledged");
             let (id, sent) = open.remove(&rid).expect("asked");
             acked += 1;
@@ -161,6 +181,8 @@ async fn drive(shard: ShardId, channel: mesh::Channel, asked: Asked) -> (u64, Ve
 /// Of the whole process, user and system.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks = |n: usize| stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(n)?.parse::<f64>().ok());
+    let ticks = |n: usize| {
+        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(n)?.parse::<f64>().ok())
+    };
     (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0
 }

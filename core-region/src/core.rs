@@ -76,8 +76,10 @@ impl Core {
         let carriers = Carriers::new(node.clone(), world.clone(), mesh.clone(), tasks.clone());
         let (draining, draining_in) = watch::channel(false);
         let keepers = Keepers::start(&world, &node, &store, limits.lease, &tasks);
-        let failover = Failover::start(node.clone(), world.clone(), mesh.clone(), store.clone(), &tasks);
-        let followers = Followers::start(node.clone(), world.clone(), mesh.clone(), store.clone(), &tasks);
+        let failover =
+            Failover::start(node.clone(), world.clone(), mesh.clone(), store.clone(), &tasks);
+        let followers =
+            Followers::start(node.clone(), world.clone(), mesh.clone(), store.clone(), &tasks);
         let shards_options = ShardsOptions {
             node: node.clone(),
             world: world.clone(),
@@ -136,13 +138,21 @@ impl Core {
     ///
     /// # Errors
     /// Why it does not move.
-    pub async fn move_conversation(&self, conversation: ConversationId, to: RegionId) -> Result<Placement, Refusal> {
+    pub async fn move_conversation(
+        &self,
+        conversation: ConversationId,
+        to: RegionId,
+    ) -> Result<Placement, Refusal> {
         let born = conversation.shard;
         let shard = ShardId { home: to, ..born };
         if conversation.kind == ConversationKind::User {
-            return Err(Refusal::new(ErrorCode::BadRequest, "a user's own stream stays where it was born"));
+            return Err(Refusal::new(
+                ErrorCode::BadRequest,
+                "a user's own stream stays where it was born",
+            ));
         }
-        let zone = self.running.world.zone(born.zone).filter(|_| self.running.world.has_shard(&born));
+        let zone =
+            self.running.world.zone(born.zone).filter(|_| self.running.world.has_shard(&born));
         let Some(zone) = zone else {
             return Err(Refusal::new(ErrorCode::NotFound, "no such conversation"));
         };
@@ -151,7 +161,8 @@ impl Core {
             return Err(Refusal::new(ErrorCode::ResidencyDenied, message));
         }
         if !self.running.world.has_shard(&shard) {
-            let message = format!("region {} does not keep conversations of its zone and class", to.0);
+            let message =
+                format!("region {} does not keep conversations of its zone and class", to.0);
             return Err(Refusal::new(ErrorCode::ResidencyDenied, message));
         }
         if let Some((node, minor)) = self.running.mesh.speaks_before(Minor::MOVES) {
@@ -181,7 +192,9 @@ impl Core {
             let command = Command::Move { to: if begun.is_some() { known.shard } else { shard } };
             let heard = match self.running.carriers.ask(known.shard, conversation, command).await {
                 Carried::Moved(placement) => placement,
-                Carried::Answered(Ok(Answer::Moving(placement))) if placement.shard == known.shard => {
+                Carried::Answered(Ok(Answer::Moving(placement)))
+                    if placement.shard == known.shard =>
+                {
                     return Ok(begun.unwrap_or(placement));
                 }
                 Carried::Answered(Ok(Answer::Moving(placement))) => {
@@ -206,7 +219,11 @@ impl Core {
     ///
     /// # Errors
     /// Why not. Nothing is decided about a region that is lost unless the loss is accepted.
-    pub async fn fail_over(&self, region: RegionId, accept_loss: bool) -> Result<Decided, NotDecided> {
+    pub async fn fail_over(
+        &self,
+        region: RegionId,
+        accept_loss: bool,
+    ) -> Result<Decided, NotDecided> {
         self.running.failover.fail_over(region, accept_loss).await
     }
 

@@ -43,7 +43,10 @@ impl Everywhere {
         zone: &[RegionId],
     ) -> Self {
         let others: Vec<RegionId> = zone.iter().copied().filter(|region| *region != here).collect();
-        if source.shard.durability == Durability::MultiRegion || others.is_empty() || here_is_everywhere() {
+        if source.shard.durability == Durability::MultiRegion
+            || others.is_empty()
+            || here_is_everywhere()
+        {
             return Self { wanted: None, reached: source.projected.clone() };
         }
         let (wanted, wanted_in) = watch::channel(Slot(0));
@@ -87,12 +90,15 @@ impl Look {
     async fn run(self, mut wanted: watch::Receiver<Slot>, reached: watch::Sender<Slot>) {
         loop {
             let known = *reached.borrow();
-            if wanted.wait_for(|wanted| *wanted > known).await.is_err() || wanted.has_changed().is_err() {
+            if wanted.wait_for(|wanted| *wanted > known).await.is_err()
+                || wanted.has_changed().is_err()
+            {
                 // The term is over.
                 return;
             }
             let projected = *self.source.projected.borrow();
-            let others = least(&self.store, self.source.shard, &self.source.starts, &self.others).await;
+            let others =
+                least(&self.store, self.source.shard, &self.source.starts, &self.others).await;
             let now = projected.min(others).max(known);
             reached.send_replace(now);
             if now < *wanted.borrow() {
@@ -104,8 +110,14 @@ impl Look {
 
 /// All of these regions, none of which serves the shard, have everything before this slot. Of one that does not say nobody knows, so it
 /// is the first.
-pub(crate) async fn least(store: &Arc<dyn Store>, shard: ShardId, starts: &Starts, regions: &[RegionId]) -> Slot {
-    let slots = join_all(regions.iter().map(|&region| followed(store, shard, starts, region))).await;
+pub(crate) async fn least(
+    store: &Arc<dyn Store>,
+    shard: ShardId,
+    starts: &Starts,
+    regions: &[RegionId],
+) -> Slot {
+    let slots =
+        join_all(regions.iter().map(|&region| followed(store, shard, starts, region))).await;
     let known = slots.into_iter().map(|slot| {
         slot.unwrap_or_else(|error| {
             tracing::debug!(%error, %shard, "a region does not say how far it has followed");
@@ -128,14 +140,17 @@ pub(crate) async fn all_follow(store: &Arc<dyn Store>, shard: ShardId, zone: &[R
     let others: Vec<RegionId> = zone.iter().copied().filter(|region| *region != acting).collect();
     let Ok(seen) = signs(store, shard, &others).await else { return false };
     tokio::time::sleep(WRITTEN_DOWN).await;
-    let Ok(committed) = acknowledged(store, shard, &lease.starts, acting).await else { return false };
+    let Ok(committed) = acknowledged(store, shard, &lease.starts, acting).await else {
+        return false;
+    };
     if committed == Slot(0) {
         return true;
     }
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let goes_on =
-            signs(store, shard, &others).await.is_ok_and(|now| now.iter().zip(&seen).all(|(now, seen)| now != seen));
+        let goes_on = signs(store, shard, &others)
+            .await
+            .is_ok_and(|now| now.iter().zip(&seen).all(|(now, seen)| now != seen));
         if goes_on && least(store, shard, &lease.starts, &others).await >= committed {
             return true;
         }
@@ -156,7 +171,8 @@ async fn signs(
         let store = store.at(region);
         async move {
             let (follower, whole) = (Mark::Follower(region), Mark::Whole(region));
-            let (followed, whole) = tokio::try_join!(store.mark(shard, &follower), store.mark(shard, &whole))?;
+            let (followed, whole) =
+                tokio::try_join!(store.mark(shard, &follower), store.mark(shard, &whole))?;
             Ok([followed, whole])
         }
     });

@@ -119,7 +119,13 @@ pub(crate) struct Failover {
 
 impl Failover {
     /// Starts to look.
-    pub(crate) fn start(node: NodeId, world: Arc<World>, mesh: Mesh, store: Arc<dyn Store>, tasks: &Tasks) -> Self {
+    pub(crate) fn start(
+        node: NodeId,
+        world: Arc<World>,
+        mesh: Mesh,
+        store: Arc<dyn Store>,
+        tasks: &Tasks,
+    ) -> Self {
         let (known_out, known) = watch::channel(FailedOver::new());
         let look = Arc::<Notify>::default();
         let failover = Self { node, world, mesh, store, look, known };
@@ -166,14 +172,17 @@ impl Failover {
     /// Zones in which this core's region and another could serve each other's shards.
     fn zones(&self) -> impl Iterator<Item = ZoneId> + '_ {
         let zones = self.world.zones.iter();
-        zones.filter(|zone| zone.regions.contains(&self.node.region) && zone.regions.len() > 1).map(|zone| zone.id)
+        zones
+            .filter(|zone| zone.regions.contains(&self.node.region) && zone.regions.len() > 1)
+            .map(|zone| zone.id)
     }
 
     /// The shards of class `region` that live in a region, in zones of this core.
     fn shards(&self, region: RegionId) -> Result<Vec<ShardId>, NotDecided> {
         let zones: Vec<ZoneId> = self.zones().collect();
         let homed = self.world.shards_homed_in(region).into_iter();
-        let concerned = homed.filter(|shard| shard.durability == Durability::Region && zones.contains(&shard.zone));
+        let concerned = homed
+            .filter(|shard| shard.durability == Durability::Region && zones.contains(&shard.zone));
         let shards: Vec<ShardId> = concerned.collect();
         if shards.is_empty() { Err(NotDecided::NothingToDo { region }) } else { Ok(shards) }
     }
@@ -183,12 +192,20 @@ impl Failover {
     ///
     /// # Errors
     /// Why not. Without `accept_loss` nothing is decided about a region that has no live core.
-    pub(crate) async fn fail_over(&self, region: RegionId, accept_loss: bool) -> Result<Decided, NotDecided> {
+    pub(crate) async fn fail_over(
+        &self,
+        region: RegionId,
+        accept_loss: bool,
+    ) -> Result<Decided, NotDecided> {
         let shards = self.shards(region)?;
         let planned = self.is_alive(region);
         let mut outlook = Vec::with_capacity(shards.len());
         for shard in &shards {
-            outlook.push(if planned { self.nothing_missing(*shard).await? } else { self.estimate(*shard).await? });
+            outlook.push(if planned {
+                self.nothing_missing(*shard).await?
+            } else {
+                self.estimate(*shard).await?
+            });
         }
         if !planned && !accept_loss {
             return Err(NotDecided::WouldLose { region, shards: outlook });
@@ -270,7 +287,9 @@ impl Failover {
     /// How many acknowledged frames of a shard a region does not have, or has not projected.
     async fn lacks(&self, shard: ShardId, region: RegionId) -> Result<u64, StoreError> {
         let lease = self.store.lease(shard).await?;
-        let Some(acting) = lease.acting.map(|acting| acting.region).filter(|acting| *acting != region) else {
+        let Some(acting) =
+            lease.acting.map(|acting| acting.region).filter(|acting| *acting != region)
+        else {
             return Ok(0);
         };
         let (committed, followed) = tokio::try_join!(
@@ -280,7 +299,12 @@ impl Failover {
         Ok(committed.0.saturating_sub(followed.0))
     }
 
-    async fn decide(&self, shards: &[ShardId], region: RegionId, over: bool) -> Result<Vec<ZoneId>, NotDecided> {
+    async fn decide(
+        &self,
+        shards: &[ShardId],
+        region: RegionId,
+        over: bool,
+    ) -> Result<Vec<ZoneId>, NotDecided> {
         let mut zones: Vec<ZoneId> = shards.iter().map(|shard| shard.zone).collect();
         zones.dedup();
         for zone in &zones {

@@ -128,7 +128,9 @@ impl Feed {
     /// The past of a watch was replayed, or could not be: what waited behind it follows, and it is live.
     pub(crate) fn replayed(&mut self, done: &replay::Done) {
         let watches = self.watches.get_mut(&done.conversation);
-        let watch = watches.and_then(|watches| watches.iter_mut().find(|watch| watch.generation == done.generation));
+        let watch = watches.and_then(|watches| {
+            watches.iter_mut().find(|watch| watch.generation == done.generation)
+        });
         // Unwatched, watched anew, or gone meanwhile.
         let Some(watch) = watch else { return };
         let behind = watch.behind.take().unwrap_or_default();
@@ -174,7 +176,11 @@ impl Watch {
     }
 }
 
-fn remove(watches: &mut HashMap<ConversationId, Vec<Watch>>, conversation: &ConversationId, stream: u64) {
+fn remove(
+    watches: &mut HashMap<ConversationId, Vec<Watch>>,
+    conversation: &ConversationId,
+    stream: u64,
+) {
     if let Some(of_conversation) = watches.get_mut(conversation) {
         of_conversation.retain(|watch| watch.to.id() != stream);
         if of_conversation.is_empty() {
@@ -195,7 +201,8 @@ mod tests {
     use crate::intake::outbox::Out;
 
     fn conversation() -> ConversationId {
-        let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
+        let shard =
+            ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
         ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] }
     }
 
@@ -221,7 +228,9 @@ mod tests {
         for out in taken {
             match out {
                 Out::Delivery(encoded) => {
-                    let Frame::Feed { deliveries } = Frame::from_bytes(feed_frame(&[encoded])).unwrap() else {
+                    let Frame::Feed { deliveries } =
+                        Frame::from_bytes(feed_frame(&[encoded])).unwrap()
+                    else {
                         unreachable!()
                     };
                     vers.extend(deliveries.iter().map(|delivery| delivery.change.ver));

@@ -73,9 +73,18 @@ pub(crate) struct Followers {
 
 impl Followers {
     /// Starts to follow.
-    pub(crate) fn start(node: NodeId, world: Arc<World>, mesh: Mesh, store: Arc<dyn Store>, tasks: &Tasks) -> Self {
+    pub(crate) fn start(
+        node: NodeId,
+        world: Arc<World>,
+        mesh: Mesh,
+        store: Arc<dyn Store>,
+        tasks: &Tasks,
+    ) -> Self {
         let (status_out, status) = watch::channel(Vec::new());
-        tasks.spawn_while_running("followers", follow(Follow { node, world, mesh, store }, status_out));
+        tasks.spawn_while_running(
+            "followers",
+            follow(Follow { node, world, mesh, store }, status_out),
+        );
         Self { status }
     }
 
@@ -171,14 +180,22 @@ impl Follow {
     }
 
     /// Takes what has come over, at most a page. Returns whether there is more.
-    async fn step(&self, shard: ShardId, following: Option<Following>) -> Result<(Following, bool), Stuck> {
+    async fn step(
+        &self,
+        shard: ShardId,
+        following: Option<Following>,
+    ) -> Result<(Following, bool), Stuck> {
         let mut following = match following {
             Some(following) => following,
             None => self.begin(shard).await?,
         };
         let here = self.store.mark(shard, &Mark::Committed).await?;
         let asked_s = clock::wall_ms() / 1_000;
-        let told = if Instant::now() >= following.ask_at { self.ask(shard, &mut following).await } else { None };
+        let told = if Instant::now() >= following.ask_at {
+            self.ask(shard, &mut following).await
+        } else {
+            None
+        };
         following.told = told.or(following.told);
         let Some(committed) = here.max(following.told) else { return Ok((following, false)) };
         if following.lease.starts.last().is_none_or(|(epoch, _)| epoch < committed.epoch) {
@@ -196,8 +213,10 @@ impl Follow {
         }
         let rows = self.store.read_log(shard, following.consumer.next_slot(), ROWS_AT_ONCE).await?;
         let mut reading = following.consumer;
-        let taken = reading.take(&rows, rows.len() < ROWS_AT_ONCE, &following.lease.starts, committed);
-        let frames = taken.rows.iter().map(|row| LogFrame::from_row(row)).collect::<Result<Vec<_>, _>>()?;
+        let taken =
+            reading.take(&rows, rows.len() < ROWS_AT_ONCE, &following.lease.starts, committed);
+        let frames =
+            taken.rows.iter().map(|row| LogFrame::from_row(row)).collect::<Result<Vec<_>, _>>()?;
         let last_ts_ms = frames.last().map(|frame| frame.ts_ms);
         let taken_frames = frames.len();
         stream::iter(frames)
@@ -206,23 +225,27 @@ impl Follow {
             })
             .await;
         if reading.cursor() != following.consumer.cursor() {
-            self.store.write_mark(shard, &Mark::Follower(self.node.region), reading.cursor()).await?;
+            self.store
+                .write_mark(shard, &Mark::Follower(self.node.region), reading.cursor())
+                .await?;
         }
         if told.is_some_and(|told| reading.next_slot() >= following.lease.starts.bound(told)) {
             // What was acknowledged in the last second may not be in the mark yet.
-            let at = Position { epoch: reading.cursor().epoch, slot: Slot(asked_s.saturating_sub(1)) };
+            let at =
+                Position { epoch: reading.cursor().epoch, slot: Slot(asked_s.saturating_sub(1)) };
             self.store.write_mark(shard, &Mark::Whole(self.node.region), at).await?;
         }
         let more = match taken.then {
             Then::Hole(slot) => {
                 let since = *following.missing_since.get_or_insert_with(Instant::now);
-                let fetched =
-                    since.elapsed() >= FETCH_AFTER && self.fetch(shard, &following.lease, slot, committed).await?;
+                let fetched = since.elapsed() >= FETCH_AFTER
+                    && self.fetch(shard, &following.lease, slot, committed).await?;
                 if !fetched && since.elapsed() >= FETCH_AFTER + REBUILD_AFTER {
                     following.rebuild = self.begin_rebuild(shard, &following.lease, slot).await?;
                 }
                 // One that was fetched before and is not seen here yet is given time.
-                following.rebuild.is_some() || (fetched && following.fetched.replace(slot) != Some(slot))
+                following.rebuild.is_some()
+                    || (fetched && following.fetched.replace(slot) != Some(slot))
             }
             Then::ReadOn => taken_frames > 0,
             Then::CaughtUp | Then::StaleStarts(_) => {
@@ -233,7 +256,8 @@ impl Follow {
         following.consumer = reading;
         let next = reading.next_slot().0;
         let committed = following.lease.starts.bound(committed).0.max(next);
-        metrics::gauge!("hearth_follower_lag_frames", "shard" => shard.to_string()).set((committed - next) as f64);
+        metrics::gauge!("hearth_follower_lag_frames", "shard" => shard.to_string())
+            .set((committed - next) as f64);
         following.status = FollowerStatus {
             shard,
             next,
@@ -254,18 +278,34 @@ impl Follow {
             return None;
         }
         let told = self.store.at(source).mark(shard, &Mark::Committed).await;
-        told.inspect_err(|error| tracing::debug!(%shard, %error, "not known how far the shard is")).ok().flatten()
+        told.inspect_err(|error| tracing::debug!(%shard, %error, "not known how far the shard is"))
+            .ok()
+            .flatten()
     }
 
     /// Brings a page of rows here, from this slot on, that are where the shard is served. They are the same wherever they are:
     /// what is committed is never written otherwise. Returns whether there were any.
-    async fn fetch(&self, shard: ShardId, lease: &Lease, from: Slot, committed: Position) -> Result<bool, Stuck> {
+    async fn fetch(
+        &self,
+        shard: ShardId,
+        lease: &Lease,
+        from: Slot,
+        committed: Position,
+    ) -> Result<bool, Stuck> {
         let Some(source) = lease.acting.map(|acting| acting.region) else { return Ok(false) };
         let rows = self.store.at(source).read_log(shard, from, ROWS_AT_ONCE).await?;
-        let before = from.0.checked_sub(1).and_then(|slot| lease.starts.owner_of(Slot(slot))).unwrap_or_default();
+        let before = from
+            .0
+            .checked_sub(1)
+            .and_then(|slot| lease.starts.owner_of(Slot(slot)))
+            .unwrap_or_default();
         let mut reading = Consumer::new(Some(Position { epoch: before, slot: from }));
         let taken = reading.take(&rows, rows.len() < ROWS_AT_ONCE, &lease.starts, committed);
-        let writes: Vec<_> = taken.rows.iter().map(|row| self.store.append(shard, row.at, row.frame.clone())).collect();
+        let writes: Vec<_> = taken
+            .rows
+            .iter()
+            .map(|row| self.store.append(shard, row.at, row.frame.clone()))
+            .collect();
         stream::iter(writes).buffer_unordered(FRAMES_AT_ONCE).try_collect::<()>().await?;
         metrics::counter!("hearth_follower_fetched_rows_total").increment(taken.rows.len() as u64);
         if !taken.rows.is_empty() {
@@ -318,7 +358,9 @@ impl Follow {
         if is_whole {
             following.consumer = Consumer::new(Some(rebuild.end()));
             following.missing_since = None;
-            self.store.write_mark(shard, &Mark::Follower(self.node.region), following.consumer.cursor()).await?;
+            self.store
+                .write_mark(shard, &Mark::Follower(self.node.region), following.consumer.cursor())
+                .await?;
         } else {
             following.rebuild = Some((source, rebuild));
         }
@@ -326,12 +368,14 @@ impl Follow {
     }
 
     async fn begin(&self, shard: ShardId) -> Result<Following, StoreError> {
-        let cursor: Option<Position> = self.store.mark(shard, &Mark::Follower(self.node.region)).await?;
+        let cursor: Option<Position> =
+            self.store.mark(shard, &Mark::Follower(self.node.region)).await?;
         let lease = self.store.lease(shard).await?;
         let mut consumer = Consumer::new(cursor);
         consumer.rewind(&lease.starts);
         let next = consumer.next_slot().0;
-        let status = FollowerStatus { shard, next, committed: next, last_ts_ms: None, serves: false };
+        let status =
+            FollowerStatus { shard, next, committed: next, last_ts_ms: None, serves: false };
         Ok(Following {
             consumer,
             lease,

@@ -107,16 +107,24 @@ pub(crate) struct Intake {
 /// Accepts channels until the mesh ends or the core stops.
 pub(crate) async fn run(intake: Arc<Intake>) {
     let stopping = intake.tasks.stopping();
-    while let Some(Some((peer, purpose, channel))) = stopping.run_until_cancelled(intake.mesh.accept()).await {
+    while let Some(Some((peer, purpose, channel))) =
+        stopping.run_until_cancelled(intake.mesh.accept()).await
+    {
         let intake_of_channel = intake.clone();
         match purpose {
             Purpose::Shard(shard) => {
                 let span = tracing::debug_span!("stream", %shard, %peer);
-                intake.tasks.spawn("stream", stream::run(intake_of_channel, shard, peer, channel).instrument(span));
+                intake.tasks.spawn(
+                    "stream",
+                    stream::run(intake_of_channel, shard, peer, channel).instrument(span),
+                );
             }
             Purpose::Control => {
                 let span = tracing::debug_span!("control", %peer);
-                intake.tasks.spawn("control", control::run(intake_of_channel, peer, channel).instrument(span));
+                intake.tasks.spawn(
+                    "control",
+                    control::run(intake_of_channel, peer, channel).instrument(span),
+                );
             }
         }
     }

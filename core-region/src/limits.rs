@@ -52,7 +52,8 @@ pub struct Limits {
 /// its shards over waits so long. Clocks may be off by a hundredth, which is far more than quartz ever is.
 const LEASE: Duration = Duration::from_secs(5);
 const MARGIN: Duration = Duration::from_millis(100);
-const CLOCKS: ClockError = ClockError { rate_ppm_max: 10_000, granularity: Duration::from_millis(1) };
+const CLOCKS: ClockError =
+    ClockError { rate_ppm_max: 10_000, granularity: Duration::from_millis(1) };
 
 impl Default for Limits {
     fn default() -> Self {

@@ -126,13 +126,32 @@ pub(crate) struct Serving {
 impl Serving {
     /// Begins the term, whose tail is projected.
     pub(crate) fn begin(options: ServeOptions, term: &Term, inputs: mpsc::Receiver<Input>) -> Self {
-        let ServeOptions { shard, zone, node, store, limits, tasks, carriers, progress, held } = options;
-        let projector = Projector::start(&tasks, store.clone(), (shard, node.region), term.epoch, term.start, &limits);
+        let ServeOptions { shard, zone, node, store, limits, tasks, carriers, progress, held } =
+            options;
+        let projector = Projector::start(
+            &tasks,
+            store.clone(),
+            (shard, node.region),
+            term.epoch,
+            term.start,
+            &limits,
+        );
         let (committed, projected) = (projector.committed(), projector.projected());
-        let source =
-            Source { shard, starts: term.starts.clone(), epoch: term.epoch, committed, projected: projected.clone() };
+        let source = Source {
+            shard,
+            starts: term.starts.clone(),
+            epoch: term.epoch,
+            committed,
+            projected: projected.clone(),
+        };
         let everywhere = Everywhere::start(&tasks, &store, &source, node.region, &zone);
-        let moves = Moves::start(&tasks, store.clone(), source.clone(), everywhere.clone(), carriers.clone());
+        let moves = Moves::start(
+            &tasks,
+            store.clone(),
+            source.clone(),
+            everywhere.clone(),
+            carriers.clone(),
+        );
         let notes = Notes::start(&tasks, store.clone(), source, carriers, limits.notes_outstanding);
         let last = term.tail.last().and_then(|row| LogFrame::from_row(row).ok());
         let last_ts_ms = last.map_or(0, |frame| frame.ts_ms);
@@ -240,12 +259,15 @@ impl Serving {
     fn has_room(&self) -> bool {
         !self.work.pending.is_backed_up()
             && self.gated < self.limits.gated_per_shard
-            && self.work.pending.changes() + self.changes_unprojected < 2 * self.limits.changes_unprojected
+            && self.work.pending.changes() + self.changes_unprojected
+                < 2 * self.limits.changes_unprojected
     }
 
     /// Sends what is gathered on its way to the log. Returns when to look again, if time alone will allow more.
     fn launch(&mut self, at_once: bool) -> Result<Option<Instant>, Stopped> {
-        while self.work.pending.next_bytes() > 0 && self.changes_unprojected < self.limits.changes_unprojected {
+        while self.work.pending.next_bytes() > 0
+            && self.changes_unprojected < self.limits.changes_unprojected
+        {
             let eager = at_once || self.work.pending.is_backed_up();
             match self.commits.may_launch(eager) {
                 commits::Launch::Now => {}
@@ -370,7 +392,9 @@ impl Serving {
                 let Some(place) = self.entries.peek(&id) else { return };
                 let conversation = place.entry.as_ref().map(|entry| &entry.conversation);
                 // A row may stem from a frame that was voided by a later term: then it says nothing (R4).
-                let counts = |seen: &Seen| conversation.is_some_and(|known| known.counts(seen, &self.work.starts));
+                let counts = |seen: &Seen| {
+                    conversation.is_some_and(|known| known.counts(seen, &self.work.starts))
+                };
                 let seen = seen.map(|seen| seen.filter(counts));
                 let Some(held) = place.ticket(ticket) else { return };
                 match seen {
@@ -390,7 +414,8 @@ impl Serving {
         let id = offered.offer.conversation;
         // One of which nothing is here was never created.
         let Some(loaded) = loaded.ok().filter(|loaded| loaded.head_ver() > 0) else {
-            let refusal = Refusal::new(ErrorCode::HomeUnavailable, "what is offered cannot be read");
+            let refusal =
+                Refusal::new(ErrorCode::HomeUnavailable, "what is offered cannot be read");
             return offered.to.reply(offered.rid, Err(refusal));
         };
         let place = self.entries.renew(id);
@@ -439,7 +464,9 @@ impl Serving {
             return;
         }
         for slot in slots {
-            let Some(batch::InFlight { frame, due, launched }) = self.work.pending.commit() else { break };
+            let Some(batch::InFlight { frame, due, launched }) = self.work.pending.commit() else {
+                break;
+            };
             debug_assert_eq!(frame.slot.0, slot);
             self.commits.committed(&frame, launched);
             for change in &frame.changes {
@@ -504,7 +531,10 @@ impl Serving {
 #[allow(clippy::result_large_err, reason = "what is no offer goes on as it came")]
 fn offered(shard: ShardId, input: Input) -> Result<Offered, Input> {
     match input {
-        Input { from: to, ask: Ask::Command { rid, conversation, command: Command::TakeIn { n, ver, from }, .. } } => {
+        Input {
+            from: to,
+            ask: Ask::Command { rid, conversation, command: Command::TakeIn { n, ver, from }, .. },
+        } => {
             let offer = Offer { conversation, n, ver, from, to: shard };
             Ok(Offered { offer, to, rid })
         }
@@ -515,7 +545,9 @@ fn offered(shard: ShardId, input: Input) -> Result<Offered, Input> {
 /// A request on what the store cannot show, now or later.
 fn refuse(input: Input) {
     if let Some(rid) = work::asks(&input.ask) {
-        input.from.reply(rid, Err(Refusal::new(ErrorCode::Internal, "the conversation cannot be read")));
+        input
+            .from
+            .reply(rid, Err(Refusal::new(ErrorCode::Internal, "the conversation cannot be read")));
     }
 }
 

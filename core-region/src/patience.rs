@@ -19,7 +19,10 @@ where
 }
 
 /// As [`until_answered`], but gives up after `patience` with the last error.
-pub(crate) async fn answered_within<T, F>(patience: Duration, read: impl FnMut() -> F) -> Result<T, StoreError>
+pub(crate) async fn answered_within<T, F>(
+    patience: Duration,
+    read: impl FnMut() -> F,
+) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
@@ -64,10 +67,15 @@ mod tests {
         });
         assert_eq!(answered.await, Ok(7));
         let damaged = StoreError::Corrupt { region: RegionId(1), what: "x".into() };
-        assert_eq!(until_answered(|| std::future::ready(Err::<(), _>(damaged.clone()))).await, Err(damaged));
+        assert_eq!(
+            until_answered(|| std::future::ready(Err::<(), _>(damaged.clone()))).await,
+            Err(damaged)
+        );
         let began = Instant::now();
         let patience = Duration::from_millis(50);
-        let never = answered_within(patience, || std::future::ready(Err::<(), _>(StoreError::Unknown))).await;
+        let never =
+            answered_within(patience, || std::future::ready(Err::<(), _>(StoreError::Unknown)))
+                .await;
         assert_eq!(never, Err(StoreError::Unknown));
         assert!(began.elapsed() < patience * 100, "it does give up");
     }

@@ -102,7 +102,9 @@ impl Rebuild {
         };
         let stretch = self.store.conversations(self.gap.shard, after).await?;
         self.walk = stretch.next.map_or(Walk::IsDone, Walk::GoesOnAfter);
-        self.met.extend(stretch.met.into_iter().filter(|met| met.moved || self.gap.may_hold(&met.head)));
+        self.met.extend(
+            stretch.met.into_iter().filter(|met| met.moved || self.gap.may_hold(&met.head)),
+        );
         Ok(true)
     }
 
@@ -125,7 +127,8 @@ impl Rebuild {
         let Reading { conversation, ver, head_ver, .. } = *reading;
         let left = usize::try_from(head_ver - ver).unwrap_or(usize::MAX);
         if left > 0 {
-            let page = self.store.placed_changes(conversation, ver, left.min(CHANGES_AT_ONCE)).await?;
+            let page =
+                self.store.placed_changes(conversation, ver, left.min(CHANGES_AT_ONCE)).await?;
             if page.is_empty() {
                 return Err(NotNow::Missing { conversation, ver: ver + 1 });
             }

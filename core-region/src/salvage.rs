@@ -93,7 +93,11 @@ impl Salvager {
         tracing::info!(from = from.0, start = start.0, "salvaged: nothing is missing any more");
     }
 
-    async fn perform(&self, step: Bring, first_seqs: &mut HashMap<ConversationId, u64>) -> Result<Brought, NotYet> {
+    async fn perform(
+        &self,
+        step: Bring,
+        first_seqs: &mut HashMap<ConversationId, u64>,
+    ) -> Result<Brought, NotYet> {
         let Self { shard, store, .. } = self;
         Ok(match step {
             Bring::WriteFence { region, epoch } => {
@@ -107,26 +111,39 @@ impl Salvager {
                 self.recover(&rows, first_seqs).await?;
                 Brought::Recovered
             }
-            Bring::Close { fork, epoch, nonce } => Brought::Cas(store.close_fork(*shard, epoch, nonce, fork).await?),
+            Bring::Close { fork, epoch, nonce } => {
+                Brought::Cas(store.close_fork(*shard, epoch, nonce, fork).await?)
+            }
             Bring::ReadLease => Brought::Lease(store.lease(*shard).await?),
         })
     }
 
     /// Offers all changes of these rows, in their order, and waits until each is answered: by then it is acknowledged, or
     /// was here.
-    async fn recover(&self, rows: &[LogRow], first_seqs: &mut HashMap<ConversationId, u64>) -> Result<(), NotYet> {
+    async fn recover(
+        &self,
+        rows: &[LogRow],
+        first_seqs: &mut HashMap<ConversationId, u64>,
+    ) -> Result<(), NotYet> {
         let frames = rows.iter().map(LogFrame::from_row).collect::<Result<Vec<_>, _>>()?;
-        let mut stranded: VecDeque<Change> = frames.into_iter().flat_map(|frame| frame.changes).collect();
+        let mut stranded: VecDeque<Change> =
+            frames.into_iter().flat_map(|frame| frame.changes).collect();
         let outbox = Arc::new(Outbox::new(self.node.clone(), OFFERED_MAX, 0));
         let (mut open, mut taken) = (0, VecDeque::new());
         while open > 0 || !stranded.is_empty() {
             while open < OFFERED_MAX
                 && let Some(stranded) = stranded.pop_front()
             {
-                let ask =
-                    Ask::Recover { rid: 0, first_seq: first_seq(first_seqs, &stranded), stranded: stranded.into() };
+                let ask = Ask::Recover {
+                    rid: 0,
+                    first_seq: first_seq(first_seqs, &stranded),
+                    stranded: stranded.into(),
+                };
                 outbox.admit().await;
-                self.inputs.send(Input { from: outbox.clone(), ask }).await.map_err(|_| NotYet::Over)?;
+                self.inputs
+                    .send(Input { from: outbox.clone(), ask })
+                    .await
+                    .map_err(|_| NotYet::Over)?;
                 open += 1;
             }
             if !outbox.take(&mut taken).await {
@@ -135,7 +152,9 @@ impl Salvager {
             for out in taken.drain(..) {
                 match out {
                     Out::Reply { outcome: Ok(_), .. } => open -= 1,
-                    Out::Reply { outcome: Err(refusal), .. } => return Err(NotYet::Refused(refusal)),
+                    Out::Reply { outcome: Err(refusal), .. } => {
+                        return Err(NotYet::Refused(refusal));
+                    }
                     _ => return Err(NotYet::Over),
                 }
             }

@@ -103,7 +103,10 @@ impl Shards {
     pub(crate) fn is_drained(&self) -> bool {
         self.progress.iter().all(|progress| {
             let status = progress.status();
-            let kept = self.desires.get(&status.shard).is_some_and(|desire| *desire.borrow() == Desire::Nobodys);
+            let kept = self
+                .desires
+                .get(&status.shard)
+                .is_some_and(|desire| *desire.borrow() == Desire::Nobodys);
             kept || matches!(status.stage, Stage::Elsewhere)
         })
     }
@@ -111,7 +114,9 @@ impl Shards {
 
 /// The shards of the node's zones: those of other regions may come to it when their home is lost.
 fn servable(world: &World, node: &NodeId) -> Vec<ShardId> {
-    let in_zone = |shard: &ShardId| world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&node.region));
+    let in_zone = |shard: &ShardId| {
+        world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&node.region))
+    };
     world.all_shards().into_iter().filter(in_zone).collect()
 }
 
@@ -127,17 +132,15 @@ async fn supervise(
     // Late is not fatal: whoever comes later is given its shards then.
     let _ = tokio::time::timeout(SETTLE, all_there).await;
     loop {
-        let live = {
-            let membership = membership.borrow_and_update();
-            let drained = *draining.borrow_and_update();
-            Live::from_view(
-                membership
-                    .nodes
-                    .iter()
-                    .map(|(node, state)| (node, state.draining || (drained && *node == options.node))),
-            )
-            .with_failed_over(failed_over.borrow_and_update().clone())
-        };
+        let live =
+            {
+                let membership = membership.borrow_and_update();
+                let drained = *draining.borrow_and_update();
+                Live::from_view(membership.nodes.iter().map(|(node, state)| {
+                    (node, state.draining || (drained && *node == options.node))
+                }))
+                .with_failed_over(failed_over.borrow_and_update().clone())
+            };
         let owners = Owners::compute(&options.world, &live);
         for (shard, desire) in &desires {
             let desired = desired(&options, shard, &owners, &live);
@@ -164,5 +167,9 @@ fn desired(options: &ShardsOptions, shard: &ShardId, owners: &Owners, live: &Liv
 }
 
 fn sees_all_cores(world: &World, membership: &Membership) -> bool {
-    world.nodes().iter().filter(|node| node.role == NodeRole::Core).all(|node| membership.is_alive(node))
+    world
+        .nodes()
+        .iter()
+        .filter(|node| node.role == NodeRole::Core)
+        .all(|node| membership.is_alive(node))
 }

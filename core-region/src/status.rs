@@ -21,7 +21,9 @@ pub struct CoreStatus {
 impl CoreStatus {
     /// The shards that it serves now.
     pub fn serving(&self) -> impl Iterator<Item = &ShardStatus> {
-        self.shards.iter().filter(|shard| matches!(shard.stage, Stage::Serving | Stage::HandingOver))
+        self.shards
+            .iter()
+            .filter(|shard| matches!(shard.stage, Stage::Serving | Stage::HandingOver))
     }
 
     /// Whether every shard that it should serve is served.

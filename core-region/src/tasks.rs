@@ -18,7 +18,11 @@ impl Tasks {
     }
 
     /// Spawns a task that is dropped where it stands when the core is killed.
-    pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let kill = self.kill.clone();
         self.watched.spawn(name, async move {
             kill.run_until_cancelled(task).await;
@@ -26,7 +30,11 @@ impl Tasks {
     }
 
     /// Spawns a task that is dropped where it stands when the core is asked to stop, too.
-    pub(crate) fn spawn_while_running(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn_while_running(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let stopping = self.stopping();
         self.spawn(name, async move {
             stopping.run_until_cancelled(task).await;

@@ -34,7 +34,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/inbox", get(inbox::inbox))
         .fallback(|| async { Refused::new(ErrorCode::NotFound, "no such path").into_response() })
         .method_not_allowed_fallback(|| async {
-            let refused = Refused::new(ErrorCode::BadRequest, "this path does not know this method");
+            let refused =
+                Refused::new(ErrorCode::BadRequest, "this path does not know this method");
             refused.status(StatusCode::METHOD_NOT_ALLOWED).into_response()
         })
         .with_state(shared)

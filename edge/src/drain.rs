@@ -23,7 +23,8 @@ const UNANSWERED: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What sessions are told at the end.
-pub(crate) const GOING_AWAY: Close = Close { code: close::GOING_AWAY, reason: "this edge goes away" };
+pub(crate) const GOING_AWAY: Close =
+    Close { code: close::GOING_AWAY, reason: "this edge goes away" };
 
 /// Refuses whoever comes; tells every session its slot within `window`, and closes it after that. Returns when all have
 /// ended. Cancel safe: the edge stays as it is then, refusing.

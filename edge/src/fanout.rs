@@ -74,7 +74,9 @@ fn group(Places { world, homes }: &Places, view: &View) -> GroupPayload {
         conversation_id: view.conversation,
         kind: view.conversation.kind,
         name: view.name.as_ref().map(ToString::to_string),
-        zone: world.zone(shard.zone).map_or_else(|| format!("z{}", shard.zone.0), |zone| zone.name.clone()),
+        zone: world
+            .zone(shard.zone)
+            .map_or_else(|| format!("z{}", shard.zone.0), |zone| zone.name.clone()),
         home_region: world.region_name(shard.home),
         acting_region: world.region_name(view.acting_region),
         durability: shard.durability,
@@ -151,10 +153,14 @@ impl Printed {
         match &self.delivery.change.event {
             Event::Created(_) => For::Added,
             // Both lists are sorted.
-            Event::MembersChanged(changed) if changed.added.binary_search_by(|(added, _)| added.cmp(user)).is_ok() => {
+            Event::MembersChanged(changed)
+                if changed.added.binary_search_by(|(added, _)| added.cmp(user)).is_ok() =>
+            {
                 For::Added
             }
-            Event::MembersChanged(changed) if changed.removed.binary_search(user).is_ok() => For::Removed,
+            Event::MembersChanged(changed) if changed.removed.binary_search(user).is_ok() => {
+                For::Removed
+            }
             _ => For::Member,
         }
     }
@@ -164,7 +170,9 @@ impl Printed {
         let Change { conversation, event, .. } = &self.delivery.change;
         let (who, seq) = match event {
             Event::Message(message) => (For::Member, message.seq),
-            Event::Created(_) | Event::MembersChanged(_) if conversation.kind != ConversationKind::User => {
+            Event::Created(_) | Event::MembersChanged(_)
+                if conversation.kind != ConversationKind::User =>
+            {
                 (self.who(&session.actor.user), 0)
             }
             Event::Joined(joined) => {
@@ -176,7 +184,8 @@ impl Printed {
             // `Left`: the conversation itself tells him. Others: of a newer node, nothing that we could print.
             _ => return Outcome::Sent,
         };
-        let queued = Queued { conversation: Some(*conversation), seq, frame: self.frame(who).clone() };
+        let queued =
+            Queued { conversation: Some(*conversation), seq, frame: self.frame(who).clone() };
         match session.outbox.push(queued, effects.bound) {
             Pushed::Full => Outcome::Full,
             Pushed::Queued | Pushed::Closed if who == For::Removed => Outcome::Last,
@@ -207,9 +216,10 @@ impl Printed {
             payload: (),
         };
         match event {
-            Event::Message(message) => {
-                frame::text(&with(envelope, MessagePayload::new(conversation, *ver, epoch.0, *ts_ms, message)))
-            }
+            Event::Message(message) => frame::text(&with(
+                envelope,
+                MessagePayload::new(conversation, *ver, epoch.0, *ts_ms, message),
+            )),
             _ => {
                 let mut payload = match &self.delivery.view {
                     Some(view) => group(&self.places, view),
@@ -243,7 +253,12 @@ fn bare_view(change: &Change) -> View {
 }
 
 /// Tells a session that it is behind in a conversation, after what it had until `have_seq`.
-pub(crate) fn tell_behind(session: &Session, conversation: ConversationId, have_seq: u64, to_seq: u64) {
+pub(crate) fn tell_behind(
+    session: &Session,
+    conversation: ConversationId,
+    have_seq: u64,
+    to_seq: u64,
+) {
     if to_seq > have_seq {
         let payload = BehindPayload { from_seq: have_seq + 1, to_seq };
         let frame = frame::notice("behind", Some(conversation.to_string()), payload);

@@ -38,14 +38,19 @@ pub(crate) enum Door {
 ///
 /// # Errors
 /// What to answer.
-pub(crate) fn admit(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<auth::Claims, Refused> {
+pub(crate) fn admit(
+    shared: &Shared,
+    door: Door,
+    headers: &HeaderMap,
+) -> Result<auth::Claims, Refused> {
     let token = token(headers, door).unwrap_or_default();
     let claims = match door {
         Door::Stream => shared.verifier().verify_any(token, wall_ms()),
         Door::Api => shared.verifier().verify_identity(token, wall_ms()),
     };
     let claims = claims.map_err(|error| {
-        metrics::counter!("hearth_edge_refused_total", "code" => error.code().as_str()).increment(1);
+        metrics::counter!("hearth_edge_refused_total", "code" => error.code().as_str())
+            .increment(1);
         Refused::new(error.code(), error.to_string())
     })?;
     residency::check(shared, door, &claims.tenant)?;
@@ -59,24 +64,29 @@ pub(crate) fn admit(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<
 
 /// The token of a request: as Bearer or, for a stream, as a subprotocol. Never from the URL.
 fn token(headers: &HeaderMap, door: Door) -> Option<&str> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    let offered = || subprotocols(headers).find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX));
+    let bearer =
+        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+    let offered =
+        || subprotocols(headers).find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX));
     bearer.or_else(|| if door == Door::Stream { offered() } else { None })
 }
 
 fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let values =
+        headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// `GET /v1/stream`.
 pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     let admitted = admit(&shared, Door::Stream, request.headers()).and_then(|claims| {
-        let starting = shared.starting.take().filter(|_| shared.sessions.len() < shared.limits.sessions);
-        let overloaded = || Refused::new(ErrorCode::Overloaded, "too many sessions").retry_after_ms(1_000);
+        let starting =
+            shared.starting.take().filter(|_| shared.sessions.len() < shared.limits.sessions);
+        let overloaded =
+            || Refused::new(ErrorCode::Overloaded, "too many sessions").retry_after_ms(1_000);
         Ok((claims, starting.ok_or_else(overloaded)?))
     });
     let (claims, starting) = match admitted {
@@ -84,13 +94,18 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
         Err(refused) => return refused.into_response(),
     };
     let Ok(mut response) = create_response_with_body(&request, Body::empty) else {
-        let refused = Refused::new(ErrorCode::BadRequest, "this is a WebSocket: GET with the headers of RFC 6455");
+        let refused = Refused::new(
+            ErrorCode::BadRequest,
+            "this is a WebSocket: GET with the headers of RFC 6455",
+        );
         let mut response = refused.status(StatusCode::UPGRADE_REQUIRED).into_response();
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         return response;
     };
     if subprotocols(request.headers()).any(|name| name == SUBPROTOCOL) {
-        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     let upgrade = hyper::upgrade::on(&mut request);
     let tasks = shared.tasks.clone();
@@ -99,11 +114,21 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
 }
 
 /// From the upgrade on the connection is a session: a task of its own, which does not carry what led to it.
-async fn upgraded(shared: Arc<Shared>, claims: auth::Claims, upgrade: hyper::upgrade::OnUpgrade, starting: Held) {
+async fn upgraded(
+    shared: Arc<Shared>,
+    claims: auth::Claims,
+    upgrade: hyper::upgrade::OnUpgrade,
+    starting: Held,
+) {
     let Ok(upgraded) = upgrade.await else { return };
     let auth::Claims { tenant, user, device, session_exp_ms, .. } = claims;
     let number = shared.sessions_begun.fetch_add(1, Ordering::Relaxed);
-    let session = Arc::new(Session::new(number, Actor { tenant, user, device }, session_exp_ms, shared.now_ms()));
+    let session = Arc::new(Session::new(
+        number,
+        Actor { tenant, user, device },
+        session_exp_ms,
+        shared.now_ms(),
+    ));
     tracing::debug!(session = number, "session started");
     let tasks = shared.tasks.clone();
     match upgraded.downcast::<TokioIo<net::Stream>>() {

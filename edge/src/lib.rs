@@ -68,7 +68,8 @@ impl Edge {
     /// # Errors
     /// When the listener is broken. Nothing runs then.
     pub fn start(options: EdgeOptions) -> io::Result<Self> {
-        let EdgeOptions { node, world, mesh, listener, public_url, verifier, edges, limits } = options;
+        let EdgeOptions { node, world, mesh, listener, public_url, verifier, edges, limits } =
+            options;
         let local_addr = listener.local_addr()?;
         let (route, placement) = route::Route::new(mesh, &world);
         let shared = Arc::new(Shared::new(node, world, public_url, verifier, edges, limits, route));
@@ -121,7 +122,10 @@ impl Edge {
             session.outbox.close(drain::GOING_AWAY);
         }
         if tokio::time::timeout(deadline, self.shared.tasks.wait()).await.is_err() {
-            tracing::warn!(tasks = self.shared.tasks.len(), "tasks of the edge did not end in time");
+            tracing::warn!(
+                tasks = self.shared.tasks.len(),
+                "tasks of the edge did not end in time"
+            );
         }
     }
 }

@@ -60,7 +60,17 @@ impl Route {
     pub(crate) fn new(mesh: Mesh, world: &Arc<topology::World>) -> (Self, placement::Follow) {
         let (follow, placement) = Placement::follow(mesh.membership(), world.clone());
         let (homes, staying) = (Arc::default(), RwLock::default());
-        (Self { mesh, links: Mutex::default(), placement, homes, staying, shared: OnceLock::new() }, follow)
+        (
+            Self {
+                mesh,
+                links: Mutex::default(),
+                placement,
+                homes,
+                staying,
+                shared: OnceLock::new(),
+            },
+            follow,
+        )
     }
 
     /// Links run with what the edge shares; it is known only after the route.
@@ -96,7 +106,11 @@ impl Route {
     }
 
     /// Works on the interest among which a conversation is. Not to be called by `work`.
-    pub(crate) fn interest<T>(&self, conversation: &ConversationId, work: impl FnOnce(&mut Interest) -> T) -> T {
+    pub(crate) fn interest<T>(
+        &self,
+        conversation: &ConversationId,
+        work: impl FnOnce(&mut Interest) -> T,
+    ) -> T {
         let _stays = self.stay();
         self.link(&self.homes.shard_of(conversation)).interest(work)
     }
@@ -140,7 +154,10 @@ impl Route {
         let most = shared.limits.requests_per_shard;
         let refused: Vec<_> = {
             let mut pending = new.pending();
-            requests.into_iter().filter_map(|request| pending.push_again(request, most).err()).collect()
+            requests
+                .into_iter()
+                .filter_map(|request| pending.push_again(request, most).err())
+                .collect()
         };
         if let Some(watched) = old.interest(|interest| interest.take(&conversation)) {
             new.interest(|interest| interest.put(conversation, watched));
@@ -160,7 +177,13 @@ impl Route {
         let refused = {
             let _stays = self.stay();
             let link = self.link(&self.homes.shard_of(&conversation));
-            let pushed = link.pending().push(conversation, ask, to, deadline, shared.limits.requests_per_shard);
+            let pushed = link.pending().push(
+                conversation,
+                ask,
+                to,
+                deadline,
+                shared.limits.requests_per_shard,
+            );
             link.wake();
             pushed.err()
         };
@@ -192,7 +215,9 @@ impl Route {
     async fn call(&self, conversation: ConversationId, ask: Ask) -> Result<Answer, Refusal> {
         let (sender, receiver) = oneshot::channel();
         self.ask(conversation, ask, ReplyTo::Caller(sender));
-        receiver.await.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::HomeUnavailable, "this edge is stopping")))
+        receiver.await.unwrap_or_else(|_| {
+            Err(Refusal::new(ErrorCode::HomeUnavailable, "this edge is stopping"))
+        })
     }
 
     /// Changes after `ver` that the feed has left out.
@@ -210,7 +235,9 @@ impl Route {
         }
         if self.homes.len() > homes::KEPT_MAX {
             let _alone = self.staying.write().unwrap_or_else(PoisonError::into_inner);
-            self.homes.tidy(|conversation, shard| self.link(shard).interest(|interest| interest.has(conversation)));
+            self.homes.tidy(|conversation, shard| {
+                self.link(shard).interest(|interest| interest.has(conversation))
+            });
         }
     }
 
@@ -229,6 +256,9 @@ impl Route {
 
 fn overloaded() -> Refusal {
     metrics::counter!("hearth_edge_overloaded_total").increment(1);
-    let refusal = Refusal::new(ErrorCode::Overloaded, "too many requests wait for the home of this conversation");
+    let refusal = Refusal::new(
+        ErrorCode::Overloaded,
+        "too many requests wait for the home of this conversation",
+    );
     Refusal { retry_after_ms: Some(500), ..refusal }
 }

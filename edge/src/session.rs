@@ -161,13 +161,17 @@ impl Session {
     }
 }
 
-const TOKEN_EXPIRED: Close = Close { code: close::TOKEN_EXPIRED, reason: "the token's time is over" };
+const TOKEN_EXPIRED: Close =
+    Close { code: close::TOKEN_EXPIRED, reason: "the token's time is over" };
 const HEARTBEAT_MISSED: Close = Close { code: close::HEARTBEAT_MISSED, reason: "no sign of life" };
 /// A client that does not read.
 pub(crate) const TOO_SLOW: Close = Close { code: close::TOO_SLOW, reason: "too slow for too long" };
 
 /// Runs a session to its end. `starting`: the place that the gate gave it among those that start.
-#[expect(clippy::manual_async_fn, reason = "an async fn holds the socket twice: as its argument and as its variable")]
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn holds the socket twice: as its argument and as its variable"
+)]
 pub(crate) fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     shared: Arc<Shared>,
     session: Arc<Session>,
@@ -187,11 +191,16 @@ pub(crate) fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     }
 }
 
-async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(shared: &Shared, socket: &mut Socket<S>, end: pump::End) {
+async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(
+    shared: &Shared,
+    socket: &mut Socket<S>,
+    end: pump::End,
+) {
     let close = async {
         match end {
             pump::End::Close(close) => {
-                metrics::counter!("hearth_edge_closes_total", "code" => close.code.to_string()).increment(1);
+                metrics::counter!("hearth_edge_closes_total", "code" => close.code.to_string())
+                    .increment(1);
                 socket.close(close).await
             }
             pump::End::Left => socket.leave().await,

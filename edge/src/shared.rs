@@ -103,7 +103,11 @@ impl Shared {
     ///
     /// # Errors
     /// `not_found`, as for everything that is not in the tenant.
-    pub(crate) fn admits(&self, tenant: &TenantId, conversation: &ConversationId) -> Result<(), Refusal> {
+    pub(crate) fn admits(
+        &self,
+        tenant: &TenantId,
+        conversation: &ConversationId,
+    ) -> Result<(), Refusal> {
         let zone = self.world.tenant(tenant).map(|tenant| tenant.zone);
         let fits = zone == Some(conversation.shard.zone)
             && self.world.has_shard(&conversation.shard)
@@ -119,7 +123,9 @@ impl Shared {
         from: From,
         guard: Option<Guard>,
     ) {
-        let order = self.route.interest(&conversation, |interest| interest.attach(session, conversation, from, guard));
+        let order = self.route.interest(&conversation, |interest| {
+            interest.attach(session, conversation, from, guard)
+        });
         if let Some(order) = order {
             catch_up::order(self, session, order);
         }
@@ -163,7 +169,10 @@ impl Places {
     /// A place, given back when it is dropped; none when all are taken.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Held> {
         let take = |taken| (taken < self.most).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok().then(|| Held(self.clone()))
+        self.taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+            .then(|| Held(self.clone()))
     }
 }
 

@@ -103,7 +103,12 @@ impl Interest {
         self.asked.clear();
         self.unwatch.clear();
         let is_lost = |watched: &Watched| loses_interest() && watched.is_established();
-        self.dirty = self.conversations.iter().filter(|(_, watched)| !is_lost(watched)).map(|(id, _)| *id).collect();
+        self.dirty = self
+            .conversations
+            .iter()
+            .filter(|(_, watched)| !is_lost(watched))
+            .map(|(id, _)| *id)
+            .collect();
         for watched in self.conversations.values_mut() {
             watched.begin_stream();
         }
@@ -122,7 +127,8 @@ impl Interest {
             // Odd: the even ones are those of commands and queries.
             let rid = self.next_rid * 2 + 1;
             self.next_rid += 1;
-            let Question { after_ver, after_epoch, users, more } = watched.ask(rid, USERS_PER_WATCH);
+            let Question { after_ver, after_epoch, users, more } =
+                watched.ask(rid, USERS_PER_WATCH);
             self.asked.insert(rid, conversation);
             frames.push(Frame::Watch { rid, conversation, after_ver, users, after_epoch });
             if more {
@@ -135,7 +141,12 @@ impl Interest {
     }
 
     /// The owner's answer to a watch.
-    pub(crate) fn watching(&mut self, rid: u64, result: Result<Answer, Refusal>, effects: &mut Effects) {
+    pub(crate) fn watching(
+        &mut self,
+        rid: u64,
+        result: Result<Answer, Refusal>,
+        effects: &mut Effects,
+    ) {
         let Some(conversation) = self.asked.remove(&rid) else { return };
         let Some(watched) = self.conversations.get_mut(&conversation) else { return };
         match result {
@@ -157,7 +168,9 @@ impl Interest {
 
     /// The owner could not answer a watch: it is asked again at the next tick.
     pub(crate) fn put_off(&mut self, rid: u64) {
-        if let Some(watched) = self.asked.remove(&rid).and_then(|asked| self.conversations.get_mut(&asked)) {
+        if let Some(watched) =
+            self.asked.remove(&rid).and_then(|asked| self.conversations.get_mut(&asked))
+        {
             watched.put_off(rid);
         }
     }
@@ -189,7 +202,12 @@ impl Interest {
     }
 
     /// Changes came from the owner, by feed or in answer to a question for a hole.
-    pub(crate) fn delivered(&mut self, delivery: Delivery, printer: &Printer, effects: &mut Effects) {
+    pub(crate) fn delivered(
+        &mut self,
+        delivery: Delivery,
+        printer: &Printer,
+        effects: &mut Effects,
+    ) {
         let conversation = delivery.change.conversation;
         let Some(watched) = self.conversations.get_mut(&conversation) else { return };
         watched.offer(delivery, printer, effects);
@@ -200,7 +218,9 @@ impl Interest {
 
     /// The question for a hole was answered, or failed: is there still one?
     pub(crate) fn hole_answered(&mut self, conversation: &ConversationId, effects: &mut Effects) {
-        if let Some(after_ver) = self.conversations.get_mut(conversation).and_then(Watched::retry_hole) {
+        if let Some(after_ver) =
+            self.conversations.get_mut(conversation).and_then(Watched::retry_hole)
+        {
             effects.holes.push((*conversation, after_ver));
         }
     }
@@ -221,7 +241,11 @@ impl Interest {
                 Some(watched) if watched.is_unused() => {
                     if now.duration_since(since) >= linger {
                         // What no stream was asked for needs no taking back, and so the queue stays short without one.
-                        if self.conversations.remove(&conversation).is_some_and(|watched| watched.is_established()) {
+                        if self
+                            .conversations
+                            .remove(&conversation)
+                            .is_some_and(|watched| watched.is_established())
+                        {
                             self.unwatch.push(conversation);
                         }
                     } else {
@@ -233,7 +257,8 @@ impl Interest {
         }
         self.idle.sort_unstable_by_key(|(conversation, since)| (*conversation, *since));
         self.idle.dedup_by_key(|(conversation, _)| *conversation);
-        let retry: Vec<_> = self.conversations.iter().filter(|(_, w)| w.retry).map(|(c, _)| *c).collect();
+        let retry: Vec<_> =
+            self.conversations.iter().filter(|(_, w)| w.retry).map(|(c, _)| *c).collect();
         for conversation in retry {
             self.mark_dirty(conversation);
         }
@@ -241,7 +266,11 @@ impl Interest {
 
     /// Takes a session off the live events of a conversation, because it is to be caught up from history. None when it is not
     /// attached.
-    pub(crate) fn take_off(&mut self, session: &Session, conversation: &ConversationId) -> Option<Attached> {
+    pub(crate) fn take_off(
+        &mut self,
+        session: &Session,
+        conversation: &ConversationId,
+    ) -> Option<Attached> {
         self.conversations.get_mut(conversation)?.take_off(session)
     }
 
@@ -264,7 +293,12 @@ impl Interest {
 
     /// A session's user was removed from a conversation by the change `ver`: the session gets no more of it. Unless he is
     /// in again: then the place is returned after which he gets everything.
-    pub(crate) fn remove(&mut self, session: &Session, conversation: &ConversationId, ver: u64) -> Option<At> {
+    pub(crate) fn remove(
+        &mut self,
+        session: &Session,
+        conversation: &ConversationId,
+        ver: u64,
+    ) -> Option<At> {
         let watched = self.conversations.get_mut(conversation)?;
         if let Some(again) = watched.remove(session, ver) {
             return Some(again);
@@ -276,7 +310,11 @@ impl Interest {
         None
     }
 
-    fn mark_dirty_if(&mut self, conversation: ConversationId, is_wanted: impl Fn(&Watched) -> bool) {
+    fn mark_dirty_if(
+        &mut self,
+        conversation: ConversationId,
+        is_wanted: impl Fn(&Watched) -> bool,
+    ) {
         if self.conversations.get(&conversation).is_some_and(is_wanted) {
             self.mark_dirty(conversation);
         }
@@ -309,7 +347,8 @@ fn follows_no_move() -> bool {
 impl Interest {
     /// Nothing is watched, and something still to be unwatched.
     pub(crate) fn to_unwatch(shard: wire::ShardId) -> Self {
-        let conversation = ConversationId { kind: wire::ConversationKind::Group, shard, unique: [7; 16] };
+        let conversation =
+            ConversationId { kind: wire::ConversationKind::Group, shard, unique: [7; 16] };
         Self { unwatch: vec![conversation], ..Self::default() }
     }
 }

@@ -27,7 +27,10 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn run() {
-    println!("acks: {SENDERS} senders, {BODY}-byte bodies, {ROUNDS} rounds of {ROUND:?}; {}", crate::machine());
+    println!(
+        "acks: {SENDERS} senders, {BODY}-byte bodies, {ROUNDS} rounds of {ROUND:?}; {}",
+        crate::machine()
+    );
     let one = Mesh::up_with(&["--world", "one-region"]);
     let mut one_senders = Senders::of(&one);
     let three = Mesh::up();
@@ -137,7 +140,8 @@ impl Senders {
         }
         let outcome = measure(&mut poll, self.wires.len(), cpu_s, |n, at| {
             let mut acked = false;
-            self.wires[n].drain(|text| acked |= text.windows(13).any(|window| window == b"\"message.ack\""));
+            self.wires[n]
+                .drain(|text| acked |= text.windows(13).any(|window| window == b"\"message.ack\""));
             acked.then(|| {
                 let took = sent_at[n].elapsed();
                 if let Some(at) = at {
@@ -187,7 +191,8 @@ fn measure(
     }
     let cpu = cpu_s() - cpu_before;
     #[allow(clippy::cast_precision_loss, reason = "far from 2^52")]
-    let (acks, ms) = (took_us.len() as f64, |quantile| took_us.value_at_quantile(quantile) as f64 / 1_000.0);
+    let (acks, ms) =
+        (took_us.len() as f64, |quantile| took_us.value_at_quantile(quantile) as f64 / 1_000.0);
     Outcome {
         acks_per_s: acks / begun.elapsed().as_secs_f64(),
         mean_ms: took_us.mean() / 1_000.0,

@@ -44,7 +44,8 @@ fn serve(listener: &TcpListener, connections: usize, stop: &AtomicBool) {
     let dir = tempfile::tempdir_in(crate::scratch()).unwrap();
     let mut file = File::create(dir.path().join("log")).unwrap();
     let mut poll = Poll::new().unwrap();
-    let mut streams: Vec<_> = (0..connections).map(|_| ready(listener.accept().unwrap().0)).collect();
+    let mut streams: Vec<_> =
+        (0..connections).map(|_| ready(listener.accept().unwrap().0)).collect();
     for (n, stream) in streams.iter_mut().enumerate() {
         watch(&poll, stream, n);
     }

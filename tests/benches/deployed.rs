@@ -44,7 +44,12 @@ pub(crate) fn run() {
 }
 
 /// A shard's append, fence and acknowledgement inside its core against the two statements, one at a time, with such rests in between.
-fn one_sender(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare: &Arc<Bare>, rest: Duration) {
+fn one_sender(
+    deployment: &Deployment,
+    runtime: &tokio::runtime::Runtime,
+    bare: &Arc<Bare>,
+    rest: Duration,
+) {
     let mut senders = Senders::new(deployment.dir(), &deployment.edges_from(1)[0], 1);
     let (mut control, mut commits, mut acks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -65,7 +70,8 @@ fn one_sender(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare: 
 fn many_senders(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare: &Arc<Bare>) {
     let mut senders = Senders::new(deployment.dir(), &deployment.edges_from(1)[0], MANY);
     let cpu = || deployment.nodes.iter().map(|node| node.cpu_seconds()).sum::<f64>();
-    let (mut control, mut rates, mut costs, mut p99s) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut control, mut rates, mut costs, mut p99s) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         control.push(runtime.block_on(bare.round(MANY, Duration::ZERO)).per_s);
         let acked = senders.round(cpu);
@@ -93,9 +99,16 @@ fn takeovers(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare: &
     }
     let all = runtime.block_on(Sum::of(deployment, "hearth_takeover_seconds"));
     let mean = all.mean() * 1_000.0;
-    println!("  a takeover, {:.0} of them: {mean:.1} ms, {:.1} bare statements", all.count, mean / round_trip);
+    println!(
+        "  a takeover, {:.0} of them: {mean:.1} ms, {:.1} bare statements",
+        all.count,
+        mean / round_trip
+    );
     for step in ["read_lease", "claim", "fence", "marks", "tail", "rewrite", "seal", "project"] {
-        let of = runtime.block_on(Sum::of(deployment, &format!("hearth_takeover_step_seconds{{step=\"{step}\"}}")));
+        let of = runtime.block_on(Sum::of(
+            deployment,
+            &format!("hearth_takeover_step_seconds{{step=\"{step}\"}}"),
+        ));
         if of.count > 0.0 {
             let mean = of.mean() * 1_000.0;
             println!(
@@ -117,8 +130,9 @@ struct Sum {
 impl Sum {
     /// `name`, or `name{labels}`.
     async fn of(deployment: &Deployment, name: &str) -> Self {
-        let (base, labels) =
-            name.split_once('{').map_or((name, String::new()), |(base, labels)| (base, format!("{{{labels}")));
+        let (base, labels) = name
+            .split_once('{')
+            .map_or((name, String::new()), |(base, labels)| (base, format!("{{{labels}")));
         let mut all = Self { sum: 0.0, count: 0.0 };
         for core in deployment.nodes_with(NodeRole::Core) {
             let answer = http::request("GET", &core.admin(), "/metrics", None, "").await.unwrap();
@@ -163,17 +177,26 @@ struct Pairs {
 impl Bare {
     async fn prepare(deployment: &Deployment) -> Arc<Self> {
         let first = &deployment.cluster.nodes[0];
-        let policy = DefaultPolicy::builder().prefer_datacenter(first.datacenter.clone()).token_aware(false).build();
-        let profile =
-            ExecutionProfile::builder().load_balancing_policy(policy).consistency(Consistency::Quorum).build();
+        let policy = DefaultPolicy::builder()
+            .prefer_datacenter(first.datacenter.clone())
+            .token_aware(false)
+            .build();
+        let profile = ExecutionProfile::builder()
+            .load_balancing_policy(policy)
+            .consistency(Consistency::Quorum)
+            .build();
         let session = SessionBuilder::new()
             .known_node_addr(first.address)
             .default_execution_profile_handle(profile.into_handle())
             .build()
             .await
             .unwrap();
-        let copies: Vec<String> =
-            deployment.cluster.nodes.iter().map(|node| format!("'{}': 1", node.datacenter)).collect();
+        let copies: Vec<String> = deployment
+            .cluster
+            .nodes
+            .iter()
+            .map(|node| format!("'{}': 1", node.datacenter))
+            .collect();
         for statement in [
             format!("DROP KEYSPACE IF EXISTS {KEYSPACE}"),
             format!(
@@ -189,17 +212,23 @@ impl Bare {
             session.query_unpaged(statement, ()).await.unwrap();
         }
         session.await_schema_agreement().await.unwrap();
-        let append =
-            session.prepare(format!("UPDATE {KEYSPACE}.log SET frame = ? WHERE shard = 1 AND chunk = ? AND slot = ?"));
+        let append = session.prepare(format!(
+            "UPDATE {KEYSPACE}.log SET frame = ? WHERE shard = 1 AND chunk = ? AND slot = ?"
+        ));
         let append = append.await.unwrap();
-        let fence = session.prepare(format!("SELECT epoch FROM {KEYSPACE}.fence WHERE shard = 1")).await.unwrap();
+        let fence = session
+            .prepare(format!("SELECT epoch FROM {KEYSPACE}.fence WHERE shard = 1"))
+            .await
+            .unwrap();
         Arc::new(Self { session, append, fence, slot: AtomicI64::new(0) })
     }
 
     /// So many pairs at a time, each followed by a rest.
     async fn round(self: &Arc<Self>, at_once: usize, rest: Duration) -> Pairs {
         let begun = Instant::now();
-        let loops: Vec<_> = (0..at_once).map(|_| tokio::spawn(Self::pairs(Arc::clone(self), begun, rest))).collect();
+        let loops: Vec<_> = (0..at_once)
+            .map(|_| tokio::spawn(Self::pairs(Arc::clone(self), begun, rest)))
+            .collect();
         let mut took_us = Histogram::<u64>::new(3).unwrap();
         for pairs in loops {
             took_us.add(pairs.await.unwrap()).unwrap();

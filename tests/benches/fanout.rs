@@ -18,7 +18,10 @@ const EVENTS: usize = 40;
 const ROUNDS: usize = 3;
 
 pub(crate) fn run() {
-    println!("fanout: one event to {SESSIONS} sockets, {EVENTS} events a round, {ROUNDS} rounds; {}", crate::machine());
+    println!(
+        "fanout: one event to {SESSIONS} sockets, {EVENTS} events a round, {ROUNDS} rounds; {}",
+        crate::machine()
+    );
     let mesh = Mesh::up_with(&["--world", "one-region"]);
     let edge = mesh.edge(&mesh.regions()[0]);
     let sender = people::token(mesh.dir(), "sender");
@@ -65,7 +68,10 @@ pub(crate) fn run() {
     #[allow(clippy::cast_precision_loss, reason = "small")]
     let cpu_ms = cpu * 1_000_000.0 / (ROUNDS * EVENTS * SESSIONS) as f64;
     println!("  raw send loop {bare:>9.0} deliveries/s");
-    println!("  edge          {ours:>9.0} deliveries/s ({:.2}x)  server CPU {cpu_ms:.1} ms per 1,000", ours / bare);
+    println!(
+        "  edge          {ours:>9.0} deliveries/s ({:.2}x)  server CPU {cpu_ms:.1} ms per 1,000",
+        ours / bare
+    );
 }
 
 #[allow(clippy::cast_precision_loss, reason = "small")]

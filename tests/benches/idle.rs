@@ -11,11 +11,16 @@ const WARM: usize = 100;
 const SESSIONS: usize = 5_000;
 
 pub(crate) fn run() {
-    println!("idle: {SESSIONS} sessions, resident memory of the whole `hearth up`; {}", crate::machine());
+    println!(
+        "idle: {SESSIONS} sessions, resident memory of the whole `hearth up`; {}",
+        crate::machine()
+    );
     let one_user = grown(&|_| "everyone".to_owned());
     println!("  sessions of one user          {one_user:>6.2} KiB a session");
     let many = grown(&|n| format!("user-{n}"));
-    println!("  sessions of as many users     {many:>6.2} KiB a session, its user's own stream in the core included");
+    println!(
+        "  sessions of as many users     {many:>6.2} KiB a session, its user's own stream in the core included"
+    );
 }
 
 /// KiB a session by which the process grows.

@@ -28,7 +28,12 @@ use std::process::Command;
 fn main() {
     // cargo adds `--bench`.
     let asked: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let all = [("acks", acks::run as fn()), ("fanout", fanout::run), ("idle", idle::run), ("deployed", deployed::run)];
+    let all = [
+        ("acks", acks::run as fn()),
+        ("fanout", fanout::run),
+        ("idle", idle::run),
+        ("deployed", deployed::run),
+    ];
     for (name, run) in all {
         if asked.is_empty() || asked.iter().any(|wanted| wanted == name) {
             run();
@@ -66,11 +71,20 @@ fn pid_of(dir: &std::path::Path) -> u32 {
 /// What machine this is, for the record.
 fn machine() -> String {
     let run = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).output().map(|output| output.stdout).unwrap_or_default();
+        let output = Command::new(program)
+            .args(args)
+            .output()
+            .map(|output| output.stdout)
+            .unwrap_or_default();
         String::from_utf8_lossy(&output).trim().to_owned()
     };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    format!("{} cores, {}, load {}", run("nproc", &[]), run("uname", &["-sr"]), load.split(' ').next().unwrap_or("?"))
+    format!(
+        "{} cores, {}, load {}",
+        run("nproc", &[]),
+        run("uname", &["-sr"]),
+        load.split(' ').next().unwrap_or("?")
+    )
 }
 
 fn scratch() -> PathBuf {

@@ -19,11 +19,14 @@ pub(crate) fn token(dir: &Path, user: &str) -> String {
 pub(crate) fn group(base: &str, owner: &str, members: &[String]) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let made = http::post(base, "/v1/groups", owner, json!({"name": "bench", "members": []})).await;
+        let made =
+            http::post(base, "/v1/groups", owner, json!({"name": "bench", "members": []})).await;
         assert_eq!(made.status, 201, "{}", made.body);
         let id = made.body["conversation_id"].as_str().unwrap().to_owned();
         for some in members.chunks(1_000) {
-            let added = http::post(base, &format!("/v1/groups/{id}/members"), owner, json!({"add": some})).await;
+            let added =
+                http::post(base, &format!("/v1/groups/{id}/members"), owner, json!({"add": some}))
+                    .await;
             assert_eq!(added.status, 200, "{}", added.body);
         }
         id

@@ -51,7 +51,9 @@ impl Deployment {
     /// None, with the reason on stderr, when this machine cannot run one.
     pub async fn whole() -> Option<MutexGuard<'static, Self>> {
         static SHARED: OnceCell<Option<Mutex<Deployment>>> = OnceCell::const_new();
-        let start = || async { tokio::task::spawn_blocking(Self::start).await.expect("it starts").map(Mutex::new) };
+        let start = || async {
+            tokio::task::spawn_blocking(Self::start).await.expect("it starts").map(Mutex::new)
+        };
         let deployment = SHARED.get_or_init(start).await.as_ref()?.lock().await;
         deployment.mend().await;
         Some(deployment)
@@ -66,7 +68,11 @@ impl Deployment {
         let reaper = Arc::new(Reaper::start());
         let hosts = Arc::new(Hosts::take(REGIONS.len(), &reaper));
         let cluster = Cluster::take(&hosts, &reaper)?;
-        let dir = tempfile::Builder::new().prefix("hearth-deployment-").tempdir().expect("a folder").keep();
+        let dir = tempfile::Builder::new()
+            .prefix("hearth-deployment-")
+            .tempdir()
+            .expect("a folder")
+            .keep();
         if std::env::var_os("HEARTH_KEEP").is_some() {
             println!("configs and logs of the nodes: {}", dir.display());
         } else {
@@ -90,15 +96,43 @@ impl Deployment {
         self.admin(1, &["keys", "init", "--dev", "--dir", "keys"]);
         for region in 1..=REGIONS.len() {
             for n in 1..=CORES {
-                self.nodes.push(Node::new(&self.dir, &self.hosts, reaper, region, NodeRole::Core, n));
+                self.nodes.push(Node::new(
+                    &self.dir,
+                    &self.hosts,
+                    reaper,
+                    region,
+                    NodeRole::Core,
+                    n,
+                ));
             }
-            self.nodes.push(Node::new(&self.dir, &self.hosts, reaper, region, NodeRole::Edge, CORES + 1));
+            self.nodes.push(Node::new(
+                &self.dir,
+                &self.hosts,
+                reaper,
+                region,
+                NodeRole::Edge,
+                CORES + 1,
+            ));
         }
         let entries: String = self.nodes.iter().map(Node::entry).collect();
         fs::write(self.file("nodes.toml"), entries).expect("the folder can be written");
         for node in &self.nodes {
             let out = node.home().to_str().expect("UTF-8");
-            self.admin(1, &["ca", "issue", "--dir", "ca", "--node", &node.name, "--world", "world.toml", "--out", out]);
+            self.admin(
+                1,
+                &[
+                    "ca",
+                    "issue",
+                    "--dir",
+                    "ca",
+                    "--node",
+                    &node.name,
+                    "--world",
+                    "world.toml",
+                    "--out",
+                    out,
+                ],
+            );
             node.configure(&self.store_section(node.region));
         }
         let config = self.nodes[0].config();
@@ -106,16 +140,22 @@ impl Deployment {
     }
 
     fn store_section(&self, region: usize) -> String {
-        let mut points: Vec<String> =
-            self.cluster.nodes.iter().map(|server| format!("{:?}", server.address.to_string())).collect();
+        let mut points: Vec<String> = self
+            .cluster
+            .nodes
+            .iter()
+            .map(|server| format!("{:?}", server.address.to_string()))
+            .collect();
         // Its own region's first.
         points.rotate_left(region - 1);
         let datacenters = REGIONS.iter().zip(&self.cluster.nodes);
-        let datacenters: Vec<String> =
-            datacenters.map(|(region, server)| format!("{region} = {:?}", server.datacenter)).collect();
+        let datacenters: Vec<String> = datacenters
+            .map(|(region, server)| format!("{region} = {:?}", server.datacenter))
+            .collect();
         // Fresh keyspaces also in a cluster that others use.
         let prefix = format!("s{}_", std::process::id());
-        let dialect = std::env::var("HEARTH_CQL_DIALECT").unwrap_or_else(|_| "cassandra".to_owned());
+        let dialect =
+            std::env::var("HEARTH_CQL_DIALECT").unwrap_or_else(|_| "cassandra".to_owned());
         format!(
             "[store]\ncontact_points = [{}]\ndatacenters = {{ {} }}\ncopies = 1\nprefix = {prefix:?}\ndialect = {dialect:?}\n",
             points.join(", "),
@@ -139,7 +179,10 @@ impl Deployment {
     #[must_use]
     pub fn command(&self, region: usize) -> Command {
         let mut command = self.hosts.command(region, hearth());
-        command.current_dir(&self.dir).env("HEARTH_DATA", &self.dir).stdin(std::process::Stdio::null());
+        command
+            .current_dir(&self.dir)
+            .env("HEARTH_DATA", &self.dir)
+            .stdin(std::process::Stdio::null());
         command
     }
 
@@ -150,10 +193,14 @@ impl Deployment {
     pub async fn order(&self, core: &Node, args: &[&str]) -> (Value, bool) {
         let mut command = self.command(core.region);
         command.args(args).args(["--json", "--admin", &core.admin(), "--token-file", ADMIN_TOKEN]);
-        let output =
-            tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("hearth runs");
-        let (told, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let told = serde_json::from_str(told.trim()).unwrap_or_else(|_| Value::String(error.into_owned()));
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .expect("no panic")
+            .expect("hearth runs");
+        let (told, error) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let told =
+            serde_json::from_str(told.trim()).unwrap_or_else(|_| Value::String(error.into_owned()));
         (told, output.status.success())
     }
 
@@ -231,7 +278,9 @@ impl Deployment {
             for core in self.nodes_with(NodeRole::Core) {
                 let status = core.status().await.ok().filter(|status| status["ready"] == true)?;
                 let shards = status["shards"].as_array()?;
-                let busy = |shard: &&Value| shard["forks"].as_u64().is_some() || shard["stage"] == "claiming";
+                let busy = |shard: &&Value| {
+                    shard["forks"].as_u64().is_some() || shard["stage"] == "claiming"
+                };
                 if shards.iter().find(busy).is_some() {
                     return None;
                 }
@@ -289,8 +338,10 @@ impl Deployment {
             *missing.lock().await = found.unwrap_or_default();
             whole.then_some(())
         };
-        let waited =
-            tokio::time::timeout(MEND_PATIENCE, eventually_within(MEND_PATIENCE * 2, "a whole deployment", look));
+        let waited = tokio::time::timeout(
+            MEND_PATIENCE,
+            eventually_within(MEND_PATIENCE * 2, "a whole deployment", look),
+        );
         if waited.await.is_err() {
             panic!("the deployment does not mend: {}", missing.lock().await);
         }
@@ -302,9 +353,13 @@ impl Deployment {
         for node in &self.nodes {
             let status = match node.status().await {
                 Ok(status) => status,
-                Err(error) => return Some(format!("{}: {error}\n{}", node.name, node.end_of_log())),
+                Err(error) => {
+                    return Some(format!("{}: {error}\n{}", node.name, node.end_of_log()));
+                }
             };
-            if status["ready"] != true || status["misses"].as_array().is_none_or(|misses| !misses.is_empty()) {
+            if status["ready"] != true
+                || status["misses"].as_array().is_none_or(|misses| !misses.is_empty())
+            {
                 return Some(format!("{}: {}", node.name, status["reasons"]));
             }
             for shard in status["shards"].as_array().into_iter().flatten() {

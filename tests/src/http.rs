@@ -37,11 +37,14 @@ pub async fn request(
     body: impl Into<Bytes>,
 ) -> Result<Answer, String> {
     let host = base.trim_start_matches("http://");
-    let stream = net::Net::connect(&net::OsNet, host.parse().unwrap()).await.map_err(|e| e.to_string())?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let stream =
+        net::Net::connect(&net::OsNet, host.parse().unwrap()).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
-    let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
+    let mut request =
+        Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
     request = request.header("host", host).header("content-type", "application/json");
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
@@ -50,8 +53,14 @@ pub async fn request(
     let (head, body) = response.map_err(|e| e.to_string())?.into_parts();
     let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
     driver.abort();
-    let body = serde_json::from_slice(&body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into()));
-    let content_type = head.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let body = serde_json::from_slice(&body)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into()));
+    let content_type = head
+        .headers
+        .get("content-type")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     Ok(Answer { status: head.status.as_u16(), content_type, body })
 }
 

@@ -2,7 +2,11 @@
 //! an operator deploys it ([`deployment`]); bare HTTP ([`http`]) and WebSocket ([`socket`]) clients that share nothing with
 //! the SDK, so that the SDK's mistakes show; and people who talk through the SDK while things break ([`load`]).
 
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "this crate is tests through and through")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "this crate is tests through and through"
+)]
 
 pub mod deployment;
 pub mod http;
@@ -18,12 +22,19 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls until there is something, or fails with `what` after [`PATIENCE`].
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    look: impl FnMut() -> F,
+) -> T {
     eventually_within(PATIENCE, what, look).await
 }
 
 /// As [`eventually`], with a patience of one's own.
-pub async fn eventually_within<T, F>(patience: Duration, what: &str, mut look: impl FnMut() -> F) -> T
+pub async fn eventually_within<T, F>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T
 where
     F: Future<Output = Option<T>>,
 {

@@ -128,9 +128,14 @@ impl Load {
             for from in 1..=REGIONS.len() {
                 for n in 0..pace.writers {
                     let user = writer(room.home, from, n);
-                    let options = client::Options { read: Read::Acks, ..people.options(user.as_str(), from) };
-                    let lane = u64::try_from((room.home * REGIONS.len() + from) * pace.writers + n).expect("few lanes");
-                    load.ledger.lock().lanes.insert(lane, Wait { home: room.home, sent_last_acked: None });
+                    let options =
+                        client::Options { read: Read::Acks, ..people.options(user.as_str(), from) };
+                    let lane = u64::try_from((room.home * REGIONS.len() + from) * pace.writers + n)
+                        .expect("few lanes");
+                    load.ledger
+                        .lock()
+                        .lanes
+                        .insert(lane, Wait { home: room.home, sent_last_acked: None });
                     let writer = Writer {
                         user,
                         lane,
@@ -153,7 +158,8 @@ impl Load {
 
     async fn make_rooms(&mut self, people: &People, pace: Pace) {
         for home in 1..=REGIONS.len() {
-            let writers = (1..=REGIONS.len()).flat_map(|from| (0..pace.writers).map(move |n| writer(home, from, n)));
+            let writers = (1..=REGIONS.len())
+                .flat_map(|from| (0..pace.writers).map(move |n| writer(home, from, n)));
             let request = CreateGroup {
                 name: format!("room {home}"),
                 members: writers.map(|user| user.to_string()).collect(),
@@ -171,8 +177,10 @@ impl Load {
 
     async fn watch(&mut self, people: &People) {
         for (n, region) in REGIONS.iter().enumerate() {
-            let options =
-                client::Options { device: DeviceId::new(format!("watch-{n}")).ok(), ..people.options(WATCHER, n + 1) };
+            let options = client::Options {
+                device: DeviceId::new(format!("watch-{n}")).ok(),
+                ..people.options(WATCHER, n + 1)
+            };
             self.histories.push((
                 (*region).to_owned(),
                 Http::new(&options).at(client::fixed(vec![people.edges(n + 1)[0].clone()])),
@@ -191,7 +199,11 @@ impl Load {
     pub async fn until_acked(&self, home: usize, since: Instant) {
         let what = format!("acknowledgements of all writers in the group of {}", REGIONS[home - 1]);
         eventually(&what, || async {
-            self.ledger.lock().waits(home).all(|wait| wait.sent_last_acked >= Some(since)).then_some(())
+            self.ledger
+                .lock()
+                .waits(home)
+                .all(|wait| wait.sent_last_acked >= Some(since))
+                .then_some(())
         })
         .await;
     }
@@ -233,8 +245,10 @@ impl Load {
         for (region, http) in &self.histories {
             let observer = format!("the history at {region}");
             for &conversation in &conversations {
-                let messages =
-                    http.history_after(conversation, 0).await.unwrap_or_else(|error| panic!("{observer}: {error}"));
+                let messages = http
+                    .history_after(conversation, 0)
+                    .await
+                    .unwrap_or_else(|error| panic!("{observer}: {error}"));
                 for message in &messages {
                     self.ledger.observe(&observer, conversation, message);
                 }
@@ -242,11 +256,18 @@ impl Load {
             observers.push(observer);
         }
         // What the histories say, everybody must have been shown.
-        eventually_within(DELIVERY_PATIENCE, "everything that there is, at every watcher", || async {
-            let ledger = self.ledger.lock();
-            let seen = |n: usize, of| ledger.seen.get(&(n, of)) >= ledger.heads.get(&of);
-            conversations.iter().all(|&of| (0..REGIONS.len()).all(|n| seen(n, of))).then_some(())
-        })
+        eventually_within(
+            DELIVERY_PATIENCE,
+            "everything that there is, at every watcher",
+            || async {
+                let ledger = self.ledger.lock();
+                let seen = |n: usize, of| ledger.seen.get(&(n, of)) >= ledger.heads.get(&of);
+                conversations
+                    .iter()
+                    .all(|&of| (0..REGIONS.len()).all(|n| seen(n, of)))
+                    .then_some(())
+            },
+        )
         .await;
         for reader in &self.readers {
             reader.close().await;
@@ -262,7 +283,12 @@ impl Load {
             report: ledger.checker.report(),
             acks: std::mem::take(&mut ledger.acks),
             recovered: ledger.recovered.len(),
-            missing_since_ms: ledger.recovered.iter().filter_map(|id| ledger.acked_ms.get(id)).min().copied(),
+            missing_since_ms: ledger
+                .recovered
+                .iter()
+                .filter_map(|id| ledger.acked_ms.get(id))
+                .min()
+                .copied(),
             reconnects: ledger.reconnects,
         }
     }
@@ -282,7 +308,11 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {} brought back, {} reconnects", self.report, self.recovered, self.reconnects)
+        write!(
+            f,
+            "{}; {} brought back, {} reconnects",
+            self.report, self.recovered, self.reconnects
+        )
     }
 }
 
@@ -303,7 +333,8 @@ struct People {
 
 impl People {
     fn new(deployment: &Deployment) -> Self {
-        let issuer = DevIssuer::load(&deployment.dir().join("keys")).expect("the key that was made for tests");
+        let issuer = DevIssuer::load(&deployment.dir().join("keys"))
+            .expect("the key that was made for tests");
         let edges = (1..=REGIONS.len()).map(|region| deployment.edges_from(region)).collect();
         Self { issuer, edges }
     }
@@ -329,7 +360,8 @@ impl People {
 }
 
 fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -444,7 +476,9 @@ impl Ledger {
     fn sending(&self, writer: &Writer, id: &ClientMsgId, body: &str) -> Instant {
         let conversation = writer.room.conversation;
         let mut inner = self.lock();
-        inner.ids.insert(MessageId::derive(&conversation, &writer.user, id).to_string(), id.clone());
+        inner
+            .ids
+            .insert(MessageId::derive(&conversation, &writer.user, id).to_string(), id.clone());
         inner.checker.sent(writer.lane, conversation, &writer.user, id, body);
         Instant::now()
     }
@@ -457,7 +491,12 @@ impl Ledger {
         inner.checker.acked(conversation, &writer.user, id, &ack);
         let name = MessageId::derive(&conversation, &writer.user, id).to_string();
         inner.acked_ms.entry(name).or_insert(ts_ms);
-        inner.acks.push(Acked { home: writer.room.home, from: writer.from, sent, acked: Instant::now() });
+        inner.acks.push(Acked {
+            home: writer.room.home,
+            from: writer.from,
+            sent,
+            acked: Instant::now(),
+        });
         inner.lanes.entry(writer.lane).and_modify(|wait| wait.sent_last_acked = Some(sent));
         inner.reaches(conversation, (epoch, seq));
     }
@@ -465,8 +504,14 @@ impl Ledger {
     fn observe(&self, observer: &str, conversation: ConversationId, message: &MessagePayload) {
         let mut inner = self.lock();
         // One that nobody here sent stands for itself.
-        let id = inner.ids.get(&message.message_id).cloned().or_else(|| ClientMsgId::new(&message.message_id).ok());
-        let observed = id.and_then(|id| Observed::of_payload(message, id)).expect("a message has an id and a sender");
+        let id = inner
+            .ids
+            .get(&message.message_id)
+            .cloned()
+            .or_else(|| ClientMsgId::new(&message.message_id).ok());
+        let observed = id
+            .and_then(|id| Observed::of_payload(message, id))
+            .expect("a message has an id and a sender");
         inner.checker.observed(observer, conversation, &observed);
         inner.reaches(conversation, (message.epoch, message.seq));
         if message.recovered {
@@ -480,7 +525,9 @@ impl Ledger {
                 self.lock().reconnects += 1;
                 self.trouble(format!("{who}: {why}"));
             }
-            Event::Error(error) => self.trouble(format!("{who}: {}: {}", error.code, error.message)),
+            Event::Error(error) => {
+                self.trouble(format!("{who}: {}: {}", error.code, error.message))
+            }
             Event::Closed { why } => self.trouble(format!("{who} was shut out: {why}")),
             _ => {}
         }

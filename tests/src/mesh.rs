@@ -14,7 +14,8 @@ pub fn hearth() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let this = std::env::current_exe().expect("a path of this test");
         // target/PROFILE/deps/NAME for tests, target/PROFILE/NAME for programs.
-        let profile_dir = this.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).expect("a folder");
+        let profile_dir =
+            this.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).expect("a folder");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--package", "hearth", "--bin", "hearth"]);
         if profile_dir.file_name().is_some_and(|name| name == "release") {
@@ -64,7 +65,9 @@ impl Mesh {
             .spawn()
             .expect("hearth up starts");
         let mut line = String::new();
-        BufReader::new(up.stdout.take().expect("it is piped")).read_line(&mut line).expect("a ready line");
+        BufReader::new(up.stdout.take().expect("it is piped"))
+            .read_line(&mut line)
+            .expect("a ready line");
         self.ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not ready: {line:?}"));
         self.up = Some(up);
     }
@@ -95,7 +98,8 @@ impl Mesh {
     #[must_use]
     pub fn edge(&self, region: &str) -> String {
         let regions = self.ready["regions"].as_array().expect("regions");
-        let region = regions.iter().find(|found| found["name"] == region).expect("a region of this world");
+        let region =
+            regions.iter().find(|found| found["name"] == region).expect("a region of this world");
         region["edge"].as_str().expect("a URL").to_owned()
     }
 

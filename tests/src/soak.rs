@@ -85,7 +85,11 @@ pub async fn run(deployment: &Deployment, seed: u64, until: Until) -> (Done, Out
         let fault = draw(&mut rng, deployment);
         let lasts = Duration::from_millis(rng.random_range(FAULT_MS));
         let calm = Duration::from_millis(rng.random_range(CALM_MS));
-        println!("{:>7.1} s  {n:>4}  {} for {lasts:.1?}", begun.elapsed().as_secs_f64(), fault.named(deployment));
+        println!(
+            "{:>7.1} s  {n:>4}  {} for {lasts:.1?}",
+            begun.elapsed().as_secs_f64(),
+            fault.named(deployment)
+        );
         fault.begin(deployment);
         tokio::time::sleep(lasts).await;
         fault.end(deployment);
@@ -131,7 +135,9 @@ fn draw(rng: &mut SmallRng, deployment: &Deployment) -> Fault {
 impl Fault {
     fn is_possible(&self, deployment: &Deployment) -> bool {
         match self {
-            Self::KillServer(region) | Self::PauseServer(region) => deployment.cluster.nodes[region - 1].is_ours(),
+            Self::KillServer(region) | Self::PauseServer(region) => {
+                deployment.cluster.nodes[region - 1].is_ours()
+            }
             Self::Cut(..) | Self::Isolate(_) => deployment.hosts.has_namespaces(),
             _ => true,
         }
@@ -162,7 +168,9 @@ impl Fault {
             Self::PauseRegion(n) => format!("SIGSTOP all nodes of {}", region(n)),
             Self::KillServer(n) => format!("SIGKILL the store's server of {}", region(n)),
             Self::PauseServer(n) => format!("SIGSTOP the store's server of {}", region(n)),
-            Self::Cut(a, b, network) => format!("cut of {network:?} between {} and {}", region(a), region(b)),
+            Self::Cut(a, b, network) => {
+                format!("cut of {network:?} between {} and {}", region(a), region(b))
+            }
             Self::Isolate(n) => format!("{} is cut off", region(n)),
         }
     }
@@ -175,10 +183,16 @@ impl Fault {
             Self::End(n) if deployment.nodes[n].is_alive() => deployment.nodes[n].end(),
             Self::Kill(_) | Self::Pause(_) | Self::End(_) => {}
             Self::KillRegion(region) => {
-                deployment.nodes_of(region).filter(|node| node.is_alive()).for_each(|node| node.kill());
+                deployment
+                    .nodes_of(region)
+                    .filter(|node| node.is_alive())
+                    .for_each(|node| node.kill());
             }
             Self::PauseRegion(region) => {
-                deployment.nodes_of(region).filter(|node| node.is_alive()).for_each(|node| node.pause());
+                deployment
+                    .nodes_of(region)
+                    .filter(|node| node.is_alive())
+                    .for_each(|node| node.pause());
             }
             Self::KillServer(region) => deployment.cluster.nodes[region - 1].kill(),
             Self::PauseServer(region) => deployment.cluster.nodes[region - 1].pause(),
@@ -199,7 +213,9 @@ impl Fault {
             }
         };
         match *self {
-            Self::Kill(n) | Self::End(n) if !deployment.nodes[n].is_alive() => deployment.nodes[n].start(),
+            Self::Kill(n) | Self::End(n) if !deployment.nodes[n].is_alive() => {
+                deployment.nodes[n].start()
+            }
             Self::Kill(_) | Self::End(_) => {}
             Self::Pause(n) => deployment.nodes[n].wake(),
             Self::KillRegion(region) => revive(region),

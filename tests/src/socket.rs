@@ -54,8 +54,11 @@ impl Socket {
     /// When the server refuses.
     pub async fn open_with(base: &str, headers: &[(&'static str, &str)]) -> Result<Self, Refused> {
         let host = base.trim_start_matches("http://");
-        let nobody = |error: String| Refused { status: 0, body: Value::String(error), retry_after: None };
-        let tcp = net::Net::connect(&net::OsNet, host.parse().unwrap()).await.map_err(|e| nobody(e.to_string()))?;
+        let nobody =
+            |error: String| Refused { status: 0, body: Value::String(error), retry_after: None };
+        let tcp = net::Net::connect(&net::OsNet, host.parse().unwrap())
+            .await
+            .map_err(|e| nobody(e.to_string()))?;
         let mut request = format!("ws://{host}/v1/stream").into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
@@ -68,8 +71,15 @@ impl Socket {
             }
             Err(tungstenite::Error::Http(response)) => Err(Refused {
                 status: response.status().as_u16(),
-                retry_after: response.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned()),
-                body: response.body().as_ref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default(),
+                retry_after: response
+                    .headers()
+                    .get("retry-after")
+                    .map(|v| v.to_str().unwrap().to_owned()),
+                body: response
+                    .body()
+                    .as_ref()
+                    .and_then(|body| serde_json::from_slice(body).ok())
+                    .unwrap_or_default(),
             }),
             Err(error) => Err(nobody(error.to_string())),
         }
@@ -79,7 +89,10 @@ impl Socket {
     pub async fn session(base: &str, token: &str) -> Self {
         let mut socket = Self::open(base, token).await.expect("an upgrade");
         let hello = socket.next().await;
-        assert!(matches!(&hello, Got::Frame(frame) if frame["type"] == "hello"), "hello comes first: {hello:?}");
+        assert!(
+            matches!(&hello, Got::Frame(frame) if frame["type"] == "hello"),
+            "hello comes first: {hello:?}"
+        );
         socket
     }
 
@@ -104,7 +117,12 @@ impl Socket {
     ///
     /// # Errors
     /// When the connection is gone.
-    pub async fn send_message(&mut self, conversation: &str, id: &str, body: &str) -> Result<(), tungstenite::Error> {
+    pub async fn send_message(
+        &mut self,
+        conversation: &str,
+        id: &str,
+        body: &str,
+    ) -> Result<(), tungstenite::Error> {
         self.send(json!({"id": id, "type": "message.send", "conversation_id": conversation, "client_msg_id": id,
                          "payload": {"body": body}}))
             .await
@@ -120,10 +138,15 @@ impl Socket {
 
     async fn read(&mut self) -> Got {
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a frame in time");
+            let message =
+                tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a frame in time");
             match message {
-                Some(Ok(Message::Text(text))) => return Got::Frame(serde_json::from_str(&text).expect("JSON")),
-                Some(Ok(Message::Close(frame))) => return Got::Closed(frame.map(|frame| frame.code.into())),
+                Some(Ok(Message::Text(text))) => {
+                    return Got::Frame(serde_json::from_str(&text).expect("JSON"));
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    return Got::Closed(frame.map(|frame| frame.code.into()));
+                }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Got::Closed(None),
             }
@@ -144,7 +167,9 @@ impl Socket {
             match self.read().await {
                 Got::Frame(frame) if fits(&frame) => return frame,
                 Got::Frame(frame) => self.put_by.push_back(frame),
-                Got::Closed(code) => panic!("closed ({code:?}) before {what} came; waiting: {:?}", self.put_by),
+                Got::Closed(code) => {
+                    panic!("closed ({code:?}) before {what} came; waiting: {:?}", self.put_by)
+                }
             }
         }
     }

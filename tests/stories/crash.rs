@@ -40,7 +40,8 @@ pub(crate) async fn check_replay(mesh: &Mesh, logs: &[PathBuf], output: &Output)
         let said = messages(log);
         let token = mesh.token(file["observer"].as_str().unwrap());
         for region in mesh.regions() {
-            let history = http::history(&mesh.edge(&region), &text(&file["conversation_id"]), &token).await;
+            let history =
+                http::history(&mesh.edge(&region), &text(&file["conversation_id"]), &token).await;
             let mut by_author: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
             for message in &history {
                 by_author

@@ -14,7 +14,8 @@ fn deploy() -> PathBuf {
 /// Runs what the service `prepare` runs, twice as after a second `up`; the folder.
 fn prepare(folder: &Path) {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let programs = std::iter::once(hearth().parent().unwrap().to_owned()).chain(std::env::split_paths(&path));
+    let programs =
+        std::iter::once(hearth().parent().unwrap().to_owned()).chain(std::env::split_paths(&path));
     let path = std::env::join_paths(programs).unwrap();
     for _ in 0..2 {
         let run = Command::new("sh")
@@ -36,7 +37,8 @@ fn every_node_of_the_compose_file_has_its_config_its_certificate_and_its_place()
     let compose = std::fs::read_to_string(deploy().join("compose/compose.yaml")).unwrap();
     let compose: Value = serde_saphyr::from_str(&compose).unwrap();
     let services = compose["services"].as_object().unwrap();
-    let nodes: toml::Table = std::fs::read_to_string(folder.join("nodes.toml")).unwrap().parse().unwrap();
+    let nodes: toml::Table =
+        std::fs::read_to_string(folder.join("nodes.toml")).unwrap().parse().unwrap();
     let (mut placed, mut named) = (BTreeSet::new(), BTreeSet::new());
     for node in nodes["node"].as_array().unwrap() {
         let (host, _) = node["mesh"].as_str().unwrap().split_once(':').unwrap();
@@ -69,7 +71,11 @@ fn a_core_reads_its_config_and_looks_for_the_store_that_it_names() {
     let folder = dir.path().join("config");
     prepare(&folder);
     let config = folder.join("us-east-core-2/config.toml");
-    let run = Command::new(hearth()).args(["admin", "schema", "plan", "--config"]).arg(config).output().unwrap();
+    let run = Command::new(hearth())
+        .args(["admin", "schema", "plan", "--config"])
+        .arg(config)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&run.stderr);
     assert!(said.contains("us-east-store:9042"), "{said}");
     assert!(!run.status.success());

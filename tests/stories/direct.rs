@@ -33,9 +33,16 @@ async fn both_sides_of_one_hear_each_other_and_nobody_else_gets_in() {
     let (ann, bob, eve) = (mesh.token("ann"), mesh.token("bob"), mesh.token("eve"));
     let mut at_far = Socket::session(&far, &bob).await;
     let mut at_near = Socket::session(&near, &ann).await;
-    let opened = http::post(&near, "/v1/conversations", &ann, json!({"kind": "direct", "user_id": "bob"})).await;
+    let opened =
+        http::post(&near, "/v1/conversations", &ann, json!({"kind": "direct", "user_id": "bob"}))
+            .await;
     let conversation = text(&opened.body["conversation_id"]);
-    assert_eq!((&opened.body["kind"], &opened.body["name"]), (&json!("direct"), &json!(null)), "{}", opened.body);
+    assert_eq!(
+        (&opened.body["kind"], &opened.body["name"]),
+        (&json!("direct"), &json!(null)),
+        "{}",
+        opened.body
+    );
     assert_eq!(at_far.next_of("conversation.joined").await["conversation_id"], conversation);
     at_far.send_message(&conversation, "1", "hello ann").await.unwrap();
     assert_eq!(at_near.next_of("message.new").await["payload"]["body"], "hello ann");
@@ -46,6 +53,8 @@ async fn both_sides_of_one_hear_each_other_and_nobody_else_gets_in() {
     let push = json!({"add": ["eve"]});
     let pushed = http::post(&near, &format!("/v1/groups/{conversation}/members"), &ann, push).await;
     assert!(pushed.status == 400 || pushed.status == 403, "{}", pushed.body);
-    let alone = http::post(&near, "/v1/conversations", &ann, json!({"kind": "direct", "user_id": "ann"})).await;
+    let alone =
+        http::post(&near, "/v1/conversations", &ann, json!({"kind": "direct", "user_id": "ann"}))
+            .await;
     assert_eq!((alone.status, alone.code()), (400, "bad_request"));
 }

@@ -25,7 +25,8 @@ struct Talker {
 impl Talker {
     async fn new(edge: &str, token: &str, conversation: &str) -> Self {
         let socket = Socket::session(edge, token).await;
-        let (edge, token, conversation) = (edge.to_owned(), token.to_owned(), conversation.to_owned());
+        let (edge, token, conversation) =
+            (edge.to_owned(), token.to_owned(), conversation.to_owned());
         Self { edge, token, conversation, socket, said: 0, epochs: Vec::new(), errors: Vec::new() }
     }
 
@@ -33,12 +34,16 @@ impl Talker {
     async fn say(&mut self) {
         self.said += 1;
         let id = format!("m{}", self.said);
-        self.socket.send_message(&self.conversation, &id, &format!("line {}", self.said)).await.unwrap();
+        self.socket
+            .send_message(&self.conversation, &id, &format!("line {}", self.said))
+            .await
+            .unwrap();
         loop {
             let answer = self
                 .socket
                 .next_where("an answer", |frame| {
-                    frame["re"] == *id && (frame["type"] == "message.ack" || frame["type"] == "error")
+                    frame["re"] == *id
+                        && (frame["type"] == "message.ack" || frame["type"] == "error")
                 })
                 .await;
             if answer["type"] == "message.ack" {
@@ -47,7 +52,10 @@ impl Talker {
                 return;
             }
             self.errors.push(answer);
-            self.socket.send_message(&self.conversation, &id, &format!("line {}", self.said)).await.unwrap();
+            self.socket
+                .send_message(&self.conversation, &id, &format!("line {}", self.said))
+                .await
+                .unwrap();
         }
     }
 
@@ -58,12 +66,17 @@ impl Talker {
             assert_eq!(new["payload"]["seq"], n, "live, in order");
         }
         let history = http::history(&self.edge, &self.conversation, &self.token).await;
-        let bodies: Vec<_> = history.iter().map(|message| message["body"].as_str().unwrap().to_owned()).collect();
+        let bodies: Vec<_> =
+            history.iter().map(|message| message["body"].as_str().unwrap().to_owned()).collect();
         let said: Vec<_> = (1..=self.said).map(|n| format!("line {n}")).collect();
         assert_eq!(bodies, said);
         assert!(history.iter().enumerate().all(|(n, message)| message["seq"] == n as u64 + 1));
         assert!(self.epochs.is_sorted(), "epoch never falls: {:?}", self.epochs);
-        assert_eq!(self.errors, Vec::<Value>::new(), "a pause, but no error that a client must handle");
+        assert_eq!(
+            self.errors,
+            Vec::<Value>::new(),
+            "a pause, but no error that a client must handle"
+        );
         (self.epochs[0], *self.epochs.last().unwrap())
     }
 }
@@ -135,8 +148,12 @@ async fn the_owner_core_dies_and_its_neighbour_goes_on() {
         eventually("both cores own shards again", || async {
             let status = mesh.must(&["region", "status", "--json"]);
             let region: Value = serde_json::from_str(status.lines().next().unwrap()).unwrap();
-            let owners: std::collections::BTreeSet<_> =
-                region["shards"].as_array().unwrap().iter().map(|shard| shard["node"].to_string()).collect();
+            let owners: std::collections::BTreeSet<_> = region["shards"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|shard| shard["node"].to_string())
+                .collect();
             (owners.len() == 2).then_some(())
         })
         .await;
@@ -154,7 +171,8 @@ async fn a_drained_region_hands_over_without_a_single_error() {
     let home = mesh.regions()[0].clone();
     let mut talker = a_talk(&mesh).await;
     let at_home = Socket::session(&mesh.edge(&home), &mesh.token("ann")).await;
-    let mut drain = mesh.command(&["region", "drain", &home]).stdout(Stdio::null()).spawn().unwrap();
+    let mut drain =
+        mesh.command(&["region", "drain", &home]).stdout(Stdio::null()).spawn().unwrap();
     let drained = loop {
         talker.say().await;
         if let Some(status) = drain.try_wait().unwrap() {

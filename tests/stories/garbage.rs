@@ -88,7 +88,9 @@ async fn a_bad_request_gets_a_problem_with_a_code() {
     let edge = mesh.edge(&mesh.regions()[0]);
     let ann = mesh.token("ann");
     let conversation = group(&edge, &ann, "tea", &[]).await;
-    let large = json!({"conversation_id": conversation, "client_msg_id": "c", "body": "x".repeat(16_385)}).to_string();
+    let large =
+        json!({"conversation_id": conversation, "client_msg_id": "c", "body": "x".repeat(16_385)})
+            .to_string();
     let huge = "x".repeat(2 * 1024 * 1024);
     let cases = [
         ("GET", "/nowhere", "", 404, "not_found"),
@@ -97,9 +99,27 @@ async fn a_bad_request_gets_a_problem_with_a_code() {
         ("POST", "/v1/groups", r#"{"name":"x","members":[],"color":"red"}"#, 400, "bad_request"),
         ("POST", "/v1/groups", r#"{"name":"","members":[]}"#, 400, "bad_request"),
         ("POST", "/v1/groups", r#"{"name":"x","members":[""]}"#, 400, "bad_request"),
-        ("POST", "/v1/groups", r#"{"name":"x","members":[],"home_region":"atlantis"}"#, 400, "bad_request"),
-        ("POST", "/v1/groups", r#"{"name":"x","members":[],"durability":"eternal"}"#, 400, "bad_request"),
-        ("POST", "/v1/groups", r#"{"name":"x","members":[],"durability":"multi-region"}"#, 400, "bad_request"),
+        (
+            "POST",
+            "/v1/groups",
+            r#"{"name":"x","members":[],"home_region":"atlantis"}"#,
+            400,
+            "bad_request",
+        ),
+        (
+            "POST",
+            "/v1/groups",
+            r#"{"name":"x","members":[],"durability":"eternal"}"#,
+            400,
+            "bad_request",
+        ),
+        (
+            "POST",
+            "/v1/groups",
+            r#"{"name":"x","members":[],"durability":"multi-region"}"#,
+            400,
+            "bad_request",
+        ),
         ("POST", "/v1/conversations", r#"{"kind":"user","user_id":"bob"}"#, 400, "bad_request"),
         ("POST", "/v1/messages", &large, 413, "too_large"),
         ("POST", "/v1/messages", &huge, 413, "too_large"),
@@ -109,8 +129,17 @@ async fn a_bad_request_gets_a_problem_with_a_code() {
         let answer = http::request(method, &edge, path, Some(&ann), body.to_owned()).await;
         // A server may stop reading what is far too large.
         let Ok(answer) = answer else { panic!("{method} {path}: nobody answered") };
-        assert_eq!((answer.status, answer.code()), (status, code), "{method} {path}: {}", answer.body);
-        assert!(answer.content_type.starts_with("application/problem+json"), "{}", answer.content_type);
+        assert_eq!(
+            (answer.status, answer.code()),
+            (status, code),
+            "{method} {path}: {}",
+            answer.body
+        );
+        assert!(
+            answer.content_type.starts_with("application/problem+json"),
+            "{}",
+            answer.content_type
+        );
     }
     let deleted = http::request("DELETE", &edge, "/v1/inbox", Some(&ann), "").await.unwrap();
     assert_eq!(deleted.status, 405);

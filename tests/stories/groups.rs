@@ -19,20 +19,31 @@ async fn roles_say_who_may_do_what() {
     let conversation = group(&edge, &ann, "tea", &["bob", "cid"]).await;
 
     // A member may not add, remove others or promote.
-    for what in [json!({"add": ["dan"]}), json!({"remove": ["cid"]}), json!({"roles": {"bob": "admin"}})] {
+    for what in
+        [json!({"add": ["dan"]}), json!({"remove": ["cid"]}), json!({"roles": {"bob": "admin"}})]
+    {
         let refused = change(&edge, &conversation, &bob, what).await;
         assert_eq!((refused.status, refused.code()), (403, "forbidden"));
     }
-    assert_eq!(change(&edge, &conversation, &ann, json!({"roles": {"bob": "admin"}})).await.status, 200);
+    assert_eq!(
+        change(&edge, &conversation, &ann, json!({"roles": {"bob": "admin"}})).await.status,
+        200
+    );
     assert_eq!(change(&edge, &conversation, &bob, json!({"add": ["dan"]})).await.status, 200);
     let refused = change(&edge, &conversation, &bob, json!({"remove": ["ann"]})).await;
     assert_eq!((refused.status, refused.code()), (403, "forbidden"));
 
     // All or nothing: the forbidden half takes the allowed one with it.
-    let refused = change(&edge, &conversation, &bob, json!({"add": ["fay"], "remove": ["ann"]})).await;
+    let refused =
+        change(&edge, &conversation, &bob, json!({"add": ["fay"], "remove": ["ann"]})).await;
     assert_eq!(refused.status, 403);
     let view = http::get(&edge, &format!("/v1/groups/{conversation}"), &cid).await.body;
-    let members: Vec<_> = view["members"].as_array().unwrap().iter().map(|m| m["user_id"].as_str().unwrap()).collect();
+    let members: Vec<_> = view["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["user_id"].as_str().unwrap())
+        .collect();
     assert_eq!(members, ["ann", "bob", "cid", "dan"]);
     assert_eq!(view["members"][1]["role"], "admin");
 
@@ -40,10 +51,16 @@ async fn roles_say_who_may_do_what() {
     assert_eq!(change(&edge, &conversation, &cid, json!({"remove": ["cid"]})).await.status, 200);
     let gone = http::get(&edge, &format!("/v1/groups/{conversation}"), &cid).await;
     assert_eq!((gone.status, gone.code()), (403, "not_a_member"));
-    let body = json!({"conversation_id": conversation, "client_msg_id": "1", "body": "still here?"});
+    let body =
+        json!({"conversation_id": conversation, "client_msg_id": "1", "body": "still here?"});
     let gone = http::post(&edge, "/v1/messages", &cid, body).await;
     assert_eq!((gone.status, gone.code()), (403, "not_a_member"));
-    for bad in [json!({"add": [""]}), json!({"nonsense": []}), json!({"roles": {"bob": "king"}}), json!([])] {
+    for bad in [
+        json!({"add": [""]}),
+        json!({"nonsense": []}),
+        json!({"roles": {"bob": "king"}}),
+        json!([]),
+    ] {
         let refused = change(&edge, &conversation, &ann, bad).await;
         assert_eq!((refused.status, refused.code()), (400, "bad_request"));
     }
@@ -76,8 +93,11 @@ async fn who_is_added_hears_from_then_on_and_who_is_removed_no_more() {
     anns.next_where("its ack", |frame| frame["type"] == "message.ack" && frame["re"] == "3").await;
     // What comes next to bob is the answer to his ping, not the message.
     bobs.send(json!({"id": "p", "type": "ping"})).await.unwrap();
-    let next = bobs.next_where("anything", |frame| frame["type"] == "pong" || frame["type"] == "message.new").await;
+    let next = bobs
+        .next_where("anything", |frame| frame["type"] == "pong" || frame["type"] == "message.new")
+        .await;
     assert_eq!(next["type"], "pong");
-    let refused = http::get(&far, &format!("/v1/conversations/{conversation}/messages"), &bob).await;
+    let refused =
+        http::get(&far, &format!("/v1/conversations/{conversation}/messages"), &bob).await;
     assert_eq!((refused.status, refused.code()), (403, "not_a_member"));
 }

@@ -53,7 +53,10 @@ async fn a_message_crosses_the_mesh_and_is_there_ever_after() {
     let inbox = http::get(&far, "/v1/inbox", &bob).await;
     let entry = &inbox.body["conversations"][0];
     assert_eq!((&entry["conversation_id"], &entry["head_seq"]), (&json!(conversation), &json!(1)));
-    assert_eq!((&entry["unread"], &entry["name"], &entry["kind"]), (&json!(1), &json!("tea"), &json!("group")));
+    assert_eq!(
+        (&entry["unread"], &entry["name"], &entry["kind"]),
+        (&json!(1), &json!("tea"), &json!("group"))
+    );
 
     // All of it is there after the end and another start.
     mesh.end();
@@ -73,7 +76,10 @@ async fn retries_are_one_message_and_another_body_is_refused() {
     for duplicate in [false, true, true] {
         socket.send_message(&conversation, "same", "once").await.unwrap();
         let ack = socket.next_of("message.ack").await;
-        assert_eq!((&ack["payload"]["seq"], &ack["payload"]["duplicate"]), (&json!(1), &json!(duplicate)));
+        assert_eq!(
+            (&ack["payload"]["seq"], &ack["payload"]["duplicate"]),
+            (&json!(1), &json!(duplicate))
+        );
     }
     let post = |id: &str, body: &str| json!({"conversation_id": conversation, "client_msg_id": id, "body": body});
     let again = http::post(&edge, "/v1/messages", &ann, post("same", "once")).await;
@@ -102,7 +108,10 @@ async fn sync_sends_what_was_missed_in_order() {
         assert_eq!(http::post(&edge, "/v1/messages", &ann, body).await.status, 201);
     }
     let mut socket = Socket::session(&edge, &bob).await;
-    socket.send(json!({"id": "s", "type": "sync", "payload": {"after": {&*conversation: 7}}})).await.unwrap();
+    socket
+        .send(json!({"id": "s", "type": "sync", "payload": {"after": {&*conversation: 7}}}))
+        .await
+        .unwrap();
     for n in 8..=450 {
         let new = socket.next_of("message.new").await;
         assert_eq!(new["payload"]["seq"], n);
@@ -117,10 +126,17 @@ async fn sync_sends_what_was_missed_in_order() {
     // Pages of history, in both directions.
     let page = |query: &str| format!("/v1/conversations/{conversation}/messages?{query}");
     let newest = http::get(&edge, &page("limit=3"), &bob).await.body;
-    let seqs: Vec<_> = newest["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect();
-    assert_eq!((seqs, &newest["has_more"], &newest["head_seq"]), (vec![449, 450, 451], &json!(true), &json!(451)));
+    let seqs: Vec<_> =
+        newest["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect();
+    assert_eq!(
+        (seqs, &newest["has_more"], &newest["head_seq"]),
+        (vec![449, 450, 451], &json!(true), &json!(451))
+    );
     let first = http::get(&edge, &page("before=3"), &bob).await.body;
-    assert_eq!((first["messages"].as_array().unwrap().len(), &first["has_more"]), (2, &json!(false)));
+    assert_eq!(
+        (first["messages"].as_array().unwrap().len(), &first["has_more"]),
+        (2, &json!(false))
+    );
     for bad in ["limit=0", "limit=201", "limit=x", "before=1&after=1"] {
         let refused = http::get(&edge, &page(bad), &bob).await;
         assert_eq!((refused.status, refused.code()), (400, "bad_request"), "{bad}");
@@ -136,7 +152,8 @@ async fn the_inbox_counts_what_is_unread() {
     for name in ["one", "two", "three"] {
         let id = group(&edge, &ann, name, &["bob"]).await;
         for n in 0..3 {
-            let body = json!({"conversation_id": id, "client_msg_id": format!("m{n}"), "body": "x"});
+            let body =
+                json!({"conversation_id": id, "client_msg_id": format!("m{n}"), "body": "x"});
             assert_eq!(http::post(&edge, "/v1/messages", &ann, body).await.status, 201);
         }
         ids.push(id);
@@ -164,5 +181,9 @@ async fn the_inbox_counts_what_is_unread() {
     assert_eq!(seen, ids);
     // Own sends count as read.
     let own = http::get(&edge, "/v1/inbox", &ann).await;
-    assert!(own.body["conversations"].as_array().unwrap().iter().all(|entry| entry["unread"] == 0), "{}", own.body);
+    assert!(
+        own.body["conversations"].as_array().unwrap().iter().all(|entry| entry["unread"] == 0),
+        "{}",
+        own.body
+    );
 }

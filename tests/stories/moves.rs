@@ -35,12 +35,20 @@ impl Person {
         self.socket.send_message(conversation, &id, &id).await.unwrap();
         loop {
             let frame = self.hear().await;
-            assert_ne!(frame["type"], "error", "a pause, but no error that a client must handle: {frame}");
+            assert_ne!(
+                frame["type"], "error",
+                "a pause, but no error that a client must handle: {frame}"
+            );
             if frame["type"] == "message.ack" && frame["re"] == *id {
                 let payload = &frame["payload"];
                 let number = |field: &str| payload[field].as_u64().unwrap();
                 let duplicate = payload["duplicate"] == true;
-                let ack = Ack { seq: number("seq"), epoch: Epoch(number("epoch")), ts_ms: number("ts_ms"), duplicate };
+                let ack = Ack {
+                    seq: number("seq"),
+                    epoch: Epoch(number("epoch")),
+                    ts_ms: number("ts_ms"),
+                    duplicate,
+                };
                 return self.acks.push((id, ack));
             }
         }
@@ -100,11 +108,19 @@ async fn moves_back_and_forth(durability: &str) {
     };
     let mut epoch = view().await["epoch"].as_u64().unwrap();
     for (moves, to) in [1, 2, 0, 2, 1, 0].into_iter().enumerate() {
-        let told = mesh.must(&["conversation", "move", &conversation, "--to", &regions[to], "--json"]);
+        let told =
+            mesh.must(&["conversation", "move", &conversation, "--to", &regions[to], "--json"]);
         let told: Value = serde_json::from_str(&told).unwrap();
-        assert_eq!((&told["region"], &told["moves"]), (&json!(regions[to]), &json!(moves + 1)), "{told}");
+        assert_eq!(
+            (&told["region"], &told["moves"]),
+            (&json!(regions[to]), &json!(moves + 1)),
+            "{told}"
+        );
         let seen = view().await;
-        assert_eq!((&seen["home_region"], &seen["acting_region"]), (&json!(regions[to]), &json!(regions[to])));
+        assert_eq!(
+            (&seen["home_region"], &seen["acting_region"]),
+            (&json!(regions[to]), &json!(regions[to]))
+        );
         let now = seen["epoch"].as_u64().unwrap();
         assert!(now > epoch, "clients see a higher epoch: {epoch} -> {now}");
         epoch = now;

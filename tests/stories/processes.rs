@@ -34,8 +34,12 @@ fn tell(
         let pause = load.pause(room.home, since);
         let home = REGIONS[room.home - 1];
         match deployment.takeover(trace, &room.shard(), dead) {
-            Some(takeover) => println!("{what}: the group of {home} paused for {pause:.2?}; its shard: {takeover}"),
-            None => println!("{what}: the group of {home} paused for {pause:.2?}; its shard stayed"),
+            Some(takeover) => println!(
+                "{what}: the group of {home} paused for {pause:.2?}; its shard: {takeover}"
+            ),
+            None => {
+                println!("{what}: the group of {home} paused for {pause:.2?}; its shard stayed")
+            }
         }
     }
 }
@@ -77,12 +81,20 @@ async fn the_owner_of_a_shard_is_killed() {
 async fn all_cores_of_a_region_are_killed() {
     let Some(deployment) = Deployment::whole().await else { return };
     let load = Load::start(&deployment, Pace::default()).await;
-    let cores: Vec<&Node> = deployment.nodes_of(1).filter(|node| node.role == NodeRole::Core).collect();
+    let cores: Vec<&Node> =
+        deployment.nodes_of(1).filter(|node| node.role == NodeRole::Core).collect();
     let trace = deployment.trace();
     cores.iter().for_each(|core| core.kill());
     let killed = Instant::now();
     until_all_acked(&load, killed).await;
-    tell("a region's cores were killed", &deployment, &load, killed, &trace, &ids(cores.iter().copied()));
+    tell(
+        "a region's cores were killed",
+        &deployment,
+        &load,
+        killed,
+        &trace,
+        &ids(cores.iter().copied()),
+    );
     assert_eq!(deployment.owner(&load.rooms[0].shard()).await.region, 2, "its first successor");
     cores.iter().for_each(|core| core.start());
     deployment.until_whole().await;
@@ -108,7 +120,8 @@ async fn a_region_is_killed_with_its_datacenter() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_comes_back() {
     let Some(deployment) = with_servers_of_ours().await else { return };
-    let load = Load::start(&deployment, Pace { durability: Durability::Region, ..Pace::default() }).await;
+    let load =
+        Load::start(&deployment, Pace { durability: Durability::Region, ..Pace::default() }).await;
     let shard = load.rooms[0].shard();
     let apart = deployment.hosts.are_apart();
     if apart {
@@ -125,16 +138,23 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
     let core = deployment.node("us-east/core/1");
     let outlook = |told: &Value| {
         let shards = told["shards"].as_array().cloned().unwrap_or_default();
-        shards.into_iter().find(|outlook| outlook["shard"] == shard).unwrap_or_else(|| panic!("{told}"))
+        shards
+            .into_iter()
+            .find(|outlook| outlook["shard"] == shard)
+            .unwrap_or_else(|| panic!("{told}"))
     };
     // Ordered before anybody knows that the region is lost, and refused when they do.
     let (told, done) = deployment.order(core, &["region", "failover", REGIONS[0]]).await;
     assert!(!done && told["decided"] == false, "{told}");
     let reported = outlook(&told);
     assert_eq!(deployment.owners(&shard).await.len(), 0, "nothing is decided");
-    println!("a region of class region was killed; {:.2?} later its operator is told: {reported}", killed.elapsed());
+    println!(
+        "a region of class region was killed; {:.2?} later its operator is told: {reported}",
+        killed.elapsed()
+    );
     let decides = Instant::now();
-    let (told, done) = deployment.order(core, &["region", "failover", REGIONS[0], "--accept-loss"]).await;
+    let (told, done) =
+        deployment.order(core, &["region", "failover", REGIONS[0], "--accept-loss"]).await;
     assert!(done && told["planned"] == false, "{told}");
     println!("failed over in {:.2?}", decides.elapsed());
     until_all_acked(&load, killed).await;
@@ -143,7 +163,14 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
         load.pause(1, killed),
         decides - killed
     );
-    tell("a region was failed over", &deployment, &load, killed, &trace, &ids(deployment.nodes_of(1)));
+    tell(
+        "a region was failed over",
+        &deployment,
+        &load,
+        killed,
+        &trace,
+        &ids(deployment.nodes_of(1)),
+    );
     deployment.revive();
     let revived = Instant::now();
     deployment.until_salvaged().await;
@@ -159,11 +186,18 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
     outcome.must_be_clean();
     let number = |field: &str| reported[field].as_u64();
     let frames_min = usize::try_from(number("missing_frames_min").unwrap()).unwrap();
-    assert!(outcome.recovered >= frames_min, "{} of at least {frames_min} came back", outcome.recovered);
+    assert!(
+        outcome.recovered >= frames_min,
+        "{} of at least {frames_min} came back",
+        outcome.recovered
+    );
     if apart {
         let first = outcome.missing_since_ms.expect("something was missing");
         let since = number("since_ms").expect("something had come over");
-        assert!(first >= since, "what was ordered at {first} is missing, and not only since {since}");
+        assert!(
+            first >= since,
+            "what was ordered at {first} is missing, and not only since {since}"
+        );
     }
 }
 
@@ -171,17 +205,23 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_of_class_region_moves_and_stays_where_it_is_while_a_region_is_lost() {
     let Some(deployment) = with_servers_of_ours().await else { return };
-    let load = Load::start(&deployment, Pace { durability: Durability::Region, ..Pace::default() }).await;
+    let load =
+        Load::start(&deployment, Pace { durability: Durability::Region, ..Pace::default() }).await;
     let moving = load.rooms[0].conversation.to_string();
     let core = deployment.node("us-east/core/1");
-    let order = async |to: &str| deployment.order(core, &["conversation", "move", &moving, "--to", to]).await;
+    let order = async |to: &str| {
+        deployment.order(core, &["conversation", "move", &moving, "--to", to]).await
+    };
     let moves = async |to: &str| {
         let since = Instant::now();
         let (told, is_done) = order(to).await;
         assert!(is_done && told["region"] == to, "{told}");
         let took = since.elapsed();
         until_all_acked(&load, Instant::now()).await;
-        println!("moved to {to} in {took:.2?}: its writers paused for {:.2?}", load.pause(1, since));
+        println!(
+            "moved to {to} in {took:.2?}: its writers paused for {:.2?}",
+            load.pause(1, since)
+        );
     };
     moves(REGIONS[1]).await;
     moves(REGIONS[2]).await;
@@ -275,7 +315,14 @@ async fn a_server_of_the_store_stands_still() {
         until_all_acked(&load, paused).await;
         tokio::time::sleep(A_WHILE).await;
         until_all_acked(&load, Instant::now()).await;
-        tell(&format!("the server {} was paused", server.datacenter), &deployment, &load, paused, &trace, &[]);
+        tell(
+            &format!("the server {} was paused", server.datacenter),
+            &deployment,
+            &load,
+            paused,
+            &trace,
+            &[],
+        );
         server.wake();
         deployment.until_whole().await;
     }
@@ -335,7 +382,12 @@ async fn everything_is_killed_at_once_and_starts_again() {
     let load = Load::start(&deployment, Pace::default()).await;
     let trace = deployment.trace();
     deployment.nodes.iter().for_each(Node::kill);
-    deployment.cluster.nodes.iter().filter(|server| server.is_ours()).for_each(|server| server.kill());
+    deployment
+        .cluster
+        .nodes
+        .iter()
+        .filter(|server| server.is_ours())
+        .for_each(|server| server.kill());
     let killed = Instant::now();
     let before = load.acked();
     deployment.mend().await;
@@ -360,21 +412,27 @@ async fn all_nodes_are_upgraded_in_order_one_by_one() {
     let to = REGIONS[core.region % REGIONS.len()];
     let mut longest = Duration::ZERO;
     for node in &deployment.nodes {
-        let (told, is_done) = deployment.order(core, &["conversation", "move", &moving, "--to", to]).await;
+        let (told, is_done) =
+            deployment.order(core, &["conversation", "move", &moving, "--to", to]).await;
         let why = told.as_str().unwrap_or_default();
-        assert!(!is_done && why.contains("minor version 0"), "it moves while a node knows no moves: {told}");
+        assert!(
+            !is_done && why.contains("minor version 0"),
+            "it moves while a node knows no moves: {told}"
+        );
         let since = Instant::now();
         node.end();
         node.speak(Minor::NEWEST);
         node.start();
         deployment.until_whole().await;
         until_all_acked(&load, Instant::now()).await;
-        let pause = load.rooms.iter().map(|room| load.pause(room.home, since)).max().unwrap_or_default();
+        let pause =
+            load.rooms.iter().map(|room| load.pause(room.home, since)).max().unwrap_or_default();
         println!("{} was upgraded: the longest pause of a writer was {pause:.2?}", node.name);
         longest = longest.max(pause);
     }
     println!("all nodes were upgraded: the longest pause of a writer was {longest:.2?}");
-    let (told, is_done) = deployment.order(core, &["conversation", "move", &moving, "--to", to]).await;
+    let (told, is_done) =
+        deployment.order(core, &["conversation", "move", &moving, "--to", to]).await;
     assert!(is_done && told["region"] == to, "nobody is left who knows no moves: {told}");
     until_all_acked(&load, Instant::now()).await;
     load.end().await.must_be_clean();

@@ -17,7 +17,11 @@ fn holding(dir: &Path, needle: &[u8]) -> Vec<String> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(holding(&path, needle));
-        } else if fs::read(&path).unwrap_or_default().windows(needle.len()).any(|window| window == needle) {
+        } else if fs::read(&path)
+            .unwrap_or_default()
+            .windows(needle.len())
+            .any(|window| window == needle)
+        {
             found.push(path.display().to_string());
         }
     }
@@ -69,5 +73,8 @@ async fn a_pinned_tenant_is_served_inside_its_zone_and_rests_there_alone() {
         assert!(!holding(&dir, control.as_bytes()).is_empty(), "in {name}");
     }
     let beside = holding(mesh.dir(), secret.as_bytes());
-    assert!(beside.iter().all(|path| path.starts_with(&*mesh.dir().join(&inside).to_string_lossy())), "{beside:?}");
+    assert!(
+        beside.iter().all(|path| path.starts_with(&*mesh.dir().join(&inside).to_string_lossy())),
+        "{beside:?}"
+    );
 }

@@ -21,7 +21,8 @@ async fn only_a_good_token_gets_in_and_it_is_checked_before_the_upgrade() {
     let mesh = Mesh::up_with(&["--world", "one-region"]);
     let edge = mesh.edge(&mesh.regions()[0]);
     let good = mesh.token("ann");
-    let claims = data_encoding::BASE64URL_NOPAD.decode(good.split('.').nth(1).unwrap().as_bytes()).unwrap();
+    let claims =
+        data_encoding::BASE64URL_NOPAD.decode(good.split('.').nth(1).unwrap().as_bytes()).unwrap();
     let claims = String::from_utf8(claims).unwrap();
     let other = Mesh::up_with(&["--world", "one-region"]).token("ann");
     let bad = [
@@ -29,7 +30,13 @@ async fn only_a_good_token_gets_in_and_it_is_checked_before_the_upgrade() {
         ("not a token", "abc".into()),
         (
             "alg none",
-            format!("{}.", forge(&good, Some(r#"{"alg":"none","typ":"JWT"}"#), None).rsplit_once('.').unwrap().0),
+            format!(
+                "{}.",
+                forge(&good, Some(r#"{"alg":"none","typ":"JWT"}"#), None)
+                    .rsplit_once('.')
+                    .unwrap()
+                    .0
+            ),
         ),
         ("alg none, signed", forge(&good, Some(r#"{"alg":"none","typ":"JWT"}"#), None)),
         ("alg HS256", forge(&good, Some(r#"{"alg":"HS256","typ":"JWT"}"#), None)),
@@ -37,15 +44,25 @@ async fn only_a_good_token_gets_in_and_it_is_checked_before_the_upgrade() {
         ("another key", other),
     ];
     for (what, token) in bad {
-        let refused = Socket::open(&edge, &token).await.err().unwrap_or_else(|| panic!("{what} got in"));
-        assert_eq!((refused.status, &refused.body["code"]), (401, &json!("unauthenticated")), "{what}");
+        let refused =
+            Socket::open(&edge, &token).await.err().unwrap_or_else(|| panic!("{what} got in"));
+        assert_eq!(
+            (refused.status, &refused.body["code"]),
+            (401, &json!("unauthenticated")),
+            "{what}"
+        );
         let refused = http::get(&edge, "/v1/inbox", &token).await;
         assert_eq!((refused.status, refused.code()), (401, "unauthenticated"), "{what}");
-        assert!(refused.content_type.starts_with("application/problem+json"), "{}", refused.content_type);
+        assert!(
+            refused.content_type.starts_with("application/problem+json"),
+            "{}",
+            refused.content_type
+        );
     }
     let no_token = http::request("GET", &edge, "/v1/inbox", None, "").await.unwrap();
     assert_eq!((no_token.status, no_token.code()), (401, "unauthenticated"));
-    let in_the_url = http::request("GET", &edge, &format!("/v1/inbox?token={good}"), None, "").await.unwrap();
+    let in_the_url =
+        http::request("GET", &edge, &format!("/v1/inbox?token={good}"), None, "").await.unwrap();
     assert_eq!(in_the_url.status, 401);
     Socket::session(&edge, &good).await;
 }
@@ -78,8 +95,14 @@ async fn a_browser_offers_its_token_as_a_subprotocol() {
     let mut socket = Socket::open_with(&edge, &[("sec-websocket-protocol", &offer)]).await.unwrap();
     assert_eq!(socket.protocol.as_deref(), Some("hearth.v1"));
     let Got::Frame(hello) = socket.next().await else { panic!("no hello") };
-    assert_eq!((&hello["type"], &hello["payload"]["device_id"]), (&json!("hello"), &json!("phone-1")));
-    assert_eq!((&hello["payload"]["user_id"], &hello["payload"]["tenant"]), (&json!("ann"), &json!("demo")));
+    assert_eq!(
+        (&hello["type"], &hello["payload"]["device_id"]),
+        (&json!("hello"), &json!("phone-1"))
+    );
+    assert_eq!(
+        (&hello["payload"]["user_id"], &hello["payload"]["tenant"]),
+        (&json!("ann"), &json!("demo"))
+    );
     assert_eq!(hello["payload"]["limits"], json!({"frame_bytes": 65536, "body_bytes": 16384}));
     // A stream token opens streams, nothing else.
     let refused = http::get(&edge, "/v1/inbox", &stream_token).await;
@@ -95,7 +118,9 @@ async fn tenants_never_see_each_other() {
     let (ann, stranger) = (mesh.token("ann"), mesh.token_of(&tenant, "ann"));
     let conversation = group(&edge, &ann, "tea", &["bob"]).await;
     // The same user id in another tenant is another person, even with the id of the conversation in hand.
-    for path in [format!("/v1/groups/{conversation}"), format!("/v1/conversations/{conversation}/messages")] {
+    for path in
+        [format!("/v1/groups/{conversation}"), format!("/v1/conversations/{conversation}/messages")]
+    {
         let refused = http::get(&edge, &path, &stranger).await;
         assert_eq!((refused.status, refused.code()), (404, "not_found"), "{path}");
     }
@@ -103,14 +128,24 @@ async fn tenants_never_see_each_other() {
     let refused = http::post(&edge, "/v1/messages", &stranger, body).await;
     assert_eq!((refused.status, refused.code()), (404, "not_found"));
     let push = json!({"add": ["eve"]});
-    let refused = http::post(&edge, &format!("/v1/groups/{conversation}/members"), &stranger, push).await;
+    let refused =
+        http::post(&edge, &format!("/v1/groups/{conversation}/members"), &stranger, push).await;
     assert_eq!((refused.status, refused.code()), (404, "not_found"));
     let mut socket = Socket::session(&edge, &stranger).await;
     socket.send_message(&conversation, "1", "hello?").await.unwrap();
     assert_eq!(socket.next_of("error").await["payload"]["code"], "not_found");
-    socket.send(json!({"id": "s", "type": "sync", "payload": {"after": {&*conversation: 0}}})).await.unwrap();
+    socket
+        .send(json!({"id": "s", "type": "sync", "payload": {"after": {&*conversation: 0}}}))
+        .await
+        .unwrap();
     assert_eq!(socket.next_of("error").await["payload"]["code"], "not_found");
-    let direct = http::post(&edge, "/v1/conversations", &stranger, json!({"kind": "direct", "user_id": "bob"})).await;
+    let direct = http::post(
+        &edge,
+        "/v1/conversations",
+        &stranger,
+        json!({"kind": "direct", "user_id": "bob"}),
+    )
+    .await;
     assert_eq!(direct.status / 100, 2, "{}", direct.body);
     let inbox = http::get(&edge, "/v1/inbox", &mesh.token("bob")).await;
     assert!(!inbox.body.to_string().contains(direct.body["conversation_id"].as_str().unwrap()));

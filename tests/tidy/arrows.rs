@@ -40,7 +40,8 @@ const EVERYONE: &[&str] = &[
 ];
 
 /// Not even to test with: the one would pull in what the other must never see.
-const NEVER: &[(&str, &str)] = &[("edge", "store"), ("edge", "core-region"), ("core-region", "edge")];
+const NEVER: &[(&str, &str)] =
+    &[("edge", "store"), ("edge", "core-region"), ("core-region", "edge")];
 
 /// One owner for each outside library: whoever else needs it asks the owner for what he needs.
 const OWNERS: &[(&str, &[&str])] = &[
@@ -60,21 +61,36 @@ const OWNERS: &[(&str, &[&str])] = &[
 ];
 
 /// What brings a clock, a socket, a task or chance into a crate of rules.
-const IMPURE: &[&str] =
-    &["async-trait", "futures-util", "getrandom", "mesh", "net", "quinn", "rand", "tokio", "tokio-util", "uuid"];
+const IMPURE: &[&str] = &[
+    "async-trait",
+    "futures-util",
+    "getrandom",
+    "mesh",
+    "net",
+    "quinn",
+    "rand",
+    "tokio",
+    "tokio-util",
+    "uuid",
+];
 
 #[test]
 fn crates_know_only_whom_they_may() {
     let mut findings = Vec::new();
     for member in members() {
         let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == member.name) else {
-            findings
-                .push(Finding::new(member.manifest(), format!("`{}` has no line in the table of arrows", member.name)));
+            findings.push(Finding::new(
+                member.manifest(),
+                format!("`{}` has no line in the table of arrows", member.name),
+            ));
             continue;
         };
         for dep in member.deps.iter().filter(|dep| dep.ours && dep.kind == Normal) {
             if !allowed.contains(&dep.name.as_str()) {
-                findings.push(Finding::new(member.manifest(), format!("`{}` -> `{}`", member.name, dep.name)));
+                findings.push(Finding::new(
+                    member.manifest(),
+                    format!("`{}` -> `{}`", member.name, dep.name),
+                ));
             }
         }
     }
@@ -89,9 +105,15 @@ fn crates_know_only_whom_they_may() {
 fn an_edge_never_sees_a_store_not_even_in_its_tests() {
     let mut findings = Vec::new();
     for member in members() {
-        for dep in member.deps.iter().filter(|dep| NEVER.contains(&(member.name.as_str(), dep.name.as_str()))) {
-            findings
-                .push(Finding::new(member.manifest(), format!("`{}` -> `{}` ({})", member.name, dep.name, dep.kind)));
+        for dep in member
+            .deps
+            .iter()
+            .filter(|dep| NEVER.contains(&(member.name.as_str(), dep.name.as_str())))
+        {
+            findings.push(Finding::new(
+                member.manifest(),
+                format!("`{}` -> `{}` ({})", member.name, dep.name, dep.kind),
+            ));
         }
     }
     none(
@@ -105,9 +127,13 @@ fn an_edge_never_sees_a_store_not_even_in_its_tests() {
 fn nobody_links_the_simulator() {
     let mut findings = Vec::new();
     for member in members() {
-        for dep in member.deps.iter().filter(|dep| ["sim", "hearth-sim"].contains(&dep.name.as_str())) {
-            findings
-                .push(Finding::new(member.manifest(), format!("`{}` -> `{}` ({})", member.name, dep.name, dep.kind)));
+        for dep in
+            member.deps.iter().filter(|dep| ["sim", "hearth-sim"].contains(&dep.name.as_str()))
+        {
+            findings.push(Finding::new(
+                member.manifest(),
+                format!("`{}` -> `{}` ({})", member.name, dep.name, dep.kind),
+            ));
         }
     }
     none(
@@ -123,7 +149,9 @@ fn each_outside_library_has_one_owner() {
     for member in members().iter().filter(|member| member.name != "stories") {
         for dep in &member.deps {
             let name = member.name.as_str();
-            let Some((_, owners)) = OWNERS.iter().find(|(library, _)| *library == dep.name) else { continue };
+            let Some((_, owners)) = OWNERS.iter().find(|(library, _)| *library == dep.name) else {
+                continue;
+            };
             if !owners.contains(&name) {
                 let what = format!("`{}` belongs to {}", dep.name, owners.join(", "));
                 findings.push(Finding::new(member.manifest(), what));
@@ -140,11 +168,21 @@ fn each_outside_library_has_one_owner() {
 #[test]
 fn the_crates_of_rules_have_no_clock_no_chance_and_no_tasks() {
     let mut findings = Vec::new();
-    for member in members().iter().filter(|member| ["wire", "conversation", "topology"].contains(&member.name.as_str()))
+    for member in members()
+        .iter()
+        .filter(|member| ["wire", "conversation", "topology"].contains(&member.name.as_str()))
     {
-        for dep in member.deps.iter().filter(|dep| dep.kind == Normal && IMPURE.contains(&dep.name.as_str())) {
+        for dep in member
+            .deps
+            .iter()
+            .filter(|dep| dep.kind == Normal && IMPURE.contains(&dep.name.as_str()))
+        {
             findings.push(Finding::new(member.manifest(), format!("depends on `{}`", dep.name)));
         }
     }
-    none("rules are pure", "let the driver pass in `now`, random bytes and what it has read", findings);
+    none(
+        "rules are pure",
+        "let the driver pass in `now`, random bytes and what it has read",
+        findings,
+    );
 }

@@ -17,28 +17,49 @@ fn documents_link_only_to_what_exists() {
         for (line, target) in links(&read(&page).unwrap_or_default()) {
             let path = target.split('#').next().unwrap_or_default();
             let outside = target.contains("://") || target.starts_with("mailto:");
-            if !outside && !path.is_empty() && !resolve(&page, path).is_some_and(|path| exists(&path)) {
-                findings.push(Finding::on_line(&page, line, format!("links to {target}, which does not exist")));
+            if !outside
+                && !path.is_empty()
+                && !resolve(&page, path).is_some_and(|path| exists(&path))
+            {
+                findings.push(Finding::on_line(
+                    &page,
+                    line,
+                    format!("links to {target}, which does not exist"),
+                ));
             }
         }
     }
-    none("documents link only to what exists", "correct the link (it starts at the folder of the page)", findings);
+    none(
+        "documents link only to what exists",
+        "correct the link (it starts at the folder of the page)",
+        findings,
+    );
 }
 
 #[test]
 fn documents_name_only_paths_that_exist() {
-    let tops: Vec<String> = files().iter().filter_map(|file| Some(file.split_once('/')?.0.to_owned())).collect();
+    let tops: Vec<String> =
+        files().iter().filter_map(|file| Some(file.split_once('/')?.0.to_owned())).collect();
     let mut findings = Vec::new();
     for page in pages() {
         for (line, word) in words_in_code(&read(&page).unwrap_or_default()) {
             let path = word.trim_start_matches("./").trim_end_matches('/');
-            let ours = path.split_once('/').is_some_and(|(top, _)| tops.iter().any(|known| known == top));
+            let ours =
+                path.split_once('/').is_some_and(|(top, _)| tops.iter().any(|known| known == top));
             if ours && is_plain(path) && !exists(path) {
-                findings.push(Finding::on_line(&page, line, format!("names {word}, which does not exist")));
+                findings.push(Finding::on_line(
+                    &page,
+                    line,
+                    format!("names {word}, which does not exist"),
+                ));
             }
         }
     }
-    none("documents name only paths that exist", "correct the path (it starts at the root of the tree)", findings);
+    none(
+        "documents name only paths that exist",
+        "correct the path (it starts at the root of the tree)",
+        findings,
+    );
 }
 
 #[test]
@@ -50,7 +71,8 @@ fn the_walk_of_a_message_leads_into_every_part() {
         .collect();
     let missing = members().into_iter().filter(|member| {
         let folder = format!("{}/", member.dir);
-        member.name != "stories" && !targets.iter().any(|target| target.starts_with(&folder) || *target == member.dir)
+        member.name != "stories"
+            && !targets.iter().any(|target| target.starts_with(&folder) || *target == member.dir)
     });
     none(
         "docs/architecture.md links to a file of every crate",
@@ -63,8 +85,11 @@ fn the_walk_of_a_message_leads_into_every_part() {
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut links = Vec::new();
     for (line, text, fenced) in lines(text) {
-        let prose: String =
-            if fenced { String::new() } else { text.split('`').step_by(2).collect::<Vec<_>>().join("`") };
+        let prose: String = if fenced {
+            String::new()
+        } else {
+            text.split('`').step_by(2).collect::<Vec<_>>().join("`")
+        };
         for (at, _) in prose.match_indices("](") {
             if let Some((target, _)) = prose[at + 2..].split_once(')') {
                 links.push((line, target.split_whitespace().next().unwrap_or_default().to_owned()));
@@ -78,9 +103,12 @@ fn links(text: &str) -> Vec<(usize, String)> {
 fn words_in_code(text: &str) -> Vec<(usize, String)> {
     let mut words = Vec::new();
     for (line, text, fenced) in lines(text) {
-        let code: Vec<&str> = if fenced { vec![text] } else { text.split('`').skip(1).step_by(2).collect() };
+        let code: Vec<&str> =
+            if fenced { vec![text] } else { text.split('`').skip(1).step_by(2).collect() };
         let found = code.iter().flat_map(|code| code.split_whitespace());
-        words.extend(found.map(|word| (line, word.trim_end_matches([',', ';', ':', ')']).to_owned())));
+        words.extend(
+            found.map(|word| (line, word.trim_end_matches([',', ';', ':', ')']).to_owned())),
+        );
     }
     words
 }
@@ -122,9 +150,15 @@ fn resolve(page: &str, target: &str) -> Option<String> {
 fn the_finders_of_links_and_paths_tell_prose_from_code() {
     let page = "See [`a`](b/c.md#d \"title\"), not `[x](y)`; run `hearth up --world topology/worlds/x.toml`.\n```sh\ncat docs/z.md, [q](r)\n```\n";
     assert_eq!(links(page), [(1, "b/c.md#d".to_owned())]);
-    let paths: Vec<String> =
-        words_in_code(page).into_iter().map(|(_, word)| word).filter(|word| word.contains('/')).collect();
+    let paths: Vec<String> = words_in_code(page)
+        .into_iter()
+        .map(|(_, word)| word)
+        .filter(|word| word.contains('/'))
+        .collect();
     assert_eq!(paths, ["topology/worlds/x.toml", "docs/z.md"]);
-    assert_eq!(resolve("docs/decisions/0001.md", "../../crates/wire").as_deref(), Some("crates/wire"));
+    assert_eq!(
+        resolve("docs/decisions/0001.md", "../../crates/wire").as_deref(),
+        Some("crates/wire")
+    );
     assert_eq!(resolve("README.md", "../outside"), None);
 }

@@ -28,10 +28,14 @@ fn every_type_is_described_field_by_field() {
     let mut findings = Vec::new();
     for found in &types {
         match described.schemas.get(&found.name) {
-            None => findings.push(Finding::new(found.file, format!("{} has no schema", found.name))),
+            None => {
+                findings.push(Finding::new(found.file, format!("{} has no schema", found.name)))
+            }
             Some((file, schema)) => {
                 let differences = differences(found, schema).into_iter();
-                findings.extend(differences.map(|what| Finding::new(*file, format!("{}: {what}", found.name))));
+                findings.extend(
+                    differences.map(|what| Finding::new(*file, format!("{}: {what}", found.name))),
+                );
             }
         }
     }
@@ -62,27 +66,38 @@ fn differences(found: &Type, schema: &Value) -> Vec<String> {
             out.push(format!("`{name}` is {}required", if *must { "" } else { "not " }));
         }
     }
-    let unknown = properties.keys().filter(|name| !found.fields.iter().any(|field| field.name == **name));
+    let unknown =
+        properties.keys().filter(|name| !found.fields.iter().any(|field| field.name == **name));
     out.extend(unknown.map(|name| format!("`{name}` does not exist")));
     let unknown = required.iter().filter(|name| !properties.contains_key(**name));
     out.extend(unknown.map(|name| format!("`{name}` is required and has no property")));
     if found.strict != (schema.get("additionalProperties") == Some(&Value::Bool(false))) {
-        out.push(format!("unknown fields are {}", if found.strict { "refused" } else { "skipped" }));
+        out.push(format!(
+            "unknown fields are {}",
+            if found.strict { "refused" } else { "skipped" }
+        ));
     }
     out
 }
 
 fn fits(shape: &Shape, nullable: bool, schema: &Value) -> Result<(), String> {
     let is = |wanted: &str| {
-        let wanted_value = if nullable { serde_json::json!([wanted, "null"]) } else { serde_json::json!(wanted) };
-        if schema["type"] == wanted_value { Ok(()) } else { Err(format!("is {wanted_value}, not {}", schema["type"])) }
+        let wanted_value =
+            if nullable { serde_json::json!([wanted, "null"]) } else { serde_json::json!(wanted) };
+        if schema["type"] == wanted_value {
+            Ok(())
+        } else {
+            Err(format!("is {wanted_value}, not {}", schema["type"]))
+        }
     };
     match shape {
         Shape::Text => is("string"),
         Shape::Number => is("integer"),
         Shape::Truth => is("boolean"),
         Shape::List(inner) => is("array").and_then(|()| fits(inner, false, &schema["items"])),
-        Shape::Map(inner) => is("object").and_then(|()| fits(inner, false, &schema["additionalProperties"])),
+        Shape::Map(inner) => {
+            is("object").and_then(|()| fits(inner, false, &schema["additionalProperties"]))
+        }
         Shape::Named(name) if name_of(schema) == Some(name) => Ok(()),
         Shape::Named(name) => Err(format!("is a {name}")),
         Shape::Any if schema.get("type").is_none() => Ok(()),
@@ -96,9 +111,13 @@ fn every_choice_has_the_words_of_the_code() {
     let mut findings = Vec::new();
     for (name, words) in types::enums() {
         let said = described.schemas.get(&name).map(|(_, schema)| &schema["enum"]);
-        let said: Option<BTreeSet<&str>> = said.and_then(|said| said.as_array()?.iter().map(Value::as_str).collect());
+        let said: Option<BTreeSet<&str>> =
+            said.and_then(|said| said.as_array()?.iter().map(Value::as_str).collect());
         if said != Some(words.iter().map(String::as_str).collect()) {
-            findings.push(Finding::new(described::OPENAPI, format!("{name} is one of {}", words.join(", "))));
+            findings.push(Finding::new(
+                described::OPENAPI,
+                format!("{name} is one of {}", words.join(", ")),
+            ));
         }
     }
     none("a choice is described with all its words", CURE, findings);
@@ -109,8 +128,12 @@ fn every_frame_is_described_with_its_payload() {
     let described = Descriptions::load();
     let mut findings = Vec::new();
     let heard: BTreeMap<_, _> = types::requests().into_iter().map(|kind| (kind, None)).collect();
-    for (operation, envelope, frames) in [("hear", "ClientEnvelope", heard), ("tell", "Envelope", types::events())] {
-        let mut say = |what: String| findings.push(Finding::new(described::ASYNCAPI, format!("{operation}: {what}")));
+    for (operation, envelope, frames) in
+        [("hear", "ClientEnvelope", heard), ("tell", "Envelope", types::events())]
+    {
+        let mut say = |what: String| {
+            findings.push(Finding::new(described::ASYNCAPI, format!("{operation}: {what}")))
+        };
         let said: BTreeSet<String> = described.messages(operation);
         let has: BTreeSet<String> = frames.keys().cloned().collect();
         said.difference(&has).for_each(|kind| say(format!("`{kind}` does not exist")));
@@ -164,7 +187,8 @@ fn every_reference_in_a_description_leads_somewhere() {
 fn every_example_is_read_and_printed_by_the_code_as_it_stands() {
     let described = Descriptions::load();
     let mut findings = Vec::new();
-    for (name, (file, schema)) in described.schemas.iter().filter(|(_, (_, schema))| schema.get("properties").is_some())
+    for (name, (file, schema)) in
+        described.schemas.iter().filter(|(_, (_, schema))| schema.get("properties").is_some())
     {
         let examples = schema["examples"].as_array().map(Vec::as_slice).unwrap_or_default();
         if examples.is_empty() {
@@ -178,7 +202,12 @@ fn every_example_is_read_and_printed_by_the_code_as_it_stands() {
 
 #[test]
 fn a_difference_between_a_type_and_its_schema_is_found_in_every_way_it_can_differ() {
-    let field = |name: &str, shape, required, nullable| Field { name: name.into(), shape, required, nullable };
+    let field = |name: &str, shape, required, nullable| Field {
+        name: name.into(),
+        shape,
+        required,
+        nullable,
+    };
     let fields = vec![
         field("seq", Shape::Number, true, false),
         field("name", Shape::Text, true, true),

@@ -23,23 +23,42 @@ struct Ban {
 const SOCKETS: (&str, &str) = ("crates/net/", "the only place that opens sockets");
 const COMMITTER: (&str, &str) =
     ("crates/store/src/embedded/committer.rs", "lives as long as its replica, in fdatasync");
-const SIMULATED: (&str, &str) = ("topology/sim/src/net.rs", "the simulator's sockets, which bear the names of tokio's");
-const SIMULATOR: (&str, &str) =
-    ("topology/sim/src/", "no node: each run has a thread of its own, which is what makes it repeatable");
-const REPAIR: (&str, &str) = ("crates/store/src/embedded.rs", "reads whole replicas, which blocks for seconds");
+const SIMULATED: (&str, &str) =
+    ("topology/sim/src/net.rs", "the simulator's sockets, which bear the names of tokio's");
+const SIMULATOR: (&str, &str) = (
+    "topology/sim/src/",
+    "no node: each run has a thread of its own, which is what makes it repeatable",
+);
+const REPAIR: (&str, &str) =
+    ("crates/store/src/embedded.rs", "reads whole replicas, which blocks for seconds");
 
 const RULES: &[&str] = &["wire", "conversation", "topology"];
 
 const BANS: &[Ban] = &[
-    ban(("tokio", "net"), &[SOCKETS, SIMULATED], &[], "take a `net::Net`, so that the simulator can stand below"),
-    ban(("net", "TcpStream"), &[SOCKETS, SIMULATED], &[], "take a `net::Net`, so that the simulator can stand below"),
+    ban(
+        ("tokio", "net"),
+        &[SOCKETS, SIMULATED],
+        &[],
+        "take a `net::Net`, so that the simulator can stand below",
+    ),
+    ban(
+        ("net", "TcpStream"),
+        &[SOCKETS, SIMULATED],
+        &[],
+        "take a `net::Net`, so that the simulator can stand below",
+    ),
     ban(
         ("net", "TcpListener"),
         &[SOCKETS, SIMULATED],
         &[],
         "take a `net::Listener`, so that the simulator can stand below",
     ),
-    ban(("net", "UdpSocket"), &[SOCKETS, SIMULATED], &[], "take a `net::Udp`, so that the simulator can stand below"),
+    ban(
+        ("net", "UdpSocket"),
+        &[SOCKETS, SIMULATED],
+        &[],
+        "take a `net::Udp`, so that the simulator can stand below",
+    ),
     ban(("futures", "select"), &[], &[], "`tokio::select!`, whose order can be seeded"),
     ban(("futures_util", "select"), &[], &[], "`tokio::select!`, whose order can be seeded"),
     ban(("futures_util", "select_biased"), &[], &[], "`tokio::select!` with `biased;`"),
@@ -87,8 +106,11 @@ fn product(member: &Member, files: &[String]) -> Vec<Source> {
     });
     let parsed: Vec<Source> = parsed.collect();
     let tests: Vec<String> = parsed.iter().flat_map(test_files).collect();
-    let is_test =
-        |file: &str| tests.iter().any(|test| file == format!("{test}.rs") || file.starts_with(&format!("{test}/")));
+    let is_test = |file: &str| {
+        tests
+            .iter()
+            .any(|test| file == format!("{test}.rs") || file.starts_with(&format!("{test}/")))
+    };
     parsed.into_iter().filter(|source| !is_test(&source.file)).collect()
 }
 
@@ -99,7 +121,9 @@ fn test_files(source: &Source) -> Vec<String> {
         _ => source.file.trim_end_matches(".rs").to_owned(),
     };
     let tests = source.syntax.items.iter().filter_map(|item| match item {
-        syn::Item::Mod(module) if module.content.is_none() && is_test(&module.attrs) => Some(module.ident.to_string()),
+        syn::Item::Mod(module) if module.content.is_none() && is_test(&module.attrs) => {
+            Some(module.ident.to_string())
+        }
         _ => None,
     });
     tests.map(|name| format!("{folder}/{name}")).collect()
@@ -144,10 +168,14 @@ fn files_and_functions_fit_into_a_head() {
     let files = files();
     let mut findings = Vec::new();
     for source in members().iter().flat_map(|member| product(member, &files)) {
-        let tests: usize = source.syntax.items.iter().filter(|item| is_test(attrs(item))).map(lines_of).sum();
+        let tests: usize =
+            source.syntax.items.iter().filter(|item| is_test(attrs(item))).map(lines_of).sum();
         let lines = source.text.lines().count() - tests;
         if lines > FILE_LINES_MAX {
-            findings.push(Finding::new(&source.file, format!("{lines} lines, {FILE_LINES_MAX} at most")));
+            findings.push(Finding::new(
+                &source.file,
+                format!("{lines} lines, {FILE_LINES_MAX} at most"),
+            ));
         }
         let mut functions = Functions { file: &source.file, findings: Vec::new() };
         functions.visit_file(&source.syntax);
@@ -179,7 +207,8 @@ impl Functions<'_> {
     fn measure(&mut self, signature: &syn::Signature, body: &syn::Block) {
         let lines = lines_of(body);
         if lines > FUNCTION_LINES_MAX {
-            let what = format!("fn {}: {lines} lines, {FUNCTION_LINES_MAX} at most", signature.ident);
+            let what =
+                format!("fn {}: {lines} lines, {FUNCTION_LINES_MAX} at most", signature.ident);
             self.findings.push(Finding::on_line(self.file, signature.span().start().line, what));
         }
     }
@@ -214,13 +243,20 @@ impl<'ast> Visit<'ast> for Functions<'_> {
 fn node_code_opens_no_socket_starts_no_thread_and_rules_read_no_clock() {
     let files = files();
     let mut findings = Vec::new();
-    for member in members().iter().filter(|member| !["stories", "test-cluster"].contains(&member.name.as_str())) {
+    for member in members()
+        .iter()
+        .filter(|member| !["stories", "test-cluster"].contains(&member.name.as_str()))
+    {
         for source in product(member, &files) {
             let mut paths = Paths { found: Vec::new() };
             paths.visit_file(&source.syntax);
             for (line, path) in paths.found {
-                let named = |ban: &&Ban| path.windows(2).any(|two| two[0] == ban.path.0 && two[1] == ban.path.1);
-                for ban in BANS.iter().filter(named).filter(|ban| ban.holds_in(member, &source.file)) {
+                let named = |ban: &&Ban| {
+                    path.windows(2).any(|two| two[0] == ban.path.0 && two[1] == ban.path.1)
+                };
+                for ban in
+                    BANS.iter().filter(named).filter(|ban| ban.holds_in(member, &source.file))
+                {
                     let what = format!("names {}; instead: {}", path.join("::"), ban.cure);
                     findings.push(Finding::on_line(&source.file, line, what));
                 }
@@ -244,10 +280,18 @@ impl Paths {
         let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
         match tree {
             syn::UseTree::Path(path) => self.flatten(&path.tree, &with(&path.ident)),
-            syn::UseTree::Name(name) => self.found.push((name.span().start().line, with(&name.ident))),
-            syn::UseTree::Rename(name) => self.found.push((name.span().start().line, with(&name.ident))),
-            syn::UseTree::Glob(star) => self.found.push((star.span().start().line, before.to_vec())),
-            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.flatten(tree, before)),
+            syn::UseTree::Name(name) => {
+                self.found.push((name.span().start().line, with(&name.ident)))
+            }
+            syn::UseTree::Rename(name) => {
+                self.found.push((name.span().start().line, with(&name.ident)))
+            }
+            syn::UseTree::Glob(star) => {
+                self.found.push((star.span().start().line, before.to_vec()))
+            }
+            syn::UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.flatten(tree, before))
+            }
         }
     }
 
@@ -298,29 +342,40 @@ impl<'ast> Visit<'ast> for Paths {
 #[test]
 fn every_allowance_is_still_needed() {
     let files = files();
-    let sources: Vec<Source> = members().iter().flat_map(|member| product(member, &files)).collect();
+    let sources: Vec<Source> =
+        members().iter().flat_map(|member| product(member, &files)).collect();
     let mut findings = Vec::new();
     for ban in BANS {
         for (place, reason) in ban.allowed {
-            let needed = sources.iter().filter(|source| source.file.starts_with(place)).any(|source| {
-                let mut paths = Paths { found: Vec::new() };
-                paths.visit_file(&source.syntax);
-                paths.found.iter().any(|(_, path)| path.windows(2).any(|two| two == [ban.path.0, ban.path.1]))
-            });
+            let needed =
+                sources.iter().filter(|source| source.file.starts_with(place)).any(|source| {
+                    let mut paths = Paths { found: Vec::new() };
+                    paths.visit_file(&source.syntax);
+                    paths
+                        .found
+                        .iter()
+                        .any(|(_, path)| path.windows(2).any(|two| two == [ban.path.0, ban.path.1]))
+                });
             if !needed && *place != SOCKETS.0 {
                 let what = format!("{}::{} is not named there ({reason})", ban.path.0, ban.path.1);
                 findings.push(Finding::new(*place, what));
             }
         }
     }
-    none("an allowance goes when its reason goes", "take it out of BANS in tests/tidy/shape.rs", findings);
+    none(
+        "an allowance goes when its reason goes",
+        "take it out of BANS in tests/tidy/shape.rs",
+        findings,
+    );
 }
 
 #[test]
 fn tests_are_named_as_sentences() {
     let mut findings = Vec::new();
     for file in files().into_iter().filter(|file| file.ends_with(".rs")) {
-        let Some(syntax) = read(&file).and_then(|text| syn::parse_file(&text).ok()) else { continue };
+        let Some(syntax) = read(&file).and_then(|text| syn::parse_file(&text).ok()) else {
+            continue;
+        };
         let mut tests = Tests { names: Vec::new() };
         tests.visit_file(&syntax);
         for (line, name) in tests.names {
@@ -329,7 +384,11 @@ fn tests_are_named_as_sentences() {
             }
         }
     }
-    none("tests are named as sentences", "say what holds: `a_retry_across_takeover_keeps_its_seq`", findings);
+    none(
+        "tests are named as sentences",
+        "say what holds: `a_retry_across_takeover_keeps_its_seq`",
+        findings,
+    );
 }
 
 /// Collects the names of test functions.
@@ -339,9 +398,12 @@ struct Tests {
 
 impl<'ast> Visit<'ast> for Tests {
     fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
-        let is_test = |attr: &syn::Attribute| attr.path().segments.last().is_some_and(|last| last.ident == "test");
+        let is_test = |attr: &syn::Attribute| {
+            attr.path().segments.last().is_some_and(|last| last.ident == "test")
+        };
         if function.attrs.iter().any(is_test) {
-            self.names.push((function.sig.ident.span().start().line, function.sig.ident.to_string()));
+            self.names
+                .push((function.sig.ident.span().start().line, function.sig.ident.to_string()));
         }
     }
 }
@@ -356,8 +418,12 @@ fn the_finder_of_paths_looks_into_imports_code_and_macros_but_not_into_tests() {
     ";
     let mut paths = Paths { found: Vec::new() };
     paths.visit_file(&syn::parse_file(source).expect("it is Rust"));
-    let banned =
-        |ban: &&Ban| paths.found.iter().any(|(_, path)| path.windows(2).any(|two| two == [ban.path.0, ban.path.1]));
+    let banned = |ban: &&Ban| {
+        paths
+            .found
+            .iter()
+            .any(|(_, path)| path.windows(2).any(|two| two == [ban.path.0, ban.path.1]))
+    };
     let found: Vec<_> = BANS.iter().filter(banned).map(|ban| ban.path).collect();
     assert_eq!(
         found,

@@ -40,9 +40,11 @@ fn crates_come_from_crates_io_and_from_nowhere_else() {
         let text = text.trim();
         let is_cargo = file.ends_with(".toml") || file == "Cargo.lock";
         let source = text.strip_prefix("source = ").map(|source| source.trim_matches('"'));
-        let foreign_source = file == "Cargo.lock" && source.is_some_and(|source| source != CRATES_IO);
-        let configured =
-            ["[source", "[registr", "replace-with", "registry ="].iter().any(|start| text.starts_with(start));
+        let foreign_source =
+            file == "Cargo.lock" && source.is_some_and(|source| source != CRATES_IO);
+        let configured = ["[source", "[registr", "replace-with", "registry ="]
+            .iter()
+            .any(|start| text.starts_with(start));
         let named = text.contains(concat!("sparse", "+"));
         if foreign_source || named || (is_cargo && configured) {
             findings.push(Finding::on_line(file, line, "names a registry"));
@@ -72,8 +74,7 @@ fn no_file_hides_characters() {
 
 /// Control characters, and those that are invisible or turn the direction of what follows.
 fn is_hidden(c: char) -> bool {
-    let invisible =
-        matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let invisible = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     invisible || (c.is_control() && c != '\t')
 }
 
@@ -89,7 +90,12 @@ fn for_each_line(mut visit: impl FnMut(&str, usize, &str)) {
 #[test]
 fn a_path_of_a_machine_is_told_from_a_url_and_from_a_longer_path() {
     let home = MACHINE_PATHS[1];
-    let named = |text: &str| text.match_indices(home).any(|(at, _)| is_absolute(text, at, home.len()));
-    assert!(named(&format!("cd {home}/me")) && named(&format!("\"{home}/me\"")) && named(&format!("{home}/")));
+    let named =
+        |text: &str| text.match_indices(home).any(|(at, _)| is_absolute(text, at, home.len()));
+    assert!(
+        named(&format!("cd {home}/me"))
+            && named(&format!("\"{home}/me\""))
+            && named(&format!("{home}/"))
+    );
     assert!(!named(&format!("https://example.org{home}/me")) && !named(&format!("GET {home}")));
 }

@@ -37,11 +37,13 @@ pub(super) fn exists(path: &str) -> bool {
 
 /// All files of the tree, from the root with `/`, sorted: what git would take, which is all that `.gitignore` leaves.
 pub(super) fn files() -> Vec<String> {
-    let ignored: Vec<String> = read(".gitignore").unwrap_or_default().lines().map(str::to_owned).collect();
+    let ignored: Vec<String> =
+        read(".gitignore").unwrap_or_default().lines().map(str::to_owned).collect();
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(root().join(&folder)).expect("a folder that was just listed can be read");
+        let entries =
+            fs::read_dir(root().join(&folder)).expect("a folder that was just listed can be read");
         for entry in entries.map(|entry| entry.expect("a folder can be read to its end")) {
             let path = folder.join(entry.file_name());
             let text = path.to_str().expect("names of files are UTF-8").replace('\\', "/");
@@ -101,7 +103,11 @@ impl Member {
 
 /// The `[workspace.dependencies]` of the root: name and whether it is one of ours.
 pub(super) fn workspace_dependencies() -> Vec<(String, bool)> {
-    let manifest: toml::Table = read("Cargo.toml").expect("the root has a manifest").parse().expect("cargo took it");
-    let dependencies = manifest["workspace"]["dependencies"].as_table().expect("the root names all versions").clone();
+    let manifest: toml::Table =
+        read("Cargo.toml").expect("the root has a manifest").parse().expect("cargo took it");
+    let dependencies = manifest["workspace"]["dependencies"]
+        .as_table()
+        .expect("the root names all versions")
+        .clone();
     dependencies.into_iter().map(|(name, value)| (name, value.get("path").is_some())).collect()
 }

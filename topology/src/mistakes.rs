@@ -72,7 +72,11 @@ pub fn root<'a>(text: &'a str, found: &mut Found) -> Option<Spanned<DeTable<'a>>
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
-        found.add(line, format!("not TOML: {}", error.message()), "see https://toml.io for the syntax");
+        found.add(
+            line,
+            format!("not TOML: {}", error.message()),
+            "see https://toml.io for the syntax",
+        );
     }
     errors.is_empty().then_some(root)
 }
@@ -92,7 +96,11 @@ pub fn number(value: &DeValue<'_>) -> Option<f64> {
 ///
 /// # Errors
 /// The line of what is none, and what it should be.
-pub fn names(text: &str, value: &DeValue<'_>, line: usize) -> Result<Vec<At<String>>, (usize, &'static str)> {
+pub fn names(
+    text: &str,
+    value: &DeValue<'_>,
+    line: usize,
+) -> Result<Vec<At<String>>, (usize, &'static str)> {
     let DeValue::Array(values) = value else { return Err((line, "a list of names")) };
     let name = |value: &Spanned<DeValue<'_>>| {
         let line = line_of(text, value.span().start);

@@ -126,7 +126,9 @@ pub fn region_order(world: &World, shard: &ShardId, live: &Live) -> Vec<RegionId
 }
 
 fn home_and_others(world: &World, shard: &ShardId) -> Vec<RegionId> {
-    let (Some(zone), Some(home)) = (world.zone(shard.zone), world.region(shard.home)) else { return Vec::new() };
+    let (Some(zone), Some(home)) = (world.zone(shard.zone), world.region(shard.home)) else {
+        return Vec::new();
+    };
     if !world.has_shard(shard) {
         return Vec::new();
     }
@@ -183,7 +185,11 @@ struct Rings(BTreeMap<RegionId, HashRing<Point, Stable>>);
 /// Of the cores of one region.
 fn ring<'a>(cores: impl Iterator<Item = &'a NodeId>) -> HashRing<Point, Stable> {
     let mut ring = HashRing::with_hasher(Stable);
-    ring.batch_add(cores.flat_map(|core| (0..POINTS_PER_CORE).map(|n| Point { core: core.clone(), n })).collect());
+    ring.batch_add(
+        cores
+            .flat_map(|core| (0..POINTS_PER_CORE).map(|n| Point { core: core.clone(), n }))
+            .collect(),
+    );
     ring
 }
 

@@ -249,7 +249,10 @@ impl World {
     /// Every shard there is: for each zone, each of its regions as home, each class that the zone offers.
     #[must_use]
     pub fn all_shards(&self) -> Vec<ShardId> {
-        self.zones.iter().flat_map(|zone| zone.regions.iter().flat_map(|home| zone.shards_homed_in(*home))).collect()
+        self.zones
+            .iter()
+            .flat_map(|zone| zone.regions.iter().flat_map(|home| zone.shards_homed_in(*home)))
+            .collect()
     }
 
     /// The shards whose home is this region.
@@ -263,7 +266,9 @@ impl World {
     #[must_use]
     pub fn has_shard(&self, shard: &ShardId) -> bool {
         self.zone(shard.zone).is_some_and(|zone| {
-            zone.regions.contains(&shard.home) && zone.offers(shard.durability) && shard.n < zone.shards_ever()
+            zone.regions.contains(&shard.home)
+                && zone.offers(shard.durability)
+                && shard.n < zone.shards_ever()
         })
     }
 
@@ -272,9 +277,13 @@ impl World {
     #[must_use]
     pub fn edge_serves(&self, region: RegionId, zone: ZoneId) -> Serve {
         match self.zone(zone) {
-            Some(zone) if zone.transit == Transit::Allow || zone.regions.contains(&region) => Serve::Yes,
+            Some(zone) if zone.transit == Transit::Allow || zone.regions.contains(&region) => {
+                Serve::Yes
+            }
             Some(zone) => Serve::Refuse { alternatives: self.nearest_first(region, &zone.regions) },
-            None => Serve::Refuse { alternatives: self.regions.iter().map(|region| region.id).collect() },
+            None => Serve::Refuse {
+                alternatives: self.regions.iter().map(|region| region.id).collect(),
+            },
         }
     }
 }
@@ -306,7 +315,9 @@ impl Zone {
             .filter(|durability| self.offers(*durability))
             .collect::<Vec<_>>()
             .into_iter()
-            .flat_map(move |durability| (0..shards).map(move |n| ShardId { zone, home, durability, n }))
+            .flat_map(move |durability| {
+                (0..shards).map(move |n| ShardId { zone, home, durability, n })
+            })
     }
 }
 

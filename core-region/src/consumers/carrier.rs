@@ -77,8 +77,14 @@ struct Shared {
 
 impl Carriers {
     pub(crate) fn new(node: NodeId, world: Arc<World>, mesh: Mesh, tasks: Tasks) -> Self {
-        let shared =
-            Shared { node, world, mesh, tasks, directory: OnceLock::new(), queues: Mutex::new(HashMap::new()) };
+        let shared = Shared {
+            node,
+            world,
+            mesh,
+            tasks,
+            directory: OnceLock::new(),
+            queues: Mutex::new(HashMap::new()),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -94,7 +100,12 @@ impl Carriers {
     }
 
     /// Asks the owner of a shard, and waits for as long as it takes. Dropped, the question is on its way all the same.
-    pub(crate) async fn ask(&self, shard: ShardId, conversation: ConversationId, command: Command) -> Carried {
+    pub(crate) async fn ask(
+        &self,
+        shard: ShardId,
+        conversation: ConversationId,
+        command: Command,
+    ) -> Carried {
         #[expect(clippy::disallowed_methods, reason = "holds one answer")]
         let (done, mut answered) = mpsc::unbounded_channel();
         self.carry(Note { shard, conversation, actor: nobody(), command, number: 0, done });
@@ -110,9 +121,18 @@ impl Carriers {
         let shard = note.shard;
         let mut queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.entry(shard).or_insert_with(|| {
-            #[expect(clippy::disallowed_methods, reason = "never holds more than the consumers have outstanding")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "never holds more than the consumers have outstanding"
+            )]
             let (queue, notes) = mpsc::unbounded_channel();
-            let carrier = Carrier { shared: self.shared.clone(), shard, hint: None, open: VecDeque::new(), rids: 0 };
+            let carrier = Carrier {
+                shared: self.shared.clone(),
+                shard,
+                hint: None,
+                open: VecDeque::new(),
+                rids: 0,
+            };
             self.shared.tasks.spawn_while_running("carrier", carrier.run(notes));
             queue
         });
@@ -184,25 +204,32 @@ impl Carrier {
             None => {
                 let membership = self.shared.mesh.membership();
                 let view = membership.borrow();
-                let live = Live::from_view(view.nodes.iter().map(|(node, state)| (node, state.draining)));
+                let live =
+                    Live::from_view(view.nodes.iter().map(|(node, state)| (node, state.draining)));
                 placement::whom_to_ask(&self.shared.world, &self.shard, &live)?
             }
         };
         // Where it would be asked this node would say what it knows itself: of a region that is failed over, another serves the shard.
-        let owner = if owner == self.shared.node { directory?.elsewhere(&self.shard)? } else { owner };
+        let owner =
+            if owner == self.shared.node { directory?.elsewhere(&self.shard)? } else { owner };
         let mut membership = self.shared.mesh.membership();
         let opened = tokio::select! {
             opened = self.shared.mesh.open(&owner, Purpose::Shard(self.shard)) => opened,
             _ = membership.wait_for(|membership| !membership.is_alive(&owner)) => return None,
             () = tokio::time::sleep(OPEN) => return None,
         };
-        let channel = opened.inspect_err(|error| tracing::debug!(%error, "no road for notes")).ok()?;
+        let channel =
+            opened.inspect_err(|error| tracing::debug!(%error, "no road for notes")).ok()?;
         let (sender, receiver) = channel.split();
         Some(Road::Mesh { sender, receiver })
     }
 
     /// Sends what is open, then whatever comes, and takes the answers.
-    async fn travel(&mut self, road: &mut Road, notes: &mut mpsc::UnboundedReceiver<Note>) -> RoadEnd {
+    async fn travel(
+        &mut self,
+        road: &mut Road,
+        notes: &mut mpsc::UnboundedReceiver<Note>,
+    ) -> RoadEnd {
         for (rid, note) in &self.open {
             if !road.send(*rid, note).await {
                 return RoadEnd::Broken(None);
@@ -287,7 +314,8 @@ impl Road {
 
     /// False when the road is broken.
     async fn send(&mut self, rid: u64, note: &Note) -> bool {
-        let (actor, conversation, command) = (note.actor.clone(), note.conversation, note.command.clone());
+        let (actor, conversation, command) =
+            (note.actor.clone(), note.conversation, note.command.clone());
         match self {
             Self::Inside { outbox, term, .. } => {
                 let ask = Ask::Command { rid, actor, conversation, command };
@@ -320,7 +348,9 @@ impl Road {
                 let mut answers = Vec::new();
                 for out in taken.drain(..) {
                     match out {
-                        Out::Reply { rid, outcome, .. } => answers.push((rid, Carried::Answered(outcome))),
+                        Out::Reply { rid, outcome, .. } => {
+                            answers.push((rid, Carried::Answered(outcome)))
+                        }
                         Out::Moved { rid, placement, .. } => {
                             answers.extend(rid.map(|rid| (rid, Carried::Moved(placement))))
                         }
@@ -333,7 +363,9 @@ impl Road {
             Self::Mesh { receiver, .. } => {
                 let Ok(Some(bytes)) = receiver.recv().await else { return Heard::End(None) };
                 match Frame::from_bytes(bytes) {
-                    Ok(Frame::Reply { rid, result }) => Heard::Answers(vec![(rid, Carried::Answered(result))]),
+                    Ok(Frame::Reply { rid, result }) => {
+                        Heard::Answers(vec![(rid, Carried::Answered(result))])
+                    }
                     Ok(Frame::Moved { rid: Some(rid), placement, .. }) => {
                         Heard::Answers(vec![(rid, Carried::Moved(placement))])
                     }

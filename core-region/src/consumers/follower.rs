@@ -107,8 +107,17 @@ impl Follower {
         let mut tick = tokio::time::interval(CURSOR_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let consumer = Consumer::new(None);
-        let mut follower =
-            Self { store, source, mark, consumer, written, missing_since: None, rebuild: None, frames, tick };
+        let mut follower = Self {
+            store,
+            source,
+            mark,
+            consumer,
+            written,
+            missing_since: None,
+            rebuild: None,
+            frames,
+            tick,
+        };
         follower.go_to(written);
         follower
     }
@@ -167,7 +176,8 @@ impl Follower {
         let mut reading = self.consumer;
         let (shard, from) = (self.source.shard, reading.next_slot());
         let rows = answered(|| self.store.read_log(shard, from, ROWS_AT_ONCE)).await;
-        let committed = Position { epoch: self.source.epoch, slot: *self.source.committed.borrow() };
+        let committed =
+            Position { epoch: self.source.epoch, slot: *self.source.committed.borrow() };
         let taken = reading.take(&rows, rows.len() < ROWS_AT_ONCE, &self.source.starts, committed);
         let page = taken.rows.iter().map(|row| (row.at, LogFrame::from_row(row))).collect();
         match taken.then {
@@ -182,8 +192,12 @@ impl Follower {
         let projected = *self.source.projected.borrow();
         let since = *self.missing_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= REBUILD_AFTER && slot < projected {
-            let gap =
-                Gap { shard: self.source.shard, starts: self.source.starts.clone(), from: slot, until: projected };
+            let gap = Gap {
+                shard: self.source.shard,
+                starts: self.source.starts.clone(),
+                from: slot,
+                until: projected,
+            };
             self.rebuild = Some(Rebuild::new(self.store.clone(), gap));
         } else {
             tracing::warn!(shard = %self.source.shard, slot = slot.0, "a committed row is not in the log; trying again");
@@ -224,7 +238,9 @@ impl Follower {
 }
 
 /// Until the store answers. A consumer has time; of damage it can only say that it is there.
-pub(super) async fn answered<T, F: Future<Output = Result<T, StoreError>>>(mut read: impl FnMut() -> F) -> T {
+pub(super) async fn answered<T, F: Future<Output = Result<T, StoreError>>>(
+    mut read: impl FnMut() -> F,
+) -> T {
     loop {
         match until_answered(&mut read).await {
             Ok(answer) => return answer,

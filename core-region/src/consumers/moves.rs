@@ -51,9 +51,13 @@ impl Moves {
     ) -> Self {
         let (frames, taken) = Frames::channel();
         let (news_out, news) = watch::channel(0);
-        #[expect(clippy::disallowed_methods, reason = "never holds more than the moves that are open")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "never holds more than the moves that are open"
+        )]
         let (done_out, done) = mpsc::unbounded_channel();
-        let shared = Arc::new(Mutex::new(Shared { mover: Mover::new(source.shard, None), awaited: false }));
+        let shared =
+            Arc::new(Mutex::new(Shared { mover: Mover::new(source.shard, None), awaited: false }));
         let known = shared.clone();
         tasks.spawn("moves", async move {
             let driver = Driver {

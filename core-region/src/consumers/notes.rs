@@ -39,7 +39,10 @@ impl Notes {
         outstanding_max: usize,
     ) -> Self {
         let (frames, taken) = Frames::channel();
-        #[expect(clippy::disallowed_methods, reason = "never holds more than the notes outstanding")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "never holds more than the notes outstanding"
+        )]
         let (done_out, done) = mpsc::unbounded_channel();
         tasks.spawn("notes", async move {
             let teller = Teller {
@@ -113,7 +116,9 @@ impl Teller {
                     match frame {
                         Ok(frame) => self.take(&frame, before).await,
                         // It is committed, so every owner would stumble over it: leave it to those who read it, and say so.
-                        Err(error) => tracing::error!(%error, "notes of a row that cannot be read are left out"),
+                        Err(error) => {
+                            tracing::error!(%error, "notes of a row that cannot be read are left out")
+                        }
                     }
                 }
             }
@@ -169,7 +174,11 @@ impl Teller {
         notes
     }
 
-    async fn facts_of(&mut self, id: ConversationId, slot: Slot) -> Option<(TenantId, Option<SmolStr>)> {
+    async fn facts_of(
+        &mut self,
+        id: ConversationId,
+        slot: Slot,
+    ) -> Option<(TenantId, Option<SmolStr>)> {
         if let Some(facts) = self.facts.get(&id) {
             return Some(facts.clone());
         }
@@ -211,13 +220,21 @@ impl Teller {
 fn commands(change: &Change, name: Option<&SmolStr>) -> Vec<(UserId, Command)> {
     let (conversation, at_ver) = (change.conversation, change.ver);
     let joined = |user: &UserId, joined_seq| {
-        (user.clone(), Command::NoteJoined { conversation, name: name.cloned(), joined_seq, at_ver })
+        (
+            user.clone(),
+            Command::NoteJoined { conversation, name: name.cloned(), joined_seq, at_ver },
+        )
     };
     match &change.event {
-        Event::Created(created) => created.members.iter().map(|(user, _)| joined(user, 1)).collect(),
+        Event::Created(created) => {
+            created.members.iter().map(|(user, _)| joined(user, 1)).collect()
+        }
         Event::MembersChanged(changed) => {
             let added = changed.added.iter().map(|(user, _)| joined(user, changed.head_seq + 1));
-            let removed = changed.removed.iter().map(|user| (user.clone(), Command::NoteLeft { conversation, at_ver }));
+            let removed = changed
+                .removed
+                .iter()
+                .map(|user| (user.clone(), Command::NoteLeft { conversation, at_ver }));
             added.chain(removed).collect()
         }
         _ => Vec::new(),
@@ -232,7 +249,8 @@ mod tests {
     use super::*;
 
     fn change(event: Event) -> Change {
-        let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
+        let shard =
+            ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
         let conversation = ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] };
         Change { conversation, ver: 7, epoch: Epoch(1), ts_ms: 1, event }
     }
@@ -243,7 +261,8 @@ mod tests {
         let tenant = TenantId::new("demo").unwrap();
         let members = vec![(user("ann"), Role::Owner), (user("bob"), Role::Member)];
         let created = Event::Created(Created { tenant, name: None, by: user("ann"), members });
-        let told: Vec<_> = commands(&change(created), None).into_iter().map(|(user, _)| user).collect();
+        let told: Vec<_> =
+            commands(&change(created), None).into_iter().map(|(user, _)| user).collect();
         assert_eq!(told, [user("ann"), user("bob")], "who created it, too");
 
         let changed = Event::MembersChanged(MembersChanged {

@@ -37,12 +37,17 @@ impl Policy {
         let world = failover.world.clone();
         for zone in world.zones.iter().filter(|zone| zone.regions.contains(&failover.node.region)) {
             let Some(max_rpo) = zone.max_rpo else { continue };
-            for region in zone.regions.iter().copied().filter(|region| *region != failover.node.region) {
+            for region in
+                zone.regions.iter().copied().filter(|region| *region != failover.node.region)
+            {
                 if failover.is_alive(region) {
                     self.seen.insert(region);
                 }
                 let is_lost = self.seen.contains(&region) && !failover.is_alive(region);
-                if !is_lost || known.contains(&(zone.id, region)) || !looks_after(failover, zone, region) {
+                if !is_lost
+                    || known.contains(&(zone.id, region))
+                    || !looks_after(failover, zone, region)
+                {
                     self.losses.remove(&(zone.id, region));
                     continue;
                 }
@@ -70,7 +75,8 @@ fn looks_after(failover: &Failover, zone: &Zone, region: RegionId) -> bool {
     let successor = placement::region_order(&failover.world, &shard, &lost)
         .into_iter()
         .find(|other| live.of_region(*other).next().is_some());
-    successor == Some(failover.node.region) && live.of_region(failover.node.region).next() == Some(&failover.node)
+    successor == Some(failover.node.region)
+        && live.of_region(failover.node.region).next() == Some(&failover.node)
 }
 
 fn shards(failover: &Failover, zone: &Zone, region: RegionId) -> Vec<ShardId> {
@@ -92,11 +98,18 @@ async fn decide(
         let ShardOutlook { since_ms: since, .. } = failover.estimate(*shard).await?;
         since_ms = since_ms.min(since);
     }
-    let missing = since_ms.map(|since_ms| Duration::from_millis(noticed_ms.saturating_sub(since_ms)));
+    let missing =
+        since_ms.map(|since_ms| Duration::from_millis(noticed_ms.saturating_sub(since_ms)));
     if missing.is_some_and(|missing| missing <= max_rpo) {
         failover.decide(&shards, region, true).await?;
         metrics::counter!("hearth_failovers_by_policy_total").increment(1);
-        tracing::warn!(region = region.0, zone = zone.name, ?missing, ?max_rpo, "failed over by the zone's max_rpo_s");
+        tracing::warn!(
+            region = region.0,
+            zone = zone.name,
+            ?missing,
+            ?max_rpo,
+            "failed over by the zone's max_rpo_s"
+        );
     } else {
         tracing::error!(
             region = region.0,

@@ -66,13 +66,19 @@ pub(crate) async fn run(
 
 /// Up to which `ver` an edge that has changes up to this epoch has what stands here. It has seen everything of those epochs
 /// that counts, so it is the last change of them, if that is not behind what it has.
-async fn shared(store: &Arc<dyn Store>, reading: &Semaphore, replay: &Replay, epoch: Epoch) -> Option<u64> {
+async fn shared(
+    store: &Arc<dyn Store>,
+    reading: &Semaphore,
+    replay: &Replay,
+    epoch: Epoch,
+) -> Option<u64> {
     let mut up_to = replay.after.ver.min(replay.up_to_ver);
     let mut step = 1;
     while up_to > 0 {
         let from = up_to.saturating_sub(step);
         let page = changes(store, reading, replay, from, step).await?;
-        let known = page.iter().take_while(|change| change.ver <= up_to && change.epoch <= epoch).last();
+        let known =
+            page.iter().take_while(|change| change.ver <= up_to && change.epoch <= epoch).last();
         match known {
             Some(known) => return Some(known.ver),
             None => up_to = from,
@@ -94,7 +100,10 @@ async fn changes(
     let permit = reading.acquire().await.ok()?;
     let page = until_answered(|| store.changes(replay.conversation, after_ver, limit)).await;
     drop(permit);
-    page.inspect_err(|error| tracing::warn!(%error, conversation = %replay.conversation, "cannot replay")).ok()
+    page.inspect_err(
+        |error| tracing::warn!(%error, conversation = %replay.conversation, "cannot replay"),
+    )
+    .ok()
 }
 
 /// None when the store is damaged or has a hole.
@@ -114,7 +123,10 @@ async fn deliver(store: &Arc<dyn Store>, reading: &Semaphore, replay: &Replay) -
                 break;
             }
             last = change.ver;
-            let turn = matches!(change.event, Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_));
+            let turn = matches!(
+                change.event,
+                Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_)
+            );
             let view = if turn { replay.view.clone() } else { None };
             replay.to.deliver_when_room(&Delivery { change, view }.to_bytes()).await;
         }

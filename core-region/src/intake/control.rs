@@ -21,7 +21,9 @@ pub(super) async fn run(intake: Arc<Intake>, peer: NodeId, channel: Channel) {
     let stopping = intake.tasks.stopping();
     while let Some(Ok(Some(bytes))) = stopping.run_until_cancelled(receiver.recv()).await {
         let answer = match Frame::from_bytes(bytes) {
-            Ok(Frame::Handover { rid, shard }) => Frame::Reply { rid, result: handover(&intake, &peer, shard) },
+            Ok(Frame::Handover { rid, shard }) => {
+                Frame::Reply { rid, result: handover(&intake, &peer, shard) }
+            }
             Ok(Frame::Skipped { .. }) => continue,
             Ok(Frame::Unsupported { kind }) => Frame::Unsupported { kind },
             Ok(_) => {
@@ -40,8 +42,10 @@ pub(super) async fn run(intake: Arc<Intake>, peer: NodeId, channel: Channel) {
 }
 
 fn handover(intake: &Intake, peer: &NodeId, shard: ShardId) -> Result<Answer, Refusal> {
-    let in_zone = intake.world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&peer.region));
-    let refused = || Refusal::new(ErrorCode::Forbidden, "not yours to hand over, or not mine to serve");
+    let in_zone =
+        intake.world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&peer.region));
+    let refused =
+        || Refusal::new(ErrorCode::Forbidden, "not yours to hand over, or not mine to serve");
     if peer.role != NodeRole::Core || !in_zone {
         return Err(refused());
     }

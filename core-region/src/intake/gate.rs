@@ -12,7 +12,9 @@ use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, NodeRole, ShardI
 #[must_use]
 pub(crate) fn may_open(world: &World, shard: &ShardId, peer: &NodeId) -> bool {
     match peer.role {
-        NodeRole::Core => world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&peer.region)),
+        NodeRole::Core => {
+            world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&peer.region))
+        }
         NodeRole::Edge => matches!(world.edge_serves(peer.region, shard.zone), Serve::Yes),
     }
 }
@@ -21,7 +23,12 @@ pub(crate) fn may_open(world: &World, shard: &ShardId, peer: &NodeId) -> bool {
 ///
 /// # Errors
 /// Why not, for the one who asked.
-pub(crate) fn check(world: &World, shard: &ShardId, peer: &NodeId, frame: &Frame) -> Result<(), Refusal> {
+pub(crate) fn check(
+    world: &World,
+    shard: &ShardId,
+    peer: &NodeId,
+    frame: &Frame,
+) -> Result<(), Refusal> {
     match frame {
         Frame::Command { actor, conversation, command, .. } => {
             belongs(world, shard, conversation)?;
@@ -36,7 +43,9 @@ pub(crate) fn check(world: &World, shard: &ShardId, peer: &NodeId, frame: &Frame
             edges_only(peer.role)?;
             let Some(actor) = actor else {
                 return match query {
-                    Query::Inbox { .. } => Err(refuse(ErrorCode::BadRequest, "an inbox is read by its user only")),
+                    Query::Inbox { .. } => {
+                        Err(refuse(ErrorCode::BadRequest, "an inbox is read by its user only"))
+                    }
                     _ => Ok(()),
                 };
             };
@@ -46,7 +55,10 @@ pub(crate) fn check(world: &World, shard: &ShardId, peer: &NodeId, frame: &Frame
                 return Err(refuse(ErrorCode::NotFound, "no such conversation"));
             }
             if !own && matches!(query, Query::Inbox { .. }) {
-                return Err(refuse(ErrorCode::BadRequest, "an inbox is asked of a user's own stream"));
+                return Err(refuse(
+                    ErrorCode::BadRequest,
+                    "an inbox is asked of a user's own stream",
+                ));
             }
             Ok(())
         }
@@ -78,7 +90,11 @@ fn belongs(world: &World, shard: &ShardId, conversation: &ConversationId) -> Res
 }
 
 fn edges_only(role: NodeRole) -> Result<(), Refusal> {
-    if role == NodeRole::Edge { Ok(()) } else { Err(refuse(ErrorCode::Forbidden, "only an edge may ask this")) }
+    if role == NodeRole::Edge {
+        Ok(())
+    } else {
+        Err(refuse(ErrorCode::Forbidden, "only an edge may ask this"))
+    }
 }
 
 /// Another zone's tenant is told what it would be told of a conversation that does not exist.
@@ -99,23 +115,40 @@ fn command_from(role: NodeRole, command: &Command) -> Result<(), Refusal> {
     let note = matches!(command, Command::NoteJoined { .. } | Command::NoteLeft { .. });
     match (role, note || is_of_the_mesh(command)) {
         (NodeRole::Core, true) | (NodeRole::Edge, false) => Ok(()),
-        (NodeRole::Core, false) => Err(refuse(ErrorCode::Forbidden, "a core does not speak for users")),
-        (NodeRole::Edge, true) => Err(refuse(ErrorCode::Forbidden, "only a core may say who joined or what moves")),
+        (NodeRole::Core, false) => {
+            Err(refuse(ErrorCode::Forbidden, "a core does not speak for users"))
+        }
+        (NodeRole::Edge, true) => {
+            Err(refuse(ErrorCode::Forbidden, "only a core may say who joined or what moves"))
+        }
     }
 }
 
 /// Derived ids must be the ones that the command's users give.
-fn names_itself(world: &World, id: &ConversationId, actor: &Actor, command: &Command) -> Result<(), Refusal> {
+fn names_itself(
+    world: &World,
+    id: &ConversationId,
+    actor: &Actor,
+    command: &Command,
+) -> Result<(), Refusal> {
     let right = match command {
-        Command::CreateGroup { .. } | Command::ChangeMembers { .. } => id.kind == ConversationKind::Group,
-        Command::OpenDirect { with } => world.direct_id(&actor.tenant, &actor.user, with) == Some(*id),
+        Command::CreateGroup { .. } | Command::ChangeMembers { .. } => {
+            id.kind == ConversationKind::Group
+        }
+        Command::OpenDirect { with } => {
+            world.direct_id(&actor.tenant, &actor.user, with) == Some(*id)
+        }
         Command::Send(_) | Command::TakeIn { .. } => id.kind != ConversationKind::User,
         Command::Move { to } => id.kind != ConversationKind::User && world.has_shard(to),
         Command::NoteJoined { .. } | Command::NoteLeft { .. } => {
             world.user_stream_id(&actor.tenant, &actor.user) == Some(*id)
         }
     };
-    if right { Ok(()) } else { Err(refuse(ErrorCode::BadRequest, "not a conversation that allows this")) }
+    if right {
+        Ok(())
+    } else {
+        Err(refuse(ErrorCode::BadRequest, "not a conversation that allows this"))
+    }
 }
 
 #[cfg(test)]
@@ -173,7 +206,11 @@ mod tests {
     }
 
     fn actor(tenant: &str) -> Actor {
-        Actor { tenant: TenantId::new(tenant).unwrap(), user: UserId::new("ann").unwrap(), device: None }
+        Actor {
+            tenant: TenantId::new(tenant).unwrap(),
+            user: UserId::new("ann").unwrap(),
+            device: None,
+        }
     }
 
     fn code(peer: &str, frame: &Frame) -> Option<ErrorCode> {
@@ -205,7 +242,11 @@ mod tests {
             (9, "r1/edge/1", false),
             (9, "r1/core/1", false),
         ] {
-            assert_eq!(may_open(&world(), &shard(zone), &node(peer)), allowed, "{peer} and zone {zone}");
+            assert_eq!(
+                may_open(&world(), &shard(zone), &node(peer)),
+                allowed,
+                "{peer} and zone {zone}"
+            );
         }
     }
 
@@ -218,13 +259,30 @@ mod tests {
         let no_shard = group(ShardId { n: 999, ..shard(1) });
         let elsewhere = group(shard(3));
         for stranger in [no_shard, elsewhere] {
-            assert_eq!(code("r1/edge/1", &command("closed", stranger, draft())), Some(ErrorCode::NotFound));
+            assert_eq!(
+                code("r1/edge/1", &command("closed", stranger, draft())),
+                Some(ErrorCode::NotFound)
+            );
         }
         let moved = group(ShardId { n: 1, ..shard(1) });
-        assert_eq!(code("r1/edge/1", &command("closed", moved, draft())), None, "its owner says whether it is there");
+        assert_eq!(
+            code("r1/edge/1", &command("closed", moved, draft())),
+            None,
+            "its owner says whether it is there"
+        );
         let stream = ConversationId { kind: ConversationKind::User, ..moved };
-        let watch = Frame::Watch { rid: 1, conversation: stream, after_ver: None, users: vec![], after_epoch: None };
-        assert_eq!(code("r1/edge/1", &watch), Some(ErrorCode::NotFound), "a user's own stream never moves");
+        let watch = Frame::Watch {
+            rid: 1,
+            conversation: stream,
+            after_ver: None,
+            users: vec![],
+            after_epoch: None,
+        };
+        assert_eq!(
+            code("r1/edge/1", &watch),
+            Some(ErrorCode::NotFound),
+            "a user's own stream never moves"
+        );
     }
 
     #[test]
@@ -235,22 +293,41 @@ mod tests {
         assert_eq!(code("r1/edge/1", &to(1)), Some(ErrorCode::Forbidden));
         assert_eq!(code("r1/core/1", &to(999)), Some(ErrorCode::BadRequest));
         let offer = command("closed", ours, Command::TakeIn { n: 1, ver: 1, from: shard(1) });
-        assert_eq!((code("r1/core/1", &offer), code("r1/edge/1", &offer)), (None, Some(ErrorCode::Forbidden)));
+        assert_eq!(
+            (code("r1/core/1", &offer), code("r1/edge/1", &offer)),
+            (None, Some(ErrorCode::Forbidden))
+        );
     }
 
     #[test]
     fn cores_send_notes_to_the_user_they_name_and_nothing_else() {
         let world = world();
         let own = world.user_stream_id(&actor("closed").tenant, &actor("closed").user).unwrap();
-        let at_home =
-            |peer: &str, frame: &Frame| check(&world, &own.shard, &node(peer), frame).err().map(|refusal| refusal.code);
+        let at_home = |peer: &str, frame: &Frame| {
+            check(&world, &own.shard, &node(peer), frame).err().map(|refusal| refusal.code)
+        };
         let note = || Command::NoteLeft { conversation: group(shard(1)), at_ver: 1 };
         assert_eq!(at_home("r1/core/1", &command("closed", own, note())), None);
-        assert_eq!(at_home("r1/edge/1", &command("closed", own, note())), Some(ErrorCode::Forbidden));
-        assert_eq!(at_home("r1/core/1", &command("closed", own, draft())), Some(ErrorCode::Forbidden));
+        assert_eq!(
+            at_home("r1/edge/1", &command("closed", own, note())),
+            Some(ErrorCode::Forbidden)
+        );
+        assert_eq!(
+            at_home("r1/core/1", &command("closed", own, draft())),
+            Some(ErrorCode::Forbidden)
+        );
         let forged = ConversationId { unique: [9; 16], ..own };
-        assert_eq!(at_home("r1/core/1", &command("closed", forged, note())), Some(ErrorCode::BadRequest));
-        let watch = Frame::Watch { rid: 1, conversation: own, after_ver: None, users: vec![], after_epoch: None };
+        assert_eq!(
+            at_home("r1/core/1", &command("closed", forged, note())),
+            Some(ErrorCode::BadRequest)
+        );
+        let watch = Frame::Watch {
+            rid: 1,
+            conversation: own,
+            after_ver: None,
+            users: vec![],
+            after_epoch: None,
+        };
         assert_eq!(at_home("r1/core/1", &watch), Some(ErrorCode::Forbidden));
         assert_eq!(at_home("r1/edge/1", &watch), None);
     }

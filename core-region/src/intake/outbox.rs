@@ -150,7 +150,12 @@ impl Outbox {
     }
 
     /// Says in which shard a conversation is, as the answer to an admitted request or (none) as the end of a watch.
-    pub(crate) fn moved(&self, rid: Option<u64>, conversation: ConversationId, placement: Placement) {
+    pub(crate) fn moved(
+        &self,
+        rid: Option<u64>,
+        conversation: ConversationId,
+        placement: Placement,
+    ) {
         self.push(Out::Moved { rid, conversation, placement });
     }
 
@@ -199,7 +204,9 @@ impl Outbox {
             }
             self.filled.notified().await;
         }
-        let answers = |out: &&Out| matches!(out, Out::Reply { admitted: true, .. } | Out::Moved { rid: Some(_), .. });
+        let answers = |out: &&Out| {
+            matches!(out, Out::Reply { admitted: true, .. } | Out::Moved { rid: Some(_), .. })
+        };
         let answered = taken.iter().filter(answers).count();
         self.room.add_permits(answered);
         true
@@ -247,7 +254,10 @@ mod tests {
         assert!(!outbox.deliver(&Bytes::from_static(b"12345678")));
         outbox.reply(1, Ok(Answer::Noted));
         assert_eq!(all(&outbox).await.len(), 2);
-        assert!(outbox.deliver(&Bytes::from_static(b"longer than the whole bound")), "one always fits");
+        assert!(
+            outbox.deliver(&Bytes::from_static(b"longer than the whole bound")),
+            "one always fits"
+        );
     }
 
     #[tokio::test]
@@ -259,7 +269,10 @@ mod tests {
         tokio::pin!(third);
         assert!(futures_util::poll!(&mut third).is_pending());
         outbox.reply(1, Ok(Answer::Noted));
-        assert!(futures_util::poll!(&mut third).is_pending(), "not before it was taken to be written");
+        assert!(
+            futures_util::poll!(&mut third).is_pending(),
+            "not before it was taken to be written"
+        );
         all(&outbox).await;
         third.await;
     }

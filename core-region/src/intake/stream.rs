@@ -25,7 +25,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(super) async fn run(intake: Arc<Intake>, shard: ShardId, peer: NodeId, channel: Channel) {
     let limits = &intake.limits;
     let (sender, receiver) = channel.split();
-    let outbox = Arc::new(Outbox::new(peer, limits.outstanding_per_stream, limits.feed_bytes_per_stream));
+    let outbox =
+        Arc::new(Outbox::new(peer, limits.outstanding_per_stream, limits.feed_bytes_per_stream));
     let writer = tokio::spawn(write(outbox.clone(), sender));
     // A core that stops ends its terms, and they end their streams, after the last answer.
     match serve(&intake, shard, &outbox, receiver).await {
@@ -112,18 +113,28 @@ async fn read(
 }
 
 /// What the frame asks of the shard's task, if anything; what may not be asked is refused here.
-fn vetted(intake: &Intake, shard: ShardId, outbox: &Outbox, bytes: Bytes) -> Result<Option<Ask>, FrameError> {
+fn vetted(
+    intake: &Intake,
+    shard: ShardId,
+    outbox: &Outbox,
+    bytes: Bytes,
+) -> Result<Option<Ask>, FrameError> {
     let frame = Frame::from_bytes(bytes)?;
     let verdict = gate::check(&intake.world, &shard, outbox.peer(), &frame);
     Ok(match frame {
-        Frame::Command { rid, actor, conversation, command } => {
-            passed(outbox, rid, verdict).then_some(Ask::Command { rid, actor, conversation, command })
-        }
+        Frame::Command { rid, actor, conversation, command } => passed(outbox, rid, verdict)
+            .then_some(Ask::Command { rid, actor, conversation, command }),
         Frame::Query { rid, actor, conversation, query } => {
             passed(outbox, rid, verdict).then_some(Ask::Query { rid, actor, conversation, query })
         }
         Frame::Watch { rid, conversation, after_ver, users, after_epoch } => {
-            passed(outbox, rid, verdict).then_some(Ask::Watch { rid, conversation, after_ver, users, after_epoch })
+            passed(outbox, rid, verdict).then_some(Ask::Watch {
+                rid,
+                conversation,
+                after_ver,
+                users,
+                after_epoch,
+            })
         }
         Frame::Unwatch { conversation } => Some(Ask::Unwatch { conversation }),
         Frame::Unsupported { kind } => {
@@ -180,7 +191,9 @@ async fn write_all(sender: &mut Sender, taken: &mut VecDeque<Out>) -> Result<(),
                 continue;
             }
             Out::Reply { rid, outcome, .. } => reply(rid, outcome),
-            Out::Moved { rid, conversation, placement } => Frame::Moved { rid, conversation, placement }.to_bytes(),
+            Out::Moved { rid, conversation, placement } => {
+                Frame::Moved { rid, conversation, placement }.to_bytes()
+            }
             Out::Lagged(conversation) => Frame::Lagged { conversation }.to_bytes(),
             Out::Unsupported(kind) => Frame::Unsupported { kind }.to_bytes(),
             Out::End(end) => Frame::End(end).to_bytes(),

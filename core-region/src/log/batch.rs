@@ -111,7 +111,9 @@ impl Pending {
     /// Makes room for these changes, which belong into one frame, and returns the slot that they get.
     pub(crate) fn make_room(&mut self, changes: &[Change]) -> Slot {
         let bytes: usize = changes.iter().map(change_bytes).sum();
-        if !self.open.changes.is_empty() && FRAME_OVERHEAD_BYTES + self.open.bytes + bytes > LOG_FRAME_BYTES {
+        if !self.open.changes.is_empty()
+            && FRAME_OVERHEAD_BYTES + self.open.bytes + bytes > LOG_FRAME_BYTES
+        {
             self.full.push_back(std::mem::take(&mut self.open));
         }
         self.open.bytes += bytes;
@@ -129,7 +131,9 @@ impl Pending {
 
     /// Lets an answer leave once `after` is committed, which may be now; none: it waits for nothing.
     pub(crate) fn owe(&mut self, after: Option<Slot>, owed: Owed) {
-        let Some(ahead) = after.and_then(|after| after.0.checked_sub(self.first.0)) else { return owed.pay() };
+        let Some(ahead) = after.and_then(|after| after.0.checked_sub(self.first.0)) else {
+            return owed.pay();
+        };
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
         let due = if let Some(in_flight) = self.in_flight.get_mut(ahead) {
             &mut in_flight.due
@@ -150,8 +154,17 @@ impl Pending {
         };
         self.last_ts_ms = LogFrame::ts_after(self.last_ts_ms, now_ms);
         let slot = Slot(self.first.0 + self.in_flight.len() as u64);
-        let frame = Arc::new(LogFrame { epoch: self.epoch, slot, ts_ms: self.last_ts_ms, changes: open.changes });
-        self.in_flight.push_back(InFlight { frame: frame.clone(), due: open.due, launched: Instant::now() });
+        let frame = Arc::new(LogFrame {
+            epoch: self.epoch,
+            slot,
+            ts_ms: self.last_ts_ms,
+            changes: open.changes,
+        });
+        self.in_flight.push_back(InFlight {
+            frame: frame.clone(),
+            due: open.due,
+            launched: Instant::now(),
+        });
         Some(frame)
     }
 
@@ -168,12 +181,16 @@ impl Pending {
 mod tests {
     use wire::change::{Event, Message};
     use wire::command::Answer;
-    use wire::{ClientMsgId, ConversationId, ConversationKind, Durability, RegionId, ShardId, UserId, ZoneId};
+    use wire::{
+        ClientMsgId, ConversationId, ConversationKind, Durability, RegionId, ShardId, UserId,
+        ZoneId,
+    };
 
     use super::*;
 
     fn change(ver: u64, body: usize) -> Change {
-        let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
+        let shard =
+            ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
         let message = Message {
             seq: ver,
             sender: UserId::new("ann").unwrap(),

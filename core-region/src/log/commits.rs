@@ -123,7 +123,9 @@ impl Commits {
         if in_flight >= self.in_flight_max {
             return Launch::AfterCommit;
         }
-        let Some(launched) = self.launched.filter(|_| in_flight > 0 && !eager) else { return Launch::Now };
+        let Some(launched) = self.launched.filter(|_| in_flight > 0 && !eager) else {
+            return Launch::Now;
+        };
         let gap = Duration::from_secs_f64(self.commit_seconds / PACE).min(GAP_MAX);
         let next = launched + gap;
         if Instant::now() >= next { Launch::Now } else { Launch::At(next) }
@@ -172,7 +174,12 @@ impl Commits {
     /// Starts the read that the owner wants now, if any.
     fn read_fence(&mut self) {
         if let Some(ticket) = self.owner.start_fence_read() {
-            self.fence_reads.push(fence(self.store.clone(), self.shard, Some(ticket), self.fence_failures));
+            self.fence_reads.push(fence(
+                self.store.clone(),
+                self.shard,
+                Some(ticket),
+                self.fence_failures,
+            ));
         }
     }
 
@@ -219,7 +226,8 @@ impl Commits {
 
     /// The timed lease was renewed, or is over for ever, and with it the term.
     pub(super) fn on_renewed(&mut self) -> Result<(), Stopped> {
-        let held = self.held.as_mut().map_or(HeldLease::default(), |held| *held.borrow_and_update());
+        let held =
+            self.held.as_mut().map_or(HeldLease::default(), |held| *held.borrow_and_update());
         if held.life.map(|life| life.nonce) == self.owner.life() {
             return Ok(());
         }
@@ -254,7 +262,12 @@ pub(super) async fn renewed(held: &mut Option<watch::Receiver<HeldLease>>) {
 }
 
 /// `failures`: of the reads before it, for which it waits before it starts.
-fn fence(store: Arc<dyn Store>, shard: ShardId, ticket: Option<FenceRead>, failures: u32) -> Operation<FenceAnswer> {
+fn fence(
+    store: Arc<dyn Store>,
+    shard: ShardId,
+    ticket: Option<FenceRead>,
+    failures: u32,
+) -> Operation<FenceAnswer> {
     Box::pin(async move {
         if failures > 0 {
             tokio::time::sleep(RETRY * 2u32.pow((failures - 1).min(DOUBLINGS))).await;

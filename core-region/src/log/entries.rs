@@ -193,7 +193,11 @@ impl Entries {
         let (place, _) = self.place(id);
         if let Some(old) = old {
             place.entry = old.entry;
-            place.waiting = old.waiting.into_iter().map(|held| Held { lookup: Lookup::Unasked, ..held }).collect();
+            place.waiting = old
+                .waiting
+                .into_iter()
+                .map(|held| Held { lookup: Lookup::Unasked, ..held })
+                .collect();
         }
         place
     }

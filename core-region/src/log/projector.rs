@@ -40,13 +40,16 @@ impl Projector {
         limits: &Arc<Limits>,
     ) -> Self {
         // As many as the term lets wait: each frame has at least one change.
-        let (frames, frames_in) = mpsc::channel(limits.changes_unprojected + limits.frames_in_flight + 1);
+        let (frames, frames_in) =
+            mpsc::channel(limits.changes_unprojected + limits.frames_in_flight + 1);
         let (committed, committed_in) = watch::channel(start);
         let (projected_out, projected) = watch::channel(start);
         let (finish, finish_in) = oneshot::channel();
         let here = (shard.durability == Durability::Region).then_some(region);
-        let marks = Marks { store: store.clone(), shard, here, epoch, checkpoint: None, committed: None };
-        let task = Task { store, shard, at_once: limits.projections_at_once, projected: projected_out };
+        let marks =
+            Marks { store: store.clone(), shard, here, epoch, checkpoint: None, committed: None };
+        let task =
+            Task { store, shard, at_once: limits.projections_at_once, projected: projected_out };
         let every = (limits.checkpoint_every, limits.committed_every);
         tasks.spawn("projector", task.run(frames_in));
         tasks.spawn("marks", marks.run(committed_in, projected.clone(), finish_in, every));
@@ -58,7 +61,10 @@ impl Projector {
         self.committed.send_replace(frame.slot.next());
         // The task is gone only when the core is being killed. Were the queue full, a committed frame would never be
         // projected: then the term must end here, and the next owner projects it.
-        assert!(!matches!(self.frames.try_send(frame), Err(TrySendError::Full(_))), "the term bounds what waits");
+        assert!(
+            !matches!(self.frames.try_send(frame), Err(TrySendError::Full(_))),
+            "the term bounds what waits"
+        );
     }
 
     /// Everything before this slot is projected.
@@ -89,7 +95,8 @@ struct Task {
 
 impl Task {
     async fn run(self, mut frames: mpsc::Receiver<Arc<LogFrame>>) {
-        let mut under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Slot> + Send>>> = FuturesOrdered::new();
+        let mut under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Slot> + Send>>> =
+            FuturesOrdered::new();
         let mut open = true;
         while open || !under_way.is_empty() {
             tokio::select! {
@@ -181,7 +188,8 @@ impl Marks {
 
     async fn write(&mut self, checkpoint: Option<Slot>, committed: Slot) -> Result<(), StoreError> {
         let at = |slot| Position { epoch: self.epoch, slot };
-        let newer = |written: Option<Slot>, slot: Slot| written.is_none_or(|written| written < slot);
+        let newer =
+            |written: Option<Slot>, slot: Slot| written.is_none_or(|written| written < slot);
         let committed = Some(committed).filter(|slot| newer(self.committed, *slot));
         let checkpoint = checkpoint.filter(|slot| newer(self.checkpoint, *slot));
         let write = async |mark: Mark, slot: Option<Slot>| match slot {

@@ -62,8 +62,13 @@ pub(crate) struct Reads {
 
 impl Reads {
     /// For a shard whose projections are told by `projected`.
-    pub(crate) fn new(store: Arc<dyn Store>, projected: watch::Receiver<Slot>, at_once: usize) -> Self {
-        let (reading, admitted) = (Arc::new(Semaphore::new(at_once)), Arc::new(Semaphore::new(at_once * 16)));
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        projected: watch::Receiver<Slot>,
+        at_once: usize,
+    ) -> Self {
+        let (reading, admitted) =
+            (Arc::new(Semaphore::new(at_once)), Arc::new(Semaphore::new(at_once * 16)));
         Self { store, projected, reading, admitted }
     }
 
@@ -97,12 +102,20 @@ impl Reads {
         let Ok(_permit) = self.reading.acquire().await else { return Err(unavailable()) };
         let answer = match read {
             Read::History { conversation, before, after, limit, head_seq, head_ver } => {
-                self.history(conversation, Page::of(before, after, limit, head_seq), head_seq, head_ver).await
+                self.history(
+                    conversation,
+                    Page::of(before, after, limit, head_seq),
+                    head_seq,
+                    head_ver,
+                )
+                .await
             }
             Read::Changes { conversation, after_ver, limit, head_ver, view } => {
                 self.changes(conversation, after_ver, limit, head_ver, view).await
             }
-            Read::Heads { user, lines, next, head_ver } => self.heads(&user, lines, next, head_ver).await,
+            Read::Heads { user, lines, next, head_ver } => {
+                self.heads(&user, lines, next, head_ver).await
+            }
         };
         answer.map_err(|error| {
             tracing::warn!(%error, "a read failed");
@@ -120,7 +133,8 @@ impl Reads {
         let mut messages = if page.from > page.to {
             Vec::new()
         } else {
-            answered_within(PATIENCE, || self.store.messages(conversation, page.from, page.to)).await?
+            answered_within(PATIENCE, || self.store.messages(conversation, page.from, page.to))
+                .await?
         };
         let cut = page.cut(&mut messages);
         Ok(Answer::History { messages, head_seq, head_ver, has_more: page.has_more || cut })
@@ -137,9 +151,13 @@ impl Reads {
         let limit = usize::from(limit.clamp(1, HISTORY_PAGE_MAX));
         let mut bytes = 0;
         let mut changes = Vec::new();
-        let page = answered_within(PATIENCE, || self.store.changes(conversation, after_ver, limit)).await?;
+        let page = answered_within(PATIENCE, || self.store.changes(conversation, after_ver, limit))
+            .await?;
         for change in page {
-            let turn = matches!(change.event, Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_));
+            let turn = matches!(
+                change.event,
+                Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_)
+            );
             let view = if turn { view.clone() } else { None };
             bytes += size(&change) + view.as_ref().map_or(0, |view| view.members.len() * 150 + 512);
             if change.ver > head_ver || (bytes > ANSWER_BYTES && !changes.is_empty()) {

@@ -18,8 +18,8 @@ use tokio::sync::{Semaphore, mpsc};
 use wire::change::{Change, Event, Placement};
 use wire::command::{Actor, Answer, Command, Query, Refusal, View};
 use wire::{
-    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ErrorCode, Position, RegionId, ShardId, Slot,
-    UserId,
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ErrorCode, Position,
+    RegionId, ShardId, Slot, UserId,
 };
 
 use super::batch::{Owed, Pending};
@@ -57,7 +57,12 @@ pub(super) enum Fetched {
     /// A conversation of which there was hearsay only ([`Entry::is_certain`]).
     Again { id: ConversationId, loaded: Loaded },
     /// What a send became.
-    Lookup { id: ConversationId, ticket: u64, projected_then: u64, seen: Result<Option<Seen>, StoreError> },
+    Lookup {
+        id: ConversationId,
+        ticket: u64,
+        projected_then: u64,
+        seen: Result<Option<Seen>, StoreError>,
+    },
 }
 
 /// An offer and who waits for the answer.
@@ -108,7 +113,10 @@ pub(super) struct Work {
 impl Work {
     /// Does what is asked, or hands it back when it has to wait: for a lookup, for a turn to be committed, for the
     /// projector.
-    #[allow(clippy::result_large_err, reason = "what has to wait is moved into a queue, and seldom")]
+    #[allow(
+        clippy::result_large_err,
+        reason = "what has to wait is moved into a queue, and seldom"
+    )]
     pub(super) fn attempt(&mut self, entry: &mut Entry, held: Held) -> Result<(), Held> {
         if let Err(elsewhere) = entry.conversation.served_from(self.shard)
             && let Some(rid) = asks(&held.input.ask)
@@ -128,8 +136,13 @@ impl Work {
         }
         let Held { input: Input { from, ask }, lookup } = held;
         match ask {
-            Ask::Command { rid, .. } | Ask::Recover { rid, .. } if matches!(lookup, Lookup::Failed) => {
-                from.reply(rid, Err(Refusal::new(ErrorCode::Internal, "what was sent before cannot be read")));
+            Ask::Command { rid, .. } | Ask::Recover { rid, .. }
+                if matches!(lookup, Lookup::Failed) =>
+            {
+                from.reply(
+                    rid,
+                    Err(Refusal::new(ErrorCode::Internal, "what was sent before cannot be read")),
+                );
             }
             ask @ (Ask::Command { .. } | Ask::Recover { .. }) => {
                 let seen = match settled(entry, &ask, lookup) {
@@ -178,7 +191,8 @@ impl Work {
         command: Command,
         seen: Option<&Seen>,
     ) {
-        let outcome = if matches!(command, Command::Move { .. }) && self.progress.status().forks > 0 {
+        let outcome = if matches!(command, Command::Move { .. }) && self.progress.status().forks > 0
+        {
             // It would be looked for here.
             Err(Refusal::new(
                 ErrorCode::BadRequest,
@@ -233,10 +247,16 @@ impl Work {
         let Some(entry) = entry else { return Some(offered) };
         let Offer { n, ver, from, .. } = offered.offer;
         let command = Command::TakeIn { n, ver, from };
-        let Decision::Already(decided) = entry.conversation.decide(self.moment(), &nobody(), command, None) else {
+        let Decision::Already(decided) =
+            entry.conversation.decide(self.moment(), &nobody(), command, None)
+        else {
             return Some(offered);
         };
-        let outcome = Ok(self.taken_in(entry, offered.offer, entry.conversation.answer(decided, self.region)));
+        let outcome = Ok(self.taken_in(
+            entry,
+            offered.offer,
+            entry.conversation.answer(decided, self.region),
+        ));
         self.pending.owe(entry.touched, Owed { to: offered.to, rid: offered.rid, outcome });
         None
     }
@@ -264,14 +284,22 @@ impl Work {
     }
 
     /// Takes in what was offered and read, unless it is here by now. `entry`: what was in memory of it, which is replaced.
-    pub(super) fn take_in(&mut self, entry: &mut Option<Entry>, offered: Offered, loaded: Conversation) {
-        let Some(Offered { offer, to, rid }) = self.answer_if_here(entry.as_ref(), offered) else { return };
+    pub(super) fn take_in(
+        &mut self,
+        entry: &mut Option<Entry>,
+        offered: Offered,
+        loaded: Conversation,
+    ) {
+        let Some(Offered { offer, to, rid }) = self.answer_if_here(entry.as_ref(), offered) else {
+            return;
+        };
         if entry.as_ref().is_some_and(|entry| !entry.is_settled()) || self.pending.is_backed_up() {
             return to.reply(rid, Err(not_yet()));
         }
         let decision = loaded.admit(self.moment(), offer);
         let entry = entry.insert(Entry::new(loaded, self.pending.committed()));
-        let outcome = self.outcome(entry, decision).map(|answer| self.taken_in(entry, offer, answer));
+        let outcome =
+            self.outcome(entry, decision).map(|answer| self.taken_in(entry, offer, answer));
         self.pending.owe(entry.touched, Owed { to, rid, outcome });
     }
 
@@ -294,9 +322,13 @@ impl Work {
         let decided = changes.last().map_or(Decided::Noted, Decided::of);
         let at = Position { epoch: self.epoch, slot };
         for change in changes {
-            entry.conversation.apply(&change, at).expect("a change follows on the state it was decided on");
+            entry
+                .conversation
+                .apply(&change, at)
+                .expect("a change follows on the state it was decided on");
             entry.note_applied(&change, slot);
-            let view = shows_view(&change).then(|| Box::new(entry.conversation.view(self.region, None)));
+            let view =
+                shows_view(&change).then(|| Box::new(entry.conversation.view(self.region, None)));
             self.pending.push(change, view);
         }
         entry.conversation.answer(decided, self.region)
@@ -329,7 +361,8 @@ impl Work {
             }
             Query::Inbox { after, limit } => {
                 let Some(actor) = actor else {
-                    let refusal = Refusal::new(ErrorCode::BadRequest, "an inbox is read by its user only");
+                    let refusal =
+                        Refusal::new(ErrorCode::BadRequest, "an inbox is read by its user only");
                     return to.reply(rid, Err(refusal));
                 };
                 let page = if limit == 0 { LINES_MAX } else { usize::from(limit).min(LINES_MAX) };
@@ -364,11 +397,21 @@ impl Work {
         match after {
             None if self.feed.is_watching(&to, &conversation) => {}
             Some(after) if after.ver < head_ver || after.may_be_lost(entry.committed_epoch) => {
-                let Some(generation) = self.feed.watch(&to, conversation, head_ver, true) else { return };
+                let Some(generation) = self.feed.watch(&to, conversation, head_ver, true) else {
+                    return;
+                };
                 // How far back it goes is not known before it is read.
-                let shown_after = if after.may_be_lost(entry.committed_epoch) { 0 } else { after.ver };
+                let shown_after =
+                    if after.may_be_lost(entry.committed_epoch) { 0 } else { after.ver };
                 let view = self.view_after(entry, shown_after);
-                self.replay(replay::Replay { to, conversation, generation, after, up_to_ver: head_ver, view });
+                self.replay(replay::Replay {
+                    to,
+                    conversation,
+                    generation,
+                    after,
+                    up_to_ver: head_ver,
+                    view,
+                });
             }
             _ => {
                 self.feed.watch(&to, conversation, head_ver, false);
@@ -378,7 +421,13 @@ impl Work {
 
     fn replay(&self, past: replay::Replay) {
         let (store, reading) = (self.store.clone(), self.reads.reading.clone());
-        let replay = replay::run(store, reading, self.reads.projected.clone(), self.pending.committed(), past);
+        let replay = replay::run(
+            store,
+            reading,
+            self.reads.projected.clone(),
+            self.pending.committed(),
+            past,
+        );
         let replays = self.replays.clone();
         self.tasks.spawn("replay", async move {
             // Gone only with the term.
@@ -394,7 +443,8 @@ impl Work {
 
     /// The view, if there may be a change of members after this `ver`.
     fn view_after(&self, entry: &Entry, after_ver: u64) -> Option<Box<View>> {
-        let shown = entry.last_turn_ver > after_ver && entry.conversation.id().kind != ConversationKind::User;
+        let shown = entry.last_turn_ver > after_ver
+            && entry.conversation.id().kind != ConversationKind::User;
         shown.then(|| Box::new(self.view(entry, None)))
     }
 
@@ -403,12 +453,20 @@ impl Work {
         self.read_conversation(id, move |loaded| Fetched::Conversation { id, loaded });
     }
 
-    fn read_conversation(&self, id: ConversationId, fetched: impl FnOnce(Loaded) -> Fetched + Send + 'static) {
+    fn read_conversation(
+        &self,
+        id: ConversationId,
+        fetched: impl FnOnce(Loaded) -> Fetched + Send + 'static,
+    ) {
         let read = self.reading(id, Duration::ZERO);
         self.fetches.push(Box::pin(async move { fetched(read.await) }));
     }
 
-    fn reading(&self, id: ConversationId, after: Duration) -> impl Future<Output = Loaded> + Send + use<> {
+    fn reading(
+        &self,
+        id: ConversationId,
+        after: Duration,
+    ) -> impl Future<Output = Loaded> + Send + use<> {
         let (store, loading) = (self.store.clone(), self.loading.clone());
         let (shard, starts) = (self.shard, self.starts.clone());
         async move {
@@ -447,7 +505,9 @@ async fn read(
     here: ShardId,
     starts: Starts,
 ) -> Result<Conversation, StoreError> {
-    let Some(rows) = until_answered(|| store.conversation(id)).await? else { return Ok(Conversation::empty(id)) };
+    let Some(rows) = until_answered(|| store.conversation(id)).await? else {
+        return Ok(Conversation::empty(id));
+    };
     let whereabouts = rows.whereabouts(id);
     let judge = whereabouts.judge();
     // Of one that is elsewhere only that is asked.
@@ -475,7 +535,11 @@ async fn read(
     }
 }
 
-async fn know(store: &Arc<dyn Store>, known: &mut BTreeMap<ShardId, Starts>, shard: ShardId) -> Result<(), StoreError> {
+async fn know(
+    store: &Arc<dyn Store>,
+    known: &mut BTreeMap<ShardId, Starts>,
+    shard: ShardId,
+) -> Result<(), StoreError> {
     if let btree_map::Entry::Vacant(place) = known.entry(shard) {
         place.insert(until_answered(|| store.lease(shard)).await?.starts);
     }
@@ -511,9 +575,10 @@ fn settled(entry: &Entry, ask: &Ask, lookup: Lookup) -> Result<Option<Seen>, Loo
 /// The send of which only the store can say what it became, if the request is about one.
 fn in_doubt<'a>(entry: &Entry, ask: &'a Ask) -> Option<(&'a UserId, &'a ClientMsgId)> {
     match ask {
-        Ask::Command { actor, command: command @ Command::Send(draft), .. } => {
-            entry.conversation.needs_dedupe_lookup(actor, command).then_some((&actor.user, &draft.client_msg_id))
-        }
+        Ask::Command { actor, command: command @ Command::Send(draft), .. } => entry
+            .conversation
+            .needs_dedupe_lookup(actor, command)
+            .then_some((&actor.user, &draft.client_msg_id)),
         Ask::Recover { stranded, .. } => match &stranded.event {
             Event::Message(message) => entry
                 .conversation
@@ -528,7 +593,9 @@ fn in_doubt<'a>(entry: &Entry, ask: &'a Ask) -> Option<(&'a UserId, &'a ClientMs
 fn readable(conversation: &Conversation, actor: Option<&Actor>) -> Result<(), Refusal> {
     match actor {
         Some(actor) => conversation.readable_by(&actor.tenant, &actor.user),
-        None if conversation.facts().is_none() && conversation.id().kind != ConversationKind::User => {
+        None if conversation.facts().is_none()
+            && conversation.id().kind != ConversationKind::User =>
+        {
             Err(Refusal::new(ErrorCode::NotFound, "no such conversation"))
         }
         None => Ok(()),
@@ -538,9 +605,10 @@ fn readable(conversation: &Conversation, actor: Option<&Actor>) -> Result<(), Re
 /// The number of a request that is answered from what the conversation is.
 pub(super) fn asks(ask: &Ask) -> Option<u64> {
     match ask {
-        Ask::Command { rid, .. } | Ask::Recover { rid, .. } | Ask::Query { rid, .. } | Ask::Watch { rid, .. } => {
-            Some(*rid)
-        }
+        Ask::Command { rid, .. }
+        | Ask::Recover { rid, .. }
+        | Ask::Query { rid, .. }
+        | Ask::Watch { rid, .. } => Some(*rid),
         Ask::Attach | Ask::Detach | Ask::Unwatch { .. } => None,
     }
 }

@@ -69,7 +69,8 @@ impl Claim {
     /// # Errors
     /// When it came to nothing.
     pub(crate) async fn prepare(mut self) -> Result<Self, ClaimError> {
-        while let Some(todo) = self.takeover.next().filter(|todo| !matches!(todo, Do::Claim { .. })) {
+        while let Some(todo) = self.takeover.next().filter(|todo| !matches!(todo, Do::Claim { .. }))
+        {
             self.step(todo).await?;
         }
         Ok(self)
@@ -86,7 +87,8 @@ impl Claim {
         let Self { store, shard, takeover, began, last, .. } = self;
         let term = takeover.finished().ok_or(Lost::Misled)?;
         project_tail(&store, shard, &term).await?;
-        metrics::histogram!("hearth_takeover_step_seconds", "step" => "project").record(last.elapsed());
+        metrics::histogram!("hearth_takeover_step_seconds", "step" => "project")
+            .record(last.elapsed());
         metrics::histogram!("hearth_takeover_seconds").record(began.elapsed());
         tracing::info!(
             epoch = term.epoch.0,
@@ -101,7 +103,9 @@ impl Claim {
     async fn step(&mut self, todo: Do) -> Result<(), ClaimError> {
         let step = name(&todo);
         if let Do::WaitUntil { .. } = todo {
-            tracing::info!("the owner acknowledges by a timed lease: waiting until it can be no more");
+            tracing::info!(
+                "the owner acknowledges by a timed lease: waiting until it can be no more"
+            );
         }
         if let Do::ReadTail { from, .. } = todo
             && self.read_from.replace(from) == Some(from)
@@ -138,7 +142,12 @@ fn name(todo: &Do) -> &'static str {
     }
 }
 
-async fn perform(store: &Arc<dyn Store>, shard: ShardId, me: &NodeId, todo: Do) -> Result<Done, StoreError> {
+async fn perform(
+    store: &Arc<dyn Store>,
+    shard: ShardId,
+    me: &NodeId,
+    todo: Do,
+) -> Result<Done, StoreError> {
     Ok(match todo {
         Do::ReadLease => Done::Lease(store.lease(shard).await?),
         Do::ReadCores { region } => {
@@ -165,8 +174,10 @@ async fn perform(store: &Arc<dyn Store>, shard: ShardId, me: &NodeId, todo: Do) 
         }
         Do::ReadMarks { across } => {
             let checkpoint = if across { Mark::Follower(me.region) } else { Mark::Checkpoint };
-            let (checkpoint, committed) =
-                tokio::try_join!(store.mark(shard, &checkpoint), store.mark(shard, &Mark::Committed))?;
+            let (checkpoint, committed) = tokio::try_join!(
+                store.mark(shard, &checkpoint),
+                store.mark(shard, &Mark::Committed)
+            )?;
             Done::Marks { checkpoint, committed }
         }
         Do::ReadTail { from, limit } => Done::Tail(store.read_log(shard, from, limit).await?),
@@ -174,7 +185,9 @@ async fn perform(store: &Arc<dyn Store>, shard: ShardId, me: &NodeId, todo: Do) 
             rewrite(store, shard, rows).await?;
             Done::Rewritten
         }
-        Do::Seal { epoch, nonce, start } => Done::Cas(store.seal(shard, epoch, nonce, start).await?),
+        Do::Seal { epoch, nonce, start } => {
+            Done::Cas(store.seal(shard, epoch, nonce, start).await?)
+        }
     })
 }
 
@@ -184,13 +197,21 @@ async fn waited(until: Uptime) -> Uptime {
     clock::until(until).await
 }
 
-async fn rewrite(store: &Arc<dyn Store>, shard: ShardId, rows: Vec<LogRow>) -> Result<(), StoreError> {
+async fn rewrite(
+    store: &Arc<dyn Store>,
+    shard: ShardId,
+    rows: Vec<LogRow>,
+) -> Result<(), StoreError> {
     let writes = rows.into_iter().map(|row| store.append(shard, row.at, row.frame));
     stream::iter(writes).buffer_unordered(ROWS_AT_ONCE).try_collect().await
 }
 
 /// In any order: each row is stamped with its frame's place.
-async fn project_tail(store: &Arc<dyn Store>, shard: ShardId, term: &Term) -> Result<(), LogFrameError> {
+async fn project_tail(
+    store: &Arc<dyn Store>,
+    shard: ShardId,
+    term: &Term,
+) -> Result<(), LogFrameError> {
     let frames = term.tail.iter().map(LogFrame::from_row).collect::<Result<Vec<_>, _>>()?;
     stream::iter(frames)
         .for_each_concurrent(ROWS_AT_ONCE, |frame| async move {

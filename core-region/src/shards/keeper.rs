@@ -35,11 +35,26 @@ pub(crate) struct Keepers {
 
 impl Keepers {
     /// Begins a life in every zone of the node's region that another region could take shards over in.
-    pub(crate) fn start(world: &World, node: &NodeId, store: &Arc<dyn Store>, timing: Timing, tasks: &Tasks) -> Self {
-        let zones = world.zones.iter().filter(|zone| zone.regions.contains(&node.region) && zone.regions.len() > 1);
+    pub(crate) fn start(
+        world: &World,
+        node: &NodeId,
+        store: &Arc<dyn Store>,
+        timing: Timing,
+        tasks: &Tasks,
+    ) -> Self {
+        let zones = world
+            .zones
+            .iter()
+            .filter(|zone| zone.regions.contains(&node.region) && zone.regions.len() > 1);
         let zones = zones.map(|zone| {
             let (held_out, held) = watch::channel(HeldLease::default());
-            let keeper = Keeper { zone: zone.id, node: node.clone(), store: store.clone(), timing, held: held_out };
+            let keeper = Keeper {
+                zone: zone.id,
+                node: node.clone(),
+                store: store.clone(),
+                timing,
+                held: held_out,
+            };
             tasks.spawn("lease", keeper.run());
             (zone.id, held)
         });
@@ -114,10 +129,12 @@ impl Keeper {
         let Self { zone, node, store, .. } = self;
         Ok(match step {
             Renew::Register { life } => Renewed::Cas(store.register_core(*zone, node, life).await?),
-            Renew::Beat { life, from } => Renewed::Cas(store.renew_core(*zone, node, life, from).await?),
-            Renew::Read { life } => {
-                Renewed::Row(store.core_lease(CoreKey { zone: *zone, region: node.region, life }).await?)
+            Renew::Beat { life, from } => {
+                Renewed::Cas(store.renew_core(*zone, node, life, from).await?)
             }
+            Renew::Read { life } => Renewed::Row(
+                store.core_lease(CoreKey { zone: *zone, region: node.region, life }).await?,
+            ),
             Renew::Wait { .. } => Renewed::Unknown,
         })
     }

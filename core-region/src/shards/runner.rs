@@ -79,9 +79,20 @@ enum Why {
 
 impl Runner {
     pub(super) fn new(options: RunnerOptions) -> Self {
-        let RunnerOptions { shard, shared, desire, draining, invitation, standing, progress } = options;
+        let RunnerOptions { shard, shared, desire, draining, invitation, standing, progress } =
+            options;
         let backoff = Backoff::new(Duration::from_millis(100), shared.limits.backoff_max);
-        Self { shard, shared, desire, draining, invitation, standing, progress, backoff, guest_until: None }
+        Self {
+            shard,
+            shared,
+            desire,
+            draining,
+            invitation,
+            standing,
+            progress,
+            backoff,
+            guest_until: None,
+        }
     }
 
     /// Runs until the core stops.
@@ -180,9 +191,12 @@ impl Runner {
             // Whether it has let go decides whether its timed lease must be waited for.
             lease = lease.filter(|lease| lease.fence_mode == FenceMode::Read);
         }
-        metrics::histogram!("hearth_takeover_step_seconds", "step" => "wait").record(began.elapsed());
+        metrics::histogram!("hearth_takeover_step_seconds", "step" => "wait")
+            .record(began.elapsed());
         let claimant = claimant(shared, shard).await;
-        Claim::new(shared.store.clone(), shard, shared.node.clone(), claimant, lease.as_ref())?.prepare().await
+        Claim::new(shared.store.clone(), shard, shared.node.clone(), claimant, lease.as_ref())?
+            .prepare()
+            .await
     }
 
     /// While a timed lease is waited for that never runs out: one who lives and whose lease it is is asked to take the shard up and to
@@ -192,12 +206,21 @@ impl Runner {
         loop {
             tokio::time::sleep(2 * shared.limits.lease.patience()).await;
             let Ok(lease) = shared.store.lease(shard).await else { continue };
-            let is_alive = |node: &NodeId| *node != shared.node && shared.mesh.membership().borrow().is_alive(node);
-            let left = lease.left_by(shard.durability, shared.node.region).map(|acting| acting.region);
-            let owner = lease.owner.filter(|owner| is_alive(owner) && left.is_none_or(|left| owner.region == left));
+            let is_alive = |node: &NodeId| {
+                *node != shared.node && shared.mesh.membership().borrow().is_alive(node)
+            };
+            let left =
+                lease.left_by(shard.durability, shared.node.region).map(|acting| acting.region);
+            let owner = lease
+                .owner
+                .filter(|owner| is_alive(owner) && left.is_none_or(|left| owner.region == left));
             if let Some(owner) = &owner {
                 // As long as it serves it, it keeps the door shut.
-                let serves = tokio::time::timeout(KNOCK, handover::wait_at_the_door(&shared.mesh, shard, owner)).await;
+                let serves = tokio::time::timeout(
+                    KNOCK,
+                    handover::wait_at_the_door(&shared.mesh, shard, owner),
+                )
+                .await;
                 if serves.is_err() {
                     continue;
                 }
@@ -237,14 +260,23 @@ impl Runner {
         let Self { shard, shared, .. } = &*self;
         let (node, store) = (shared.node.clone(), shared.store.clone());
         let progress = self.progress.clone();
-        let salvager = Salvager { shard: *shard, node, store, progress, inputs: inputs_out.clone(), epoch, nonce };
+        let salvager = Salvager {
+            shard: *shard,
+            node,
+            store,
+            progress,
+            inputs: inputs_out.clone(),
+            epoch,
+            nonce,
+        };
         self.progress.stage(Stage::Serving, Some(&self.shared.node));
         self.standing.send_replace(Standing::Serving(TermHandle { inputs: inputs_out }));
         let (why_out, mut why) = oneshot::channel();
         let progress = self.progress.clone();
         let node = self.shared.node.clone();
         let stopping = self.shared.tasks.stopping();
-        let (desire, guest_until, draining) = (&mut self.desire, self.guest_until, self.draining.clone());
+        let (desire, guest_until, draining) =
+            (&mut self.desire, self.guest_until, self.draining.clone());
         let (late_out, late) = oneshot::channel::<()>();
         let drain = async move {
             let reason = tokio::select! {
@@ -279,7 +311,9 @@ impl Runner {
                 }
                 self.hand_over(why, farewell).await;
             }
-            Some((Ended::Fenced(stopped), farewell)) => self.fenced(epoch.0, stopped, farewell).await,
+            Some((Ended::Fenced(stopped), farewell)) => {
+                self.fenced(epoch.0, stopped, farewell).await
+            }
             None => {
                 // Panicked, or the store did not answer in time: the same as a crash. The streams see the queue close.
                 tracing::error!(epoch = epoch.0, "the term ended without order");
@@ -307,9 +341,14 @@ impl Runner {
 
     /// Writes down that this owner has let go, so that its successor need not wait for its timed lease to run out.
     async fn release(&self, epoch: Epoch, nonce: Nonce, end: Slot) {
-        let released = tokio::time::timeout(RELEASE, self.shared.store.release(self.shard, epoch, nonce, end)).await;
+        let released =
+            tokio::time::timeout(RELEASE, self.shared.store.release(self.shard, epoch, nonce, end))
+                .await;
         if !matches!(released, Ok(Ok(Cas::Applied))) {
-            tracing::info!(?released, "the release was not confirmed: the successor waits for the timed lease");
+            tracing::info!(
+                ?released,
+                "the release was not confirmed: the successor waits for the timed lease"
+            );
         }
     }
 
@@ -330,7 +369,11 @@ impl Runner {
         let lease = tokio::time::timeout(HINT, self.shared.store.lease(self.shard)).await;
         let owner = lease.ok().and_then(Result::ok).and_then(|lease| lease.owner);
         let owner = owner.filter(|owner| *owner != self.shared.node);
-        let what = if stopped.fence.is_some() { "another owns the shard" } else { "the timed lease was broken" };
+        let what = if stopped.fence.is_some() {
+            "another owns the shard"
+        } else {
+            "the timed lease was broken"
+        };
         tracing::warn!(epoch, %stopped, ?owner, what, "zombie: nothing more is acknowledged");
         metrics::counter!("hearth_terms_fenced_total").increment(1);
         self.elsewhere(owner.clone());

@@ -43,7 +43,9 @@ pub(crate) struct NotHere {
 }
 
 impl Directory {
-    pub(crate) fn new(shards: impl IntoIterator<Item = (ShardId, watch::Receiver<Standing>)>) -> Self {
+    pub(crate) fn new(
+        shards: impl IntoIterator<Item = (ShardId, watch::Receiver<Standing>)>,
+    ) -> Self {
         Self { shards: shards.into_iter().collect() }
     }
 
@@ -51,7 +53,11 @@ impl Directory {
     ///
     /// # Errors
     /// When it is not served here within the time that [`Limits`] gives.
-    pub(crate) async fn term(&self, shard: &ShardId, limits: &Limits) -> Result<TermHandle, NotHere> {
+    pub(crate) async fn term(
+        &self,
+        shard: &ShardId,
+        limits: &Limits,
+    ) -> Result<TermHandle, NotHere> {
         let Some(standing) = self.shards.get(shard) else { return Err(NotHere { owner: None }) };
         let mut standing = standing.clone();
         let came = Instant::now();

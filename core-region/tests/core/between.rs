@@ -14,7 +14,9 @@ use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use store::{CoreKey, Heads, Mark, Store, StoreError, Stretch};
 use tokio::sync::watch;
 use wire::change::Change;
-use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId};
+use wire::{
+    ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId,
+};
 
 /// A store with a test between it and its core.
 #[derive(Clone)]
@@ -32,7 +34,11 @@ struct Gate {
 
 impl Between {
     /// Reads of the fence wait at a gate, and are counted: a pause between the append and the check.
-    pub(crate) fn gated(store: Arc<dyn Store>, open: watch::Receiver<bool>, waiting: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn gated(
+        store: Arc<dyn Store>,
+        open: watch::Receiver<bool>,
+        waiting: Arc<AtomicUsize>,
+    ) -> Self {
         Self { store, gate: Some(Gate { open, waiting }), forgets_cursors: false }
     }
 
@@ -64,25 +70,58 @@ impl Store for Between {
     ) -> Result<Cas, StoreError> {
         self.store.claim(shard, observed, owner, nonce, fence_mode).await
     }
-    async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
+    async fn seal(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        start: Slot,
+    ) -> Result<Cas, StoreError> {
         self.store.seal(shard, epoch, nonce, start).await
     }
-    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError> {
+    async fn release(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        end: Slot,
+    ) -> Result<Cas, StoreError> {
         self.store.release(shard, epoch, nonce, end).await
     }
-    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError> {
+    async fn close_fork(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        fork: Epoch,
+    ) -> Result<Cas, StoreError> {
         self.store.close_fork(shard, epoch, nonce, fork).await
     }
-    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+    async fn core_leases(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+    ) -> Result<Vec<CoreLease>, StoreError> {
         self.store.core_leases(zone, region).await
     }
     async fn core_lease(&self, of: CoreKey) -> Result<Option<CoreLease>, StoreError> {
         self.store.core_lease(of).await
     }
-    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
+    async fn register_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+    ) -> Result<Cas, StoreError> {
         self.store.register_core(zone, node, life).await
     }
-    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
+    async fn renew_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+        beat: Beat,
+    ) -> Result<Cas, StoreError> {
         self.store.renew_core(zone, node, life, beat).await
     }
     async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
@@ -91,7 +130,12 @@ impl Store for Between {
     async fn failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {
         self.store.failed_over(zone).await
     }
-    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError> {
+    async fn set_failed_over(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+        failed_over: bool,
+    ) -> Result<Cas, StoreError> {
         self.store.set_failed_over(zone, region, failed_over).await
     }
     fn at(&self, region: RegionId) -> Arc<dyn Store> {
@@ -103,10 +147,20 @@ impl Store for Between {
     async fn append(&self, shard: ShardId, at: Position, frame: Bytes) -> Result<(), StoreError> {
         self.store.append(shard, at, frame).await
     }
-    async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+    async fn read_log(
+        &self,
+        shard: ShardId,
+        from: Slot,
+        limit: usize,
+    ) -> Result<Vec<LogRow>, StoreError> {
         self.store.read_log(shard, from, limit).await
     }
-    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError> {
+    async fn write_mark(
+        &self,
+        shard: ShardId,
+        mark: &Mark,
+        at: Position,
+    ) -> Result<(), StoreError> {
         self.store.write_mark(shard, mark, at).await
     }
     async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError> {
@@ -115,13 +169,26 @@ impl Store for Between {
         }
         self.store.mark(shard, mark).await
     }
-    async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn project(
+        &self,
+        shard: ShardId,
+        stamp: Position,
+        rows: Vec<Row>,
+    ) -> Result<(), StoreError> {
         self.store.project(shard, stamp, rows).await
     }
-    async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
+    async fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<LoadedConversation>, StoreError> {
         self.store.conversation(id).await
     }
-    async fn messages(&self, id: ConversationId, from: u64, to: u64) -> Result<Vec<Change>, StoreError> {
+    async fn messages(
+        &self,
+        id: ConversationId,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Change>, StoreError> {
         self.store.messages(id, from, to).await
     }
     async fn placed_changes(
@@ -146,10 +213,18 @@ impl Store for Between {
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
         self.store.heads(ids).await
     }
-    async fn conversations(&self, shard: ShardId, after: Option<ConversationId>) -> Result<Stretch, StoreError> {
+    async fn conversations(
+        &self,
+        shard: ShardId,
+        after: Option<ConversationId>,
+    ) -> Result<Stretch, StoreError> {
         self.store.conversations(shard, after).await
     }
-    async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
+    async fn read_cursors(
+        &self,
+        user: &UserId,
+        ids: &[ConversationId],
+    ) -> Result<Vec<u64>, StoreError> {
         self.store.read_cursors(user, ids).await
     }
 }

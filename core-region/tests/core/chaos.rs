@@ -48,7 +48,9 @@ async fn nothing_acknowledged_is_lost_doubled_or_reordered_when_owners_die_in_ba
     let edges: Vec<Edge> = (1..=3).map(|n| site.edge(&node(&format!("r{n}/edge/9")))).collect();
     let id = edges[0].group_in(shard);
     let names: Vec<String> = (0..SENDERS).map(|n| format!("user-{n}")).collect();
-    edges[0].create(&actor("demo", "ann"), id, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    edges[0]
+        .create(&actor("demo", "ann"), id, &names.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
 
     let mut tasks = Vec::new();
     for (lane, (edge, name)) in (0..).zip(edges.into_iter().zip(names)) {
@@ -66,7 +68,10 @@ async fn nothing_acknowledged_is_lost_doubled_or_reordered_when_owners_die_in_ba
         }
     }
     for task in tasks {
-        tokio::time::timeout(DEADLINE * 2, task).await.expect("everything is sent and seen in time").unwrap();
+        tokio::time::timeout(DEADLINE * 2, task)
+            .await
+            .expect("everything is sent and seen in time")
+            .unwrap();
     }
     let report = checker.lock().unwrap().report();
     assert!(report.is_clean(), "seed {seed}: {report:?}");
@@ -122,7 +127,11 @@ async fn observe(edge: Edge, id: ConversationId, name: String, checker: Shared) 
                 _ => continue,
             };
             for delivery in deliveries {
-                assert_eq!(delivery.change.ver, last_ver + 1, "{name}: neither a hole nor a double");
+                assert_eq!(
+                    delivery.change.ver,
+                    last_ver + 1,
+                    "{name}: neither a hole nor a double"
+                );
                 last_ver += 1;
                 if let Some(message) = Observed::of(&delivery.change) {
                     seen += 1;

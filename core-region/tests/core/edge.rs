@@ -74,7 +74,8 @@ impl Edge {
             let owner = hint.take().or_else(|| {
                 let membership = self.mesh.membership();
                 let view = membership.borrow();
-                let live = Live::from_view(view.nodes.iter().map(|(node, state)| (node, state.draining)));
+                let live =
+                    Live::from_view(view.nodes.iter().map(|(node, state)| (node, state.draining)));
                 placement::whom_to_ask(&self.world, &shard, &live)
             });
             if let Some(owner) = owner
@@ -91,7 +92,12 @@ impl Edge {
     }
 
     /// Asks until there is an answer, over as many streams as it takes.
-    pub(crate) async fn ask(&self, actor: &Actor, id: ConversationId, command: Command) -> Result<Answer, Refusal> {
+    pub(crate) async fn ask(
+        &self,
+        actor: &Actor,
+        id: ConversationId,
+        command: Command,
+    ) -> Result<Answer, Refusal> {
         loop {
             let mut stream = self.open(id.shard).await;
             if let Some(answer) = stream.command(actor, id, command.clone()).await {
@@ -100,7 +106,12 @@ impl Edge {
         }
     }
 
-    pub(crate) async fn query(&self, actor: &Actor, id: ConversationId, query: Query) -> Result<Answer, Refusal> {
+    pub(crate) async fn query(
+        &self,
+        actor: &Actor,
+        id: ConversationId,
+        query: Query,
+    ) -> Result<Answer, Refusal> {
         loop {
             let mut stream = self.open(id.shard).await;
             if let Some(answer) = stream.query(Some(actor), id, query.clone()).await {
@@ -119,7 +130,13 @@ impl Edge {
         }
     }
 
-    pub(crate) async fn send(&self, actor: &Actor, id: ConversationId, client_msg_id: &str, body: &str) -> Ack {
+    pub(crate) async fn send(
+        &self,
+        actor: &Actor,
+        id: ConversationId,
+        client_msg_id: &str,
+        body: &str,
+    ) -> Ack {
         ack(self.ask(actor, id, send(client_msg_id, body)).await)
     }
 
@@ -148,8 +165,13 @@ pub(crate) fn ack(answer: Result<Answer, Refusal>) -> Ack {
 
 impl Stream {
     /// To this node; an error when it sends the stream away at once.
-    pub(crate) async fn open(mesh: &Mesh, shard: ShardId, owner: &NodeId) -> Result<Result<Self, StreamEnd>, ()> {
-        let opened = tokio::time::timeout(Duration::from_secs(1), mesh.open(owner, Purpose::Shard(shard)));
+    pub(crate) async fn open(
+        mesh: &Mesh,
+        shard: ShardId,
+        owner: &NodeId,
+    ) -> Result<Result<Self, StreamEnd>, ()> {
+        let opened =
+            tokio::time::timeout(Duration::from_secs(1), mesh.open(owner, Purpose::Shard(shard)));
         let channel = opened.await.map_err(drop)?.map_err(drop)?;
         let (sender, receiver) = channel.split();
         let (fed, ended) = (VecDeque::new(), None);
@@ -169,7 +191,12 @@ impl Stream {
     }
 
     /// Sends without waiting for the answer.
-    pub(crate) async fn start(&mut self, actor: &Actor, conversation: ConversationId, command: Command) -> u64 {
+    pub(crate) async fn start(
+        &mut self,
+        actor: &Actor,
+        conversation: ConversationId,
+        command: Command,
+    ) -> u64 {
         self.rids += 1;
         let rid = self.rids;
         let frame = Frame::Command { rid, actor: actor.clone(), conversation, command };
@@ -214,7 +241,10 @@ impl Stream {
         self.rids += 1;
         let rid = self.rids;
         let users = users.iter().map(|name| user(name)).collect();
-        self.raw(Frame::Watch { rid, conversation, after_ver, users, after_epoch: None }.to_bytes()).await;
+        self.raw(
+            Frame::Watch { rid, conversation, after_ver, users, after_epoch: None }.to_bytes(),
+        )
+        .await;
         self.answer(rid).await
     }
 
@@ -222,7 +252,8 @@ impl Stream {
     pub(crate) async fn watch_after(&mut self, conversation: ConversationId, ver: u64, epoch: u64) {
         self.rids += 1;
         let (rid, after_epoch) = (self.rids, Some(Epoch(epoch)));
-        let frame = Frame::Watch { rid, conversation, after_ver: Some(ver), users: vec![], after_epoch };
+        let frame =
+            Frame::Watch { rid, conversation, after_ver: Some(ver), users: vec![], after_epoch };
         self.raw(frame.to_bytes()).await;
         self.answer(rid).await.unwrap().unwrap();
     }
@@ -230,8 +261,13 @@ impl Stream {
     /// Watches from there, without waiting for the answer.
     pub(crate) async fn watch_again(&mut self, conversation: ConversationId, after_ver: u64) {
         self.rids += 1;
-        let frame =
-            Frame::Watch { rid: self.rids, conversation, after_ver: Some(after_ver), users: vec![], after_epoch: None };
+        let frame = Frame::Watch {
+            rid: self.rids,
+            conversation,
+            after_ver: Some(after_ver),
+            users: vec![],
+            after_epoch: None,
+        };
         self.raw(frame.to_bytes()).await;
     }
 
@@ -265,7 +301,9 @@ impl Stream {
         if self.ended.is_some() {
             return None;
         }
-        let received = tokio::time::timeout(DEADLINE, self.receiver.recv()).await.expect("waited too long for a frame");
+        let received = tokio::time::timeout(DEADLINE, self.receiver.recv())
+            .await
+            .expect("waited too long for a frame");
         let Ok(Some(bytes)) = received else { return None };
         match Frame::from_bytes(bytes).unwrap() {
             Frame::End(end) => {
@@ -282,7 +320,9 @@ impl Stream {
         while deliveries.len() < count {
             let frame = match self.fed.pop_front() {
                 Some(frame) => frame,
-                None => self.next().await.expect("the stream ended before everything was delivered"),
+                None => {
+                    self.next().await.expect("the stream ended before everything was delivered")
+                }
             };
             match frame {
                 Frame::Feed { deliveries: more } => deliveries.extend(more),

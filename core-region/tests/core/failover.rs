@@ -9,7 +9,9 @@ use hearth_core_region::{Limits, NotDecided};
 use store::Mark;
 use wire::change::{Change, Event, MembersChanged, Message, MovedOut, Placement, Role, Stay};
 use wire::command::Answer;
-use wire::{ClientMsgId, ConversationId, Epoch, ErrorCode, NodeId, Position, RegionId, ShardId, Slot};
+use wire::{
+    ClientMsgId, ConversationId, Epoch, ErrorCode, NodeId, Position, RegionId, ShardId, Slot,
+};
 
 use super::edge::{Edge, ack, actor, newest, send, user, vers};
 use super::moves::{asked_by, moved};
@@ -64,7 +66,9 @@ async fn messages(edge: &Edge, id: ConversationId) -> Vec<Change> {
 /// seq, name, whether it is flagged.
 fn told(messages: &[Change]) -> Vec<(u64, String, bool)> {
     let message = |change: &Change| match &change.event {
-        Event::Message(message) => (message.seq, message.client_msg_id.to_string(), message.recovered),
+        Event::Message(message) => {
+            (message.seq, message.client_msg_id.to_string(), message.recovered)
+        }
         other => panic!("{other:?}"),
     };
     messages.iter().map(message).collect()
@@ -75,7 +79,9 @@ async fn come_over(site: &Site, from: &str, shard: ShardId, to: RegionId) {
     let end = site.status(&node(from), &shard).committed;
     let store = site.store(to);
     let there = async {
-        while store.read_log(shard, Slot(0), 1_000).await.unwrap().len() < usize::try_from(end).unwrap() {
+        while store.read_log(shard, Slot(0), 1_000).await.unwrap().len()
+            < usize::try_from(end).unwrap()
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -83,7 +89,12 @@ async fn come_over(site: &Site, from: &str, shard: ShardId, to: RegionId) {
 }
 
 /// What is projected of these events, from this version on, comes over as it may; their frame, behind all that has come over, does not.
-async fn only_rows_come_over(site: &Site, id: ConversationId, ver: u64, events: impl IntoIterator<Item = Event>) {
+async fn only_rows_come_over(
+    site: &Site,
+    id: ConversationId,
+    ver: u64,
+    events: impl IntoIterator<Item = Event>,
+) {
     let (store, shard) = (site.store(AWAY), id.shard);
     // Where the log ends for the other regions: a note to her inbox may stand behind what she was told of.
     let log = store.read_log(shard, Slot(0), 1_000).await.unwrap();
@@ -97,7 +108,8 @@ async fn only_rows_come_over(site: &Site, id: ConversationId, ver: u64, events: 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_it_comes_back_flagged() {
+async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_it_comes_back_flagged()
+ {
     let (mut site, shard) = three().await;
     let edge = site.edge(&node("r2/edge/1"));
     let ann = actor("local", "ann");
@@ -120,11 +132,18 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
     notices(&site, "r2/core/1", "r1/core/1", false).await;
     match away.fail_over(HOME, false).await {
         Err(NotDecided::WouldLose { region: HOME, shards }) => {
-            assert!(shards.iter().any(|outlook| outlook.shard == shard && outlook.window_ms.is_some()), "{shards:?}");
+            assert!(
+                shards.iter().any(|outlook| outlook.shard == shard && outlook.window_ms.is_some()),
+                "{shards:?}"
+            );
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(site.store(AWAY).failed_over(shard.zone).await.unwrap().len(), 0, "nothing is decided");
+    assert_eq!(
+        site.store(AWAY).failed_over(shard.zone).await.unwrap().len(),
+        0,
+        "nothing is decided"
+    );
     let decided = away.fail_over(HOME, true).await.unwrap();
     assert!(!decided.planned);
     let outlook = decided.shards.iter().find(|outlook| outlook.shard == shard).unwrap();
@@ -142,7 +161,8 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
         site.simulated().heal(HOME, other);
     }
     assert_eq!(vers(&watching.deliveries(2).await)[&id], [7, 8], "the salvage");
-    let whole = [(1, "m-1"), (2, "m-2"), (3, "m-3"), (4, "m-5"), (5, "n-1"), (6, "m-4"), (7, "m-6")];
+    let whole =
+        [(1, "m-1"), (2, "m-2"), (3, "m-3"), (4, "m-5"), (5, "n-1"), (6, "m-4"), (7, "m-6")];
     let whole = whole.map(|(seq, name)| (seq, name.to_owned(), seq > 5));
     assert_eq!(told(&messages(&edge, id).await), whole);
     let forks = async {
@@ -164,18 +184,27 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
 /// Kills the home of a shard whose zone allows that so many seconds of it are missing; `cut_for` before it nothing of it comes over any more.
 async fn lost_by_itself(max_rpo_s: u16, cut_for: Duration) -> (Site, ShardId) {
     let (mut site, shard) =
-        in_world(&THREE.replacen("shards = 1", &format!("max_rpo_s = {max_rpo_s}\nshards = 1"), 1)).await;
+        in_world(&THREE.replacen("shards = 1", &format!("max_rpo_s = {max_rpo_s}\nshards = 1"), 1))
+            .await;
     let edge = site.edge(&node("r2/edge/1"));
     let (ann, id) = (actor("local", "ann"), edge.group_in(shard));
     edge.create(&ann, id, &[]).await;
     edge.send(&ann, id, "m-1", "x").await;
     let said = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let whole = async {
-        while site.store(AWAY).mark(shard, &Mark::Whole(AWAY)).await.unwrap().is_none_or(|at| at.slot.0 <= said) {
+        while site
+            .store(AWAY)
+            .mark(shard, &Mark::Whole(AWAY))
+            .await
+            .unwrap()
+            .is_none_or(|at| at.slot.0 <= said)
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, whole).await.expect("the follower makes sure that it has everything");
+    tokio::time::timeout(DEADLINE, whole)
+        .await
+        .expect("the follower makes sure that it has everything");
     if !cut_for.is_zero() {
         for other in [AWAY, FAR] {
             site.simulated().cut(HOME, other);
@@ -190,7 +219,9 @@ async fn lost_by_itself(max_rpo_s: u16, cut_for: Duration) -> (Site, ShardId) {
 async fn a_lost_region_is_failed_over_by_itself_if_little_enough_is_missing() {
     let (site, shard) = lost_by_itself(60, Duration::ZERO).await;
     let owner = async {
-        while site.store(AWAY).lease(shard).await.unwrap().acting.map(|acting| acting.region) != Some(AWAY) {
+        while site.store(AWAY).lease(shard).await.unwrap().acting.map(|acting| acting.region)
+            != Some(AWAY)
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -216,8 +247,15 @@ async fn a_region_that_is_lost_while_it_is_failed_over_needs_somebody_to_accept_
         Err(NotDecided::WouldLose { region: HOME, .. }) => {}
         other => panic!("{other:?}"),
     }
-    assert_eq!(site.store(AWAY).failed_over(shard.zone).await.unwrap().len(), 0, "the decision is taken back");
-    assert_eq!(site.store(AWAY).lease(shard).await.unwrap().acting.map(|acting| acting.region), Some(HOME));
+    assert_eq!(
+        site.store(AWAY).failed_over(shard.zone).await.unwrap().len(),
+        0,
+        "the decision is taken back"
+    );
+    assert_eq!(
+        site.store(AWAY).lease(shard).await.unwrap().acting.map(|acting| acting.region),
+        Some(HOME)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,7 +276,11 @@ async fn a_region_that_lives_is_failed_over_and_back_without_any_loss() {
             assert!(ack.epoch.0 >= epoch);
             epoch = ack.epoch.0;
         }
-        let decided = if round % 2 == 0 { far.fail_over(HOME, false).await } else { far.fail_back(HOME).await };
+        let decided = if round % 2 == 0 {
+            far.fail_over(HOME, false).await
+        } else {
+            far.fail_back(HOME).await
+        };
         assert!(decided.unwrap().planned);
         let there = if round % 2 == 0 { AWAY } else { HOME };
         assert_eq!(site.owner(&shard).await.region, there);
@@ -247,7 +289,11 @@ async fn a_region_that_lives_is_failed_over_and_back_without_any_loss() {
     let all: Vec<_> = (1..=seq).map(|seq| (seq, format!("m-{seq}"), false)).collect();
     assert_eq!(told(&messages(&edge, id).await), all);
     assert_eq!(
-        site.store(HOME).mark(shard, &Mark::Committed).await.unwrap().map(|mark| mark.slot.0 >= seq),
+        site.store(HOME)
+            .mark(shard, &Mark::Committed)
+            .await
+            .unwrap()
+            .map(|mark| mark.slot.0 >= seq),
         Some(true)
     );
 }
@@ -260,7 +306,10 @@ async fn followed(site: &Site, core: &str, shard: ShardId, end: u64) -> Position
         followers.into_iter().find(|follower| follower.shard == shard && follower.next == end)
     };
     let follower = eventually("the follower", there).await;
-    assert!(follower.committed == end && !follower.serves && follower.last_ts_ms.is_some(), "{follower:?}");
+    assert!(
+        follower.committed == end && !follower.serves && follower.last_ts_ms.is_some(),
+        "{follower:?}"
+    );
     site.store(core.region).mark(shard, &Mark::Follower(core.region)).await.unwrap().unwrap()
 }
 
@@ -292,7 +341,11 @@ async fn other_regions_follow_what_comes_over_and_no_further_and_project_it() {
         followers.into_iter().find(|follower| follower.shard == shard)
     };
     let again = eventually("the follower's next life", follower).await;
-    assert_eq!((again.next, again.committed, again.last_ts_ms), (end, end, None), "nothing is taken twice");
+    assert_eq!(
+        (again.next, again.committed, again.last_ts_ms),
+        (end, end, None),
+        "nothing is taken twice"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -300,7 +353,10 @@ async fn what_cannot_be_decided_is_refused() {
     let (mut site, _) = three().await;
     let core = site.cores[&node("r2/core/1")].core.clone();
     let nowhere = RegionId(9);
-    assert_eq!(core.fail_over(nowhere, true).await, Err(NotDecided::NothingToDo { region: nowhere }));
+    assert_eq!(
+        core.fail_over(nowhere, true).await,
+        Err(NotDecided::NothingToDo { region: nowhere })
+    );
     site.kill(&node("r1/core/1"));
     notices(&site, "r2/core/1", "r1/core/1", false).await;
     assert_eq!(core.fail_back(HOME).await, Err(NotDecided::NotBack { region: HOME }));
@@ -336,12 +392,21 @@ async fn a_conversation_moves_and_survives_the_loss_of_where_it_was_and_of_where
         ack(there.command(&ann, id, send(name, "x")).await.unwrap())
     };
     let again = say("m-1").await;
-    assert_eq!((again.seq, again.duplicate, again.epoch), (1, true, first.epoch), "a retry across the move");
+    assert_eq!(
+        (again.seq, again.duplicate, again.epoch),
+        (1, true, first.epoch),
+        "a retry across the move"
+    );
     let next = say("m-2").await;
     assert!(next.seq == 2 && !next.duplicate && next.epoch > first.epoch, "{next:?}");
     // The arrival is everywhere some time later, and then the move is over.
-    let cursor =
-        async || site.store(HOME).mark(shard, &Mark::Consumer("moves".into())).await.unwrap().unwrap_or_default();
+    let cursor = async || {
+        site.store(HOME)
+            .mark(shard, &Mark::Consumer("moves".into()))
+            .await
+            .unwrap()
+            .unwrap_or_default()
+    };
     let left = site.status(&node("r1/core/1"), &shard).committed;
     let over = async {
         while cursor().await.slot.0 < left {
@@ -391,14 +456,18 @@ async fn nor_while_a_region_is_lost_that_lacks_nothing() {
     let committed = site.status(&node("r1/core/1"), &shard).committed;
     let far = site.store(FAR);
     let followed = async {
-        while far.mark(shard, &Mark::Follower(FAR)).await.unwrap().unwrap_or_default().slot.0 < committed {
+        while far.mark(shard, &Mark::Follower(FAR)).await.unwrap().unwrap_or_default().slot.0
+            < committed
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(DEADLINE, followed).await.unwrap();
     site.kill(&node("r3/core/1"));
     let core = site.cores[&node("r2/core/1")].core.clone();
-    let answered = tokio::time::timeout(DEADLINE, core.move_conversation(id, AWAY)).await.expect("nothing has begun");
+    let answered = tokio::time::timeout(DEADLINE, core.move_conversation(id, AWAY))
+        .await
+        .expect("nothing has begun");
     assert_eq!(answered.unwrap_err().code, ErrorCode::HomeUnavailable);
     assert_eq!(edge.send(&ann, id, "m-2", "x").await.seq, 2, "nobody has to wait");
 }
@@ -456,8 +525,10 @@ async fn rows_of_what_was_lost_are_not_believed() {
         })
     };
     let added = vec![(user("eve"), Role::Member)];
-    let joined = MembersChanged { by: user("ann"), added, removed: vec![], roles: vec![], head_seq: 3 };
-    only_rows_come_over(&site, id, 3, [message(2), message(3), Event::MembersChanged(joined)]).await;
+    let joined =
+        MembersChanged { by: user("ann"), added, removed: vec![], roles: vec![], head_seq: 3 };
+    only_rows_come_over(&site, id, 3, [message(2), message(3), Event::MembersChanged(joined)])
+        .await;
     let away = site.cores[&node("r2/core/1")].core.clone();
     notices(&site, "r2/core/1", "r1/core/1", false).await;
     away.fail_over(HOME, true).await.unwrap();
@@ -465,5 +536,9 @@ async fn rows_of_what_was_lost_are_not_believed() {
     let eve = edge.ask(&actor("local", "eve"), id, send("e-1", "x")).await;
     assert_eq!(eve.unwrap_err().code, ErrorCode::NotAMember, "she was never taken in");
     assert_eq!(edge.send(&ann, id, "m-2", "x").await.seq, 2);
-    assert_eq!(edge.send(&ann, id, "lost-3", "x").await.seq, 3, "nobody has it: it is no duplicate");
+    assert_eq!(
+        edge.send(&ann, id, "lost-3", "x").await.seq,
+        3,
+        "nobody has it: it is no duplicate"
+    );
 }

@@ -50,7 +50,11 @@ async fn a_watch_from_the_past_goes_on_live_without_hole_or_double() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_too_slowly_is_told_and_loses_nothing() {
     let mut site = Site::empty(ONE);
-    let limits = Limits { feed_bytes_per_stream: 16 * 1024, deliveries_behind_replay: 8, ..Limits::default() };
+    let limits = Limits {
+        feed_bytes_per_stream: 16 * 1024,
+        deliveries_behind_replay: 8,
+        ..Limits::default()
+    };
     for core in ["r1/core/1", "r1/core/2"] {
         let store = site.store(node(core).region);
         site.add_with(&node(core), store, limits.clone());

@@ -32,8 +32,13 @@ async fn a_message_is_committed_then_acknowledged_then_fed_and_can_be_read() {
 
     let bob = actor("demo", "bob");
     let history = stream.query(Some(&bob), id, newest(10)).await.unwrap().unwrap();
-    let Answer::History { messages, head_seq, head_ver, has_more } = history else { panic!("{history:?}") };
-    assert_eq!((messages, head_seq, head_ver, has_more), (vec![fed[0].change.clone()], 1, 2, false));
+    let Answer::History { messages, head_seq, head_ver, has_more } = history else {
+        panic!("{history:?}")
+    };
+    assert_eq!(
+        (messages, head_seq, head_ver, has_more),
+        (vec![fed[0].change.clone()], 1, 2, false)
+    );
 
     let command = Command::ChangeMembers { add: vec![user("cem")], remove: vec![], roles: vec![] };
     let answer = stream.command(&ann, id, command).await.unwrap().unwrap();
@@ -42,9 +47,14 @@ async fn a_message_is_committed_then_acknowledged_then_fed_and_can_be_read() {
     assert_eq!(answer, Answer::View { view: view.clone(), created: false });
     assert_eq!(
         view.members.iter().map(|m| (m.user_id.clone(), m.role, m.joined_seq)).collect::<Vec<_>>(),
-        vec![(user("ann"), Role::Owner, 1), (user("bob"), Role::Member, 1), (user("cem"), Role::Member, 2),]
+        vec![
+            (user("ann"), Role::Owner, 1),
+            (user("bob"), Role::Member, 1),
+            (user("cem"), Role::Member, 2),
+        ]
     );
-    let changes = stream.query(None, id, Query::Changes { after_ver: 1, limit: 50 }).await.unwrap().unwrap();
+    let changes =
+        stream.query(None, id, Query::Changes { after_ver: 1, limit: 50 }).await.unwrap().unwrap();
     let Answer::Changes { changes, head_ver: 3 } = changes else { panic!("{changes:?}") };
     assert_eq!(changes.iter().map(|delivery| delivery.change.ver).collect::<Vec<_>>(), [2, 3]);
 }
@@ -113,14 +123,25 @@ async fn who_may_not_ask_is_refused_and_garbage_closes_the_stream() {
     edge.create(&ann, id, &["bob"]).await;
     let mut stream = edge.open(id.shard).await;
     let mut code = async |who: &str, tenant: &str, query| {
-        stream.query(Some(&actor(tenant, who)), id, query).await.unwrap().map_err(|refusal| refusal.code)
+        stream
+            .query(Some(&actor(tenant, who)), id, query)
+            .await
+            .unwrap()
+            .map_err(|refusal| refusal.code)
     };
     let view = || Query::View { members_after: None };
     assert_eq!(code("eve", "demo", view()).await, Err(ErrorCode::NotAMember));
     assert_eq!(code("eve", "demo", newest(1)).await, Err(ErrorCode::NotAMember));
-    assert_eq!(code("ann", "other", view()).await, Err(ErrorCode::NotFound), "not even that it is there");
+    assert_eq!(
+        code("ann", "other", view()).await,
+        Err(ErrorCode::NotFound),
+        "not even that it is there"
+    );
     assert_eq!(code("ann", "nobody", view()).await, Err(ErrorCode::NotFound));
-    assert!(matches!(code("ann", "demo", Query::Inbox { after: None, limit: 0 }).await, Err(ErrorCode::BadRequest)));
+    assert!(matches!(
+        code("ann", "demo", Query::Inbox { after: None, limit: 0 }).await,
+        Err(ErrorCode::BadRequest)
+    ));
     let refused = stream.command(&eve, id, send("m", "let me in")).await.unwrap().unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotAMember);
 
@@ -128,14 +149,23 @@ async fn who_may_not_ask_is_refused_and_garbage_closes_the_stream() {
     let stream_of_ann = site.world.user_stream_id(&ann.tenant, &ann.user).unwrap();
     let note = Command::NoteLeft { conversation: id, at_ver: 9 };
     let mut own = edge.open(stream_of_ann.shard).await;
-    assert_eq!(own.command(&ann, stream_of_ann, note).await.unwrap().unwrap_err().code, ErrorCode::Forbidden);
+    assert_eq!(
+        own.command(&ann, stream_of_ann, note).await.unwrap().unwrap_err().code,
+        ErrorCode::Forbidden
+    );
     // Nobody reads another's own stream.
     let inbox = Query::Inbox { after: None, limit: 0 };
-    assert_eq!(own.query(Some(&eve), stream_of_ann, inbox).await.unwrap().unwrap_err().code, ErrorCode::NotFound);
+    assert_eq!(
+        own.query(Some(&eve), stream_of_ann, inbox).await.unwrap().unwrap_err().code,
+        ErrorCode::NotFound
+    );
     // Derived ids are what they say they are.
     let forged = wire::ConversationId { kind: ConversationKind::Direct, ..id };
     let direct = Command::OpenDirect { with: user("bob") };
-    assert_eq!(stream.command(&ann, forged, direct).await.unwrap().unwrap_err().code, ErrorCode::BadRequest);
+    assert_eq!(
+        stream.command(&ann, forged, direct).await.unwrap().unwrap_err().code,
+        ErrorCode::BadRequest
+    );
 
     // What a newer node may ask is answered, what no node asks closes the stream, and the next one is served.
     stream.raw(RawFrame { kind: 4711, skippable: false, body: Bytes::new() }.to_bytes()).await;

@@ -29,7 +29,12 @@ pub(crate) async fn asked(edge: &Edge, shard: ShardId, id: ConversationId) -> Pl
     asked_by(&actor("demo", "ann"), edge, shard, id).await
 }
 
-pub(crate) async fn asked_by(ann: &Actor, edge: &Edge, shard: ShardId, id: ConversationId) -> Placement {
+pub(crate) async fn asked_by(
+    ann: &Actor,
+    edge: &Edge,
+    shard: ShardId,
+    id: ConversationId,
+) -> Placement {
     let mut stream = edge.open(shard).await;
     let rid = stream.start(ann, id, send("somewhere", "x")).await;
     stream.flush().await;
@@ -58,7 +63,11 @@ async fn who_watches_or_asks_hears_where_it_is_and_finds_everything_there() {
     assert_eq!(asked(&edge, id.shard, id).await, to);
     let mut there = edge.open(to.shard).await;
     let again = ack(there.command(&ann, id, send("m-1", "x")).await.unwrap());
-    assert_eq!((again.seq, again.duplicate, again.epoch), (1, true, first.epoch), "a retry across the move");
+    assert_eq!(
+        (again.seq, again.duplicate, again.epoch),
+        (1, true, first.epoch),
+        "a retry across the move"
+    );
     let next = ack(there.command(&ann, id, send("m-2", "x")).await.unwrap());
     assert!(next.seq == 2 && !next.duplicate && next.epoch > first.epoch, "{next:?}");
     there.watch(id, Some(3), &[]).await.unwrap().unwrap();
@@ -86,7 +95,11 @@ async fn later_owners_of_either_side_know_what_has_moved() {
         site.kill(&node(dead));
         assert_eq!(asked(&edge, id.shard, id).await, to, "whoever has the old shard after {dead}");
         let mut there = edge.open(to.shard).await;
-        assert_eq!(ack(there.command(&ann, id, send("m-1", "x")).await.unwrap()).seq, 1, "and the new one");
+        assert_eq!(
+            ack(there.command(&ann, id, send("m-1", "x")).await.unwrap()).seq,
+            1,
+            "and the new one"
+        );
         if dead == "r1/core/1" {
             site.add(&node(dead));
             site.settled().await;
@@ -103,11 +116,15 @@ async fn what_cannot_move_is_refused() {
     let unknown = edge.group_in(site.shard(1, 0));
     assert_eq!(refused(unknown, 2).await, ErrorCode::NotFound);
     assert_eq!(refused(unknown, 9).await, ErrorCode::ResidencyDenied);
-    let own = site.world.user_stream_id(&actor("demo", "ann").tenant, &actor("demo", "ann").user).unwrap();
+    let own = site
+        .world
+        .user_stream_id(&actor("demo", "ann").tenant, &actor("demo", "ann").user)
+        .unwrap();
     assert_eq!(refused(own, 2).await, ErrorCode::BadRequest);
     let mut stream = edge.open(site.shard(1, 0)).await;
     let by_an_edge = wire::command::Command::Move { to: site.shard(2, 0) };
-    let refusal = stream.command(&actor("demo", "ann"), unknown, by_an_edge).await.unwrap().unwrap_err();
+    let refusal =
+        stream.command(&actor("demo", "ann"), unknown, by_an_edge).await.unwrap().unwrap_err();
     assert_eq!(refusal.code, ErrorCode::Forbidden);
 }
 
@@ -128,6 +145,9 @@ async fn nothing_moves_while_a_node_knows_no_moves_and_everything_else_goes_on()
     assert!(refusal.message.contains("r1/edge/1 speaks minor version 0"), "{}", refusal.message);
     edge.mesh.shutdown(Duration::from_secs(1)).await;
     let mesh = site.cores[&node("r1/core/1")].mesh.clone();
-    eventually("the older node to be gone", || mesh.speaks_before(Minor::MOVES).is_none().then_some(())).await;
+    eventually("the older node to be gone", || {
+        mesh.speaks_before(Minor::MOVES).is_none().then_some(())
+    })
+    .await;
     assert_eq!(core.move_conversation(id, RegionId(2)).await.unwrap().n, 1);
 }

@@ -15,7 +15,13 @@ async fn inbox(edge: &Edge, tenant: &str, name: &str, limit: u16) -> Vec<InboxLi
     }
 }
 
-pub(crate) async fn until_in(edge: &Edge, tenant: &str, name: &str, id: ConversationId, is_in: bool) {
+pub(crate) async fn until_in(
+    edge: &Edge,
+    tenant: &str,
+    name: &str,
+    id: ConversationId,
+    is_in: bool,
+) {
     let began = std::time::Instant::now();
     while inbox(edge, tenant, name, 0).await.iter().any(|line| line.conversation == id) != is_in {
         assert!(began.elapsed() < super::site::DEADLINE, "{name} was not told");
@@ -36,11 +42,15 @@ async fn members_find_their_conversations_in_their_inbox() {
     }
     let lines = inbox(&edge, "demo", "bob", 50).await;
     let [line] = &lines[..] else { panic!("{lines:?}") };
-    assert_eq!((line.at_ver, line.joined_seq, line.head_seq, line.name.as_deref()), (1, 1, 1, Some("g")));
+    assert_eq!(
+        (line.at_ver, line.joined_seq, line.head_seq, line.name.as_deref()),
+        (1, 1, 1, Some("g"))
+    );
     let read = inbox(&edge, "demo", "ann", 50).await[0].read_seq;
     assert_eq!((read, line.read_seq), (1, 0), "own sends are read");
 
-    let command = Command::ChangeMembers { add: vec![user("dan")], remove: vec![user("bob")], roles: vec![] };
+    let command =
+        Command::ChangeMembers { add: vec![user("dan")], remove: vec![user("bob")], roles: vec![] };
     edge.ask(&ann, id, command).await.unwrap();
     until_in(&edge, "demo", "bob", id, false).await;
     until_in(&edge, "demo", "dan", id, true).await;
@@ -72,7 +82,13 @@ async fn a_note_to_a_home_that_is_down_arrives_when_it_is_back_though_its_sender
     let at_home_in = |region: u16| {
         let mut names = (0..).map(|n| format!("user-{n}"));
         let home = |name: &String| {
-            site.world.user_stream_id(&actor("local", name).tenant, &user(name)).unwrap().shard.home.0 == region
+            site.world
+                .user_stream_id(&actor("local", name).tenant, &user(name))
+                .unwrap()
+                .shard
+                .home
+                .0
+                == region
         };
         names.find(home).unwrap()
     };

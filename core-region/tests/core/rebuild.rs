@@ -63,9 +63,13 @@ async fn notes_that_wait_for_a_region_outlive_the_log() {
     let store = site.store(HOME);
     site.add_with(&one, store.clone(), limits());
     let edge = site.edge(&node("r1/edge/1"));
-    let stream = |name: &str| site.world.user_stream_id(&actor("local", name).tenant, &user(name)).unwrap();
+    let stream =
+        |name: &str| site.world.user_stream_id(&actor("local", name).tenant, &user(name)).unwrap();
     // His own stream is at home in region 2, which is down.
-    let far = (0..).map(|n| format!("user-{n}")).find(|name| stream(name).shard.home == RegionId(2)).unwrap();
+    let far = (0..)
+        .map(|n| format!("user-{n}"))
+        .find(|name| stream(name).shard.home == RegionId(2))
+        .unwrap();
     let shard = of_class_region(&site);
     let ann = actor("local", "ann");
     // The first one is in the log alone; what comes later fills more than a page of it, and of its own changes.
@@ -80,7 +84,10 @@ async fn notes_that_wait_for_a_region_outlive_the_log() {
     edge.create(&ann, last, &[&far]).await;
     let end = forget_log(&site, shard).await;
     let cursor = cursor(&site, shard, "notes").await;
-    assert!(cursor.slot < end.slot, "a note that is not done holds the cursor: {cursor:?} of {end:?}");
+    assert!(
+        cursor.slot < end.slot,
+        "a note that is not done holds the cursor: {cursor:?} of {end:?}"
+    );
 
     site.kill(&one);
     let log = store.read_log(shard, cursor.slot, 1_000).await.unwrap();
@@ -134,8 +141,15 @@ async fn moves_are_known_though_the_log_has_forgotten_them() {
     site.kill(&node("r1/core/1"));
     let store = Arc::new(Between::without_cursors(site.store(HOME)));
     site.add_with(&node("r1/core/1"), store, limits());
-    eventually("its shard to come back", || (site.owners(&shard) == [node("r1/core/1")]).then_some(())).await;
-    assert_eq!(asked(&edge, shard, left).await, to, "told as soon as every move is known to be finished");
+    eventually("its shard to come back", || {
+        (site.owners(&shard) == [node("r1/core/1")]).then_some(())
+    })
+    .await;
+    assert_eq!(
+        asked(&edge, shard, left).await,
+        to,
+        "told as soon as every move is known to be finished"
+    );
     assert_eq!(send_to(&edge, left, to.shard, "m-2").await, 2);
     assert_eq!(send_to(&edge, back, shard, "m-4").await, 4);
     assert_eq!(send_to(&edge, stayed, shard, "m-2").await, 2);
@@ -163,7 +177,11 @@ async fn a_region_that_was_away_for_longer_than_the_log_lasts_has_everything_whe
     }
     let end = forget_log(&site, shard).await;
     site.simulated().restart(three.region);
-    assert_eq!(site.store(three.region).conversation(id).await.unwrap(), None, "nothing has come over");
+    assert_eq!(
+        site.store(three.region).conversation(id).await.unwrap(),
+        None,
+        "nothing has come over"
+    );
     edge.send(&ann, id, "m-301", "x").await;
 
     let there = site.store(three.region);

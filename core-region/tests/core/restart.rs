@@ -32,11 +32,16 @@ async fn after_everything_was_dropped_a_new_life_goes_on_from_the_disk() {
                 stream.start(&ann, id, send(&format!("m-{n}"), "x")).await;
             }
             stream.flush().await;
-            let acks: Vec<_> = stream.answers((life + 1) * EACH).await.into_values().map(ack).collect();
+            let acks: Vec<_> =
+                stream.answers((life + 1) * EACH).await.into_values().map(ack).collect();
             for (n, ack) in acks.iter().enumerate() {
                 // More were sent at the end of each life.
                 let seq = n + 1 + (EACH + 1) * (n / EACH);
-                assert_eq!((ack.seq, ack.duplicate), (seq as u64, n < life * EACH), "message {n} in life {life}");
+                assert_eq!(
+                    (ack.seq, ack.duplicate),
+                    (seq as u64, n < life * EACH),
+                    "message {n} in life {life}"
+                );
             }
             // Twice in one breath, with more between the two than memory holds.
             let twice = format!("twice-{life}");

@@ -216,9 +216,17 @@ impl Site {
     }
 
     /// Starts a core with a store and bounds of its own.
-    pub(crate) fn add_with(&mut self, node: &NodeId, store: Arc<dyn Store>, limits: Limits) -> Core {
+    pub(crate) fn add_with(
+        &mut self,
+        node: &NodeId,
+        store: Arc<dyn Store>,
+        limits: Limits,
+    ) -> Core {
         let mesh = self.join(node, true);
-        let options = CoreOptions { limits, ..CoreOptions::new(node.clone(), self.world.clone(), mesh.clone(), store) };
+        let options = CoreOptions {
+            limits,
+            ..CoreOptions::new(node.clone(), self.world.clone(), mesh.clone(), store)
+        };
         let core = Core::start(options);
         self.cores.insert(node.clone(), Running { core: core.clone(), mesh });
         core
@@ -236,7 +244,8 @@ impl Site {
     pub(crate) fn add_alone(&mut self, node: &NodeId) -> Core {
         let mesh = self.join(node, false);
         let store = self.store(node.region);
-        let core = Core::start(CoreOptions::new(node.clone(), self.world.clone(), mesh.clone(), store));
+        let core =
+            Core::start(CoreOptions::new(node.clone(), self.world.clone(), mesh.clone(), store));
         self.cores.insert(node.clone(), Running { core: core.clone(), mesh });
         core
     }
@@ -282,8 +291,14 @@ impl Site {
 
     /// Who serves the shard.
     pub(crate) fn owners(&self, shard: &ShardId) -> Vec<NodeId> {
-        let serves = |running: &Running| running.core.status().serving().any(|serving| serving.shard == *shard);
-        self.cores.iter().filter(|(_, running)| serves(running)).map(|(node, _)| node.clone()).collect()
+        let serves = |running: &Running| {
+            running.core.status().serving().any(|serving| serving.shard == *shard)
+        };
+        self.cores
+            .iter()
+            .filter(|(_, running)| serves(running))
+            .map(|(node, _)| node.clone())
+            .collect()
     }
 
     /// Waits until exactly one core serves the shard.

@@ -87,16 +87,25 @@ async fn a_shard_is_handed_over_without_an_error_and_back() {
     site.add(&second);
     // The newcomer gets its share; then the first gives the rest away; then takes its share back.
     let shares = |site: &Site, node: &NodeId| site.cores[node].core.status().serving().count();
-    eventually("the newcomer's share", || (shares(&site, &second) == expected(&site, &second)).then_some(())).await;
+    eventually("the newcomer's share", || {
+        (shares(&site, &second) == expected(&site, &second)).then_some(())
+    })
+    .await;
     let draining = site.cores[&first].core.clone();
     draining.drain().await;
     site.settled().await;
     assert_eq!((shares(&site, &first), shares(&site, &second)), (0, 2));
     draining.undrain();
-    eventually("its share again", || (shares(&site, &first) == expected(&site, &first)).then_some(())).await;
+    eventually("its share again", || {
+        (shares(&site, &first) == expected(&site, &first)).then_some(())
+    })
+    .await;
     for (id, sending) in ids.into_iter().zip(sending) {
         let acks = sending.await.unwrap();
-        assert_eq!(acks.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (1..=400).collect::<Vec<_>>());
+        assert_eq!(
+            acks.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
+            (1..=400).collect::<Vec<_>>()
+        );
         assert!(acks.is_sorted_by_key(|(_, epoch)| *epoch), "the epoch never falls");
         assert_eq!(edge.history(&ann, id).await.len(), 200);
     }
@@ -107,7 +116,12 @@ async fn a_shard_is_handed_over_without_an_error_and_back() {
 fn expected(site: &Site, node: &NodeId) -> usize {
     let live = topology::placement::Live::new(site.cores.keys().cloned());
     let shards = site.world.all_shards();
-    shards.iter().filter(|shard| topology::placement::owner(&site.world, shard, &live).as_ref() == Some(node)).count()
+    shards
+        .iter()
+        .filter(|shard| {
+            topology::placement::owner(&site.world, shard, &live).as_ref() == Some(node)
+        })
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +154,11 @@ async fn a_zombie_acknowledges_nothing_and_ends_its_streams() {
     let (open_gate, open) = watch::channel(true);
     let waiting = Arc::new(AtomicUsize::new(0));
     let store = site.store(first.region);
-    site.add_with(&first, Arc::new(Between::gated(store, open, waiting.clone())), Limits::default());
+    site.add_with(
+        &first,
+        Arc::new(Between::gated(store, open, waiting.clone())),
+        Limits::default(),
+    );
     site.settled().await;
     let edge = site.edge_to(&node("r1/edge/1"), &[&first]);
     let ann = actor("demo", "ann");
@@ -178,7 +196,8 @@ async fn two_who_both_believe_to_be_the_owner_lose_and_double_nothing() {
     // Neither knows of the other, so each takes the shard whenever it may.
     site.add_alone(&first);
     site.add_alone(&second);
-    let edges = [site.edge_to(&node("r1/edge/1"), &[&first]), site.edge_to(&node("r1/edge/2"), &[&second])];
+    let edges =
+        [site.edge_to(&node("r1/edge/1"), &[&first]), site.edge_to(&node("r1/edge/2"), &[&second])];
     let ann = actor("demo", "ann");
     let id = edges[0].group_in(site.shard(1, 0));
     edges[0].create(&ann, id, &[]).await;
@@ -236,9 +255,16 @@ async fn when_a_home_region_is_lost_its_successor_goes_on_and_gives_back() {
     let back = send_all(&edge, id, 20, 10).await;
     let all: Vec<_> = [before, after, back].concat();
     assert_eq!(all.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (1..=30).collect::<Vec<_>>());
-    assert!(all[0].1 < all[10].1 && all[10].1 < all[20].1, "each owner has a higher epoch: {all:?}");
+    assert!(
+        all[0].1 < all[10].1 && all[10].1 < all[20].1,
+        "each owner has a higher epoch: {all:?}"
+    );
     assert_eq!(edge.history(&ann, id).await, all_ids(30));
-    let kick = Command::ChangeMembers { add: vec![], remove: vec![super::edge::user("bob")], roles: vec![] };
+    let kick = Command::ChangeMembers {
+        add: vec![],
+        remove: vec![super::edge::user("bob")],
+        roles: vec![],
+    };
     edge.ask(&ann, id, kick).await.unwrap();
 }
 
@@ -256,11 +282,15 @@ async fn a_region_that_drains_gives_to_its_successor_in_one_step_and_takes_back(
     };
     let home = ["r1/core/1", "r1/core/2"].map(|name| site.cores[&node(name)].core.clone());
     tokio::join!(home[0].drain(), home[1].drain());
-    eventually("the successor", || (site.owners(&shard) == [node("r2/core/1")]).then_some(())).await;
+    eventually("the successor", || (site.owners(&shard) == [node("r2/core/1")]).then_some(()))
+        .await;
     let away = edge.send(&ann, id, "away", "x").await;
     assert_eq!(away.epoch.0, epoch.0 + 1, "not by way of the neighbour that drains too");
     home.iter().for_each(Core::undrain);
-    eventually("home again", || site.owners(&shard).iter().any(|owner| owner.region == shard.home).then_some(())).await;
+    eventually("home again", || {
+        site.owners(&shard).iter().any(|owner| owner.region == shard.home).then_some(())
+    })
+    .await;
     let acks = sending.await.unwrap();
     assert!(acks.is_sorted());
     assert_eq!(edge.history(&ann, id).await.last().map(|(seq, _)| *seq), Some(301));

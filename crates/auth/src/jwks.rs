@@ -47,7 +47,8 @@ impl Jwks {
     /// # Errors
     /// When it is not a key set, holds a private key, a malformed or weak one or two of one `kid`, or none that we can use.
     pub fn parse(json: &str) -> Result<Self, KeyError> {
-        let raw: RawSet = serde_json::from_str(json).map_err(|error| KeyError::Jwks(format!("not JWKS: {error}")))?;
+        let raw: RawSet = serde_json::from_str(json)
+            .map_err(|error| KeyError::Jwks(format!("not JWKS: {error}")))?;
         let mut keys: Vec<Key> = Vec::new();
         for (n, raw) in raw.keys.into_iter().enumerate() {
             let wrong = |why: &str| KeyError::Jwks(format!("key {}: {why}", n + 1));
@@ -98,7 +99,11 @@ fn usable(raw: &Raw) -> Result<Option<(Algorithm, DecodingKey)>, &'static str> {
         Algorithm::ES256 => "ES256",
         _ => "RS256",
     };
-    if raw.alg.as_deref().is_some_and(|alg| alg != own_name && !(alg == "Ed25519" && own_name == "EdDSA")) {
+    if raw
+        .alg
+        .as_deref()
+        .is_some_and(|alg| alg != own_name && !(alg == "Ed25519" && own_name == "EdDSA"))
+    {
         return Ok(None);
     }
     let key = match algorithm {
@@ -127,7 +132,8 @@ fn p256(raw: &Raw) -> Result<DecodingKey, &'static str> {
     let point = [&[4][..], &x, &y].concat();
     let key = DecodingKey::from_ec_der(&point);
     // Fails before it looks at the signature if the point is not on the curve.
-    jsonwebtoken::crypto::verify("", b"", &key, Algorithm::ES256).map_err(|_| "x and y are not a point of P-256")?;
+    jsonwebtoken::crypto::verify("", b"", &key, Algorithm::ES256)
+        .map_err(|_| "x and y are not a point of P-256")?;
     Ok(key)
 }
 
@@ -149,7 +155,9 @@ fn rsa(raw: &Raw) -> Result<DecodingKey, &'static str> {
 
 fn bytes(field: &Option<String>) -> Result<Vec<u8>, &'static str> {
     let text = field.as_deref().ok_or("lacks a part")?;
-    BASE64URL_NOPAD.decode(text.trim_end_matches('=').as_bytes()).map_err(|_| "a part is not base64url")
+    BASE64URL_NOPAD
+        .decode(text.trim_end_matches('=').as_bytes())
+        .map_err(|_| "a part is not base64url")
 }
 
 #[cfg(test)]

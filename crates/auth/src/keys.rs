@@ -35,7 +35,10 @@ impl Keys {
     /// # Errors
     /// When a file cannot be read, written or understood, or others may read it.
     pub fn load_or_create(folder: &Path) -> Result<Self, KeyError> {
-        Ok(Self { dev: DevIssuer::load_or_create(folder)?, stream: StreamKey::load_or_create(folder)? })
+        Ok(Self {
+            dev: DevIssuer::load_or_create(folder)?,
+            stream: StreamKey::load_or_create(folder)?,
+        })
     }
 }
 
@@ -107,7 +110,10 @@ impl DevIssuer {
         }
         let iat = now_ms / 1000;
         let exp = iat.saturating_add(ttl_s);
-        self.0.sign("JWT", &Payload { iss: DEV_ISSUER, aud: AUDIENCE, sub: user, tenant, iat, exp, device })
+        self.0.sign(
+            "JWT",
+            &Payload { iss: DEV_ISSUER, aud: AUDIENCE, sub: user, tenant, iat, exp, device },
+        )
     }
 }
 
@@ -164,7 +170,10 @@ impl std::fmt::Debug for Signer {
 impl Signer {
     fn new(key: &SigningKey) -> Self {
         let der = key.to_pkcs8_der().expect("an Ed25519 key always has a PKCS #8 form");
-        Self { public: PublicKey(key.verifying_key().to_bytes()), private: EncodingKey::from_ed_der(der.as_bytes()) }
+        Self {
+            public: PublicKey(key.verifying_key().to_bytes()),
+            private: EncodingKey::from_ed_der(der.as_bytes()),
+        }
     }
 
     fn from_seed(seed: [u8; 32]) -> Self {
@@ -175,7 +184,8 @@ impl Signer {
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(typ.into());
         header.kid = Some(self.public.kid());
-        jsonwebtoken::encode(&header, payload, &self.private).expect("an Ed25519 key signs any JSON")
+        jsonwebtoken::encode(&header, payload, &self.private)
+            .expect("an Ed25519 key signs any JSON")
     }
 
     fn load(path: &Path) -> Result<Self, KeyError> {
@@ -197,7 +207,8 @@ impl Signer {
         getrandom::fill(&mut seed).map_err(KeyError::Random)?;
         let key = SigningKey::from_bytes(&seed);
         let pem = key.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always has a PEM form");
-        private::create(path, pem.as_bytes()).map_err(|source| KeyError::Io { path: path.into(), source })?;
+        private::create(path, pem.as_bytes())
+            .map_err(|source| KeyError::Io { path: path.into(), source })?;
         // Whoever came first has created it.
         Self::load(path)
     }

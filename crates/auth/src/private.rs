@@ -136,7 +136,10 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(is_exposed(&path).unwrap());
         replace(&path, b"four").unwrap();
-        assert!(!is_exposed(&path).unwrap(), "a file that was open to others is closed by its successor");
+        assert!(
+            !is_exposed(&path).unwrap(),
+            "a file that was open to others is closed by its successor"
+        );
     }
 
     #[test]

@@ -81,7 +81,9 @@ pub struct StreamToken {
 
 impl std::fmt::Debug for StreamToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamToken").field("expires_at_ms", &self.expires_at_ms).finish_non_exhaustive()
+        f.debug_struct("StreamToken")
+            .field("expires_at_ms", &self.expires_at_ms)
+            .finish_non_exhaustive()
     }
 }
 
@@ -172,7 +174,8 @@ impl Verifier {
             return Err(AuthError::TooLong);
         }
         // Not proven yet: it only says which key must prove it.
-        let peek = jsonwebtoken::dangerous::insecure_decode::<Peek>(token).map_err(|_| AuthError::Malformed)?;
+        let peek = jsonwebtoken::dangerous::insecure_decode::<Peek>(token)
+            .map_err(|_| AuthError::Malformed)?;
         let kind = kind(&peek.header)?;
         let (iss, tenant) = (peek.claims.iss, peek.claims.tenant);
         let keys = match kind {
@@ -185,7 +188,8 @@ impl Verifier {
         if peek.header.alg != key.algorithm {
             return Err(AuthError::Algorithm);
         }
-        let payload = jsonwebtoken::decode::<Payload>(token, &key.key, &signature_only(key.algorithm));
+        let payload =
+            jsonwebtoken::decode::<Payload>(token, &key.key, &signature_only(key.algorithm));
         self.claims(kind, payload.map_err(refusal)?.claims, now_ms)
     }
 
@@ -229,8 +233,20 @@ impl Verifier {
             return Err(AuthError::Expired);
         }
         let (iss, aud) = (MESH_ISSUER, STREAM_AUDIENCE);
-        let payload = Payload { iss, aud, sub: &claims.user, tenant: &claims.tenant, iat, exp, session_exp, device };
-        Ok(StreamToken { token: self.stream.sign(STREAM_TYPE, &payload), expires_at_ms: exp * 1000 })
+        let payload = Payload {
+            iss,
+            aud,
+            sub: &claims.user,
+            tenant: &claims.tenant,
+            iat,
+            exp,
+            session_exp,
+            device,
+        };
+        Ok(StreamToken {
+            token: self.stream.sign(STREAM_TYPE, &payload),
+            expires_at_ms: exp * 1000,
+        })
     }
 
     /// The claims of a token whose signature is right.
@@ -243,9 +259,14 @@ impl Verifier {
             return Err(AuthError::Claim("aud"));
         }
         let user = UserId::new(&payload.sub).map_err(|_| AuthError::Claim("sub"))?;
-        let device = payload.device.map(DeviceId::new).transpose().map_err(|_| AuthError::Claim("device"))?;
+        let device = payload
+            .device
+            .map(DeviceId::new)
+            .transpose()
+            .map_err(|_| AuthError::Claim("device"))?;
         let exp_ms = time("exp", payload.exp)?;
-        let session_exp_ms = payload.session_exp.map_or(Ok(exp_ms), |at| time("session_exp", at))?;
+        let session_exp_ms =
+            payload.session_exp.map_or(Ok(exp_ms), |at| time("session_exp", at))?;
         let latest = now_ms.saturating_add(SKEW_S * 1000);
         let nbf_ms = payload.nbf.map_or(Ok(0), |at| time("nbf", at))?;
         if time("iat", payload.iat)? > latest || nbf_ms > latest {
@@ -270,7 +291,9 @@ fn kind(header: &Header) -> Result<TokenKind, AuthError> {
     match header.typ.as_deref() {
         None => Ok(TokenKind::Identity),
         Some(STREAM_TYPE) => Ok(TokenKind::Stream),
-        Some(typ) if IDENTITY_TYPES.contains(&typ.to_ascii_lowercase().as_str()) => Ok(TokenKind::Identity),
+        Some(typ) if IDENTITY_TYPES.contains(&typ.to_ascii_lowercase().as_str()) => {
+            Ok(TokenKind::Identity)
+        }
         Some(_) => Err(AuthError::Type),
     }
 }

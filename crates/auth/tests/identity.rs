@@ -23,7 +23,10 @@ fn a_token_of_each_algorithm_is_good() {
     ];
     for token in tokens {
         let claims = mesh.check(&token).unwrap();
-        assert_eq!((claims.user, claims.device, claims.kind), (user("ann"), None, TokenKind::Identity));
+        assert_eq!(
+            (claims.user, claims.device, claims.kind),
+            (user("ann"), None, TokenKind::Identity)
+        );
         assert_eq!((claims.exp_ms, claims.session_exp_ms), (NOW_MS + 600_000, NOW_MS + 600_000));
     }
 }
@@ -32,7 +35,13 @@ fn a_token_of_each_algorithm_is_good() {
 fn the_development_key_is_good_for_every_tenant_of_its_mesh_and_no_other() {
     let mesh = mesh();
     for name in ["demo", "acme", "duo"] {
-        let token = mesh.dev.issue(&tenant(name), &user("ben"), Some(&"phone".parse().unwrap()), 60, NOW_MS);
+        let token = mesh.dev.issue(
+            &tenant(name),
+            &user("ben"),
+            Some(&"phone".parse().unwrap()),
+            60,
+            NOW_MS,
+        );
         let claims = mesh.check(&token).unwrap();
         assert_eq!((claims.tenant, claims.device.unwrap().as_str()), (tenant(name), "phone"));
     }
@@ -40,7 +49,10 @@ fn the_development_key_is_good_for_every_tenant_of_its_mesh_and_no_other() {
     assert_eq!(mesh.check(&elsewhere), Err(AuthError::Tenant));
     assert_eq!(AuthError::Tenant.code(), ErrorCode::Forbidden);
     let stranger = hearth_auth::DevIssuer::from_seed([9; 32]);
-    assert_eq!(mesh.check(&stranger.issue(&tenant("demo"), &user("ben"), None, 60, NOW_MS)), Err(AuthError::Key));
+    assert_eq!(
+        mesh.check(&stranger.issue(&tenant("demo"), &user("ben"), None, 60, NOW_MS)),
+        Err(AuthError::Key)
+    );
 }
 
 #[test]
@@ -48,7 +60,8 @@ fn a_forged_kid_of_the_development_key_is_a_wrong_signature() {
     let mesh = mesh();
     let mut claims = but("iss", json!("hearth-dev"));
     claims["tenant"] = json!("demo");
-    let forged = sign(&header(Algorithm::EdDSA, &mesh.dev.public_key().kid()), &claims, &ed25519(9));
+    let forged =
+        sign(&header(Algorithm::EdDSA, &mesh.dev.public_key().kid()), &claims, &ed25519(9));
     assert_eq!(mesh.check(&forged), Err(AuthError::Signature));
 }
 
@@ -70,12 +83,14 @@ fn a_public_key_is_no_hmac_secret() {
     let jwk = public(&rsa(), Algorithm::RS256, Some("r"));
     let n = data_encoding::BASE64URL_NOPAD.decode(jwk["n"].as_str().unwrap().as_bytes()).unwrap();
     let dev = mesh.dev.public_key();
-    let secrets = [jwk.to_string().into_bytes(), jwk["n"].as_str().unwrap().into(), n, dev.0.to_vec()];
+    let secrets =
+        [jwk.to_string().into_bytes(), jwk["n"].as_str().unwrap().into(), n, dev.0.to_vec()];
     for secret in secrets {
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
             for (kid, iss) in [("r", ACME), ("e", ACME), (dev.kid().as_str(), "hearth-dev")] {
                 let claims = but("iss", json!(iss));
-                let token = sign(&header(algorithm, kid), &claims, &EncodingKey::from_secret(&secret));
+                let token =
+                    sign(&header(algorithm, kid), &claims, &EncodingKey::from_secret(&secret));
                 assert_eq!(mesh.check(&token), Err(AuthError::Algorithm));
             }
         }
@@ -102,10 +117,17 @@ fn a_key_is_used_with_its_own_algorithm_only() {
 #[test]
 fn an_unknown_or_missing_kid_is_refused() {
     let mesh = mesh();
-    assert_eq!(mesh.check(&sign(&header(Algorithm::ES256, "x"), &claims(), &p256())), Err(AuthError::Key));
+    assert_eq!(
+        mesh.check(&sign(&header(Algorithm::ES256, "x"), &claims(), &p256())),
+        Err(AuthError::Key)
+    );
     let mut nameless = header(Algorithm::ES256, "");
     nameless.kid = None;
-    assert_eq!(mesh.check(&sign(&nameless, &claims(), &p256())), Err(AuthError::Key), "the issuer has two");
+    assert_eq!(
+        mesh.check(&sign(&nameless, &claims(), &p256())),
+        Err(AuthError::Key),
+        "the issuer has two"
+    );
     nameless.alg = Algorithm::EdDSA;
     let mut duo = but("iss", json!(DUO));
     duo["tenant"] = json!("duo");
@@ -128,7 +150,11 @@ fn a_key_that_the_token_brings_along_counts_for_nothing() {
 fn the_provider_of_one_tenant_cannot_sign_for_another() {
     let mesh = mesh();
     for other in ["duo", "demo", "elsewhere"] {
-        assert_eq!(mesh.check(&acme(&but("tenant", json!(other)))), Err(AuthError::Issuer), "{other}");
+        assert_eq!(
+            mesh.check(&acme(&but("tenant", json!(other)))),
+            Err(AuthError::Issuer),
+            "{other}"
+        );
     }
     for iss in [DUO, "https://unknown.example", ""] {
         assert_eq!(mesh.check(&acme(&but("iss", json!(iss)))), Err(AuthError::Issuer), "{iss}");
@@ -140,7 +166,9 @@ fn the_provider_of_one_tenant_cannot_sign_for_another() {
 fn the_audience_must_include_us() {
     let mesh = mesh();
     assert!(mesh.check(&acme(&but("aud", json!(["other", "hearth"])))).is_ok());
-    for aud in [json!("other"), json!(["other"]), json!([]), json!("Hearth"), json!("hearth-stream")] {
+    for aud in
+        [json!("other"), json!(["other"]), json!([]), json!("Hearth"), json!("hearth-stream")]
+    {
         assert_eq!(mesh.check(&acme(&but("aud", aud))), Err(AuthError::Claim("aud")));
     }
 }
@@ -173,7 +201,10 @@ fn every_claim_must_be_there_and_make_sense() {
     }
     let longest = "é".repeat(64);
     assert_eq!(mesh.check(&acme(&but("sub", json!(longest)))).unwrap().user, user(&longest));
-    assert!(mesh.check(&acme(&but("exp", json!(NOW_S as f64 + 0.5)))).is_ok(), "a NumericDate may have a fraction");
+    assert!(
+        mesh.check(&acme(&but("exp", json!(NOW_S as f64 + 0.5)))).is_ok(),
+        "a NumericDate may have a fraction"
+    );
 }
 
 #[test]
@@ -207,7 +238,9 @@ fn headers_that_ask_for_more_than_we_do_are_refused() {
     let mut critical = header(Algorithm::ES256, "e");
     critical.crit = Some(vec!["b64".into()]);
     assert_eq!(mesh.check(&sign(&critical, &claims(), &p256())), Err(AuthError::Malformed));
-    for (typ, good) in [("JWT", true), ("jwt", true), ("at+jwt", true), ("dpop+jwt", false), ("", false)] {
+    for (typ, good) in
+        [("JWT", true), ("jwt", true), ("at+jwt", true), ("dpop+jwt", false), ("", false)]
+    {
         let mut typed = header(Algorithm::ES256, "e");
         typed.typ = Some(typ.into());
         let checked = mesh.check(&sign(&typed, &claims(), &p256()));
@@ -224,7 +257,9 @@ fn what_is_no_token_is_refused() {
     assert_eq!(mesh.check(""), Err(AuthError::Missing));
     assert_eq!(mesh.check(&"x".repeat(9 * 1024)), Err(AuthError::TooLong));
     let good = acme(&claims());
-    let [header, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let [header, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else {
+        panic!("three parts")
+    };
     for bad in [
         "..".to_owned(),
         "...".into(),
@@ -250,7 +285,11 @@ fn what_is_no_token_is_refused() {
 fn no_error_quotes_the_token() {
     let mesh = mesh();
     let secret = "very-secret-subject";
-    for token in [acme(&but("sub", json!(secret.repeat(20)))), acme(&but("iss", json!(secret))), secret.into()] {
+    for token in [
+        acme(&but("sub", json!(secret.repeat(20)))),
+        acme(&but("iss", json!(secret))),
+        secret.into(),
+    ] {
         let error = mesh.check(&token).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"));
     }

@@ -25,9 +25,15 @@ fn a_stream_token_opens_a_stream_for_its_user_and_device_and_nothing_else() {
     let issued = mesh.verifier.issue_stream(&claims, Some(device("phone")), 60, NOW_MS).unwrap();
     assert_eq!(issued.expires_at_ms, NOW_MS + 60_000);
     let stream = mesh.verifier.verify_any(&issued.token, NOW_MS + 59_999).unwrap();
-    assert_eq!((stream.tenant, stream.user, stream.device), (tenant("demo"), user("ann"), Some(device("phone"))));
+    assert_eq!(
+        (stream.tenant, stream.user, stream.device),
+        (tenant("demo"), user("ann"), Some(device("phone")))
+    );
     assert_eq!(stream.kind, TokenKind::Stream);
-    assert_eq!(stream.session_exp_ms, claims.exp_ms, "the session may outlive the token, not the identity");
+    assert_eq!(
+        stream.session_exp_ms, claims.exp_ms,
+        "the session may outlive the token, not the identity"
+    );
     let refused = mesh.verifier.verify_identity(&issued.token, NOW_MS).unwrap_err();
     assert_eq!((refused, refused.code()), (AuthError::StreamOnly, ErrorCode::Forbidden));
     assert_eq!(mesh.verifier.verify_any(&issued.token, NOW_MS + 60_000), Err(AuthError::Expired));
@@ -44,10 +50,19 @@ fn an_identity_token_opens_a_stream_too() {
 fn a_stream_token_lives_a_minute_at_most_and_not_beyond_its_identity_token() {
     let mesh = mesh();
     let long = identity(&mesh, None, 3600);
-    assert_eq!(mesh.verifier.issue_stream(&long, None, u64::MAX, NOW_MS).unwrap().expires_at_ms, NOW_MS + 60_000);
+    assert_eq!(
+        mesh.verifier.issue_stream(&long, None, u64::MAX, NOW_MS).unwrap().expires_at_ms,
+        NOW_MS + 60_000
+    );
     let short = identity(&mesh, None, 20);
-    assert_eq!(mesh.verifier.issue_stream(&short, None, 60, NOW_MS).unwrap().expires_at_ms, NOW_MS + 20_000);
-    assert_eq!(mesh.verifier.issue_stream(&short, None, 60, NOW_MS + 20_000), Err(AuthError::Expired));
+    assert_eq!(
+        mesh.verifier.issue_stream(&short, None, 60, NOW_MS).unwrap().expires_at_ms,
+        NOW_MS + 20_000
+    );
+    assert_eq!(
+        mesh.verifier.issue_stream(&short, None, 60, NOW_MS + 20_000),
+        Err(AuthError::Expired)
+    );
     assert_eq!(mesh.verifier.issue_stream(&long, None, 0, NOW_MS), Err(AuthError::Expired));
 }
 
@@ -59,14 +74,18 @@ fn a_token_bound_to_a_device_stays_bound() {
     assert_eq!((other, other.code()), (AuthError::Device, ErrorCode::Forbidden));
     for asked in [None, Some(device("phone"))] {
         let issued = mesh.verifier.issue_stream(&bound, asked, 60, NOW_MS).unwrap();
-        assert_eq!(mesh.verifier.verify_any(&issued.token, NOW_MS).unwrap().device, Some(device("phone")));
+        assert_eq!(
+            mesh.verifier.verify_any(&issued.token, NOW_MS).unwrap().device,
+            Some(device("phone"))
+        );
     }
 }
 
 #[test]
 fn a_stream_token_cannot_be_renewed_with_itself() {
     let mesh = mesh();
-    let issued = mesh.verifier.issue_stream(&identity(&mesh, None, 3600), None, 60, NOW_MS).unwrap();
+    let issued =
+        mesh.verifier.issue_stream(&identity(&mesh, None, 3600), None, 60, NOW_MS).unwrap();
     let stream = mesh.verifier.verify_any(&issued.token, NOW_MS).unwrap();
     assert_eq!(mesh.verifier.issue_stream(&stream, None, 60, NOW_MS), Err(AuthError::StreamOnly));
 }
@@ -90,15 +109,24 @@ fn neither_kind_passes_for_the_other() {
     assert!(sign_as("JWT", &dev_kid, "hearth-dev", "hearth", 1).is_ok());
     // The development key writes a stream token.
     assert_eq!(sign_as(STREAM, &dev_kid, "hearth-mesh", "hearth-stream", 1), Err(AuthError::Key));
-    assert_eq!(sign_as(STREAM, &stream_kid, "hearth-mesh", "hearth-stream", 1), Err(AuthError::Signature));
+    assert_eq!(
+        sign_as(STREAM, &stream_kid, "hearth-mesh", "hearth-stream", 1),
+        Err(AuthError::Signature)
+    );
     assert_eq!(sign_as(STREAM, &dev_kid, "hearth-dev", "hearth", 1), Err(AuthError::Issuer));
     // The stream key writes an identity token.
     assert_eq!(sign_as("JWT", &stream_kid, "hearth-dev", "hearth", 2), Err(AuthError::Key));
     assert_eq!(sign_as("JWT", &dev_kid, "hearth-dev", "hearth", 2), Err(AuthError::Signature));
     assert_eq!(sign_as("JWT", &stream_kid, "hearth-mesh", "hearth", 2), Err(AuthError::Issuer));
     // The right key and type, the other's audience.
-    assert_eq!(sign_as(STREAM, &stream_kid, "hearth-mesh", "hearth", 2), Err(AuthError::Claim("aud")));
-    assert_eq!(sign_as("JWT", &dev_kid, "hearth-dev", "hearth-stream", 1), Err(AuthError::Claim("aud")));
+    assert_eq!(
+        sign_as(STREAM, &stream_kid, "hearth-mesh", "hearth", 2),
+        Err(AuthError::Claim("aud"))
+    );
+    assert_eq!(
+        sign_as("JWT", &dev_kid, "hearth-dev", "hearth-stream", 1),
+        Err(AuthError::Claim("aud"))
+    );
 }
 
 #[test]
@@ -115,7 +143,11 @@ fn a_stream_token_of_another_mesh_is_refused() {
     let issued = there.issue_stream(&claims, None, 60, NOW_MS).unwrap();
     assert_eq!(here.verifier.verify_any(&issued.token, NOW_MS), Err(AuthError::Key));
     let token = here.dev.issue(&tenant("demo"), &user("ann"), None, 60, NOW_MS);
-    assert_eq!(there.verify_any(&token, NOW_MS), Err(AuthError::Issuer), "it has no development key");
+    assert_eq!(
+        there.verify_any(&token, NOW_MS),
+        Err(AuthError::Issuer),
+        "it has no development key"
+    );
 }
 
 #[test]

@@ -37,7 +37,12 @@ pub(crate) enum DialError {
     #[error("{0}")]
     Unreachable(String),
     #[error("{code}: {detail}")]
-    Refused { code: ErrorCode, detail: String, alternatives: Vec<String>, retry_after: Option<Duration> },
+    Refused {
+        code: ErrorCode,
+        detail: String,
+        alternatives: Vec<String>,
+        retry_after: Option<Duration>,
+    },
 }
 
 pub(crate) async fn dial(options: &Options, http: &Http, url: &str) -> Result<Session, DialError> {
@@ -47,7 +52,9 @@ pub(crate) async fn dial(options: &Options, http: &Http, url: &str) -> Result<Se
         Some(device) => match http.stream_token(url, &identity, device.as_str()).await {
             Ok(token) => token,
             Err(Answer::Nobody(why)) => return Err(DialError::Unreachable(why)),
-            Err(Answer::Said { status, body }) => return Err(refused(status.as_u16(), &body, None)),
+            Err(Answer::Said { status, body }) => {
+                return Err(refused(status.as_u16(), &body, None));
+            }
         },
     };
     let request = upgrade(url, &token)?;
@@ -58,15 +65,23 @@ pub(crate) async fn dial(options: &Options, http: &Http, url: &str) -> Result<Se
         .write_buffer_size(BUFFER_BYTES)
         .max_message_size(Some(FRAME_BYTES))
         .max_frame_size(Some(FRAME_BYTES));
-    let (mut socket, _) =
-        client_async_with_config(request, stream, Some(config)).await.map_err(|error| match error {
+    let (mut socket, _) = client_async_with_config(request, stream, Some(config)).await.map_err(
+        |error| match error {
             tungstenite::Error::Http(response) => {
-                let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let after = response
+                    .headers()
+                    .get(header::RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok());
                 let after = after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
-                refused(response.status().as_u16(), response.body().as_deref().unwrap_or_default(), after)
+                refused(
+                    response.status().as_u16(),
+                    response.body().as_deref().unwrap_or_default(),
+                    after,
+                )
             }
             error => DialError::Unreachable(error.to_string()),
-        })?;
+        },
+    )?;
     match socket.next().await {
         Some(Ok(Message::Text(text))) => match event::parse(&text) {
             Ok((_, Event::Hello(hello))) => Ok(Session { url: url.to_owned(), socket, hello }),

@@ -81,7 +81,11 @@ pub(crate) fn authority(url: &str) -> Result<Authority, &'static str> {
     if host.is_empty() {
         return Err("has no host");
     }
-    Ok(Authority { host, port: authority.port_u16().unwrap_or(80), text: authority.as_str().to_owned() })
+    Ok(Authority {
+        host,
+        port: authority.port_u16().unwrap_or(80),
+        text: authority.as_str().to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -91,7 +95,10 @@ mod tests {
     #[test]
     fn urls_of_edges_are_taken_apart() {
         let edge = authority("http://127.0.0.1:4000").unwrap();
-        assert_eq!((edge.host.as_str(), edge.port, edge.text.as_str()), ("127.0.0.1", 4000, "127.0.0.1:4000"));
+        assert_eq!(
+            (edge.host.as_str(), edge.port, edge.text.as_str()),
+            ("127.0.0.1", 4000, "127.0.0.1:4000")
+        );
         assert_eq!(authority("http://[::1]:4000/").unwrap().host, "::1");
         assert_eq!(authority("http://edge.example").unwrap().port, 80);
         for bad in ["", "edge:1", "ftp://x", "https://x", "http://", "http:///x"] {

@@ -139,8 +139,13 @@ impl Inner {
             return;
         }
         self.events.retain(|old| match (old, event) {
-            (Event::Updated(old), Event::Updated(new)) => old.conversation_id != new.conversation_id,
-            (Event::Connected(_) | Event::Disconnected { .. }, Event::Connected(_) | Event::Disconnected { .. })
+            (Event::Updated(old), Event::Updated(new)) => {
+                old.conversation_id != new.conversation_id
+            }
+            (
+                Event::Connected(_) | Event::Disconnected { .. },
+                Event::Connected(_) | Event::Disconnected { .. },
+            )
             | (Event::Error(_), Event::Error(_)) => false,
             _ => true,
         });
@@ -209,7 +214,11 @@ mod tests {
         assert_eq!(queue.push(message(1)), Ok(()));
         assert_eq!(queue.push(message(2)), Ok(()));
         assert_eq!(queue.push(message(3)), Err(Full));
-        assert_eq!(queue.push(disconnected()), Ok(()), "what cannot be asked for again is never refused");
+        assert_eq!(
+            queue.push(disconnected()),
+            Ok(()),
+            "what cannot be asked for again is never refused"
+        );
         assert!(queue.pop().is_some());
         queue.room().await;
         assert_eq!(queue.push(message(3)), Ok(()));

@@ -76,14 +76,16 @@ impl Client {
         let room = Arc::new(Semaphore::new(options.outbox_messages.max(1)));
         let service_rng = SmallRng::seed_from_u64(rng.next_u64());
         let wishes = Wishes { drafts: inbox, follows: follows.clone(), cancel: cancel.clone() };
-        let service = Service::new(options, http.clone(), queue.clone(), wishes, state_out, service_rng);
+        let service =
+            Service::new(options, http.clone(), queue.clone(), wishes, state_out, service_rng);
         let guard = done.clone().drop_guard();
         // Ends by `cancel`; `done` tells whoever closes.
         tokio::spawn(async move {
             let _guard = guard;
             Box::pin(service.run()).await;
         });
-        let shared = Arc::new(Shared { drafts, follows, state, room, cancel, rng: Mutex::new(rng), done });
+        let shared =
+            Arc::new(Shared { drafts, follows, state, room, cancel, rng: Mutex::new(rng), done });
         (Self { shared: shared.clone(), http }, Events { queue, _shared: shared })
     }
 
@@ -94,7 +96,11 @@ impl Client {
     ///
     /// # Cancel safety
     /// Dropped while it waits for room, nothing is sent; dropped later, the message stays in the outbox and is sent.
-    pub async fn send(&self, conversation: ConversationId, body: impl Into<String>) -> Result<Ack, SendError> {
+    pub async fn send(
+        &self,
+        conversation: ConversationId,
+        body: impl Into<String>,
+    ) -> Result<Ack, SendError> {
         let payload = SendPayload { body: body.into(), ..SendPayload::default() };
         self.queue(conversation, self.new_message_id(), payload).await?.await
     }
@@ -139,8 +145,9 @@ impl Client {
         payload: SendPayload,
         permit: OwnedSemaphorePermit,
     ) -> Result<Pending, SendError> {
-        let draft =
-            payload.into_draft(client_msg_id).map_err(|(code, message)| SendError::Refused { code, message })?;
+        let draft = payload
+            .into_draft(client_msg_id)
+            .map_err(|(code, message)| SendError::Refused { code, message })?;
         let (reply, answer) = oneshot::channel();
         let draft = Draft { conversation, draft: Box::new(draft), permit, reply };
         match self.shared.drafts.try_send(draft) {
@@ -195,7 +202,9 @@ impl Client {
     /// Cancel safe.
     pub async fn ready(&self) -> Result<(), SendError> {
         let mut state = self.shared.state.clone();
-        let reached = state.wait_for(|state| matches!(state, State::Connected { .. } | State::Closed { .. })).await;
+        let reached = state
+            .wait_for(|state| matches!(state, State::Connected { .. } | State::Closed { .. }))
+            .await;
         match reached.map(|state| state.clone()) {
             Ok(State::Connected { .. }) => Ok(()),
             _ => Err(SendError::Closed(self.why_closed())),

@@ -15,7 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 use wire::client::event::{GroupPayload, MemberPayload, MessagePayload};
-use wire::client::http::{ChangeMembers, CreateGroup, HistoryResponse, InboxEntry, InboxResponse, OpenConversation};
+use wire::client::http::{
+    ChangeMembers, CreateGroup, HistoryResponse, InboxEntry, InboxResponse, OpenConversation,
+};
 use wire::client::http::{Problem, StreamTokenRequest, StreamTokenResponse};
 use wire::{ConversationId, ConversationKind, ErrorCode};
 
@@ -138,11 +140,16 @@ impl Http {
     ///
     /// # Errors
     /// [`HttpError`].
-    pub async fn members(&self, conversation: ConversationId) -> Result<Vec<MemberPayload>, HttpError> {
+    pub async fn members(
+        &self,
+        conversation: ConversationId,
+    ) -> Result<Vec<MemberPayload>, HttpError> {
         let mut page = self.group(conversation).await?;
         let mut members = page.members;
         while let Some(after) = page.members_next.take() {
-            page = self.get(&format!("/v1/groups/{conversation}?members_after={}", encode(&after))).await?;
+            page = self
+                .get(&format!("/v1/groups/{conversation}?members_after={}", encode(&after)))
+                .await?;
             members.append(&mut page.members);
         }
         Ok(members)
@@ -176,8 +183,12 @@ impl Http {
     ) -> Result<Vec<MessagePayload>, HttpError> {
         let mut all = Vec::new();
         loop {
-            let page = self.history(conversation, None, Some(after), wire::limits::HISTORY_PAGE_MAX).await?;
-            let Some(last) = page.messages.last().map(|message| message.seq) else { return Ok(all) };
+            let page = self
+                .history(conversation, None, Some(after), wire::limits::HISTORY_PAGE_MAX)
+                .await?;
+            let Some(last) = page.messages.last().map(|message| message.seq) else {
+                return Ok(all);
+            };
             all.extend(page.messages);
             // A page that does not move on would be asked for for ever.
             if !page.has_more || last <= after {
@@ -203,9 +214,17 @@ impl Http {
     }
 
     /// A stream token for a device, from one given edge, tried once.
-    pub(crate) async fn stream_token(&self, url: &str, identity: &str, device: &str) -> Result<String, Answer> {
+    pub(crate) async fn stream_token(
+        &self,
+        url: &str,
+        identity: &str,
+        device: &str,
+    ) -> Result<String, Answer> {
         let request = StreamTokenRequest { device_id: Some(device.to_owned()) };
-        let answer = self.transport.call(url, Method::POST, "/v1/ws/token", identity, Some(print(&request))).await;
+        let answer = self
+            .transport
+            .call(url, Method::POST, "/v1/ws/token", identity, Some(print(&request)))
+            .await;
         match answer {
             Answer::Said { status, body } if status.is_success() => {
                 match serde_json::from_slice::<StreamTokenResponse>(&body) {
@@ -217,7 +236,11 @@ impl Http {
         }
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, HttpError> {
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, HttpError> {
         self.request(Method::POST, path, Some(print(body))).await
     }
 
@@ -245,7 +268,8 @@ impl Http {
                 let attempt = self.attempt(&url, &method, path, body.clone());
                 match timeout(ATTEMPT.min(left), attempt).await {
                     Ok(Outcome::Done(bytes)) => {
-                        return serde_json::from_slice(&bytes).map_err(|_| HttpError::Garbled { url, status: 200 });
+                        return serde_json::from_slice(&bytes)
+                            .map_err(|_| HttpError::Garbled { url, status: 200 });
                     }
                     Ok(Outcome::Final(error)) => return Err(error),
                     Ok(Outcome::Elsewhere { why, alternatives, retry_after }) => {
@@ -253,7 +277,9 @@ impl Http {
                         pause = pause.max(retry_after);
                         rotation.suggest(&url, &alternatives);
                     }
-                    Err(_) => last = format!("{url}: no answer within {} s", ATTEMPT.min(left).as_secs()),
+                    Err(_) => {
+                        last = format!("{url}: no answer within {} s", ATTEMPT.min(left).as_secs())
+                    }
                 }
             }
             let pause = rotation.failed(0.5).max(pause.unwrap_or_default()).min(self.backoff_max);
@@ -264,8 +290,15 @@ impl Http {
         }
     }
 
-    async fn attempt(&self, url: &str, method: &Method, path: &str, body: Option<Bytes>) -> Outcome {
-        let elsewhere = |why: String| Outcome::Elsewhere { why, alternatives: Vec::new(), retry_after: None };
+    async fn attempt(
+        &self,
+        url: &str,
+        method: &Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Outcome {
+        let elsewhere =
+            |why: String| Outcome::Elsewhere { why, alternatives: Vec::new(), retry_after: None };
         let token = match self.tokens.token().await {
             Ok(token) => token,
             Err(error) => return elsewhere(error.to_string()),
@@ -320,7 +353,9 @@ fn refusal(url: &str, status: StatusCode, body: &[u8]) -> Outcome {
             alternatives: Vec::new(),
             retry_after: None,
         },
-        Err(_) => Outcome::Final(HttpError::Garbled { url: url.to_owned(), status: status.as_u16() }),
+        Err(_) => {
+            Outcome::Final(HttpError::Garbled { url: url.to_owned(), status: status.as_u16() })
+        }
     }
 }
 

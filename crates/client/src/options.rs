@@ -60,7 +60,11 @@ pub struct Options {
 impl Options {
     /// With the bounds of a person's device.
     #[must_use]
-    pub fn new(net: Arc<dyn net::Net>, endpoints: Arc<dyn Endpoints>, tokens: Arc<dyn Tokens>) -> Self {
+    pub fn new(
+        net: Arc<dyn net::Net>,
+        endpoints: Arc<dyn Endpoints>,
+        tokens: Arc<dyn Tokens>,
+    ) -> Self {
         Self {
             net,
             endpoints,

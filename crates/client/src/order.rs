@@ -146,7 +146,9 @@ impl<M> Order<M> {
     /// The edge is gone: the next one is asked for what was missed, and whether what was delivered still counts.
     pub(crate) fn begin_session(&mut self) {
         self.repair = Repair::Wanted;
-        if let Some(last) = self.last.filter(|last| *last > 0 && self.may_fork && self.epoch.is_some()) {
+        if let Some(last) =
+            self.last.filter(|last| *last > 0 && self.may_fork && self.epoch.is_some())
+        {
             self.check_after(last - 1);
         }
     }
@@ -260,13 +262,29 @@ mod tests {
     #[test]
     fn a_new_session_finds_out_what_was_lost() {
         assert_eq!(caught_up(&mut delivered(&[1, 1, 2]), &[1, 1, 2, 2, 3]), [4, 5], "nothing");
-        assert_eq!(caught_up(&mut delivered(&[1; 40]), &[1; 40]), [] as [u64; 0], "nothing, and nothing new");
+        assert_eq!(
+            caught_up(&mut delivered(&[1; 40]), &[1; 40]),
+            [] as [u64; 0],
+            "nothing, and nothing new"
+        );
         let now = [vec![1; 9], vec![2; 41]].concat();
         assert_eq!(caught_up(&mut delivered(&[1; 40]), &now), (10..=50).collect::<Vec<_>>());
-        assert_eq!(caught_up(&mut delivered(&[1; 40]), &now[..12]), [10, 11, 12], "though it is shorter now");
-        assert_eq!(caught_up(&mut delivered(&[1; 40]), &now[..9]), [] as [u64; 0], "or ends where they part");
+        assert_eq!(
+            caught_up(&mut delivered(&[1; 40]), &now[..12]),
+            [10, 11, 12],
+            "though it is shorter now"
+        );
+        assert_eq!(
+            caught_up(&mut delivered(&[1; 40]), &now[..9]),
+            [] as [u64; 0],
+            "or ends where they part"
+        );
         assert_eq!(caught_up(&mut delivered(&[1; 3]), &[2, 2, 2, 2]), [1, 2, 3, 4], "all of it");
-        assert_eq!(caught_up(&mut delivered(&[1; 3]), &[]), [] as [u64; 0], "and nothing is there instead");
+        assert_eq!(
+            caught_up(&mut delivered(&[1; 3]), &[]),
+            [] as [u64; 0],
+            "and nothing is there instead"
+        );
     }
 
     #[test]

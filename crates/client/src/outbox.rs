@@ -86,7 +86,8 @@ impl<F: Clone, T> Outbox<F, T> {
 
     /// When [`Outbox::next`] has something again without anything else happening.
     pub(crate) fn wakes_at(&self) -> Option<Instant> {
-        let waiting = |queue: &&Queue<F, T>| queue.entries.iter().take(self.window).any(|entry| !entry.sent);
+        let waiting =
+            |queue: &&Queue<F, T>| queue.entries.iter().take(self.window).any(|entry| !entry.sent);
         self.queues.values().filter(waiting).filter_map(|queue| queue.not_before).min()
     }
 
@@ -119,7 +120,9 @@ impl<F: Clone, T> Outbox<F, T> {
         now: Instant,
     ) -> Refused<T> {
         let Some((conversation, mut queue)) = self.take_queue(id) else { return Refused::Unknown };
-        let Some(at) = queue.entries.iter().position(|entry| entry.id == id) else { return Refused::Unknown };
+        let Some(at) = queue.entries.iter().position(|entry| entry.id == id) else {
+            return Refused::Unknown;
+        };
         let doubtful = matches!(code, wire::ErrorCode::Internal | wire::ErrorCode::TokenExpired);
         if code.is_retryable() || (doubtful && queue.refusals < DOUBTS_MAX) {
             let backoff = RETRY_MIN.saturating_mul(1 << queue.refusals.min(8)).min(RETRY_MAX);
@@ -147,7 +150,10 @@ impl<F: Clone, T> Outbox<F, T> {
     /// Gives up everything.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + use<F, T> {
         self.conversations.clear();
-        std::mem::take(&mut self.queues).into_values().flat_map(|queue| queue.entries).map(|entry| entry.ticket)
+        std::mem::take(&mut self.queues)
+            .into_values()
+            .flat_map(|queue| queue.entries)
+            .map(|entry| entry.ticket)
     }
 
     fn take_queue(&mut self, id: u64) -> Option<(ConversationId, Queue<F, T>)> {
@@ -201,7 +207,10 @@ mod tests {
     async fn after_a_break_everything_is_sent_again_in_order() {
         let now = Instant::now();
         let mut outbox = outbox(2);
-        assert_eq!((outbox.next(now), outbox.next(now), outbox.next(now)), (Some("one"), Some("two"), None));
+        assert_eq!(
+            (outbox.next(now), outbox.next(now), outbox.next(now)),
+            (Some("one"), Some("two"), None)
+        );
         outbox.disconnected();
         assert_eq!((outbox.next(now), outbox.next(now)), (Some("one"), Some("two")));
         assert_eq!(outbox.acked(2), Some('b'), "acks may come in any order");
@@ -215,7 +224,10 @@ mod tests {
         let mut outbox = outbox(1);
         outbox.next(now);
         let later = Duration::from_millis(700);
-        assert_eq!(outbox.refused(1, ErrorCode::HomeUnavailable, Some(later), now), Refused::Retrying);
+        assert_eq!(
+            outbox.refused(1, ErrorCode::HomeUnavailable, Some(later), now),
+            Refused::Retrying
+        );
         assert_eq!((outbox.next(now), outbox.wakes_at()), (None, Some(now + later)));
         assert_eq!(outbox.next(now + later), Some("one"), "the same frame again");
         assert_eq!(outbox.refused(1, ErrorCode::NotAMember, None, now), Refused::Failed('a'));

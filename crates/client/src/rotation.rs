@@ -49,7 +49,8 @@ impl Rotation {
     /// Starts a round over the program's edges.
     pub(crate) fn begin(&mut self, edges: Vec<String>) {
         let avoided = std::mem::take(&mut self.avoided);
-        let (last, first): (Vec<_>, Vec<_>) = edges.into_iter().partition(|edge| avoided.contains(edge));
+        let (last, first): (Vec<_>, Vec<_>) =
+            edges.into_iter().partition(|edge| avoided.contains(edge));
         self.round = first.into_iter().chain(last).collect();
     }
 
@@ -64,7 +65,8 @@ impl Rotation {
 
     /// The round is over and nobody let us in. How long to wait before the next; `random` is in 0..1.
     pub(crate) fn failed(&mut self, random: f64) -> Duration {
-        let most = self.backoff_min.saturating_mul(1 << self.failed_rounds.min(16)).min(self.backoff_max);
+        let most =
+            self.backoff_min.saturating_mul(1 << self.failed_rounds.min(16)).min(self.backoff_max);
         self.failed_rounds = self.failed_rounds.saturating_add(1);
         most.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
     }

@@ -139,8 +139,11 @@ impl Service {
         state: watch::Sender<State>,
         rng: SmallRng,
     ) -> Self {
-        let orders =
-            options.cursors.iter().map(|(id, last)| (*id, Order::new(id.shard.durability, Some(*last)))).collect();
+        let orders = options
+            .cursors
+            .iter()
+            .map(|(id, last)| (*id, Order::new(id.shard.durability, Some(*last))))
+            .collect();
         Self {
             rotation: Rotation::new(options.backoff_min, options.backoff_max),
             outbox: Outbox::new(options.window),
@@ -236,11 +239,17 @@ impl Service {
                         why = format!("{url}: {error}");
                         pause = pause.max(self.weigh(&url, &error)?);
                     }
-                    Err(_) => why = format!("{url}: no hello within {} ms", self.options.dial_timeout.as_millis()),
+                    Err(_) => {
+                        why = format!(
+                            "{url}: no hello within {} ms",
+                            self.options.dial_timeout.as_millis()
+                        )
+                    }
                 }
                 tracing::debug!(edge = %url, why, "attempt failed");
             }
-            let pause = self.rotation.failed(self.rng.random()).max(pause).min(self.options.backoff_max);
+            let pause =
+                self.rotation.failed(self.rng.random()).max(pause).min(self.options.backoff_max);
             self.state.send_replace(State::Waiting { why });
             sleep(pause).await;
             self.state.send_replace(State::Connecting);
@@ -249,7 +258,9 @@ impl Service {
 
     /// What an edge's refusal means: how long it wants to be left alone; an error when it is for good.
     fn weigh(&mut self, url: &str, error: &DialError) -> Result<Duration, String> {
-        let DialError::Refused { code, alternatives, retry_after, .. } = error else { return Ok(Duration::ZERO) };
+        let DialError::Refused { code, alternatives, retry_after, .. } = error else {
+            return Ok(Duration::ZERO);
+        };
         self.rotation.suggest(url, alternatives);
         if !is_elsewhere(*code, alternatives) || *code == ErrorCode::WrongZone {
             self.refusals += 1;
@@ -296,8 +307,16 @@ impl Service {
     fn accept(&mut self, draft: Draft) {
         let Draft { conversation, draft, permit, reply } = draft;
         let id = self.draw_id();
-        let request = Request { id: Some(format!("m{id}")), body: RequestBody::Send { conversation, draft: *draft } };
-        self.outbox.push(conversation, id, request.to_json().into(), Ticket { reply, _permit: permit });
+        let request = Request {
+            id: Some(format!("m{id}")),
+            body: RequestBody::Send { conversation, draft: *draft },
+        };
+        self.outbox.push(
+            conversation,
+            id,
+            request.to_json().into(),
+            Ticket { reply, _permit: permit },
+        );
     }
 
     /// What the program follows since the last time is asked for.

@@ -70,7 +70,13 @@ impl Consumer {
 
     /// Takes what it may of `rows`, which were read from [`Consumer::next_slot`] on, all epochs, in (slot, epoch) order, and
     /// moves behind them. `end`: whether they are all there are.
-    pub fn take<'a>(&mut self, rows: &'a [LogRow], end: bool, starts: &Starts, committed: Position) -> Taken<'a> {
+    pub fn take<'a>(
+        &mut self,
+        rows: &'a [LogRow],
+        end: bool,
+        starts: &Starts,
+        committed: Position,
+    ) -> Taken<'a> {
         let known = starts.last().map_or(Epoch(0), |(epoch, _)| epoch);
         if committed.epoch > known {
             return Taken { rows: Vec::new(), then: Then::StaleStarts(committed.epoch) };
@@ -110,7 +116,9 @@ mod tests {
     }
 
     fn rows(of: &[(u64, u64)]) -> Vec<LogRow> {
-        of.iter().map(|&(epoch, slot)| LogRow { at: at(epoch, slot), frame: Bytes::new() }).collect()
+        of.iter()
+            .map(|&(epoch, slot)| LogRow { at: at(epoch, slot), frame: Bytes::new() })
+            .collect()
     }
 
     fn starts(of: &[(u64, u64)]) -> Starts {
@@ -160,7 +168,10 @@ mod tests {
         let rows = rows(&[(1, 0)]);
         let taken = consumer.take(&rows, true, &starts(&[(1, 0)]), at(2, 1));
         assert_eq!((taken.rows.len(), taken.then), (0, Then::StaleStarts(Epoch(2))));
-        assert_eq!(consumer.take(&rows, true, &starts(&[]), Position::default()).then, Then::CaughtUp);
+        assert_eq!(
+            consumer.take(&rows, true, &starts(&[]), Position::default()).then,
+            Then::CaughtUp
+        );
     }
 
     #[test]

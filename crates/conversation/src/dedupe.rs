@@ -45,10 +45,22 @@ pub fn fingerprint_of_draft(draft: &Draft) -> u64 {
 /// That of the draft that became this message.
 #[must_use]
 pub fn fingerprint_of_message(message: &Message) -> u64 {
-    fingerprint(&message.body, message.reply_to, message.thread, &message.mentions, message.meta.as_deref())
+    fingerprint(
+        &message.body,
+        message.reply_to,
+        message.thread,
+        &message.mentions,
+        message.meta.as_deref(),
+    )
 }
 
-fn fingerprint(body: &str, reply_to: Option<u64>, thread: Option<u64>, mentions: &[UserId], meta: Option<&str>) -> u64 {
+fn fingerprint(
+    body: &str,
+    reply_to: Option<u64>,
+    thread: Option<u64>,
+    mentions: &[UserId],
+    meta: Option<&str>,
+) -> u64 {
     // Each part is hashed on top of what was before it, so that no two lists of parts share an input.
     let on = |hash: u64, part: &[u8]| xxh3_64_with_seed(part, hash);
     let seq = |hash: u64, seq: Option<u64>| on(hash, &seq.map_or([0; 8], u64::to_le_bytes));

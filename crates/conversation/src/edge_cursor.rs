@@ -141,9 +141,17 @@ mod tests {
         assert_eq!(cursor.offer(5, Epoch(4), 'A'), Next::Forked('A'));
         assert_eq!((cursor.last(), cursor.epoch()), (5, Some(Epoch(4))));
         assert_eq!(cursor.offer(6, Epoch(4), 'B'), Next::Deliver(vec!['B']));
-        assert_eq!(cursor.offer(7, Epoch(4), 'C'), Next::Deliver(vec!['C']), "what was held is of the lost one");
+        assert_eq!(
+            cursor.offer(7, Epoch(4), 'C'),
+            Next::Deliver(vec!['C']),
+            "what was held is of the lost one"
+        );
         let mut unknown = EdgeCursor::after(4, None);
-        assert_eq!(unknown.offer(4, Epoch(9), 'x'), Next::Stale, "who does not know what he has believes it");
+        assert_eq!(
+            unknown.offer(4, Epoch(9), 'x'),
+            Next::Stale,
+            "who does not know what he has believes it"
+        );
     }
 
     proptest! {

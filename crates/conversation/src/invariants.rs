@@ -291,7 +291,14 @@ impl Checker {
     }
 
     /// A client sent this for the first time (retries are not told), as the next of this lane.
-    pub fn sent(&mut self, lane: u64, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, body: &str) {
+    pub fn sent(
+        &mut self,
+        lane: u64,
+        conversation: ConversationId,
+        sender: &UserId,
+        id: &ClientMsgId,
+        body: &str,
+    ) {
         let history = self.conversations.entry(conversation).or_default();
         let name = (sender.clone(), id.clone());
         if history.sends.insert(name.clone(), Send { body_hash: body_hash(body) }).is_none() {
@@ -301,7 +308,13 @@ impl Checker {
     }
 
     /// A client got this ack, to a first send or to a retry.
-    pub fn acked(&mut self, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, ack: &Ack) {
+    pub fn acked(
+        &mut self,
+        conversation: ConversationId,
+        sender: &UserId,
+        id: &ClientMsgId,
+        ack: &Ack,
+    ) {
         let history = self.conversations.entry(conversation).or_default();
         let may_fork = history.may_fork;
         let acks = history.acks.entry((sender.clone(), id.clone())).or_default();
@@ -394,7 +407,9 @@ impl History {
         let mut places: HashMap<Name, Place> = HashMap::new();
         for (seq, place) in standing {
             let message = &self.messages[place];
-            let first = *places.entry((message.sender.clone(), message.client_msg_id.clone())).or_insert(*place);
+            let first = *places
+                .entry((message.sender.clone(), message.client_msg_id.clone()))
+                .or_insert(*place);
             if first != *place {
                 report.add(conversation, Finding::SentTwice { seqs: (first.1, *seq) }, 1);
             }
@@ -403,19 +418,31 @@ impl History {
     }
 
     /// An ack names the message that everyone sees at its place, and what was acknowledged stands there, or was brought back.
-    fn check_acks(&self, conversation: ConversationId, places: &HashMap<Name, Place>, report: &mut Report) {
+    fn check_acks(
+        &self,
+        conversation: ConversationId,
+        places: &HashMap<Name, Place>,
+        report: &mut Report,
+    ) {
         for (name, acks) in &self.acks {
             let observer = || "the ack".to_owned();
             let stands = places.get(name);
             for ack in acks {
                 let seq = ack.seq;
-                let Some(message) = self.messages.get(&self.place(ack.epoch, seq)) else { continue };
+                let Some(message) = self.messages.get(&self.place(ack.epoch, seq)) else {
+                    continue;
+                };
                 let ours = (&message.sender, &message.client_msg_id) == (&name.0, &name.1);
-                let same_body = self.sends.get(name).is_none_or(|sent| sent.body_hash == message.body_hash);
+                let same_body =
+                    self.sends.get(name).is_none_or(|sent| sent.body_hash == message.body_hash);
                 if !ours && stands.is_none() && !self.may_fork {
                     report.add(conversation, Finding::Lost { seq, observer: observer() }, 1);
                 } else if !ours || !same_body || message.epoch != ack.epoch {
-                    report.add(conversation, Finding::Disagreement { seq, observer: observer() }, 1);
+                    report.add(
+                        conversation,
+                        Finding::Disagreement { seq, observer: observer() },
+                        1,
+                    );
                 }
             }
             let Some(first) = acks.first().filter(|_| self.may_fork) else { continue };
@@ -426,7 +453,8 @@ impl History {
             let recovered = self.messages[stands].recovered;
             let is_at = |ack: &Ack| (ack.epoch, ack.seq) == *stands;
             // Of a message that was never acknowledged before it came back, the first ack already calls it a duplicate.
-            let is_wrong = if recovered { is_at(first) && !first.duplicate } else { !acks.iter().any(is_at) };
+            let is_wrong =
+                if recovered { is_at(first) && !first.duplicate } else { !acks.iter().any(is_at) };
             if is_wrong {
                 report.add(conversation, Finding::Flag { seq: stands.1, recovered }, 1);
             }
@@ -448,14 +476,17 @@ impl History {
     ) {
         let mut before: Option<&Observed> = None;
         for message in standing.values().map(|place| &self.messages[place]) {
-            if before.is_some_and(|before| message.ver <= before.ver || message.epoch < before.epoch) {
+            if before
+                .is_some_and(|before| message.ver <= before.ver || message.epoch < before.epoch)
+            {
                 report.add(conversation, Finding::WentBack { seq: message.seq }, 1);
             }
             before = Some(message);
         }
         let came_back = |name: &Name, place: &Place| {
             let first = self.acks.get(name).and_then(|acks| acks.first());
-            self.messages[place].recovered || self.may_fork && first.is_some_and(|ack| (ack.epoch, ack.seq) != *place)
+            self.messages[place].recovered
+                || self.may_fork && first.is_some_and(|ack| (ack.epoch, ack.seq) != *place)
         };
         for lane in self.lanes.values() {
             let mut first = 0;
@@ -470,11 +501,17 @@ impl History {
     }
 
     /// Who should have seen everything that counts has.
-    fn check_observers(&self, conversation: ConversationId, standing: &BTreeMap<u64, Place>, report: &mut Report) {
+    fn check_observers(
+        &self,
+        conversation: ConversationId,
+        standing: &BTreeMap<u64, Place>,
+        report: &mut Report,
+    ) {
         let acks = self.acks.values().flatten();
         let acked: HashSet<Place> = acks.map(|ack| self.place(ack.epoch, ack.seq)).collect();
         // Where nothing is void, an ack alone says that there is a message.
-        let head_acked = acked.iter().map(|place| place.1).max().filter(|_| !self.may_fork).unwrap_or(0);
+        let head_acked =
+            acked.iter().map(|place| place.1).max().filter(|_| !self.may_fork).unwrap_or(0);
         let head = head_acked.max(standing.last_key_value().map_or(0, |(&seq, _)| seq));
         let mut lost = HashSet::new();
         for (name, observer) in &self.observers {
@@ -488,7 +525,11 @@ impl History {
                     }
                     missing = Some((missing.map_or(seq, |(first, _)| first), seq));
                 } else if let Some((from, to)) = missing.take() {
-                    report.add(conversation, Finding::Gap { from, to, observer: name.clone() }, to - from + 1);
+                    report.add(
+                        conversation,
+                        Finding::Gap { from, to, observer: name.clone() },
+                        to - from + 1,
+                    );
                 }
             }
         }

@@ -76,7 +76,9 @@ impl LogFrame {
         let mut head = Vec::with_capacity(32 + 320 * self.changes.len());
         head.push(VERSION);
         let fields = (self.epoch, self.slot, self.ts_ms, &self.changes);
-        Bytes::from(postcard::to_extend(&fields, head).expect("plain data in memory always serializes"))
+        Bytes::from(
+            postcard::to_extend(&fields, head).expect("plain data in memory always serializes"),
+        )
     }
 
     /// The inverse of [`LogFrame::to_bytes`]; fields of later minor versions at the end are skipped.
@@ -100,7 +102,11 @@ impl LogFrame {
     /// When the bytes are not a frame, or the frame of another place.
     pub fn from_row(row: &LogRow) -> Result<Self, LogFrameError> {
         let frame = Self::from_bytes(&row.frame)?;
-        if frame.at() == row.at { Ok(frame) } else { Err(LogFrameError::Misplaced { row: row.at, frame: frame.at() }) }
+        if frame.at() == row.at {
+            Ok(frame)
+        } else {
+            Err(LogFrameError::Misplaced { row: row.at, frame: frame.at() })
+        }
     }
 }
 
@@ -117,7 +123,9 @@ pub fn change_bytes(change: &Change) -> usize {
             let mentions: usize = m.mentions.iter().map(|u| u.as_str().len() + 2).sum();
             m.body.len() + mentions + m.meta.as_ref().map_or(0, String::len) + 3 * 130 + 40
         }
-        Event::Created(c) => c.members.iter().map(|(u, _)| u.as_str().len() + 3).sum::<usize>() + 3 * 130 + 260,
+        Event::Created(c) => {
+            c.members.iter().map(|(u, _)| u.as_str().len() + 3).sum::<usize>() + 3 * 130 + 260
+        }
         Event::MembersChanged(c) => {
             let users = c.added.iter().chain(&c.roles).map(|(u, _)| u).chain(&c.removed);
             users.map(|u| u.as_str().len() + 3).sum::<usize>() + 160
@@ -144,7 +152,8 @@ mod tests {
     use super::*;
 
     fn frame() -> LogFrame {
-        let shard = ShardId { zone: ZoneId(1), home: RegionId(2), durability: Durability::Region, n: 3 };
+        let shard =
+            ShardId { zone: ZoneId(1), home: RegionId(2), durability: Durability::Region, n: 3 };
         let conversation = ConversationId { kind: ConversationKind::User, shard, unique: [5; 16] };
         let change = |ver| Change {
             conversation,
@@ -153,14 +162,20 @@ mod tests {
             ts_ms: 1_000 + ver,
             event: Event::Left(Left { conversation, at_ver: ver }),
         };
-        LogFrame { epoch: Epoch(4), slot: Slot(300), ts_ms: 1_002, changes: vec![change(1), change(2)] }
+        LogFrame {
+            epoch: Epoch(4),
+            slot: Slot(300),
+            ts_ms: 1_002,
+            changes: vec![change(1), change(2)],
+        }
     }
 
     #[test]
     fn a_frame_survives_its_bytes() {
         let bytes = frame().to_bytes();
         assert_eq!(LogFrame::from_bytes(&bytes), Ok(frame()));
-        let estimate = FRAME_OVERHEAD_BYTES + frame().changes.iter().map(change_bytes).sum::<usize>();
+        let estimate =
+            FRAME_OVERHEAD_BYTES + frame().changes.iter().map(change_bytes).sum::<usize>();
         assert!(bytes.len() <= estimate);
     }
 

@@ -68,19 +68,34 @@ impl Whereabouts {
     /// Of one that never moved.
     #[must_use]
     pub fn born_in(shard: ShardId) -> Self {
-        Self { placement: Placement { n: 0, shard }, arrived: true, epoch_base: Epoch(0), stays: Vec::new() }
+        Self {
+            placement: Placement { n: 0, shard },
+            arrived: true,
+            epoch_base: Epoch(0),
+            stays: Vec::new(),
+        }
     }
 
     /// After it has left.
     #[must_use]
     pub fn left(change: &Change, out: &MovedOut) -> Self {
-        Self { placement: out.to, arrived: false, epoch_base: change.epoch, stays: out.stays.clone() }
+        Self {
+            placement: out.to,
+            arrived: false,
+            epoch_base: change.epoch,
+            stays: out.stays.clone(),
+        }
     }
 
     /// After it has come.
     #[must_use]
     pub fn came(moved: &MovedIn) -> Self {
-        Self { placement: moved.here, arrived: true, epoch_base: moved.epoch_base, stays: moved.stays.clone() }
+        Self {
+            placement: moved.here,
+            arrived: true,
+            epoch_base: moved.epoch_base,
+            stays: moved.stays.clone(),
+        }
     }
 
     /// Whether the owner of this shard decides for it.
@@ -131,7 +146,8 @@ impl Whereabouts {
     /// decided so long ago that nobody remembers.
     #[must_use]
     pub(crate) fn row_counts(&self, stamp: Position, starts: &Starts) -> Option<bool> {
-        let within = |base: Epoch| Position { epoch: Epoch(stamp.epoch.0 - base.0), slot: stamp.slot };
+        let within =
+            |base: Epoch| Position { epoch: Epoch(stamp.epoch.0 - base.0), slot: stamp.slot };
         if self.arrived && (stamp.epoch > self.epoch_base || self.stays.is_empty()) {
             return Some(starts.believe(within(self.epoch_base)));
         }
@@ -151,7 +167,9 @@ impl Whereabouts {
     ) -> Result<MovedOut, Refusal> {
         let from = self.placement.shard;
         if (to.zone, to.durability) != (from.zone, from.durability) {
-            let message = format!("to: {to} is not of the zone and the class of {from}; give a shard that is");
+            let message = format!(
+                "to: {to} is not of the zone and the class of {from}; give a shard that is"
+            );
             return Err(Refusal::new(ErrorCode::BadRequest, message));
         }
         if epoch > EPOCH_TO_MOVE_MAX {
@@ -163,14 +181,24 @@ impl Whereabouts {
             stays.extend(self.stays.iter().cloned());
             let starts: Vec<(Epoch, Slot)> = moment.starts.iter().collect();
             if starts.len() > STARTS_MAX {
-                let message =
-                    format!("{from} has had more than {STARTS_MAX} terms: what leaves it cannot take them along");
+                let message = format!(
+                    "{from} has had more than {STARTS_MAX} terms: what leaves it cannot take them along"
+                );
                 return Err(Refusal::new(ErrorCode::BadRequest, message));
             }
-            stays.push(Stay { shard: from, after: self.epoch_base, until: epoch, ended_ts_ms: moment.now_ms, starts });
+            stays.push(Stay {
+                shard: from,
+                after: self.epoch_base,
+                until: epoch,
+                ended_ts_ms: moment.now_ms,
+                starts,
+            });
             let oldest = if stays.len() > STAYS_MAX { Some(stays.remove(0)) } else { None };
-            if let Some(oldest) = oldest.filter(|stay| moment.now_ms.saturating_sub(stay.ended_ts_ms) <= DEDUPE_MS) {
-                let mut refusal = Refusal::new(ErrorCode::RateLimited, "it has moved too often of late");
+            if let Some(oldest) =
+                oldest.filter(|stay| moment.now_ms.saturating_sub(stay.ended_ts_ms) <= DEDUPE_MS)
+            {
+                let mut refusal =
+                    Refusal::new(ErrorCode::RateLimited, "it has moved too often of late");
                 let wait_ms = (oldest.ended_ts_ms + DEDUPE_MS + 1).saturating_sub(moment.now_ms);
                 refusal.retry_after_ms = Some(wait_ms);
                 return Err(refusal);

@@ -212,7 +212,12 @@ pub fn project(frame: &LogFrame) -> BTreeMap<Position, Vec<Row>> {
     for change in &frame.changes {
         let stamp = stamp(change, frame.at());
         let room = 4 * frame.changes.len() + 4;
-        let new = || Rows { at: stamp, place: frame.at(), rows: Vec::with_capacity(room), index: HashMap::new() };
+        let new = || Rows {
+            at: stamp,
+            place: frame.at(),
+            rows: Vec::with_capacity(room),
+            index: HashMap::new(),
+        };
         stamped.entry(stamp).or_insert_with(new).change(change);
     }
     stamped.into_iter().map(|(stamp, rows)| (stamp, rows.rows)).collect()
@@ -258,7 +263,11 @@ impl Rows {
             Event::Created(created) => self.created(change, created),
             Event::Message(message) => {
                 seq = Some(message.seq);
-                self.rows.push(Row::Message(MessageRow { conversation, seq: message.seq, change: bytes.clone() }));
+                self.rows.push(Row::Message(MessageRow {
+                    conversation,
+                    seq: message.seq,
+                    change: bytes.clone(),
+                }));
                 self.message(change, message);
             }
             Event::MembersChanged(changed) => self.members_changed(conversation, changed),
@@ -285,7 +294,13 @@ impl Rows {
             // A newer node's: kept for those who catch up by `ver`, and counted.
             _ => {}
         }
-        self.rows.push(Row::Change(ChangeRow { conversation, ver: change.ver, seq, at: self.place, change: bytes }));
+        self.rows.push(Row::Change(ChangeRow {
+            conversation,
+            ver: change.ver,
+            seq,
+            at: self.place,
+            change: bytes,
+        }));
         let (epoch, ts_ms) = (change.epoch, change.ts_ms);
         let head = HeadRow { conversation, head_ver: change.ver, epoch, ts_ms, at: self.at };
         self.put(Key::Head(conversation), Row::Head(head));
@@ -302,14 +317,21 @@ impl Rows {
             at: self.at,
         }));
         for (user, role) in &created.members {
-            self.member(MemberRow { conversation, user: user.clone(), joined_seq: 1, gone: false, at: self.at });
+            self.member(MemberRow {
+                conversation,
+                user: user.clone(),
+                joined_seq: 1,
+                gone: false,
+                at: self.at,
+            });
             self.role(conversation, user, *role);
         }
     }
 
     fn message(&mut self, change: &Change, message: &Message) {
         let conversation = change.conversation;
-        let last = LastMessageRow { conversation, seq: message.seq, ts_ms: change.ts_ms, at: self.at };
+        let last =
+            LastMessageRow { conversation, seq: message.seq, ts_ms: change.ts_ms, at: self.at };
         self.put(Key::LastMessage(conversation), Row::LastMessage(last));
         let seen = Seen {
             seq: message.seq,
@@ -324,18 +346,31 @@ impl Rows {
             client_msg_id: message.client_msg_id.clone(),
             seen,
         }));
-        let read = ReadCursorRow { conversation, user: message.sender.clone(), read_seq: message.seq };
+        let read =
+            ReadCursorRow { conversation, user: message.sender.clone(), read_seq: message.seq };
         self.put(Key::ReadCursor(conversation, message.sender.clone()), Row::ReadCursor(read));
     }
 
     fn members_changed(&mut self, conversation: ConversationId, changed: &MembersChanged) {
         for (user, role) in &changed.added {
             let joined_seq = changed.head_seq + 1;
-            self.member(MemberRow { conversation, user: user.clone(), joined_seq, gone: false, at: self.at });
+            self.member(MemberRow {
+                conversation,
+                user: user.clone(),
+                joined_seq,
+                gone: false,
+                at: self.at,
+            });
             self.role(conversation, user, *role);
         }
         for user in &changed.removed {
-            self.member(MemberRow { conversation, user: user.clone(), joined_seq: 0, gone: true, at: self.at });
+            self.member(MemberRow {
+                conversation,
+                user: user.clone(),
+                joined_seq: 0,
+                gone: true,
+                at: self.at,
+            });
         }
         for (user, role) in &changed.roles {
             self.role(conversation, user, *role);

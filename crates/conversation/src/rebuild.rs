@@ -40,7 +40,8 @@ impl Gap {
 
     /// Of a place that an older version did not write down nobody knows: so it is in here.
     fn holds(&self, at: Position) -> bool {
-        at == Position::default() || (self.starts.owns(at) && self.from <= at.slot && at.slot < self.until)
+        at == Position::default()
+            || (self.starts.owns(at) && self.from <= at.slot && at.slot < self.until)
     }
 
     /// Where the consumer goes on in the log.
@@ -124,17 +125,37 @@ mod tests {
     /// Place of each frame and the vers in it.
     fn frames(changes: Vec<(Position, Change)>) -> Vec<(Position, Vec<u64>)> {
         let mut rebuilt = Rebuilt::new(id());
-        let mut frames: Vec<_> =
-            changes.into_iter().filter_map(|(at, change)| rebuilt.take(&gap(), at, change)).collect();
+        let mut frames: Vec<_> = changes
+            .into_iter()
+            .filter_map(|(at, change)| rebuilt.take(&gap(), at, change))
+            .collect();
         frames.extend(rebuilt.end());
-        frames.iter().map(|frame| (frame.at(), frame.changes.iter().map(|change| change.ver).collect())).collect()
+        frames
+            .iter()
+            .map(|frame| (frame.at(), frame.changes.iter().map(|change| change.ver).collect()))
+            .collect()
     }
 
     #[test]
     fn changes_of_one_place_are_one_frame_and_only_the_gap_counts() {
-        let places = [at(1, 3), at(1, 4), at(1, 5), at(1, 5), at(1, 9), at(2, 10), at(2, 14), at(2, 14), at(2, 15)];
+        let places = [
+            at(1, 3),
+            at(1, 4),
+            at(1, 5),
+            at(1, 5),
+            at(1, 9),
+            at(2, 10),
+            at(2, 14),
+            at(2, 14),
+            at(2, 15),
+        ];
         let changes = (1..).zip(places).map(|(ver, at)| (at, change(ver, None))).collect();
-        let expected = vec![(at(1, 5), vec![3, 4]), (at(1, 9), vec![5]), (at(2, 10), vec![6]), (at(2, 14), vec![7, 8])];
+        let expected = vec![
+            (at(1, 5), vec![3, 4]),
+            (at(1, 9), vec![5]),
+            (at(2, 10), vec![6]),
+            (at(2, 14), vec![7, 8]),
+        ];
         assert_eq!(frames(changes), expected);
     }
 
@@ -148,10 +169,17 @@ mod tests {
     #[test]
     fn of_a_conversation_that_was_elsewhere_meanwhile_only_what_stood_in_this_log_counts() {
         let placed = |n, shard| Placement { n, shard };
-        let out = |n, to| Some(Event::MovedOut(MovedOut { to: placed(n, shard(to)), head_seq: 0, stays: vec![] }));
+        let out = |n, to| {
+            Some(Event::MovedOut(MovedOut { to: placed(n, shard(to)), head_seq: 0, stays: vec![] }))
+        };
         let came = |n, from, here| {
             let here = placed(n, shard(here));
-            Some(Event::MovedIn(MovedIn { here, from: shard(from), epoch_base: Epoch(1), stays: vec![] }))
+            Some(Event::MovedIn(MovedIn {
+                here,
+                from: shard(from),
+                epoch_base: Epoch(1),
+                stays: vec![],
+            }))
         };
         let changes = vec![
             (at(1, 5), change(1, None)),
@@ -162,7 +190,10 @@ mod tests {
             (at(2, 11), change(5, came(2, 2, 1))),
             (at(2, 11), change(6, None)),
         ];
-        assert_eq!(frames(changes), vec![(at(1, 5), vec![1]), (at(1, 6), vec![2]), (at(2, 11), vec![5, 6])]);
+        assert_eq!(
+            frames(changes),
+            vec![(at(1, 5), vec![1]), (at(1, 6), vec![2]), (at(2, 11), vec![5, 6])]
+        );
     }
 
     #[test]

@@ -44,10 +44,16 @@ pub fn change_members<M>(
     let mine = role_of(members.get(by).ok_or_else(not_a_member)?);
     let named = wish.add.len() + wish.remove.len() + wish.roles.len();
     if named == 0 {
-        return Err(Refusal::new(ErrorCode::BadRequest, "names nobody to add, remove or give a role"));
+        return Err(Refusal::new(
+            ErrorCode::BadRequest,
+            "names nobody to add, remove or give a role",
+        ));
     }
     if named > MEMBERS_PER_CHANGE {
-        return Err(Refusal::new(ErrorCode::TooLarge, format!("names more than {MEMBERS_PER_CHANGE} users")));
+        return Err(Refusal::new(
+            ErrorCode::TooLarge,
+            format!("names more than {MEMBERS_PER_CHANGE} users"),
+        ));
     }
     let add: BTreeSet<&UserId> = wish.add.iter().collect();
     let remove: BTreeSet<&UserId> = wish.remove.iter().collect();
@@ -69,10 +75,16 @@ pub fn change_members<M>(
             .filter(|user| !members.contains_key(**user))
             .map(|&user| (user.clone(), roles.get(user).copied().unwrap_or(Role::Member)))
             .collect(),
-        removed: remove.iter().filter(|user| members.contains_key(**user)).map(|&user| user.clone()).collect(),
+        removed: remove
+            .iter()
+            .filter(|user| members.contains_key(**user))
+            .map(|&user| user.clone())
+            .collect(),
         roles: roles
             .iter()
-            .filter(|(user, role)| members.get(**user).is_some_and(|member| role_of(member) != **role))
+            .filter(|(user, role)| {
+                members.get(**user).is_some_and(|member| role_of(member) != **role)
+            })
             .map(|(&user, &role)| (user.clone(), role))
             .collect(),
         head_seq,
@@ -100,10 +112,16 @@ fn allowed<M>(
         match (mine, members.get(*user).map(role_of)) {
             (Role::Owner, _) | (Role::Admin, None | Some(Role::Member)) => {}
             (Role::Admin, _) => {
-                return Err(Refusal::new(ErrorCode::Forbidden, "only owners remove admins and owners"));
+                return Err(Refusal::new(
+                    ErrorCode::Forbidden,
+                    "only owners remove admins and owners",
+                ));
             }
             (Role::Member, _) => {
-                return Err(Refusal::new(ErrorCode::Forbidden, "only admins and owners remove others"));
+                return Err(Refusal::new(
+                    ErrorCode::Forbidden,
+                    "only admins and owners remove others",
+                ));
             }
         }
     }
@@ -112,7 +130,12 @@ fn allowed<M>(
             // Nothing is given that an addition does not give anyway.
             None if add.contains(user) && *role == Role::Member => {}
             None if add.contains(user) => owner_only(mine)?,
-            None => return Err(Refusal::new(ErrorCode::BadRequest, "gives a role to someone who is not a member")),
+            None => {
+                return Err(Refusal::new(
+                    ErrorCode::BadRequest,
+                    "gives a role to someone who is not a member",
+                ));
+            }
             Some(_) if *user == by && *role <= mine => {}
             Some(_) => owner_only(mine)?,
         }
@@ -127,7 +150,10 @@ fn keeps_an_owner<M>(
 ) -> Result<(), Refusal> {
     let left = members.len() + changed.added.len() - changed.removed.len();
     if left > GROUP_MEMBERS {
-        return Err(Refusal::new(ErrorCode::TooLarge, format!("a group has at most {GROUP_MEMBERS} members")));
+        return Err(Refusal::new(
+            ErrorCode::TooLarge,
+            format!("a group has at most {GROUP_MEMBERS} members"),
+        ));
     }
     let given = changed.added.iter().chain(&changed.roles).any(|(_, role)| *role == Role::Owner);
     let kept = || {
@@ -178,7 +204,12 @@ mod tests {
             .into()
     }
 
-    fn ask(by: &str, add: &str, remove: &str, roles: &[(&str, Role)]) -> Result<Option<MembersChanged>, ErrorCode> {
+    fn ask(
+        by: &str,
+        add: &str,
+        remove: &str,
+        roles: &[(&str, Role)],
+    ) -> Result<Option<MembersChanged>, ErrorCode> {
         let roles: Vec<_> = roles.iter().map(|&(name, role)| (user(name), role)).collect();
         let wish = Wish { add: &users(add), remove: &users(remove), roles: &roles };
         change_members(&group(), |role| *role, &user(by), wish, 9).map_err(|refusal| refusal.code)
@@ -188,7 +219,8 @@ mod tests {
     fn the_table_of_roles_holds() {
         use Role::{Admin, Member, Owner};
         let forbidden = |asked: Result<_, ErrorCode>| assert_eq!(asked, Err(ErrorCode::Forbidden));
-        let done = |asked: Result<Option<MembersChanged>, ErrorCode>| assert!(asked.unwrap().is_some());
+        let done =
+            |asked: Result<Option<MembersChanged>, ErrorCode>| assert!(asked.unwrap().is_some());
         forbidden(ask("cat", "eve", "", &[]));
         forbidden(ask("cat", "ann", "", &[]));
         done(ask("bob", "eve", "", &[]));
@@ -219,7 +251,8 @@ mod tests {
 
     #[test]
     fn only_what_really_changes_is_said_and_sorted() {
-        let changed = ask("ann", "fay eve cat eve", "dan zed", &[("bob", Role::Admin), ("cat", Role::Admin)]);
+        let changed =
+            ask("ann", "fay eve cat eve", "dan zed", &[("bob", Role::Admin), ("cat", Role::Admin)]);
         let changed = changed.unwrap().unwrap();
         assert_eq!(changed.added, [(user("eve"), Role::Member), (user("fay"), Role::Member)]);
         assert_eq!(changed.removed, users("dan"));
@@ -253,10 +286,12 @@ mod tests {
     fn a_change_and_a_group_have_their_limits() {
         let many = (0..MEMBERS_PER_CHANGE + 1).map(|n| format!("u{n} ")).collect::<String>();
         assert_eq!(ask("ann", &many, "", &[]), Err(ErrorCode::TooLarge));
-        let full: BTreeMap<_, _> = (0..GROUP_MEMBERS).map(|n| (user(&format!("u{n}")), Role::Owner)).collect();
+        let full: BTreeMap<_, _> =
+            (0..GROUP_MEMBERS).map(|n| (user(&format!("u{n}")), Role::Owner)).collect();
         let add = |add: &str, remove: &str| {
             let wish = Wish { add: &users(add), remove: &users(remove), roles: &[] };
-            change_members(&full, |role| *role, &user("u0"), wish, 0).map_err(|refusal| refusal.code)
+            change_members(&full, |role| *role, &user("u0"), wish, 0)
+                .map_err(|refusal| refusal.code)
         };
         assert_eq!(add("eve", ""), Err(ErrorCode::TooLarge));
         assert!(add("eve", "u1").is_ok());

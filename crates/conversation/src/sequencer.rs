@@ -16,11 +16,15 @@ use std::collections::BTreeMap;
 use smol_str::SmolStr;
 use wire::change::{Change, Created, Event, MembersChanged, Message, Placement, Role};
 use wire::command::{Ack, Refusal};
-use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, Position, ShardId, TenantId, UserId};
+use wire::{
+    ConversationId, ConversationKind, Epoch, ErrorCode, Position, ShardId, TenantId, UserId,
+};
 
 use crate::dedupe::{Dedupe, Seen, fingerprint_of_message};
 use crate::moving::Whereabouts;
-use crate::projection::{FactsRow, HeadRow, InboxRow, LastMessageRow, MemberRow, PlacementRow, RoleRow};
+use crate::projection::{
+    FactsRow, HeadRow, InboxRow, LastMessageRow, MemberRow, PlacementRow, RoleRow,
+};
 use crate::roles;
 use crate::shard::Starts;
 
@@ -99,7 +103,9 @@ impl LoadedConversation {
     /// In which shard it is, as far as these rows are right.
     #[must_use]
     pub fn whereabouts(&self, id: ConversationId) -> Whereabouts {
-        self.placement.as_ref().map_or_else(|| Whereabouts::born_in(id.shard), |row| row.whereabouts.clone())
+        self.placement
+            .as_ref()
+            .map_or_else(|| Whereabouts::born_in(id.shard), |row| row.whereabouts.clone())
     }
 
     /// Whether all of it counts. If not, the rows of what was lost with a region have taken the place of those that do, or nobody
@@ -113,8 +119,10 @@ impl LoadedConversation {
             self.last_message.map(|row| row.at),
             self.placement.as_ref().map(|row| row.at),
         ];
-        let members = self.members.iter().map(|row| row.at).chain(self.roles.iter().map(|row| row.at));
-        let all = one.into_iter().flatten().chain(members).chain(self.inbox.iter().map(|row| row.at));
+        let members =
+            self.members.iter().map(|row| row.at).chain(self.roles.iter().map(|row| row.at));
+        let all =
+            one.into_iter().flatten().chain(members).chain(self.inbox.iter().map(|row| row.at));
         // Rows of old versions do not say, and are from before regions could be lost.
         let mut said = all.filter(|at| *at != Position::default());
         said.all(|at| whereabouts.row_counts(at, starts) == Some(true))
@@ -173,9 +181,12 @@ impl Outcome {
     #[must_use]
     pub fn of(change: &Change) -> Self {
         match &change.event {
-            Event::Message(message) => {
-                Self::Ack(Ack { seq: message.seq, epoch: change.epoch, ts_ms: change.ts_ms, duplicate: false })
-            }
+            Event::Message(message) => Self::Ack(Ack {
+                seq: message.seq,
+                epoch: change.epoch,
+                ts_ms: change.ts_ms,
+                duplicate: false,
+            }),
             Event::Created(_) => Self::View { created: true },
             Event::MembersChanged(_) => Self::View { created: false },
             Event::MovedOut(out) => Self::Moving(out.to),
@@ -219,13 +230,19 @@ impl Conversation {
     #[must_use]
     pub fn load(id: ConversationId, rows: LoadedConversation) -> Self {
         let Some(head) = rows.head else { return Self::empty(id) };
-        let role_of: BTreeMap<UserId, Role> = rows.roles.into_iter().map(|row| (row.user, row.role)).collect();
+        let role_of: BTreeMap<UserId, Role> =
+            rows.roles.into_iter().map(|row| (row.user, row.role)).collect();
         let members = rows.members.into_iter().filter(|row| !row.gone).map(|row| {
             let role = role_of.get(&row.user).copied().unwrap_or(Role::Member);
             (row.user, Member { role, joined_seq: row.joined_seq })
         });
         let joins = rows.inbox.into_iter().map(|row| {
-            let join = Join { at_ver: row.at_ver, joined: !row.left, name: row.name, joined_seq: row.joined_seq };
+            let join = Join {
+                at_ver: row.at_ver,
+                joined: !row.left,
+                name: row.name,
+                joined_seq: row.joined_seq,
+            };
             (row.conversation, join)
         });
         let head_seq = rows.last_message.map_or(0, |last| last.seq);
@@ -233,7 +250,9 @@ impl Conversation {
         let dedupe = if head_seq == 0 { Dedupe::complete() } else { Dedupe::partial() };
         Self {
             id,
-            whereabouts: rows.placement.map_or_else(|| Whereabouts::born_in(id.shard), |row| row.whereabouts),
+            whereabouts: rows
+                .placement
+                .map_or_else(|| Whereabouts::born_in(id.shard), |row| row.whereabouts),
             facts: rows.facts.map(|row| Facts { tenant: row.tenant, name: row.name, by: row.by }),
             members: members.collect(),
             head_seq,
@@ -250,7 +269,11 @@ impl Conversation {
     ///
     /// Of class `region`. A change that was lost with a region stands behind all that count: whatever was said later, in its
     /// place, stands under the same `ver` with a higher stamp.
-    pub fn replay(&mut self, changes: &[(Position, Change)], starts: &BTreeMap<ShardId, Starts>) -> Replayed {
+    pub fn replay(
+        &mut self,
+        changes: &[(Position, Change)],
+        starts: &BTreeMap<ShardId, Starts>,
+    ) -> Replayed {
         let head_ver = self.head_ver;
         for (at, change) in changes.iter().filter(|(_, change)| change.ver > head_ver) {
             let comes = matches!(change.event, Event::MovedIn(_));
@@ -308,8 +331,15 @@ impl Conversation {
     }
 
     fn apply_created(&mut self, created: &Created) {
-        self.facts = Some(Facts { tenant: created.tenant.clone(), name: created.name.clone(), by: created.by.clone() });
-        let members = created.members.iter().map(|(user, role)| (user.clone(), Member { role: *role, joined_seq: 1 }));
+        self.facts = Some(Facts {
+            tenant: created.tenant.clone(),
+            name: created.name.clone(),
+            by: created.by.clone(),
+        });
+        let members = created
+            .members
+            .iter()
+            .map(|(user, role)| (user.clone(), Member { role: *role, joined_seq: 1 }));
         self.members = members.collect();
     }
 
@@ -330,7 +360,8 @@ impl Conversation {
             self.members.remove(user);
         }
         for (user, role) in &changed.added {
-            self.members.insert(user.clone(), Member { role: *role, joined_seq: changed.head_seq + 1 });
+            self.members
+                .insert(user.clone(), Member { role: *role, joined_seq: changed.head_seq + 1 });
         }
         for (user, role) in &changed.roles {
             if let Some(member) = self.members.get_mut(user) {

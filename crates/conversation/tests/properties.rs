@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use wire::change::{Change, Event, Role};
 use wire::command::{Actor, Command, Draft};
 use wire::{
-    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId, Slot, TenantId,
-    UserId, ZoneId,
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId,
+    Slot, TenantId, UserId, ZoneId,
 };
 
 /// All are born in the first.
@@ -48,8 +48,12 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 fn draft() -> impl Strategy<Value = Draft> {
-    let extras =
-        (proptest::option::of(0..6u64), proptest::option::of(0..6u64), users(), proptest::option::of(".{0,8}"));
+    let extras = (
+        proptest::option::of(0..6u64),
+        proptest::option::of(0..6u64),
+        users(),
+        proptest::option::of(".{0,8}"),
+    );
     (0..12u8, 0..2u8, extras).prop_map(|(name, body, (reply_to, thread, mentions, meta))| Draft {
         client_msg_id: ClientMsgId::new(format!("m{name}")).unwrap(),
         body: format!("body {body}"),
@@ -62,7 +66,8 @@ fn draft() -> impl Strategy<Value = Draft> {
 
 /// A command to the group, or (the notes) to the stream of user 0.
 fn command() -> impl Strategy<Value = (u8, Command)> {
-    let change = (users(), users(), proptest::collection::vec(((0..5u8).prop_map(user), role()), 0..2));
+    let change =
+        (users(), users(), proptest::collection::vec(((0..5u8).prop_map(user), role()), 0..2));
     let about = |n: u8| ConversationId { unique: [n; 16], ..conversation(ConversationKind::Group) };
     let command = prop_oneof![
         6 => draft().prop_map(Command::Send),
@@ -93,13 +98,20 @@ fn run(commands: Vec<(u8, Command)>) -> Run {
     let create = Command::CreateGroup { name: "tea".into(), members: vec![user(1), user(2)] };
     let commands = std::iter::once((0, create)).chain(commands);
     let kinds = [ConversationKind::Group, ConversationKind::User];
-    let mut run = Run { states: kinds.map(|kind| Conversation::empty(conversation(kind))), frames: Vec::new() };
+    let mut run = Run {
+        states: kinds.map(|kind| Conversation::empty(conversation(kind))),
+        frames: Vec::new(),
+    };
     let starts = Starts::default();
     for (n, (by, command)) in commands.enumerate() {
-        let index = usize::from(matches!(command, Command::NoteJoined { .. } | Command::NoteLeft { .. }));
+        let index =
+            usize::from(matches!(command, Command::NoteJoined { .. } | Command::NoteLeft { .. }));
         let moment = moment(run.states[index].whereabouts().placement.shard, n as u64, &starts);
         let actor = Actor { tenant: tenant(), user: user(by), device: None };
-        let Decision::Commit(changes) = run.states[index].decide(moment, &actor, command, None) else { continue };
+        let Decision::Commit(changes) = run.states[index].decide(moment, &actor, command, None)
+        else {
+            continue;
+        };
         run.commit(index, moment, changes);
         run.take_in(n as u64);
     }
@@ -111,13 +123,20 @@ impl Run {
         // Slots tell the shards apart, and so tell whether the last frame can take more.
         let base = if moment.shard.n == 0 { 0 } else { 500 };
         let fits = |frame: &&mut LogFrame| {
-            frame.epoch == moment.epoch && (frame.slot.0 >= 500) == (base == 500) && frame.changes.len() < 3
+            frame.epoch == moment.epoch
+                && (frame.slot.0 >= 500) == (base == 500)
+                && frame.changes.len() < 3
         };
         let slot = Slot(base + self.frames.len() as u64);
         let frame = match self.frames.last_mut().filter(fits) {
             Some(frame) => frame,
             None => {
-                self.frames.push(LogFrame { epoch: moment.epoch, slot, ts_ms: moment.now_ms, changes: vec![] });
+                self.frames.push(LogFrame {
+                    epoch: moment.epoch,
+                    slot,
+                    ts_ms: moment.now_ms,
+                    changes: vec![],
+                });
                 self.frames.last_mut().unwrap()
             }
         };
@@ -159,7 +178,13 @@ fn replay(state: &mut Conversation, frames: &[LogFrame]) {
 /// What two states that are the same show. (Memory of sends is compared by asking.)
 fn shown(state: &Conversation) -> impl PartialEq + std::fmt::Debug {
     let view = state.view(RegionId(1), None);
-    (view, state.facts().cloned(), state.joins().clone(), state.last_ts_ms(), state.whereabouts().clone())
+    (
+        view,
+        state.facts().cloned(),
+        state.joins().clone(),
+        state.last_ts_ms(),
+        state.whereabouts().clone(),
+    )
 }
 
 /// Last write wins for each key, by stamp.
@@ -176,7 +201,9 @@ impl Table {
             Row::Role(row) => format!("role {} {}", row.conversation, row.user),
             Row::Message(row) => format!("message {} {}", row.conversation, row.seq),
             Row::Change(row) => format!("change {} {}", row.conversation, row.ver),
-            Row::Dedupe(row) => format!("dedupe {} {} {}", row.conversation, row.sender, row.client_msg_id),
+            Row::Dedupe(row) => {
+                format!("dedupe {} {} {}", row.conversation, row.sender, row.client_msg_id)
+            }
             Row::Inbox(row) => format!("inbox {} {}", row.stream, row.conversation),
             Row::ReadCursor(row) => format!("read {} {}", row.conversation, row.user),
             Row::Placement(row) => format!("placement {}", row.conversation),

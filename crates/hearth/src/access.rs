@@ -34,7 +34,12 @@ impl Access {
         let tenant = mesh.tenant(tenant)?;
         let inside = mesh.regions.iter().filter(|region| region.zones.contains(&tenant.zone));
         let regions = inside.map(|region| region.name.clone()).collect();
-        Ok(Self { dir: dir.to_owned(), tenant: TenantId::new(&tenant.name)?, regions, issuer: issuer(dir)? })
+        Ok(Self {
+            dir: dir.to_owned(),
+            tenant: TenantId::new(&tenant.name)?,
+            regions,
+            issuer: issuer(dir)?,
+        })
     }
 
     /// Whose conversations they are.
@@ -53,7 +58,9 @@ impl Access {
         let (dir, inside, first) = (self.dir.clone(), self.regions.clone(), first.to_owned());
         Arc::new(move || {
             let mesh = LocalMesh::find(&dir);
-            std::future::ready(mesh.map(|mesh| in_order(&mesh, &inside, &first)).unwrap_or_default())
+            std::future::ready(
+                mesh.map(|mesh| in_order(&mesh, &inside, &first)).unwrap_or_default(),
+            )
         })
     }
 
@@ -62,14 +69,16 @@ impl Access {
         let (dir, region) = (self.dir.clone(), region.to_owned());
         Arc::new(move || {
             let mesh = LocalMesh::find(&dir).ok();
-            let found = mesh.and_then(|mesh| mesh.region(&region).map(|region| region.edge_urls()).ok());
+            let found =
+                mesh.and_then(|mesh| mesh.region(&region).map(|region| region.edge_urls()).ok());
             std::future::ready(found.unwrap_or_default())
         })
     }
 
     /// Tokens of a user.
     pub(crate) fn tokens(&self, user: &UserId, device: Option<&DeviceId>) -> Arc<dyn Tokens> {
-        let (issuer, tenant, user, device) = (self.issuer.clone(), self.tenant.clone(), user.clone(), device.cloned());
+        let (issuer, tenant, user, device) =
+            (self.issuer.clone(), self.tenant.clone(), user.clone(), device.cloned());
         Arc::new(move || {
             let token = issuer.issue(&tenant, &user, device.as_ref(), OWN_TTL_S, now_ms());
             std::future::ready(Ok::<_, TokenError>(token))
@@ -77,14 +86,24 @@ impl Access {
     }
 
     /// For an SDK client of this user, at the edges of `region` first.
-    pub(crate) fn options(&self, user: &UserId, device: Option<&DeviceId>, region: &str) -> client::Options {
-        client::Options::new(Arc::new(net::OsNet), self.edges_from(region), self.tokens(user, device))
+    pub(crate) fn options(
+        &self,
+        user: &UserId,
+        device: Option<&DeviceId>,
+        region: &str,
+    ) -> client::Options {
+        client::Options::new(
+            Arc::new(net::OsNet),
+            self.edges_from(region),
+            self.tokens(user, device),
+        )
     }
 }
 
 fn in_order(mesh: &LocalMesh, inside: &[String], first: &str) -> Vec<String> {
     let start = mesh.regions.iter().position(|region| region.name == first).unwrap_or(0);
-    let mut regions: Vec<_> = mesh.regions.iter().cycle().skip(start).take(mesh.regions.len()).collect();
+    let mut regions: Vec<_> =
+        mesh.regions.iter().cycle().skip(start).take(mesh.regions.len()).collect();
     regions.sort_by_key(|region| (region.name != first, !inside.contains(&region.name)));
     regions.into_iter().flat_map(|region| region.edge_urls()).collect()
 }
@@ -135,7 +154,13 @@ mod tests {
             admin: String::new(),
         };
         let regions = ["a", "b", "c", "d"].map(region).to_vec();
-        let mesh = LocalMesh { pid: 1, control: String::new(), control_token: String::new(), regions, tenants: vec![] };
+        let mesh = LocalMesh {
+            pid: 1,
+            control: String::new(),
+            control_token: String::new(),
+            regions,
+            tenants: vec![],
+        };
         let inside = ["a", "c", "d"].map(str::to_owned);
         assert_eq!(in_order(&mesh, &inside, "c"), ["http://c", "http://d", "http://a", "http://b"]);
         assert_eq!(in_order(&mesh, &inside, "b"), ["http://b", "http://c", "http://d", "http://a"]);

@@ -76,9 +76,14 @@ mod tests {
     #[test]
     fn the_example_files_of_the_tree_are_what_the_program_prints() {
         for (kind, name) in [(Kind::Core, "core"), (Kind::Edge, "edge"), (Kind::Nodes, "nodes")] {
-            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../deploy/{name}.example.toml"));
+            let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(format!("../../deploy/{name}.example.toml"));
             let kept = std::fs::read_to_string(&file).unwrap_or_default();
-            assert_eq!(kept, example(kind), "run: hearth admin config {name} > deploy/{name}.example.toml");
+            assert_eq!(
+                kept,
+                example(kind),
+                "run: hearth admin config {name} > deploy/{name}.example.toml"
+            );
         }
     }
 }

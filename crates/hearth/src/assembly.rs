@@ -86,13 +86,25 @@ impl Node {
         let (id, net) = (options.node.clone(), Arc::clone(&options.net));
         let mesh = Mesh::start(options)?;
         let part = match part {
-            PartPlan::Core(store) => Part::Core(Core::start(CoreOptions::new(id.clone(), world, mesh.clone(), store))),
+            PartPlan::Core(store) => {
+                Part::Core(Core::start(CoreOptions::new(id.clone(), world, mesh.clone(), store)))
+            }
             PartPlan::Edge(plan) => {
                 let EdgePlan { bind, public_url, verifier, edges } = plan;
-                let listener = net.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
+                let listener =
+                    net.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
                 let (node, limits, edges) = (id.clone(), edge::Limits::default(), edges(&mesh));
                 let mesh = mesh.clone();
-                let options = EdgeOptions { node, world, mesh, listener, public_url, verifier, edges, limits };
+                let options = EdgeOptions {
+                    node,
+                    world,
+                    mesh,
+                    listener,
+                    public_url,
+                    verifier,
+                    edges,
+                    limits,
+                };
                 Part::Edge(Edge::start(options)?)
             }
         };
@@ -131,7 +143,12 @@ impl Node {
     ///
     /// # Errors
     /// When this is no core, there is no such region, or it cannot be done.
-    pub(crate) async fn fail(&self, world: &World, region: &str, order: Failing) -> anyhow::Result<FailoverStatus> {
+    pub(crate) async fn fail(
+        &self,
+        world: &World,
+        region: &str,
+        order: Failing,
+    ) -> anyhow::Result<FailoverStatus> {
         let Part::Core(core) = &self.part else { bail!("{} is an edge; ask a core", self.id) };
         let id = region_of(world, region)?.id;
         let decided = match order {
@@ -140,7 +157,9 @@ impl Node {
         };
         let (decided, Decided { zones, planned, shards }) = match decided {
             Ok(decided) => (true, decided),
-            Err(NotDecided::WouldLose { shards, .. }) => (false, Decided { zones: vec![], planned: false, shards }),
+            Err(NotDecided::WouldLose { shards, .. }) => {
+                (false, Decided { zones: vec![], planned: false, shards })
+            }
             Err(error) => return Err(error.into()),
         };
         let shards = shards.into_iter().map(|outlook| FailoverShard {
@@ -150,9 +169,19 @@ impl Node {
             window_ms: outlook.window_ms,
             since_ms: outlook.since_ms,
         });
-        let zones = world.zones.iter().filter(|zone| zones.contains(&zone.id)).map(|zone| zone.name.clone());
+        let zones = world
+            .zones
+            .iter()
+            .filter(|zone| zones.contains(&zone.id))
+            .map(|zone| zone.name.clone());
         let region = region.to_owned();
-        Ok(FailoverStatus { region, zones: zones.collect(), decided, planned, shards: shards.collect() })
+        Ok(FailoverStatus {
+            region,
+            zones: zones.collect(),
+            decided,
+            planned,
+            shards: shards.collect(),
+        })
     }
 
     /// Moves a conversation to a region, and resolves when it is served there.
@@ -166,11 +195,15 @@ impl Node {
         region: &str,
     ) -> anyhow::Result<MoveStatus> {
         let Part::Core(core) = &self.part else { bail!("{} is an edge; ask a core", self.id) };
-        let id: ConversationId = conversation.parse().with_context(|| format!("{conversation:?}"))?;
+        let id: ConversationId =
+            conversation.parse().with_context(|| format!("{conversation:?}"))?;
         let to = region_of(world, region)?;
         let moved = tokio::time::timeout(MOVE_WAIT, core.move_conversation(id, to.id)).await;
         let Ok(moved) = moved else {
-            bail!("it has not arrived within {} s; it goes on by itself: ask again", MOVE_WAIT.as_secs());
+            bail!(
+                "it has not arrived within {} s; it goes on by itself: ask again",
+                MOVE_WAIT.as_secs()
+            );
         };
         let placement = moved.map_err(|refusal| anyhow::anyhow!("{}", refusal.message))?;
         Ok(MoveStatus {
@@ -219,6 +252,9 @@ impl Node {
 }
 
 fn region_of<'a>(world: &'a World, name: &str) -> anyhow::Result<&'a topology::world::Region> {
-    let known = || world.regions.iter().map(|region| region.name.as_str()).collect::<Vec<_>>().join(", ");
-    world.region_by_name(name).with_context(|| format!("no region {name:?}; there are: {}", known()))
+    let known =
+        || world.regions.iter().map(|region| region.name.as_str()).collect::<Vec<_>>().join(", ");
+    world
+        .region_by_name(name)
+        .with_context(|| format!("no region {name:?}; there are: {}", known()))
 }

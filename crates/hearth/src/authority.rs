@@ -41,7 +41,11 @@ pub(crate) fn load(dir: &Path) -> anyhow::Result<MeshCa> {
     let [cert, key] = files(dir);
     let read = |path: &Path| match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            bail!("no authority in {}: make one with `hearth admin ca init --dir {}`", dir.display(), dir.display())
+            bail!(
+                "no authority in {}: make one with `hearth admin ca init --dir {}`",
+                dir.display(),
+                dir.display()
+            )
         }
         read => read.with_context(|| format!("cannot read {}", path.display())),
     };
@@ -65,7 +69,8 @@ pub(crate) fn files(dir: &Path) -> [PathBuf; 2] {
 /// # Errors
 /// When the folder cannot be written.
 pub(crate) fn write(path: &Path, pem: &str) -> anyhow::Result<()> {
-    auth::private::replace(path, pem.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    auth::private::replace(path, pem.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A private key is nobody else's.

@@ -70,7 +70,12 @@ async fn chat(options: Options, offset: UtcOffset) -> anyhow::Result<()> {
         None => access.regions().first().cloned().unwrap_or_default(),
     };
     let model = Model::new(options.user.clone(), access.tenant().clone(), offset);
-    let (talk, events) = Talk::start(access.options(&options.user, None, &region), model, options.conversation);
+    let (talk, events) =
+        Talk::start(access.options(&options.user, None, &region), model, options.conversation);
     let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    if at_terminal && !options.plain { screen::run(talk, events).await } else { lines::run(talk, events).await }
+    if at_terminal && !options.plain {
+        screen::run(talk, events).await
+    } else {
+        lines::run(talk, events).await
+    }
 }

@@ -20,7 +20,9 @@ pub(crate) struct Options {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// Say what a world file promises, or everything that is wrong with it
-    #[command(after_help = "Examples:\n  hearth topology check world.toml\n  hearth topology check three-regions")]
+    #[command(
+        after_help = "Examples:\n  hearth topology check world.toml\n  hearth topology check three-regions"
+    )]
     Check {
         /// A world file, or the name of a world that comes with hearth
         file: PathBuf,
@@ -45,13 +47,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             for error in &errors.0 {
                 if *json {
                     let topology::mistakes::Mistake { line, problem, cure } = error;
-                    out::json(&serde_json::json!({"valid": false, "line": line, "problem": problem, "cure": cure}))?;
+                    out::json(
+                        &serde_json::json!({"valid": false, "line": line, "problem": problem, "cure": cure}),
+                    )?;
                 } else {
                     out::note(format_args!("{name}: {error}"));
                 }
             }
             let n = errors.0.len();
-            anyhow::bail!("{name} is not a valid world: {n} mistake{}", if n == 1 { "" } else { "s" });
+            anyhow::bail!(
+                "{name} is not a valid world: {n} mistake{}",
+                if n == 1 { "" } else { "s" }
+            );
         }
     }
     Ok(())
@@ -59,7 +66,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 fn read(file: &std::path::Path) -> anyhow::Result<String> {
     if !file.exists()
-        && let Some((_, text)) = topology::world::SHIPPED.iter().find(|(name, _)| file.as_os_str() == *name)
+        && let Some((_, text)) =
+            topology::world::SHIPPED.iter().find(|(name, _)| file.as_os_str() == *name)
     {
         return Ok((*text).to_owned());
     }
@@ -94,7 +102,11 @@ fn summary(world: &World) -> String {
     say(format!("  {} regions", world.regions.len()));
     for region in &world.regions {
         let successors = names(world, &region.successors).join(", ");
-        let after = if successors.is_empty() { String::new() } else { format!(", successors {successors}") };
+        let after = if successors.is_empty() {
+            String::new()
+        } else {
+            format!(", successors {successors}")
+        };
         say(format!("    {}: {} cores, {} edges{after}", region.name, region.cores, region.edges));
     }
     say(format!("  {} zones", world.zones.len()));
@@ -113,7 +125,12 @@ fn summary(world: &World) -> String {
     say(format!("  {} tenants", world.tenants.len()));
     for tenant in &world.tenants {
         let zone = world.zone(tenant.zone).map_or("?", |zone| zone.name.as_str());
-        say(format!("    {}: zone {zone}, {}: {}", tenant.id, tenant.durability, survives(world, tenant)));
+        say(format!(
+            "    {}: zone {zone}, {}: {}",
+            tenant.id,
+            tenant.durability,
+            survives(world, tenant)
+        ));
     }
     out
 }
@@ -152,7 +169,9 @@ mod tests {
             }
             assert_eq!(facts(&world)["valid"], true);
         }
-        assert!(summary(&World::default_world()).contains("survives the loss of any one region of 3"));
+        assert!(
+            summary(&World::default_world()).contains("survives the loss of any one region of 3")
+        );
     }
 
     #[test]

@@ -56,13 +56,16 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exi
 
 fn is_help(error: &clap::Error) -> bool {
     let help = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) || error.kind() == help
+    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+        || error.kind() == help
 }
 
 /// clap's words without its paragraphs.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let lines = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let lines = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let words: Vec<_> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
     let said = words.join(" ");
     let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
@@ -150,10 +153,17 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_in_one_line() {
-        for args in [&["hearth", "region", "kill"][..], &["hearth", "regoin"], &["hearth", "token", "--user", ""]] {
+        for args in [
+            &["hearth", "region", "kill"][..],
+            &["hearth", "regoin"],
+            &["hearth", "token", "--user", ""],
+        ] {
             let error = Cli::try_parse_from(args).unwrap_err();
             let line = one_line(&error);
-            assert!(!line.contains('\n') && line.len() > 20 && !line.starts_with("error"), "{line}");
+            assert!(
+                !line.contains('\n') && line.len() > 20 && !line.starts_with("error"),
+                "{line}"
+            );
         }
     }
 
@@ -175,7 +185,10 @@ mod tests {
             &["admin", "config", "nodes"],
             &["admin", "schema", "check", "--config", "core.toml", "--json"],
             &["admin", "ca", "init", "--dir", "ca", "--force"],
-            &["admin", "ca", "issue", "--dir", "ca", "--node", "a/core/1", "--world", "w", "--out", "o"],
+            &[
+                "admin", "ca", "issue", "--dir", "ca", "--node", "a/core/1", "--world", "w",
+                "--out", "o",
+            ],
             &["admin", "keys", "init", "--dir", "keys", "--dev"],
         ];
         for args in right {

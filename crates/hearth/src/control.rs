@@ -11,7 +11,9 @@ use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use wire::ConversationId;
 
-use crate::local::{ControlProblem, FailoverStatus, LinkStatus, LocalMesh, MoveStatus, RegionStatus};
+use crate::local::{
+    ControlProblem, FailoverStatus, LinkStatus, LocalMesh, MoveStatus, RegionStatus,
+};
 
 /// Longest that a mesh may take to drain or restore a region.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -48,7 +50,11 @@ impl Control {
     ///
     /// # Errors
     /// When there is no such region, it cannot be done now, or the mesh does not answer.
-    pub(crate) async fn change_region(&self, name: &str, verb: &str) -> anyhow::Result<RegionStatus> {
+    pub(crate) async fn change_region(
+        &self,
+        name: &str,
+        verb: &str,
+    ) -> anyhow::Result<RegionStatus> {
         self.mesh.region(name)?;
         self.call(Method::POST, &format!("/v1/regions/{name}/{verb}")).await
     }
@@ -57,7 +63,11 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::change_region`].
-    pub(crate) async fn fail_region(&self, name: &str, order: &str) -> anyhow::Result<FailoverStatus> {
+    pub(crate) async fn fail_region(
+        &self,
+        name: &str,
+        order: &str,
+    ) -> anyhow::Result<FailoverStatus> {
         self.mesh.region(name)?;
         self.call(Method::POST, &format!("/v1/regions/{name}/{order}")).await
     }
@@ -66,7 +76,11 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::change_region`].
-    pub(crate) async fn change_node(&self, node: &wire::NodeId, verb: &str) -> anyhow::Result<RegionStatus> {
+    pub(crate) async fn change_node(
+        &self,
+        node: &wire::NodeId,
+        verb: &str,
+    ) -> anyhow::Result<RegionStatus> {
         self.call(Method::POST, &format!("/v1/nodes/{node}/{verb}")).await
     }
 
@@ -74,7 +88,11 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::change_region`], or when there is no such conversation.
-    pub(crate) async fn move_conversation(&self, id: &ConversationId, region: &str) -> anyhow::Result<MoveStatus> {
+    pub(crate) async fn move_conversation(
+        &self,
+        id: &ConversationId,
+        region: &str,
+    ) -> anyhow::Result<MoveStatus> {
         self.mesh.region(region)?;
         self.call(Method::POST, &format!("/v1/conversations/{id}/move/{region}")).await
     }
@@ -83,7 +101,12 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::change_region`].
-    pub(crate) async fn change_link(&self, a: &str, b: &str, verb: &str) -> anyhow::Result<LinkStatus> {
+    pub(crate) async fn change_link(
+        &self,
+        a: &str,
+        b: &str,
+        verb: &str,
+    ) -> anyhow::Result<LinkStatus> {
         self.mesh.region(a)?;
         self.mesh.region(b)?;
         self.call(Method::POST, &format!("/v1/links/{a}/{b}/{verb}")).await
@@ -92,9 +115,14 @@ impl Control {
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
         let asked = self.http.call(method, &self.mesh.control, path, &self.mesh.control_token);
         let answer = tokio::time::timeout(PATIENCE, asked).await;
-        let answer = answer.map_err(|_| anyhow::anyhow!("the mesh did not finish within {} s", PATIENCE.as_secs()))?;
+        let answer = answer.map_err(|_| {
+            anyhow::anyhow!("the mesh did not finish within {} s", PATIENCE.as_secs())
+        })?;
         let (status, body) = answer.map_err(|why| {
-            anyhow::anyhow!("the mesh of {} does not answer ({why}): start it again with `hearth up`", self.dir)
+            anyhow::anyhow!(
+                "the mesh of {} does not answer ({why}): start it again with `hearth up`",
+                self.dir
+            )
         })?;
         answered("the mesh", status, &body)
     }
@@ -117,13 +145,21 @@ impl CoreAdmin {
     /// # Errors
     /// When it is not.
     pub(crate) async fn order<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
-        let (Some(admin), Some(token_file)) = (&self.admin, &self.token_file) else { return Ok(None) };
-        let token = std::fs::read_to_string(token_file).with_context(|| token_file.display().to_string())?;
+        let (Some(admin), Some(token_file)) = (&self.admin, &self.token_file) else {
+            return Ok(None);
+        };
+        let token = std::fs::read_to_string(token_file)
+            .with_context(|| token_file.display().to_string())?;
         let http = Plain::new(Arc::new(net::OsNet));
-        let answer = tokio::time::timeout(ORDER_PATIENCE, http.call(Method::POST, admin, path, token.trim())).await;
+        let answer = tokio::time::timeout(
+            ORDER_PATIENCE,
+            http.call(Method::POST, admin, path, token.trim()),
+        )
+        .await;
         let late = || format!("{admin} did not answer within {} s", ORDER_PATIENCE.as_secs());
-        let (status, body) =
-            answer.with_context(late)?.map_err(|why| anyhow::anyhow!("{admin} does not answer: {why}"))?;
+        let (status, body) = answer
+            .with_context(late)?
+            .map_err(|why| anyhow::anyhow!("{admin} does not answer: {why}"))?;
         answered(admin, status, &body).map(Some)
     }
 }

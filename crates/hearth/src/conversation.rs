@@ -50,12 +50,19 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let order = format!("/conversations/{}/move/{}", asked.conversation, asked.to);
     let moved: MoveStatus = match asked.core.order(&order).await? {
         Some(moved) => moved,
-        None => Control::open(&asked.data.path()?)?.move_conversation(&asked.conversation, &asked.to).await?,
+        None => {
+            Control::open(&asked.data.path()?)?
+                .move_conversation(&asked.conversation, &asked.to)
+                .await?
+        }
     };
     if asked.json {
         out::json(&moved)?;
     } else {
-        out::line(format_args!("{}: lives in {} now, in shard {}", moved.conversation_id, moved.region, moved.shard))?;
+        out::line(format_args!(
+            "{}: lives in {} now, in shard {}",
+            moved.conversation_id, moved.region, moved.shard
+        ))?;
     }
     Ok(())
 }

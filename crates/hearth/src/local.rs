@@ -39,8 +39,9 @@ impl DataDir {
         if let Some(dir) = &self.dir {
             return Ok(dir.clone());
         }
-        let base = etcetera::choose_base_strategy()
-            .map_err(|_| anyhow::anyhow!("no home folder is known: say where the data is, with --data DIR"))?;
+        let base = etcetera::choose_base_strategy().map_err(|_| {
+            anyhow::anyhow!("no home folder is known: say where the data is, with --data DIR")
+        })?;
         Ok(base.data_dir().join("hearth"))
     }
 }
@@ -242,7 +243,9 @@ pub(crate) struct ControlProblem {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FindError {
     /// No file: nothing was ever started there, or it ended in order.
-    #[error("no mesh runs on {dir}: start one with `hearth up`, or say where it is with --data DIR")]
+    #[error(
+        "no mesh runs on {dir}: start one with `hearth up`, or say where it is with --data DIR"
+    )]
     NotRunning {
         /// Where it was looked for.
         dir: String,
@@ -256,7 +259,9 @@ pub(crate) enum FindError {
         cause: io::Error,
     },
     /// The file is there and is not what `up` writes.
-    #[error("{file} is not what this version of `hearth up` writes ({cause}); start the mesh again")]
+    #[error(
+        "{file} is not what this version of `hearth up` writes ({cause}); start the mesh again"
+    )]
     Garbled {
         /// Which file.
         file: String,
@@ -320,7 +325,11 @@ impl LocalMesh {
         };
         found.ok_or_else(|| {
             let known: Vec<_> = self.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
-            anyhow::anyhow!("no tenant {:?}; this mesh has: {}", name.unwrap_or_default(), known.join(", "))
+            anyhow::anyhow!(
+                "no tenant {:?}; this mesh has: {}",
+                name.unwrap_or_default(),
+                known.join(", ")
+            )
         })
     }
 
@@ -350,7 +359,11 @@ mod tests {
             edges: Vec::new(),
             admin: "http://a".into(),
         };
-        let tenant = LocalTenant { name: "demo".into(), zone: "eu".into(), durability: wire::Durability::Region };
+        let tenant = LocalTenant {
+            name: "demo".into(),
+            zone: "eu".into(),
+            durability: wire::Durability::Region,
+        };
         let (control, control_token) = ("http://c".into(), "t".into());
         LocalMesh { pid, control, control_token, regions: vec![region], tenants: vec![tenant] }
     }
@@ -375,7 +388,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(LocalMesh::file(dir.path()), "{}").unwrap();
         let error = LocalMesh::find(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("hearth.json is not what this version") && !error.contains('\n'), "{error}");
+        assert!(
+            error.contains("hearth.json is not what this version") && !error.contains('\n'),
+            "{error}"
+        );
     }
 
     #[test]

@@ -63,7 +63,10 @@ mod tests {
     #[test]
     fn an_error_is_one_line_that_says_everything_once() {
         let cause = io::Error::other("disk\non fire");
-        let quoting = Err::<(), _>(cause).context("a file: disk\non fire").context("cannot start").unwrap_err();
+        let quoting = Err::<(), _>(cause)
+            .context("a file: disk\non fire")
+            .context("cannot start")
+            .unwrap_err();
         assert_eq!(one_line(&quoting), "cannot start: a file: disk on fire");
     }
 }

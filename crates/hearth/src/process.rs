@@ -171,11 +171,15 @@ impl Process {
     async fn admin(&self) -> anyhow::Result<Admin> {
         let config = &self.shared.role.common().admin;
         let bind = config.bind;
-        let listener = OsNet.listen(bind).await.with_context(|| format!("[admin] bind: cannot listen on {bind}"))?;
+        let listener = OsNet
+            .listen(bind)
+            .await
+            .with_context(|| format!("[admin] bind: cannot listen on {bind}"))?;
         let token = config.token_file.as_deref().map(site::secret).transpose()?;
         let steering = Steering { operator: Arc::new(self.clone()), token };
         let (ready, status) = (self.clone(), self.clone());
-        let (readiness, status) = (Arc::new(move || ready.readiness()), Arc::new(move || status.status()));
+        let (readiness, status) =
+            (Arc::new(move || ready.readiness()), Arc::new(move || status.status()));
         Ok(Admin::start(AdminOptions { listener, readiness, status, steering: Some(steering) })?)
     }
 
@@ -189,17 +193,27 @@ impl Process {
                 let (connection, store) = store::open(config, site, &shared.health).await?;
                 let kinds = store::kinds(&site.world, site.node.region);
                 let health = Arc::clone(&shared.health);
-                shared.tasks.spawn("store", store::watch(store.clone(), kinds, health, shared.tasks.stopping()));
+                shared.tasks.spawn(
+                    "store",
+                    store::watch(store.clone(), kinds, health, shared.tasks.stopping()),
+                );
                 (PartPlan::Core(store), Some(connection))
             }
             Role::Edge(config) => (PartPlan::Edge(self.edge_plan(config)?), None),
         };
         let bind = site.mesh_bind(&shared.role.common().mesh);
-        let mut mesh = MeshOptions::new(site.node.clone(), site.identity()?, bind, Arc::clone(&net));
+        let mut mesh =
+            MeshOptions::new(site.node.clone(), site.identity()?, bind, Arc::clone(&net));
         mesh.minor = shared.role.common().mesh.minor;
         mesh.advertise = Some(peers::own(&*net, &site.own.mesh, bind).await?);
         let node = Node::start(Plan { world: Arc::clone(&site.world), mesh, part }).await?;
-        let follow = peers::follow(node.mesh.clone(), net, bind, shared.addresses.subscribe(), shared.tasks.stopping());
+        let follow = peers::follow(
+            node.mesh.clone(),
+            net,
+            bind,
+            shared.addresses.subscribe(),
+            shared.tasks.stopping(),
+        );
         shared.tasks.spawn("peers", follow);
         if shared.node.set(node).is_err() {
             bail!("the node was started twice");
@@ -238,7 +252,11 @@ impl Process {
         tracing::info!(within_s = bounds.drain_seconds, "ending: handing over");
         let drain = node.drain(shared.role.spread());
         if tokio::time::timeout(Duration::from_secs(bounds.drain_seconds), drain).await.is_err() {
-            tracing::warn!(shards = node.serves().len(), sessions = node.sessions(), "not all was taken over in time");
+            tracing::warn!(
+                shards = node.serves().len(),
+                sessions = node.sessions(),
+                "not all was taken over in time"
+            );
         }
         shared.tasks.stop(END_WAIT).await;
         node.stop(Duration::from_secs(bounds.stop_seconds)).await;

@@ -158,7 +158,9 @@ pub(crate) async fn region(options: RegionOptions) -> anyhow::Result<()> {
             let order = format!("failover?accept_loss={}", asked.accept_loss);
             fail(&asked.name, &order, &asked.core, &asked.common).await
         }
-        RegionVerb::Failback(asked) => fail(&asked.name, "failback", &asked.core, &asked.common).await,
+        RegionVerb::Failback(asked) => {
+            fail(&asked.name, "failback", &asked.core, &asked.common).await
+        }
     }
 }
 
@@ -193,7 +195,12 @@ pub(crate) async fn link(options: LinkOptions) -> anyhow::Result<()> {
     if ends.common.json {
         out::json(&link)?;
     } else {
-        out::line(format_args!("{} - {}: {}", link.a, link.b, if link.cut { "cut" } else { "whole" }))?;
+        out::line(format_args!(
+            "{} - {}: {}",
+            link.a,
+            link.b,
+            if link.cut { "cut" } else { "whole" }
+        ))?;
     }
     Ok(())
 }
@@ -208,7 +215,12 @@ async fn change(named: &Named, verb: &str, done: &str) -> anyhow::Result<()> {
     if named.common.json {
         out::json(&region)?;
     } else {
-        out::line(format_args!("{}: {done} in {:.1} s; it is {} now", region.name, seconds(began), region.state))?;
+        out::line(format_args!(
+            "{}: {done} in {:.1} s; it is {} now",
+            region.name,
+            seconds(began),
+            region.state
+        ))?;
     }
     Ok(())
 }
@@ -240,14 +252,24 @@ fn outlook(status: &FailoverStatus, seconds: f64) -> Vec<String> {
             (0, Some(0)) => "nothing".to_owned(),
             (frames, Some(window)) => {
                 let window = Duration::from_millis(window).as_secs_f64();
-                format!("{frames} frames at least, and what was acknowledged in the last {window:.1} s")
+                format!(
+                    "{frames} frames at least, and what was acknowledged in the last {window:.1} s"
+                )
             }
             (frames, None) => format!("{frames} frames at least: nothing has ever come over"),
         };
-        lines.push(format!("{:<24}{:<14}{missing}", shard.shard, shard.owner.as_deref().unwrap_or("-")));
+        lines.push(format!(
+            "{:<24}{:<14}{missing}",
+            shard.shard,
+            shard.owner.as_deref().unwrap_or("-")
+        ));
     }
     if status.decided {
-        lines.push(format!("{}: done in {seconds:.1} s, in {}", status.region, status.zones.join(", ")));
+        lines.push(format!(
+            "{}: done in {seconds:.1} s, in {}",
+            status.region,
+            status.zones.join(", ")
+        ));
     }
     lines
 }
@@ -274,20 +296,26 @@ async fn status(name: Option<&str>, common: &Common) -> anyhow::Result<()> {
 }
 
 fn table(regions: &[RegionStatus]) -> Vec<String> {
-    let mut lines = vec![format!("{:<14}{:<10}{:<18}{:<14}owns shards", "region", "state", "zones", "node")];
+    let mut lines =
+        vec![format!("{:<14}{:<10}{:<18}{:<14}owns shards", "region", "state", "zones", "node")];
     for region in regions {
-        let facts = format!("{:<14}{:<10}{:<18}", region.name, region.state, region.zones.join(" "));
+        let facts =
+            format!("{:<14}{:<10}{:<18}", region.name, region.state, region.zones.join(" "));
         if region.nodes.is_empty() {
             lines.push(facts.trim_end().to_owned());
         }
         for (n, node) in region.nodes.iter().enumerate() {
             let left = if n == 0 { facts.as_str() } else { "" };
-            let owned: Vec<_> = region.shards.iter().filter(|shard| shard.node == node.node).collect();
+            let owned: Vec<_> =
+                region.shards.iter().filter(|shard| shard.node == node.node).collect();
             let forks: usize = owned.iter().map(|shard| shard.forks).sum();
             let mut right = match (node.sessions, owned.len()) {
                 (Some(sessions), _) => format!("{sessions} sessions"),
                 (None, 0) => "none".to_owned(),
-                (None, n) => format!("{n}, highest epoch {}", owned.iter().map(|s| s.epoch).max().unwrap_or(0)),
+                (None, n) => format!(
+                    "{n}, highest epoch {}",
+                    owned.iter().map(|s| s.epoch).max().unwrap_or(0)
+                ),
             };
             if forks > 0 {
                 right += &format!("; {forks} to be salvaged");
@@ -318,7 +346,11 @@ mod tests {
             name: "eu-west".into(),
             state: RegionState::Up,
             zones: vec!["global".into(), "eu".into()],
-            nodes: vec![node("r1/edge/1", Some(3)), node("r1/core/1", None), node("r1/core/2", None)],
+            nodes: vec![
+                node("r1/edge/1", Some(3)),
+                node("r1/core/1", None),
+                node("r1/core/2", None),
+            ],
             shards: vec![shard(0, 4), shard(1, 7)],
         };
         let killed = RegionStatus {
@@ -330,8 +362,14 @@ mod tests {
         };
         let lines = table(&[up, killed]);
         assert_eq!(lines.len(), 5);
-        assert!(lines[1].starts_with("eu-west       up") && lines[1].contains("3 sessions"), "{lines:?}");
-        assert!(lines[2].contains("r1/core/1     2, highest epoch 7; 1 to be salvaged"), "{lines:?}");
+        assert!(
+            lines[1].starts_with("eu-west       up") && lines[1].contains("3 sessions"),
+            "{lines:?}"
+        );
+        assert!(
+            lines[2].contains("r1/core/1     2, highest epoch 7; 1 to be salvaged"),
+            "{lines:?}"
+        );
         assert!(lines[3].contains("none; sees 8 nodes"), "{lines:?}");
         assert!(lines[4].contains("killed"), "{lines:?}");
     }

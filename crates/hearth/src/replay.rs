@@ -71,7 +71,11 @@ fn speed(text: &str) -> Result<f64, String> {
 /// When a file is not a log, the mesh is not there or stops moving, or the check finds anything.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let dir = options.data.path()?;
-    let logs = options.files.iter().map(|file| log::Log::read(file)).collect::<anyhow::Result<Vec<_>>>()?;
+    let logs = options
+        .files
+        .iter()
+        .map(|file| log::Log::read(file))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let access = Access::open(&dir, options.tenant.as_deref())?;
     let patience = Duration::from_secs(options.patience);
     let progress = progress(options.json);

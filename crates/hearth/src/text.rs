@@ -50,7 +50,9 @@ mod tests {
         let file = dir.path().join("log");
         std::fs::write(&file, b"good\nbad \xff\n").unwrap();
         assert!(read(&file).unwrap_err().to_string().ends_with("log: line 2 is not UTF-8"));
-        assert!(read(&dir.path().join("none")).unwrap_err().to_string().contains("none: No such file"));
+        assert!(
+            read(&dir.path().join("none")).unwrap_err().to_string().contains("none: No such file")
+        );
         assert!(read(dir.path()).is_err(), "a folder");
     }
 

@@ -43,7 +43,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     let tenant = TenantId::new(tenant)?;
     let now_ms = access::now_ms();
-    let token = access::issuer(&dir)?.issue(&tenant, &options.user, options.device.as_ref(), options.ttl, now_ms);
+    let token = access::issuer(&dir)?.issue(
+        &tenant,
+        &options.user,
+        options.device.as_ref(),
+        options.ttl,
+        now_ms,
+    );
     if options.json {
         out::json(&serde_json::json!({
             "token": token, "user": options.user, "tenant": tenant, "expires_at_ms": now_ms + options.ttl * 1000,

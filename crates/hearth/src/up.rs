@@ -65,12 +65,17 @@ struct LocalWorld {
 /// # Errors
 /// When it cannot start.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
-    ::node::telemetry::init(::node::telemetry::LogFormat::Text, if options.json { "warn" } else { "error" });
+    ::node::telemetry::init(
+        ::node::telemetry::LogFormat::Text,
+        if options.json { "warn" } else { "error" },
+    );
     ::node::telemetry::metrics();
     let data = Data::open(&options.data.path()?)?;
     let world = data.world(options.world.as_deref())?;
-    let world_dir = options.world.as_deref().and_then(Path::parent).unwrap_or(data.dir()).to_owned();
-    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let world_dir =
+        options.world.as_deref().and_then(Path::parent).unwrap_or(data.dir()).to_owned();
+    let control =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let ports = control.block_on(data.ports(&world))?;
     let how = How { world_dir: &world_dir, wan: options.wan, accept_loss: &options.accept_loss };
     let (material, report) = Material::gather(&data, world, ports, &how)?;
@@ -98,7 +103,8 @@ async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow
     let stop = CancellationToken::new();
     let sockets = net::OsNet;
     let bind = mesh.material.ports.control();
-    let listener = sockets.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
+    let listener =
+        sockets.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
     let mut secret = [0; 16];
     getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let token = format!("{:032x}", u128::from_be_bytes(secret));
@@ -106,7 +112,8 @@ async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow
     tokio::spawn(::node::admin::serve(listener, router, stop.clone()));
     for region in &mesh.regions {
         let bind = mesh.material.ports.admin(&region.about.name);
-        let listener = sockets.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
+        let listener =
+            sockets.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
         let asked = Arc::clone(region);
         let readiness = Arc::new(move || asked.readiness());
         let asked = Arc::clone(region);
@@ -124,7 +131,9 @@ async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow
         regions: mesh.regions.iter().map(|region| region.about.clone()).collect(),
         tenants: mesh.tenants(),
     };
-    local.publish(data.dir()).with_context(|| format!("cannot write into {}", data.dir().display()))?;
+    local
+        .publish(data.dir())
+        .with_context(|| format!("cannot write into {}", data.dir().display()))?;
     if options.json {
         out::json(&ready(&local))?;
     } else {
@@ -173,7 +182,8 @@ impl LocalWorld {
         match self.regions.iter().find(|region| region.about.name == name) {
             Some(region) => Ok(Arc::clone(region)),
             None => {
-                let known: Vec<_> = self.regions.iter().map(|region| region.about.name.as_str()).collect();
+                let known: Vec<_> =
+                    self.regions.iter().map(|region| region.about.name.as_str()).collect();
                 bail!("no region {name:?}; this mesh has: {}", known.join(", "))
             }
         }
@@ -182,7 +192,8 @@ impl LocalWorld {
     fn region_of(&self, node: &NodeId) -> anyhow::Result<Arc<Region>> {
         let nodes = self.material.world.nodes();
         let known = || nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let found = self.regions.iter().find(|region| region.id == node.region && nodes.contains(node));
+        let found =
+            self.regions.iter().find(|region| region.id == node.region && nodes.contains(node));
         found.cloned().with_context(|| format!("no node {node}; this mesh has: {}", known()))
     }
 
@@ -201,12 +212,16 @@ impl LocalWorld {
         let wanted = self.material.world.all_shards().len();
         let begun = Instant::now();
         loop {
-            let served: usize = self.regions.iter().map(|region| region.status().shards.len()).sum();
+            let served: usize =
+                self.regions.iter().map(|region| region.status().shards.len()).sum();
             if served >= wanted {
                 return Ok(());
             }
             if begun.elapsed() > SERVING_WAIT {
-                bail!("only {served} of {wanted} shards found an owner within {} s", SERVING_WAIT.as_secs());
+                bail!(
+                    "only {served} of {wanted} shards found an owner within {} s",
+                    SERVING_WAIT.as_secs()
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -24,7 +24,8 @@ fn main() -> Result<(), Error> {
     let mut args = std::env::args().skip(1);
     let frame_bytes: usize = args.next().map_or(Ok(256), |text| text.parse())?;
     let seconds: f64 = args.next().map_or(Ok(3.0), |text| text.parse())?;
-    let case = Case { frame: Bytes::from(vec![7; frame_bytes]), lasts: Duration::from_secs_f64(seconds) };
+    let case =
+        Case { frame: Bytes::from(vec![7; frame_bytes]), lasts: Duration::from_secs_f64(seconds) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     println!("{frame_bytes}-byte frames, both ends on one thread");
     println!("{:<28} {:>12} {:>14} {:>10}", "", "frames/s", "CPU us/frame", "to TCP");
@@ -55,7 +56,8 @@ impl Outcome {
 
     fn print(&self, what: &str, control: Option<&Self>) {
         let cpu_us = self.cpu.as_secs_f64() * 1e6 / self.frames as f64;
-        let ratio = control.map_or(String::new(), |control| format!("{:.2}x", self.rate() / control.rate()));
+        let ratio = control
+            .map_or(String::new(), |control| format!("{:.2}x", self.rate() / control.rate()));
         println!("{what:<28} {:>12.0} {cpu_us:>14.2} {ratio:>10}", self.rate());
     }
 }
@@ -78,7 +80,12 @@ impl Case {
         let start = |name: &str| -> Result<Mesh, Error> {
             let node: NodeId = name.parse()?;
             let identity = ca.issue(&node)?;
-            Ok(Mesh::start(MeshOptions::new(node, identity, "127.0.0.1:0".parse()?, Arc::new(OsNet)))?)
+            Ok(Mesh::start(MeshOptions::new(
+                node,
+                identity,
+                "127.0.0.1:0".parse()?,
+                Arc::new(OsNet),
+            ))?)
         };
         let (near, far) = (start("r1/edge/1")?, start("r2/core/1")?);
         near.add_peer(far.node(), far.local_addr());
@@ -130,7 +137,8 @@ impl Case {
             Ok(sent)
         };
         let receiving = async move {
-            let (mut far, mut received, mut body) = (BufReader::with_capacity(64 * 1024, far), 0, Vec::new());
+            let (mut far, mut received, mut body) =
+                (BufReader::with_capacity(64 * 1024, far), 0, Vec::new());
             while let Ok(length) = far.read_u32().await {
                 body.resize(length as usize, 0);
                 far.read_exact(&mut body).await?;
@@ -146,6 +154,7 @@ impl Case {
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks: u64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 =
+        after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
 }

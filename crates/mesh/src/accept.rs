@@ -35,8 +35,12 @@ pub(crate) async fn accept(shared: Arc<Shared>) {
             match timeout(within, take_in(&task, incoming)).await {
                 Ok(Ok(())) => {}
                 // Who has no certificate of ours is refused here: worth knowing.
-                Ok(Err(error)) => tracing::info!(node = %task.node, %from, %error, "connection not taken in"),
-                Err(_) => tracing::debug!(node = %task.node, %from, "connection not taken in: too slow"),
+                Ok(Err(error)) => {
+                    tracing::info!(node = %task.node, %from, %error, "connection not taken in")
+                }
+                Err(_) => {
+                    tracing::debug!(node = %task.node, %from, "connection not taken in: too slow")
+                }
             }
             drop(permit);
         });
@@ -52,7 +56,9 @@ async fn take_in(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), DialErr
     }
     let (send, recv) = connection.accept_bi().await?;
     let mut control = Channel::direct(peer.clone(), send, recv, None);
-    if Head::from_bytes(&greet::frame(&mut control).await?).map_err(GreetError::from)? != Head::Control {
+    if Head::from_bytes(&greet::frame(&mut control).await?).map_err(GreetError::from)?
+        != Head::Control
+    {
         connection.close(codes::PROTOCOL, b"the first stream must be the control stream");
         return Err(GreetError::Missing.into());
     }
@@ -67,6 +73,8 @@ async fn take_in(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), DialErr
 
 /// Who the other end is, by the certificate that TLS has accepted.
 fn proven(connection: &Connection) -> Result<NodeId, IdentityError> {
-    let identity = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let identity = connection
+        .peer_identity()
+        .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     tls::proven(identity.as_deref().map(Vec::as_slice))
 }

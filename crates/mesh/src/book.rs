@@ -129,7 +129,10 @@ impl Book {
 
     /// All peers and where they are.
     pub(crate) fn addresses(&self) -> Vec<(NodeId, SocketAddr)> {
-        self.lock().iter().filter_map(|(node, peer)| Some((node.clone(), peer.address(0)?))).collect()
+        self.lock()
+            .iter()
+            .filter_map(|(node, peer)| Some((node.clone(), peer.address(0)?)))
+            .collect()
     }
 
     /// Where to dial at the n-th attempt: what was told and what was learnt take turns.
@@ -184,7 +187,9 @@ impl Book {
         drop(peers);
         self.tell_change();
         match replaced {
-            Some(dead) if dead.generation < link.generation || lost == Some(dead.id) => Installed::KeptForDead(dead),
+            Some(dead) if dead.generation < link.generation || lost == Some(dead.id) => {
+                Installed::KeptForDead(dead)
+            }
             replaced => Installed::Kept(replaced),
         }
     }
@@ -217,15 +222,19 @@ impl Book {
     /// Our healthy links and their round trips in microseconds, for `to`.
     pub(crate) fn report(&self, to: &NodeId) -> Vec<(NodeId, u32)> {
         let links = self.links().into_iter().filter(|link| link.peer != *to && link.is_healthy());
-        let report = links.map(|link| (link.peer.clone(), u32::try_from(link.rtt().as_micros()).unwrap_or(u32::MAX)));
+        let report = links.map(|link| {
+            (link.peer.clone(), u32::try_from(link.rtt().as_micros()).unwrap_or(u32::MAX))
+        });
         report.take(REPORTED_LINKS_MAX).collect()
     }
 
     /// A peer's healthy links.
     pub(crate) fn reported(&self, link: &Link, links: Vec<(NodeId, u32)>) {
         if let Some(peer) = self.lock().get_mut(&link.peer) {
-            peer.reported =
-                links.into_iter().map(|(node, micros)| (node, Duration::from_micros(micros.into()))).collect();
+            peer.reported = links
+                .into_iter()
+                .map(|(node, micros)| (node, Duration::from_micros(micros.into())))
+                .collect();
             peer.reported_at = Some(Instant::now());
         }
     }
@@ -244,7 +253,9 @@ impl Book {
             return Vec::new();
         }
         let helpers = || peers.values().filter(|peer| peer.is_healthy() && peer.has_reported());
-        let unheard = silent.into_iter().filter(|(node, _)| !helpers().any(|peer| peer.reported.contains_key(*node)));
+        let unheard = silent
+            .into_iter()
+            .filter(|(node, _)| !helpers().any(|peer| peer.reported.contains_key(*node)));
         unheard.map(|(node, generation)| (node.clone(), generation)).collect()
     }
 
@@ -296,7 +307,11 @@ struct Facts {
 
 impl Facts {
     fn of(link: &Link) -> Self {
-        Self { id: link.id, generation: link.generation, dialled_by_smaller: link.dialled_by_smaller }
+        Self {
+            id: link.id,
+            generation: link.generation,
+            dialled_by_smaller: link.dialled_by_smaller,
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 use std::fmt;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ED25519, SanType,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -45,7 +45,11 @@ impl MeshCa {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let cert = params.self_signed(&key)?;
-        Ok(Self { cert: cert.der().clone(), cert_pem: cert.pem(), issuer: Issuer::new(params, key) })
+        Ok(Self {
+            cert: cert.der().clone(),
+            cert_pem: cert.pem(),
+            issuer: Issuer::new(params, key),
+        })
     }
 
     /// From its certificate and its key, both PEM, as [`MeshCa::cert_pem`] and [`MeshCa::key_pem`] gave them.
@@ -99,7 +103,8 @@ impl MeshCa {
         params.distinguished_name.push(DnType::CommonName, node.to_string());
         params.subject_alt_names = vec![SanType::URI(proof::uri_of(node).try_into()?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let cert = params.signed_by(&key, &self.issuer)?;
         Ok((cert, key))
     }
@@ -140,7 +145,8 @@ impl Identity {
     /// When a part is missing or malformed.
     pub fn from_pem(chain: &str, key: &str, ca: &str) -> Result<Self, IdentityError> {
         let chain = certificates(chain, "certificate chain")?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| IdentityError::Pem("private key"))?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|_| IdentityError::Pem("private key"))?;
         let authorities = certificates(ca, "authority")?;
         Ok(Self { chain, key, authorities })
     }
@@ -155,14 +161,21 @@ impl Identity {
 }
 
 /// All that stand in a text, at least one.
-fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+fn certificates(
+    pem: &str,
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let found = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
     found.ok().filter(|found| !found.is_empty()).ok_or(IdentityError::Pem(what))
 }
 
 impl Clone for Identity {
     fn clone(&self) -> Self {
-        Self { chain: self.chain.clone(), key: self.key.clone_key(), authorities: self.authorities.clone() }
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            authorities: self.authorities.clone(),
+        }
     }
 }
 
@@ -185,7 +198,10 @@ mod tests {
         assert_eq!(identity.node().unwrap(), node);
         assert_eq!(identity.authorities, [made.cert]);
         let pem = ca.issue_pem(&node).unwrap();
-        assert_eq!(Identity::from_pem(&pem.cert, &pem.key, ca.cert_pem()).unwrap().node().unwrap(), node);
+        assert_eq!(
+            Identity::from_pem(&pem.cert, &pem.key, ca.cert_pem()).unwrap().node().unwrap(),
+            node
+        );
         assert!(MeshCa::load("no", "pem").is_err());
         assert!(Identity::from_pem("", "", "").is_err());
     }

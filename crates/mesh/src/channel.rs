@@ -40,7 +40,12 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn direct(peer: NodeId, send: SendStream, recv: RecvStream, link: Option<Use>) -> Self {
+    pub(crate) fn direct(
+        peer: NodeId,
+        send: SendStream,
+        recv: RecvStream,
+        link: Option<Use>,
+    ) -> Self {
         let ends = Arc::new(Ends { peer, relay: None, _link: link });
         Self {
             sender: Sender {
@@ -49,7 +54,12 @@ impl Channel {
                 outbox: Outbox::default(),
                 minor: Minor::NEWEST,
             },
-            receiver: Receiver { ends, inflow: Inflow::Quic(recv), inbox: Inbox::default(), minor: Minor::NEWEST },
+            receiver: Receiver {
+                ends,
+                inflow: Inflow::Quic(recv),
+                inbox: Inbox::default(),
+                minor: Minor::NEWEST,
+            },
         }
     }
 
@@ -202,12 +212,16 @@ impl Sender {
             let chunks = self.outbox.chunks();
             match self.out.as_mut() {
                 Some(Out::Quic(stream)) => {
-                    let written = stream.write_chunks(chunks).await.map_err(|error| broken_write(&error))?;
+                    let written =
+                        stream.write_chunks(chunks).await.map_err(|error| broken_write(&error))?;
                     self.outbox.written(written.chunks, written.bytes);
                 }
                 Some(Out::Tls(stream)) => {
                     let first = &mut chunks[0];
-                    let bytes = stream.write(first).await.map_err(|error| SendError::Broken(error.to_string()))?;
+                    let bytes = stream
+                        .write(first)
+                        .await
+                        .map_err(|error| SendError::Broken(error.to_string()))?;
                     bytes::Buf::advance(first, bytes);
                     let whole = usize::from(first.is_empty());
                     self.outbox.written(whole, bytes);
@@ -252,7 +266,10 @@ impl Sender {
 
     /// Says goodbye in the background; the link is in use until the peer has acknowledged it.
     fn end(&mut self) {
-        let (Some(out), Ok(runtime)) = (self.out.take(), tokio::runtime::Handle::try_current()) else { return };
+        let (Some(out), Ok(runtime)) = (self.out.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
         let ends = self.ends.clone();
         match out {
             Out::Quic(mut stream) => {
@@ -351,7 +368,9 @@ impl Receiver {
             Inflow::Quic(stream) => {
                 let mut chunks = [const { Bytes::new() }; CHUNKS_AT_ONCE];
                 match stream.read_chunks(&mut chunks).await {
-                    Ok(Some(count)) => chunks.into_iter().take(count).for_each(|chunk| self.inbox.put(chunk)),
+                    Ok(Some(count)) => {
+                        chunks.into_iter().take(count).for_each(|chunk| self.inbox.put(chunk))
+                    }
                     Ok(None) => return Ok(false),
                     Err(error) => return Err(broken_read(&error)),
                 }
@@ -389,5 +408,9 @@ fn broken_read(error: &ReadError) -> RecvError {
 }
 
 fn torn_tunnel(error: &io::Error) -> RecvError {
-    if error.kind() == io::ErrorKind::UnexpectedEof { RecvError::Torn } else { RecvError::Broken(error.to_string()) }
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        RecvError::Torn
+    } else {
+        RecvError::Broken(error.to_string())
+    }
 }

@@ -96,7 +96,8 @@ async fn absence(shared: &Shared, peer: &NodeId) {
 /// Waits until there is a link, or for so long.
 async fn presence(shared: &Shared, peer: &NodeId, at_most: Duration) {
     let mut changes = shared.book.changes();
-    let linked = async { while shared.book.link(peer).is_none() && changes.changed().await.is_ok() {} };
+    let linked =
+        async { while shared.book.link(peer).is_none() && changes.changed().await.is_ok() {} };
     let _ = timeout(at_most, linked).await;
 }
 
@@ -122,7 +123,13 @@ async fn dial_and_greet(shared: &Arc<Shared>, peer: &NodeId) -> Result<(), DialE
 }
 
 /// A greeted link is put into the book and served, whether it is kept or only finishes what was begun on it.
-pub(crate) fn welcome(shared: &Arc<Shared>, link: Link, control: Channel, theirs: &Hello, lost: Option<u64>) {
+pub(crate) fn welcome(
+    shared: &Arc<Shared>,
+    link: Link,
+    control: Channel,
+    theirs: &Hello,
+    lost: Option<u64>,
+) {
     let link = Arc::new(link);
     let installed = shared.book.install(&link, lost);
     match installed {
@@ -131,7 +138,9 @@ pub(crate) fn welcome(shared: &Arc<Shared>, link: Link, control: Channel, theirs
             match installed {
                 Installed::Kept(Some(replaced)) => shared.spawn(replaced.retire()),
                 // What waits on it should know now, not after its timeout.
-                Installed::KeptForDead(dead) => dead.connection.close(codes::SUPERSEDED, b"superseded"),
+                Installed::KeptForDead(dead) => {
+                    dead.connection.close(codes::SUPERSEDED, b"superseded")
+                }
                 _ => {}
             }
             let (peer, rtt) = (&link.peer, link.rtt());

@@ -80,7 +80,11 @@ pub(crate) struct Gossip {
 }
 
 impl Gossip {
-    pub(crate) fn new(shared: Arc<Shared>, membership: watch::Sender<Arc<Membership>>, seed: u64) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        membership: watch::Sender<Arc<Membership>>,
+        seed: u64,
+    ) -> Self {
         let me = Member {
             node: shared.node.clone(),
             addr: shared.addr,
@@ -88,7 +92,8 @@ impl Gossip {
             change: 0,
             draining: *shared.draining.borrow(),
         };
-        let region = Pool::new(Scope::Region(shared.node.region), me.clone(), &shared.timings.region, seed);
+        let region =
+            Pool::new(Scope::Region(shared.node.region), me.clone(), &shared.timings.region, seed);
         let wide = Pool::new(Scope::Wide, me, &shared.timings.wide, seed.wrapping_add(1));
         let mut gossip = Self { shared, pools: [region, wide], membership };
         gossip.tell();
@@ -214,9 +219,14 @@ impl Gossip {
     fn view(&self) -> Membership {
         let [region, wide] = &self.pools;
         let mut nodes = BTreeMap::new();
-        let elsewhere = wide.members().filter(|member| member.node.region != self.shared.node.region);
+        let elsewhere =
+            wide.members().filter(|member| member.node.region != self.shared.node.region);
         for member in region.members().chain(elsewhere).chain([wide.me()]) {
-            let state = NodeState { draining: member.draining, addr: member.addr, generation: member.generation };
+            let state = NodeState {
+                draining: member.draining,
+                addr: member.addr,
+                generation: member.generation,
+            };
             nodes.insert(member.node.clone(), state);
         }
         Membership { nodes }

@@ -38,7 +38,11 @@ pub(crate) fn hello(shared: &Shared, connection: u64, lost: Option<u64>) -> Hell
 }
 
 /// Says hello, after the head when this side opened the stream.
-pub(crate) async fn say(control: &mut Channel, head: Option<&Head>, hello: Hello) -> Result<(), GreetError> {
+pub(crate) async fn say(
+    control: &mut Channel,
+    head: Option<&Head>,
+    hello: Hello,
+) -> Result<(), GreetError> {
     let (sender, _) = control.halves();
     if let Some(head) = head {
         sender.feed(head.to_bytes()).await?;
@@ -59,7 +63,9 @@ pub(crate) async fn listen(
     proven: &NodeId,
     control: &mut Channel,
 ) -> Result<Hello, GreetError> {
-    let Notice::Hello(hello) = Notice::from_bytes(&frame(control).await?)? else { return Err(GreetError::Missing) };
+    let Notice::Hello(hello) = Notice::from_bytes(&frame(control).await?)? else {
+        return Err(GreetError::Missing);
+    };
     if hello.node == *proven {
         return Ok(hello);
     }

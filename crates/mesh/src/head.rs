@@ -69,7 +69,9 @@ pub(crate) enum HeadError {
 }
 
 fn encode<T: Serialize>(kind: u8, body: &T) -> Bytes {
-    Bytes::from(postcard::to_extend(body, vec![kind]).expect("plain data in memory always serializes"))
+    Bytes::from(
+        postcard::to_extend(body, vec![kind]).expect("plain data in memory always serializes"),
+    )
 }
 
 /// The fields this version knows; what follows them is of a later one.
@@ -159,7 +161,11 @@ mod tests {
     fn any_hello() -> impl Strategy<Value = Hello> {
         let addr = any::<(bool, u128, u16)>().prop_map(|(v4, ip, port)| {
             let v6 = std::net::Ipv6Addr::from(ip);
-            if v4 { SocketAddr::from((std::net::Ipv4Addr::from(ip as u32), port)) } else { (v6, port).into() }
+            if v4 {
+                SocketAddr::from((std::net::Ipv4Addr::from(ip as u32), port))
+            } else {
+                (v6, port).into()
+            }
         });
         (any_node(), any::<(u8, bool, u64, u64, Option<u64>)>(), addr).prop_map(
             |(node, (minor, draining, generation, connection, lost), addr)| Hello {

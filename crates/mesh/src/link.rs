@@ -45,7 +45,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(peer: NodeId, connection: Connection, id: u64, dialled_by_smaller: bool, theirs: &Hello) -> Self {
+    pub(crate) fn new(
+        peer: NodeId,
+        connection: Connection,
+        id: u64,
+        dialled_by_smaller: bool,
+        theirs: &Hello,
+    ) -> Self {
         Self {
             peer,
             connection,

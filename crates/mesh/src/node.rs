@@ -63,8 +63,19 @@ impl Mesh {
     /// # Errors
     /// As [`StartError`] says; nothing runs then.
     pub fn start(options: MeshOptions) -> Result<Self, StartError> {
-        let MeshOptions { node, identity, bind, advertise, net, peers, generation, secret, seed, timings, minor } =
-            options;
+        let MeshOptions {
+            node,
+            identity,
+            bind,
+            advertise,
+            net,
+            peers,
+            generation,
+            secret,
+            seed,
+            timings,
+            minor,
+        } = options;
         let tls = Tls::new(&node, identity)?;
         let secret = secret.unwrap_or_else(|| transport::secret_of(&tls));
         let server = transport::server(&tls, &timings)?;
@@ -73,8 +84,13 @@ impl Mesh {
         let socket = socket::wrap(net.udp(bind).map_err(failed)?, mute.clone()).map_err(failed)?;
         let local = socket.local_addr().map_err(failed)?;
         let config = transport::endpoint(&secret, generation, seed);
-        let endpoint =
-            Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(failed)?;
+        let endpoint = Endpoint::new_with_abstract_socket(
+            config,
+            Some(server),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(failed)?;
         let (gossip, events) = GossipHandle::new();
         let (tell_membership, membership) = watch::channel(Arc::default());
         let (arrive, arrivals) = mpsc::channel(ACCEPT_QUEUE);
@@ -104,7 +120,9 @@ impl Mesh {
             shared.tell(&peer, addr);
         }
         tracing::info!(node = %shared.node, addr = %shared.addr, generation, "mesh started");
-        Ok(Self { handle: Arc::new(Handle { shared, arrivals: tokio::sync::Mutex::new(arrivals), mute }) })
+        Ok(Self {
+            handle: Arc::new(Handle { shared, arrivals: tokio::sync::Mutex::new(arrivals), mute }),
+        })
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -185,7 +203,8 @@ impl Mesh {
     #[must_use]
     pub fn speaks_before(&self, minor: Minor) -> Option<(NodeId, u8)> {
         let own = (self.node().clone(), self.minor().number());
-        let linked = self.shared().book.links().into_iter().map(|link| (link.peer.clone(), link.minor));
+        let linked =
+            self.shared().book.links().into_iter().map(|link| (link.peer.clone(), link.minor));
         std::iter::once(own).chain(linked).find(|(_, speaks)| *speaks < minor.number())
     }
 

@@ -30,7 +30,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const RELAYS_TRIED: usize = 3;
 
 /// Opens a channel within [`OPEN_WITHIN`].
-pub(crate) async fn open(shared: &Arc<Shared>, peer: &NodeId, purpose: &Purpose) -> Result<Channel, OpenError> {
+pub(crate) async fn open(
+    shared: &Arc<Shared>,
+    peer: &NodeId,
+    purpose: &Purpose,
+) -> Result<Channel, OpenError> {
     if *peer == shared.node {
         return Err(OpenError::Myself);
     }
@@ -78,7 +82,11 @@ pub(crate) fn plan(ways: &Ways, impatient: bool) -> Vec<Way> {
     let detours = || ways.detours.iter().take(RELAYS_TRIED).map(through);
     match &ways.direct {
         Some(link) if link.is_healthy() => {
-            let shorter = ways.detours.first().filter(|detour| is_worth_it(link.rtt(), detour.rtt)).map(through);
+            let shorter = ways
+                .detours
+                .first()
+                .filter(|detour| is_worth_it(link.rtt(), detour.rtt))
+                .map(through);
             shorter.into_iter().chain([Way::Direct(link.clone())]).collect()
         }
         // Silent, but not yet lost: last of all.
@@ -88,7 +96,12 @@ pub(crate) fn plan(ways: &Ways, impatient: bool) -> Vec<Way> {
     }
 }
 
-async fn take(shared: &Shared, way: Way, peer: &NodeId, purpose: &Purpose) -> Result<Channel, String> {
+async fn take(
+    shared: &Shared,
+    way: Way,
+    peer: &NodeId,
+    purpose: &Purpose,
+) -> Result<Channel, String> {
     match way {
         Way::Direct(link) => match timeout(STREAM_WITHIN, direct(shared, &link, purpose)).await {
             Ok(opened) => opened,

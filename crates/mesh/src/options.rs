@@ -100,8 +100,18 @@ impl Default for Timings {
     fn default() -> Self {
         let ms = Duration::from_millis;
         Self {
-            region: PoolTimings { probe_period: ms(400), probe_rtt: ms(150), suspicion: ms(900), gossip: ms(100) },
-            wide: PoolTimings { probe_period: ms(900), probe_rtt: ms(350), suspicion: ms(1500), gossip: ms(150) },
+            region: PoolTimings {
+                probe_period: ms(400),
+                probe_rtt: ms(150),
+                suspicion: ms(900),
+                gossip: ms(100),
+            },
+            wide: PoolTimings {
+                probe_period: ms(900),
+                probe_rtt: ms(350),
+                suspicion: ms(1500),
+                gossip: ms(150),
+            },
             keep_alive: ms(400),
             link_silent: ms(1250),
             link_idle: ms(3000),

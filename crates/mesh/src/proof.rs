@@ -67,7 +67,8 @@ mod tests {
 
     fn certificate(uris: &[&str]) -> CertificateDer<'static> {
         let mut params = CertificateParams::default();
-        params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+        params.subject_alt_names =
+            uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 

@@ -27,7 +27,12 @@ fn node(name: &str) -> NodeId {
 
 fn start(ca: &MeshCa, name: &str) -> Mesh {
     let identity = ca.issue(&node(name)).unwrap();
-    let options = MeshOptions::new(node(name), identity, "127.0.0.1:0".parse().unwrap(), Arc::new(net::OsNet));
+    let options = MeshOptions::new(
+        node(name),
+        identity,
+        "127.0.0.1:0".parse().unwrap(),
+        Arc::new(net::OsNet),
+    );
     Mesh::start(options).unwrap()
 }
 
@@ -44,10 +49,13 @@ impl Rogue {
         let udp = net::Net::udp(&net::OsNet, "127.0.0.1:0".parse().unwrap()).unwrap();
         let socket = socket::wrap(udp, Mute::default()).unwrap();
         let config = transport::endpoint(&[1; 32], 1, 1);
-        let endpoint = Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(TokioRuntime)).unwrap();
+        let endpoint =
+            Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(TokioRuntime))
+                .unwrap();
         let mut config = ClientConfig::new(Arc::new(tls.quic_client(to.node()).unwrap()));
         config.transport_config(transport::transport(&Timings::default()));
-        let connection = endpoint.connect_with(config, to.local_addr(), SERVER_NAME).unwrap().await?;
+        let connection =
+            endpoint.connect_with(config, to.local_addr(), SERVER_NAME).unwrap().await?;
         Ok(Self { name: node(name), endpoint, connection })
     }
 
@@ -72,7 +80,9 @@ impl Rogue {
         let rogue = Self::connect(ca, name, to).await.unwrap();
         let mut control = rogue.greet_as(&rogue.name).await;
         let reply = timeout(DEADLINE, greet::frame(&mut control)).await.unwrap().unwrap();
-        assert!(matches!(Notice::from_bytes(&reply), Ok(Notice::Hello(hello)) if hello.node == *to.node()));
+        assert!(
+            matches!(Notice::from_bytes(&reply), Ok(Notice::Hello(hello)) if hello.node == *to.node())
+        );
         (rogue, control)
     }
 
@@ -118,7 +128,10 @@ async fn a_certificate_of_another_authority_is_refused_on_both_sides() {
     let (ours, theirs) = (MeshCa::create().unwrap(), MeshCa::create().unwrap());
     let mesh = start(&ours, "r1/core/1");
     // The dialler refuses the acceptor.
-    assert!(matches!(Rogue::connect(&theirs, "r2/core/1", &mesh).await, Err(ConnectionError::TransportError(_))));
+    assert!(matches!(
+        Rogue::connect(&theirs, "r2/core/1", &mesh).await,
+        Err(ConnectionError::TransportError(_))
+    ));
     // The acceptor refuses a dialler that trusts it.
     let both = MixedIdentity { issued_by: &theirs, trusts: &ours };
     let closed = both.dial(&mesh).await;
@@ -163,7 +176,12 @@ async fn whoever_answers_in_place_of_the_dialled_node_gets_no_link() {
 async fn a_node_does_not_start_with_the_certificate_of_another() {
     let ca = MeshCa::create().unwrap();
     let identity = ca.issue(&node("r1/core/2")).unwrap();
-    let options = MeshOptions::new(node("r1/core/1"), identity, "127.0.0.1:0".parse().unwrap(), Arc::new(net::OsNet));
+    let options = MeshOptions::new(
+        node("r1/core/1"),
+        identity,
+        "127.0.0.1:0".parse().unwrap(),
+        Arc::new(net::OsNet),
+    );
     let error = Mesh::start(options).unwrap_err().to_string();
     assert!(error.contains("r1/core/1") && error.contains("r1/core/2"), "{error}");
 }
@@ -197,7 +215,10 @@ async fn garbage_on_a_stream_resets_that_stream_and_no_other() {
 
     let (mut to, mut from) = (honest.split().0, arrived.split().1);
     to.send(Bytes::from_static(b"unharmed")).await.unwrap();
-    assert_eq!(timeout(DEADLINE, from.recv()).await.unwrap().unwrap().as_deref(), Some(&b"unharmed"[..]));
+    assert_eq!(
+        timeout(DEADLINE, from.recv()).await.unwrap().unwrap().as_deref(),
+        Some(&b"unharmed"[..])
+    );
 }
 
 #[tokio::test]
@@ -211,13 +232,19 @@ async fn an_oversize_frame_stops_its_channel_only_and_is_told_to_both() {
     let (_sender, mut receiver) = arrived.split();
     let error = timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap_err();
     assert_eq!(error, RecvError::TooLarge(0x7fff_ffff));
-    assert_eq!(timeout(DEADLINE, raw.send.stopped()).await.unwrap().unwrap(), Some(codes::MALFORMED));
+    assert_eq!(
+        timeout(DEADLINE, raw.send.stopped()).await.unwrap().unwrap(),
+        Some(codes::MALFORMED)
+    );
     // A frame that is cut short is told from a clean end.
     let (channel, arrived) = rogue.opens(&mesh).await;
     let mut raw = channel.into_raw().unwrap();
     raw.send.write_all(&[0, 0, 0, 9, 1, 2, 3]).await.unwrap();
     raw.send.finish().unwrap();
-    assert_eq!(timeout(DEADLINE, arrived.split().1.recv()).await.unwrap().unwrap_err(), RecvError::Torn);
+    assert_eq!(
+        timeout(DEADLINE, arrived.split().1.recv()).await.unwrap().unwrap_err(),
+        RecvError::Torn
+    );
     // And whoever sends into a stopped channel is told.
     let (channel, arrived) = rogue.opens(&mesh).await;
     channel.refuse(VarInt::from_u32(77));
@@ -240,9 +267,11 @@ async fn gossip_in_the_name_of_another_node_is_dropped() {
     let mesh = start(&ca, "r1/core/1");
     let (rogue, _control) = Rogue::greeted(&ca, "r2/core/7", &mesh).await;
     let announce = |claimed: &str| {
-        let member = |name: &str| (node(name), rogue.endpoint.local_addr().unwrap(), 1u64, 0u32, false);
+        let member =
+            |name: &str| (node(name), rogue.endpoint.local_addr().unwrap(), 1u64, 0u32, false);
         // As foca has it: source, its incarnation, destination, and the message's number (announce).
-        let header = postcard::to_stdvec(&(member(claimed), 0u16, member("r1/core/1"), 6u32)).unwrap();
+        let header =
+            postcard::to_stdvec(&(member(claimed), 0u16, member("r1/core/1"), 6u32)).unwrap();
         let header: foca::Header<crate::gossip::Member> = postcard::from_bytes(&header).unwrap();
         assert_eq!(header.message, foca::Message::Announce);
         Bytes::from([&b"w"[..], &postcard::to_stdvec(&header).unwrap()].concat())

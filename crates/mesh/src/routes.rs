@@ -32,7 +32,11 @@ const DETOUR_GAIN: Duration = Duration::from_millis(10);
 
 /// The detours from `here` to `target`, best first: those that stay before those that drain, then the shortest. A relay
 /// stands in a third region, whose link is cut for its own reasons only.
-pub(crate) fn detours(here: RegionId, target: &NodeId, legs: impl IntoIterator<Item = Leg>) -> Vec<Detour> {
+pub(crate) fn detours(
+    here: RegionId,
+    target: &NodeId,
+    legs: impl IntoIterator<Item = Leg>,
+) -> Vec<Detour> {
     let mut detours: Vec<Detour> = legs
         .into_iter()
         .filter(|leg| leg.via.region != here && leg.via.region != target.region)
@@ -63,13 +67,19 @@ mod tests {
 
     #[test]
     fn the_shortest_whole_way_comes_first_and_a_draining_relay_last() {
-        let legs = vec![leg("r2/core/1", 10, 90, false), leg("r4/core/1", 40, 20, false), leg("r5/edge/1", 1, 1, true)];
+        let legs = vec![
+            leg("r2/core/1", 10, 90, false),
+            leg("r4/core/1", 40, 20, false),
+            leg("r5/edge/1", 1, 1, true),
+        ];
         assert_eq!(ways(legs), ["r4/core/1", "r2/core/1", "r5/edge/1"]);
     }
 
     #[test]
     fn only_a_third_region_relays() {
-        assert!(ways(vec![leg("r1/core/2", 1, 1, false), leg("r3/core/2", 1, 1, false)]).is_empty());
+        assert!(
+            ways(vec![leg("r1/core/2", 1, 1, false), leg("r3/core/2", 1, 1, false)]).is_empty()
+        );
     }
 
     #[test]

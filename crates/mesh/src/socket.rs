@@ -29,7 +29,9 @@ impl Mute {
 /// The socket as quinn wants it.
 pub(crate) fn wrap(udp: Udp, mute: Mute) -> io::Result<Arc<dyn AsyncUdpSocket>> {
     Ok(match udp {
-        Udp::Os { socket, gate } => Arc::new(OsSocket { inner: TokioRuntime.wrap_udp_socket(socket)?, gate, mute }),
+        Udp::Os { socket, gate } => {
+            Arc::new(OsSocket { inner: TokioRuntime.wrap_udp_socket(socket)?, gate, mute })
+        }
         Udp::Virtual(inner) => Arc::new(VirtualSocket { inner, mute }),
     })
 }
@@ -103,7 +105,10 @@ impl AsyncUdpSocket for VirtualSocket {
             return Ok(());
         }
         let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-        transmit.contents.chunks(size).try_for_each(|datagram| self.inner.send(transmit.destination, datagram))
+        transmit
+            .contents
+            .chunks(size)
+            .try_for_each(|datagram| self.inner.send(transmit.destination, datagram))
     }
 
     fn poll_recv(

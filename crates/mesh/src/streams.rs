@@ -17,14 +17,21 @@ use crate::shared::Shared;
 pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reads the head of one stream and sends it where it belongs. Whatever is wrong with it resets this stream only.
-pub(crate) async fn serve(shared: Arc<Shared>, link: Arc<Link>, send: SendStream, recv: RecvStream) {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    link: Arc<Link>,
+    send: SendStream,
+    recv: RecvStream,
+) {
     let mut channel = Channel::direct(link.peer.clone(), send, recv, Some(link.hold()));
     let refusal = match timeout(HEAD_WITHIN, head(&mut channel)).await {
         Ok(Ok(Head::Open(purpose))) => {
             return shared.arrive((link.peer.clone(), purpose, channel.speaking(shared.minor)));
         }
         Ok(Ok(Head::Relay(target))) => return relay::carry(&shared, &link, &target, channel).await,
-        Ok(Ok(Head::Relayed(origin))) => return relay::land(&shared, &link, &origin, channel).await,
+        Ok(Ok(Head::Relayed(origin))) => {
+            return relay::land(&shared, &link, &origin, channel).await;
+        }
         Ok(Err(HeadError::Unknown(_))) => codes::UNSUPPORTED,
         Ok(Ok(Head::Control)) | Err(_) => codes::PROTOCOL,
         Ok(Err(HeadError::Malformed)) => codes::MALFORMED,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
-    TransportConfig, VarInt,
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    ServerConfig, TransportConfig, VarInt,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -18,7 +18,8 @@ use wire::{Durability, RegionId, ShardId, ZoneId};
 async fn two_nodes_exchange_frames_of_every_size_in_order_and_know_each_other() {
     let rig = Rig::new();
     let nodes = rig.start_all(&["r1/edge/1", "r2/core/1"]).await;
-    let shard = ShardId { zone: ZoneId(1), home: RegionId(2), durability: Durability::MultiRegion, n: 3 };
+    let shard =
+        ShardId { zone: ZoneId(1), home: RegionId(2), durability: Durability::MultiRegion, n: 3 };
     let channel = nodes[0].open(nodes[1].node(), Purpose::Shard(shard)).await.unwrap();
     assert!(!channel.is_relayed());
     let (mut sender, mut receiver) = channel.split();
@@ -47,7 +48,10 @@ async fn two_nodes_exchange_frames_of_every_size_in_order_and_know_each_other() 
     assert!(got == frames, "{:?}", got.iter().map(Bytes::len).collect::<Vec<_>>());
     // The other direction lives on after the first has finished.
     back.send(Bytes::from_static(b"done")).await.unwrap();
-    assert_eq!(timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap().as_deref(), Some(&b"done"[..]));
+    assert_eq!(
+        timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap().as_deref(),
+        Some(&b"done"[..])
+    );
     drop(back);
     assert_eq!(timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap(), None);
 }
@@ -61,7 +65,10 @@ async fn a_frame_over_the_limit_is_refused_before_it_is_sent_and_the_channel_liv
     let over = Bytes::from(vec![0; MESH_FRAME_BYTES + 1]);
     assert_eq!(sender.send(over).await, Err(SendError::TooLarge(MESH_FRAME_BYTES + 1)));
     sender.send(Bytes::from_static(b"still here")).await.unwrap();
-    assert_eq!(timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap().as_deref(), Some(&b"still here"[..]));
+    assert_eq!(
+        timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap().as_deref(),
+        Some(&b"still here"[..])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,7 +128,10 @@ async fn channels_that_nobody_accepts_are_refused_as_busy() {
     // The queue holds 256: the first wait, the last were refused.
     let mut last = opened.pop().unwrap().1;
     let refused = timeout(DEADLINE, last.recv()).await.unwrap();
-    assert!(matches!(&refused, Err(RecvError::Broken(why)) if why.contains("busy")), "{refused:?} {busy}");
+    assert!(
+        matches!(&refused, Err(RecvError::Broken(why)) if why.contains("busy")),
+        "{refused:?} {busy}"
+    );
     // Once somebody accepts, the node is open for business.
     echo(&nodes[1]);
     echoes(open(&nodes[0], nodes[1].node()).await, "room again").await;
@@ -136,7 +146,10 @@ async fn a_reset_channel_is_an_error_and_a_dropped_one_an_end() {
     drop(sender);
     let (_, _, arrived) = timeout(DEADLINE, nodes[1].accept()).await.unwrap().unwrap();
     let (_back, mut there) = arrived.split();
-    assert_eq!(timeout(DEADLINE, there.recv()).await.unwrap().unwrap().as_deref(), Some(&b"last words"[..]));
+    assert_eq!(
+        timeout(DEADLINE, there.recv()).await.unwrap().unwrap().as_deref(),
+        Some(&b"last words"[..])
+    );
     assert_eq!(timeout(DEADLINE, there.recv()).await.unwrap().unwrap(), None);
 
     let (sender, _receiver) = open(&nodes[0], nodes[1].node()).await.split();
@@ -160,7 +173,10 @@ async fn nobody_opens_to_himself_or_to_a_stranger() {
     let mesh = rig.start("r1/edge/1", &[]);
     assert_eq!(mesh.open(mesh.node(), Purpose::Control).await.unwrap_err(), OpenError::Myself);
     let stranger = node("r9/core/9");
-    assert_eq!(mesh.open(&stranger, Purpose::Control).await.unwrap_err(), OpenError::Unknown(stranger));
+    assert_eq!(
+        mesh.open(&stranger, Purpose::Control).await.unwrap_err(),
+        OpenError::Unknown(stranger)
+    );
 }
 
 #[tokio::test]
@@ -176,7 +192,10 @@ async fn a_shutdown_delivers_what_was_flushed_and_ends_accept_and_open() {
     nodes[0].shutdown(DEADLINE).await;
     assert_eq!(timeout(DEADLINE, reading).await.unwrap().unwrap(), Some(body));
     assert!(nodes[0].accept().await.is_none());
-    assert_eq!(nodes[0].open(nodes[1].node(), Purpose::Control).await.unwrap_err(), OpenError::Stopped);
+    assert_eq!(
+        nodes[0].open(nodes[1].node(), Purpose::Control).await.unwrap_err(),
+        OpenError::Stopped
+    );
     // It took leave: nobody has to suspect it.
     support::sees(&nodes[1], &["r1/core/1"]).await;
 }

@@ -38,7 +38,10 @@ async fn restarted(same_port: bool) {
     assert_eq!(again.mesh().local_addr() == addr, same_port);
 
     let (_sender, mut receiver) = channel.split();
-    assert!(timeout(DEADLINE, receiver.recv()).await.unwrap().is_err(), "the old life's channel must break");
+    assert!(
+        timeout(DEADLINE, receiver.recv()).await.unwrap().is_err(),
+        "the old life's channel must break"
+    );
     echoes(open(&stays, &options.node).await, "after").await;
     echo(&stays);
     linked(again.mesh(), stays.node()).await;
@@ -57,7 +60,10 @@ async fn nodes_that_all_dial_at_once_end_with_one_link_for_each_pair_and_lose_no
     let nodes: Vec<_> = names.iter().map(|name| rig.start(name, &[])).collect();
     for a in &nodes {
         echo(a);
-        nodes.iter().filter(|b| b.node() != a.node()).for_each(|b| a.add_peer(b.node(), b.local_addr()));
+        nodes
+            .iter()
+            .filter(|b| b.node() != a.node())
+            .for_each(|b| a.add_peer(b.node(), b.local_addr()));
     }
     // Everybody opens to everybody before any link is up, and keeps the channel.
     let mut channels = Vec::new();
@@ -69,9 +75,12 @@ async fn nodes_that_all_dial_at_once_end_with_one_link_for_each_pair_and_lose_no
     for node in &nodes {
         support::sees(node, &names).await;
     }
-    let ports: BTreeMap<_, _> = nodes.iter().map(|mesh| (mesh.node().clone(), mesh.local_addr())).collect();
-    until("all links up", || nodes.iter().all(|mesh| mesh.links().iter().filter(|l| l.up).count() == names.len() - 1))
-        .await;
+    let ports: BTreeMap<_, _> =
+        nodes.iter().map(|mesh| (mesh.node().clone(), mesh.local_addr())).collect();
+    until("all links up", || {
+        nodes.iter().all(|mesh| mesh.links().iter().filter(|l| l.up).count() == names.len() - 1)
+    })
+    .await;
     assert_eq!(ports.len(), names.len());
     for channel in channels {
         echoes(channel, "unbroken").await;

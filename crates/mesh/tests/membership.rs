@@ -10,7 +10,8 @@ use support::{Island, Rig, membership, node, sees};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_of_three_regions_that_know_one_of_them_find_all() {
-    let names = ["r1/core/1", "r1/core/2", "r1/edge/1", "r2/core/1", "r2/edge/1", "r3/core/1", "r3/core/2"];
+    let names =
+        ["r1/core/1", "r1/core/2", "r1/edge/1", "r2/core/1", "r2/edge/1", "r3/core/1", "r3/core/2"];
     let nodes = Rig::new().start_all(&names).await;
     for mesh in &nodes {
         let membership = mesh.membership().borrow().clone();
@@ -83,8 +84,10 @@ async fn draining_spreads_without_the_node_ever_being_away_and_can_be_taken_back
     for draining in [true, false, true] {
         nodes[1].set_draining(draining);
         for mesh in &nodes {
-            membership(mesh, "the flag", |now| now.nodes.get(&drained).is_some_and(|state| state.draining == draining))
-                .await;
+            membership(mesh, "the flag", |now| {
+                now.nodes.get(&drained).is_some_and(|state| state.draining == draining)
+            })
+            .await;
         }
         assert_eq!(nodes[0].membership().borrow().is_serving(&drained), !draining);
     }

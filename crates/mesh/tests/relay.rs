@@ -17,14 +17,17 @@ async fn relayed_via(rig: &Rig, nodes: &[hearth_mesh::Mesh]) {
     let target = nodes[2].node();
     until("node 1 would go through region 2", || {
         let links = nodes[0].links();
-        links.iter().any(|link| link.peer == *target && link.relayed_via.as_ref() == Some(nodes[1].node()))
+        links
+            .iter()
+            .any(|link| link.peer == *target && link.relayed_via.as_ref() == Some(nodes[1].node()))
     })
     .await;
     assert!(rig.conditions.link(1, 3).cut);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_to_a_node_behind_a_cut_goes_through_the_third_region_and_back_to_direct_when_it_heals() {
+async fn a_channel_to_a_node_behind_a_cut_goes_through_the_third_region_and_back_to_direct_when_it_heals()
+ {
     let rig = Rig::new();
     let nodes = rig.start_all(&ALL).await;
     echo(&nodes[2]);
@@ -50,7 +53,11 @@ async fn a_channel_to_a_node_behind_a_cut_goes_through_the_third_region_and_back
     let channel = echoes(open(&nodes[0], &target).await, "healed").await;
     assert!(!channel.is_relayed());
     sender.send(body.clone()).await.unwrap();
-    assert_eq!(timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap(), Some(body), "the relayed one goes on");
+    assert_eq!(
+        timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap(),
+        Some(body),
+        "the relayed one goes on"
+    );
     sender.finish().await.unwrap();
     assert_eq!(timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap(), None);
 }
@@ -91,7 +98,8 @@ async fn a_detour_that_is_much_shorter_than_a_healthy_direct_link_is_taken() {
     }
     let nodes = rig.start_all(&ALL).await;
     echo(&nodes[2]);
-    until("the detour is known", || nodes[0].links().iter().any(|link| link.relayed_via.is_some())).await;
+    until("the detour is known", || nodes[0].links().iter().any(|link| link.relayed_via.is_some()))
+        .await;
     let channel = echoes(open(&nodes[0], nodes[2].node()).await, "around").await;
     assert_eq!(channel.relay(), Some(nodes[1].node()));
     // When the direct way becomes the shorter one, it is taken again.
@@ -113,7 +121,10 @@ async fn of_two_relays_the_shorter_way_is_taken_and_the_other_when_it_fails() {
     assert_eq!(open(&nodes[0], nodes[2].node()).await.relay(), Some(nodes[1].node()));
     rig.conditions.cut(2, 3);
     let other = node("r4/core/1");
-    until("the other relay", || nodes[0].links().iter().any(|link| link.relayed_via.as_ref() == Some(&other))).await;
+    until("the other relay", || {
+        nodes[0].links().iter().any(|link| link.relayed_via.as_ref() == Some(&other))
+    })
+    .await;
     let channel = echoes(open(&nodes[0], nodes[2].node()).await, "the long way").await;
     assert_eq!(channel.relay(), Some(&other));
 }
@@ -130,10 +141,9 @@ async fn there_is_one_hop_at_most() {
     relayed_via(&rig, &nodes).await;
     echoes(open(&nodes[0], nodes[2].node()).await, "one hop").await;
     until("no way to 4", || {
-        nodes[0]
-            .links()
-            .iter()
-            .any(|link| link.peer == *nodes[3].node() && link.rtt.is_none() && link.relayed_via.is_none())
+        nodes[0].links().iter().any(|link| {
+            link.peer == *nodes[3].node() && link.rtt.is_none() && link.relayed_via.is_none()
+        })
     })
     .await;
     let error = nodes[0].open(nodes[3].node(), wire::mesh::Purpose::Control).await.unwrap_err();

@@ -174,12 +174,18 @@ impl VirtualUdp for DelayedUdp {
         Ok(())
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
         loop {
             let mut read = ReadBuf::new(buf);
             match std::task::ready!(self.socket.poll_recv_from(cx, &mut read)) {
                 // Losses were drawn by the sender; a cut also takes what is already under way.
-                Ok(from) if !self.gate.is_cut(from) => return Poll::Ready(Ok((read.filled().len(), from))),
+                Ok(from) if !self.gate.is_cut(from) => {
+                    return Poll::Ready(Ok((read.filled().len(), from)));
+                }
                 Ok(_) => {}
                 // A port that is closed at the other end says nothing about this socket.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
@@ -208,7 +214,9 @@ mod tests {
 
     fn socket(conditions: &Conditions, region: u16) -> (Box<dyn VirtualUdp>, SocketAddr) {
         let net = ConditionedNet::new(conditions.clone(), region, true);
-        let Udp::Virtual(socket) = net.udp("127.0.0.1:0".parse().unwrap()).unwrap() else { panic!("delays") };
+        let Udp::Virtual(socket) = net.udp("127.0.0.1:0".parse().unwrap()).unwrap() else {
+            panic!("delays")
+        };
         let addr = socket.local_addr().unwrap();
         (socket, addr)
     }
@@ -216,7 +224,8 @@ mod tests {
     async fn recv(socket: &dyn VirtualUdp) -> Vec<u8> {
         let mut buf = [0; 2048];
         let next = poll_fn(|cx| socket.poll_recv(cx, &mut buf));
-        let (len, _) = tokio::time::timeout(Duration::from_secs(10), next).await.expect("in time").unwrap();
+        let (len, _) =
+            tokio::time::timeout(Duration::from_secs(10), next).await.expect("in time").unwrap();
         buf[..len].to_vec()
     }
 

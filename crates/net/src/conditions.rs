@@ -144,7 +144,9 @@ impl Conditions {
 
 impl std::fmt::Debug for Conditions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.read(|table| f.debug_struct("Conditions").field("links", &table.links).finish_non_exhaustive())
+        self.read(|table| {
+            f.debug_struct("Conditions").field("links", &table.links).finish_non_exhaustive()
+        })
     }
 }
 
@@ -161,7 +163,8 @@ impl Gate {
     /// May a datagram from there be received here? Draws the loss, so ask once for each.
     #[must_use]
     pub fn passes(&self, from: SocketAddr) -> bool {
-        self.conditions.shared.clear.load(Ordering::Acquire) || self.conditions.fate(self.region, from) != Fate::Lost
+        self.conditions.shared.clear.load(Ordering::Acquire)
+            || self.conditions.fate(self.region, from) != Fate::Lost
     }
 
     /// Is the pair cut? For those whose losses were drawn when they were sent.
@@ -170,7 +173,9 @@ impl Gate {
         if self.conditions.shared.clear.load(Ordering::Acquire) {
             return false;
         }
-        self.conditions.region_of(from).is_some_and(|other| self.conditions.link(self.region, other).cut)
+        self.conditions
+            .region_of(from)
+            .is_some_and(|other| self.conditions.link(self.region, other).cut)
     }
 
     /// The table it stands in.
@@ -188,8 +193,13 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        let mut table = self.conditions.shared.table.write().unwrap_or_else(PoisonError::into_inner);
-        if table.places.get(&self.addr).is_some_and(|(_, registration)| *registration == self.registration) {
+        let mut table =
+            self.conditions.shared.table.write().unwrap_or_else(PoisonError::into_inner);
+        if table
+            .places
+            .get(&self.addr)
+            .is_some_and(|(_, registration)| *registration == self.registration)
+        {
             table.places.remove(&self.addr);
         }
     }

@@ -14,7 +14,11 @@
 //! What it must never do: know quinn's types, or hold a rule about who may talk to whom.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the only place that opens sockets")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the only place that opens sockets"
+)]
 
 pub mod conditioned;
 pub mod conditions;

@@ -54,7 +54,11 @@ impl std::fmt::Debug for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Inner::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Inner::Virtual(io) => Pin::new(io).poll_read(cx, buf),
@@ -63,7 +67,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Inner::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Inner::Virtual(io) => Pin::new(io).poll_write(cx, buf),
@@ -186,7 +194,9 @@ mod tests {
         let mut near = OsNet.connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut far, from) = listener.accept().await.unwrap();
         assert_eq!(from, near.as_tcp().unwrap().local_addr().unwrap());
-        assert!(near.as_tcp().unwrap().nodelay().unwrap() && far.as_tcp().unwrap().nodelay().unwrap());
+        assert!(
+            near.as_tcp().unwrap().nodelay().unwrap() && far.as_tcp().unwrap().nodelay().unwrap()
+        );
         near.write_all(b"hello").await.unwrap();
         let mut got = [0; 5];
         far.read_exact(&mut got).await.unwrap();

@@ -46,7 +46,11 @@ pub trait VirtualUdp: Send + Sync + Debug + 'static {
     ///
     /// # Errors
     /// When the socket is broken for good.
-    fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>>;
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>>;
 
     /// Where it is bound.
     ///

@@ -46,7 +46,10 @@ impl FromStr for HostPort {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let port = port.parse().ok().filter(|port| *port != 0).ok_or(NotHostPort)?;
         let host = bare.unwrap_or(host);
-        if host.is_empty() || host.contains(char::is_whitespace) || (bare.is_none() && host.contains(':')) {
+        if host.is_empty()
+            || host.contains(char::is_whitespace)
+            || (bare.is_none() && host.contains(':'))
+        {
             return Err(NotHostPort);
         }
         Ok(Self { host: host.to_owned(), port })
@@ -97,7 +100,11 @@ impl Addresses {
             let node = match world.node_named(&entry.id) {
                 Ok(node) => node,
                 Err(error) => {
-                    file.refuse(line, error.to_string(), "write for example id = \"eu-west/core/1\"");
+                    file.refuse(
+                        line,
+                        error.to_string(),
+                        "write for example id = \"eu-west/core/1\"",
+                    );
                     continue;
                 }
             };
@@ -105,12 +112,22 @@ impl Addresses {
                 file.refuse(line, format!("{}: {problem}", entry.id), cure);
             }
             let address = Address { mesh: entry.mesh, url: entry.url };
-            let twin = addresses.iter().find(|(_, there): &(_, &Address)| there.mesh == address.mesh);
+            let twin =
+                addresses.iter().find(|(_, there): &(_, &Address)| there.mesh == address.mesh);
             if let Some((other, _)) = twin {
-                let problem = format!("{} and {} are both at {}", world.name_of(other), entry.id, address.mesh);
+                let problem = format!(
+                    "{} and {} are both at {}",
+                    world.name_of(other),
+                    entry.id,
+                    address.mesh
+                );
                 file.refuse(line, problem, "give each node an address of its own");
             } else if addresses.insert(node, address).is_some() {
-                file.refuse(line, format!("{} stands here twice", entry.id), "take one of the two out");
+                file.refuse(
+                    line,
+                    format!("{} stands here twice", entry.id),
+                    "take one of the two out",
+                );
             }
         }
         Self(addresses)
@@ -129,7 +146,9 @@ impl Addresses {
 
     /// The edges and how clients reach them.
     pub fn edges(&self) -> impl Iterator<Item = (&NodeId, RegionId, &str)> {
-        self.0.iter().filter_map(|(node, address)| Some((node, node.region, address.url.as_deref()?)))
+        self.0
+            .iter()
+            .filter_map(|(node, address)| Some((node, node.region, address.url.as_deref()?)))
     }
 }
 
@@ -137,10 +156,13 @@ fn mistake_of(node: &NodeId, url: Option<&str>) -> Option<(&'static str, &'stati
     match (node.role, url) {
         (NodeRole::Core, None) => None,
         (NodeRole::Core, Some(_)) => Some(("a core has no clients", "take its url out")),
-        (NodeRole::Edge, None) => Some(("clients cannot find it", "give it a url, such as \"http://10.0.0.2:8080\"")),
+        (NodeRole::Edge, None) => {
+            Some(("clients cannot find it", "give it a url, such as \"http://10.0.0.2:8080\""))
+        }
         (NodeRole::Edge, Some(url)) => {
             let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            let bare = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', ' ']));
+            let bare =
+                host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', ' ']));
             (!bare).then_some((
                 "its url is not of the form http://host:port or https://host",
                 "write no path after the host",
@@ -163,7 +185,8 @@ mod tests {
 
     fn read(text: &str) -> Result<Addresses, String> {
         let world = World::shipped("three-regions").unwrap();
-        config::parse(text, |file| Some(Addresses::check(file, &world))).map_err(|mistakes| mistakes.to_string())
+        config::parse(text, |file| Some(Addresses::check(file, &world)))
+            .map_err(|mistakes| mistakes.to_string())
     }
 
     #[test]
@@ -172,8 +195,14 @@ mod tests {
                     [[node]]\nid = \"eu-west/edge/spare\"\nmesh = \"edge.eu:7400\"\nurl = \"http://e:80\"\n";
         let addresses = read(text).unwrap();
         let core = addresses.of(&"r1/core/1".parse().unwrap()).unwrap();
-        assert_eq!((core.mesh.host.as_str(), core.mesh.to_string().as_str()), ("::1", "[::1]:7400"));
-        let edges: Vec<_> = addresses.edges().map(|(node, region, url)| (node.to_string(), region.0, url)).collect();
+        assert_eq!(
+            (core.mesh.host.as_str(), core.mesh.to_string().as_str()),
+            ("::1", "[::1]:7400")
+        );
+        let edges: Vec<_> = addresses
+            .edges()
+            .map(|(node, region, url)| (node.to_string(), region.0, url))
+            .collect();
         assert_eq!(edges, [("r1/edge/spare".to_owned(), 1, "http://e:80")]);
         assert_eq!(addresses.iter().count(), 2);
     }
@@ -183,16 +212,31 @@ mod tests {
         let entry = |id: &str, rest: &str| format!("[[node]]\nid = \"{id}\"\n{rest}\n");
         let told = |text: String| read(&text).unwrap_err();
         for (text, wanted) in [
-            (entry("atlantis/core/1", "mesh = \"a:1\""), "line 1: the world has no region \"atlantis\""),
+            (
+                entry("atlantis/core/1", "mesh = \"a:1\""),
+                "line 1: the world has no region \"atlantis\"",
+            ),
             (entry("eu-west/king/1", "mesh = \"a:1\""), "is not of the form region/core/name"),
             (entry("eu-west/core/1", ""), "lacks \"mesh\""),
-            (entry("eu-west/core/1", "mesh = \"a\""), "line 3: \"mesh\": not of the form host:port"),
+            (
+                entry("eu-west/core/1", "mesh = \"a\""),
+                "line 3: \"mesh\": not of the form host:port",
+            ),
             (entry("eu-west/core/1", "mesh = \"a:0\""), "not of the form host:port"),
             (entry("eu-west/core/1", "mesh = \"::1:7\""), "not of the form host:port"),
-            (entry("eu-west/core/1", "mesh = \"a:1\"\nurl = \"http://a\""), "a core has no clients"),
+            (
+                entry("eu-west/core/1", "mesh = \"a:1\"\nurl = \"http://a\""),
+                "a core has no clients",
+            ),
             (entry("eu-west/edge/1", "mesh = \"a:1\""), "clients cannot find it"),
-            (entry("eu-west/edge/1", "mesh = \"a:1\"\nurl = \"a:80\""), "its url is not of the form"),
-            (entry("eu-west/edge/1", "mesh = \"a:1\"\nurl = \"http://a/\""), "write no path after the host"),
+            (
+                entry("eu-west/edge/1", "mesh = \"a:1\"\nurl = \"a:80\""),
+                "its url is not of the form",
+            ),
+            (
+                entry("eu-west/edge/1", "mesh = \"a:1\"\nurl = \"http://a/\""),
+                "write no path after the host",
+            ),
             (entry("eu-west/core/1", "mesh = \"a:1\"\nport = 3"), "[node] has no field \"port\""),
         ] {
             let told = told(text);
@@ -203,7 +247,9 @@ mod tests {
             told(core.clone() + &entry("eu-west/core/1", "mesh = \"a:2\""))
                 .contains("line 4: eu-west/core/1 stands here twice")
         );
-        assert!(told(core + &entry("eu-west/core/2", "mesh = \"a:1\"")).contains("are both at a:1"));
+        assert!(
+            told(core + &entry("eu-west/core/2", "mesh = \"a:1\"")).contains("are both at a:1")
+        );
     }
 
     #[test]

@@ -72,7 +72,11 @@ impl Admin {
         let tasks = Tasks::new("admin");
         tasks.spawn(
             "serve",
-            serve(options.listener, router(options.readiness, options.status, options.steering), tasks.stopping()),
+            serve(
+                options.listener,
+                router(options.readiness, options.status, options.steering),
+                tasks.stopping(),
+            ),
         );
         tasks.spawn("upkeep", upkeep(tasks.stopping()));
         Ok(Self { addr, tasks })
@@ -93,7 +97,9 @@ impl Admin {
 /// Serves a router on a listener of `net` until told to stop, then finishes the requests under way. For endpoints that
 /// operators and tools of the same machine use; what faces users is the edge's.
 pub async fn serve(listener: net::Listener, router: Router, stop: CancellationToken) {
-    let served = axum::serve(Accepting(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let served = axum::serve(Accepting(listener), router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "endpoint ended");
     }
@@ -111,7 +117,9 @@ fn router(
         .route("/status", get(move || async move { Json(status()) }))
         .route(
             "/metrics",
-            get(move || async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()) }),
+            get(move || async move {
+                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render())
+            }),
         );
     match steering {
         Some(steering) => router.merge(operator::router(steering)),

@@ -62,7 +62,12 @@ impl Field {
     #[must_use]
     pub fn cure(&self) -> String {
         let meaning: Vec<_> = self.doc.lines().map(str::trim).collect();
-        format!("write for example {} = {} ({})", self.key, self.toml, meaning.join(" ").trim_end_matches('.'))
+        format!(
+            "write for example {} = {} ({})",
+            self.key,
+            self.toml,
+            meaning.join(" ").trim_end_matches('.')
+        )
     }
 }
 
@@ -155,7 +160,10 @@ impl fmt::Display for ConfigError {
 ///
 /// # Errors
 /// When the file cannot be read, or anything in it is wrong.
-pub fn read<T>(path: &Path, read: impl FnOnce(&mut File<'_>) -> Option<T>) -> Result<T, ConfigError> {
+pub fn read<T>(
+    path: &Path,
+    read: impl FnOnce(&mut File<'_>) -> Option<T>,
+) -> Result<T, ConfigError> {
     let failed = |wrong| ConfigError { file: path.to_owned(), wrong };
     let text = std::fs::read_to_string(path).map_err(|error| failed(Wrong::Unreadable(error)))?;
     parse(&text, read).map_err(|mistakes| failed(Wrong::Mistakes(mistakes)))

@@ -11,8 +11,10 @@ use tracing_subscriber::EnvFilter;
 pub const FILTER_VARIABLE: &str = "HEARTH_LOG";
 
 /// Upper bounds of the buckets of every metric called `..._seconds`: from a local disk to a takeover.
-const SECONDS: [f64; 16] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const SECONDS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0,
+];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -32,7 +34,9 @@ pub fn init(format: LogFormat, default_filter: &str) -> bool {
     let filter = EnvFilter::builder().parse_lossy(wanted);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match format {
-        LogFormat::Text => lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => {
+            lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        }
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     installed.is_ok()

@@ -39,7 +39,8 @@ impl Arguments {
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let value = words.next().ok_or(format!("{word} wants a value"))?;
-            let number = || value.parse::<f64>().map_err(|_| format!("{word}: {value} is not a number"));
+            let number =
+                || value.parse::<f64>().map_err(|_| format!("{word}: {value} is not a number"));
             match word.as_str() {
                 "--seconds" => this.seconds = number()?,
                 "--rounds" => this.rounds = number()? as usize,
@@ -70,7 +71,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut bare, mut embedded) = (Vec::new(), Vec::new());
     for round in 0..arguments.rounds {
         bare.push(runtime.block_on(bare_round(&arguments, &dir.join(format!("bare-{round}"))))?);
-        embedded.push(runtime.block_on(embedded_round(&arguments, &dir.join(format!("store-{round}"))))?);
+        embedded.push(
+            runtime.block_on(embedded_round(&arguments, &dir.join(format!("store-{round}"))))?,
+        );
     }
     report(&arguments, bare, embedded);
     Ok(())
@@ -78,8 +81,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn report(arguments: &Arguments, bare: Vec<Round>, embedded: Vec<Round>) {
     let (bare, embedded) = (median(bare), median(embedded));
-    println!("{} appenders, {FRAME_BYTES} + 23 bytes, {} region(s)\n", arguments.appenders, arguments.regions);
-    println!("{:<24}{:>12}{:>12}{:>12}{:>16}", "", "appends/s", "p50 us", "p99 us", "CPU us/append");
+    println!(
+        "{} appenders, {FRAME_BYTES} + 23 bytes, {} region(s)\n",
+        arguments.appenders, arguments.regions
+    );
+    println!(
+        "{:<24}{:>12}{:>12}{:>12}{:>16}",
+        "", "appends/s", "p50 us", "p99 us", "CPU us/append"
+    );
     for (name, round) in [("bare group commit", &bare), ("embedded store", &embedded)] {
         println!(
             "{name:<24}{:>12.0}{:>12}{:>12}{:>16.1}",
@@ -111,7 +120,10 @@ fn median(mut rounds: Vec<Round>) -> Round {
 }
 
 /// Runs the appenders until the time is over. Each waits for its append before it begins the next.
-async fn measure<F>(arguments: &Arguments, append: impl Fn(u16, u64) -> F + Clone + Send + 'static) -> Round
+async fn measure<F>(
+    arguments: &Arguments,
+    append: impl Fn(u16, u64) -> F + Clone + Send + 'static,
+) -> Round
 where
     F: Future<Output = ()> + Send,
 {
@@ -151,7 +163,8 @@ where
 fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
     // USER_HZ is 100 on every Linux that there is.
     Duration::from_millis(ticks * 10)
 }
@@ -169,19 +182,26 @@ fn frame(n: u16, slot: u64) -> Bytes {
         .collect()
 }
 
-async fn embedded_round(arguments: &Arguments, dir: &Path) -> Result<Round, Box<dyn std::error::Error>> {
+async fn embedded_round(
+    arguments: &Arguments,
+    dir: &Path,
+) -> Result<Round, Box<dyn std::error::Error>> {
     let regions: Vec<(RegionId, String)> =
         (1..=arguments.regions).map(|n| (RegionId(n), format!("region-{n}"))).collect();
     let zone = (ZoneId(1), regions.iter().map(|(id, _)| *id).collect());
     let (embedded, _) = Embedded::open(EmbeddedOptions::new(dir, regions, vec![zone]))?;
-    let durability = if arguments.regions == 1 { Durability::Region } else { Durability::MultiRegion };
+    let durability =
+        if arguments.regions == 1 { Durability::Region } else { Durability::MultiRegion };
     let store = embedded.store(RegionId(1));
     let round = measure(arguments, move |n, slot| {
         let store: Arc<dyn Store> = Arc::clone(&store);
         async move {
             let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability, n };
             let at = Position { epoch: Epoch(1), slot: Slot(slot) };
-            store.append(shard, at, frame(n, slot)).await.expect("nothing is in the way of an append");
+            store
+                .append(shard, at, frame(n, slot))
+                .await
+                .expect("nothing is in the way of an append");
         }
     })
     .await;
@@ -190,7 +210,10 @@ async fn embedded_round(arguments: &Arguments, dir: &Path) -> Result<Round, Box<
     Ok(round)
 }
 
-async fn bare_round(arguments: &Arguments, path: &Path) -> Result<Round, Box<dyn std::error::Error>> {
+async fn bare_round(
+    arguments: &Arguments,
+    path: &Path,
+) -> Result<Round, Box<dyn std::error::Error>> {
     let (queue, waiting) = mpsc::sync_channel::<(Vec<u8>, oneshot::Sender<()>)>(4096);
     let mut file = File::create(path)?;
     let committer = std::thread::spawn(move || -> std::io::Result<()> {

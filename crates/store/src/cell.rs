@@ -40,7 +40,8 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 5] = [Self::Log, Self::Lease, Self::Fence, Self::Mark, Self::Projection];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Log, Self::Lease, Self::Fence, Self::Mark, Self::Projection];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -130,7 +131,13 @@ pub(crate) fn peek<'a>(key: &[u8], value: &'a [u8]) -> Result<(Position, &'a [u8
 fn split_stamp(rest: &[u8]) -> Option<(Position, &[u8])> {
     let (epoch, rest) = rest.split_first_chunk::<8>()?;
     let (slot, bytes) = rest.split_first_chunk::<8>()?;
-    Some((Position { epoch: Epoch(u64::from_be_bytes(*epoch)), slot: Slot(u64::from_be_bytes(*slot)) }, bytes))
+    Some((
+        Position {
+            epoch: Epoch(u64::from_be_bytes(*epoch)),
+            slot: Slot(u64::from_be_bytes(*slot)),
+        },
+        bytes,
+    ))
 }
 
 fn checksum(key: &[u8], rest: &[u8]) -> u64 {
@@ -209,7 +216,10 @@ pub(crate) fn log_position(key: &[u8]) -> Option<Position> {
     let rest = key.get(7..)?;
     let (slot, rest) = rest.split_first_chunk::<8>()?;
     let epoch = rest.first_chunk::<8>()?;
-    Some(Position { epoch: Epoch(u64::from_be_bytes(*epoch)), slot: Slot(u64::from_be_bytes(*slot)) })
+    Some(Position {
+        epoch: Epoch(u64::from_be_bytes(*epoch)),
+        slot: Slot(u64::from_be_bytes(*slot)),
+    })
 }
 
 pub(crate) fn mark_key(shard: ShardId, mark: &Mark) -> Vec<u8> {
@@ -252,7 +262,10 @@ mod tests {
     use super::*;
 
     fn stored(epoch: u64, slot: u64, bytes: &'static [u8]) -> Stored {
-        Stored { stamp: Position { epoch: Epoch(epoch), slot: Slot(slot) }, bytes: Bytes::from_static(bytes) }
+        Stored {
+            stamp: Position { epoch: Epoch(epoch), slot: Slot(slot) },
+            bytes: Bytes::from_static(bytes),
+        }
     }
 
     #[test]
@@ -265,12 +278,19 @@ mod tests {
 
     #[test]
     fn every_key_lies_in_its_zone_and_log_keys_sort_by_slot_then_epoch() {
-        let shard = ShardId { zone: ZoneId(7), home: RegionId(1), durability: Durability::MultiRegion, n: 3 };
+        let shard = ShardId {
+            zone: ZoneId(7),
+            home: RegionId(1),
+            durability: Durability::MultiRegion,
+            n: 3,
+        };
         let at = |slot, epoch| log_key(shard, Position { epoch: Epoch(epoch), slot: Slot(slot) });
         let keys = [at(0, 1), at(0, 2), at(1, 1), at(255, 1), at(256, 1)];
         assert!(keys.is_sorted());
         let (from, to) = zone_range(ZoneId(7));
-        for key in keys.iter().chain([&shard_key(shard), &mark_key(shard, &Mark::Consumer("push".into()))]) {
+        for key in
+            keys.iter().chain([&shard_key(shard), &mark_key(shard, &Mark::Consumer("push".into()))])
+        {
             assert!(*key >= from && *key < to);
             assert_eq!(zone_of(key), Some(ZoneId(7)));
         }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use async_trait::async_trait;
-use wire::{ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId, Slot, ZoneId};
+use wire::{
+    ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId, Slot, ZoneId,
+};
 
 use crate::contract::Store;
 

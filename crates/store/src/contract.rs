@@ -21,7 +21,9 @@ use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use smol_str::SmolStr;
 use wire::change::Change;
-use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId};
+use wire::{
+    ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId,
+};
 
 /// A mark of a shard. Marks are exclusive (everything before the slot) and only ever grow, by (epoch, slot).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,27 +152,60 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records that `epoch` starts at `start`, and the fork that this may be, if the term is still that claim's and is not
     /// sealed yet: [`Lease::sealed_at`]. On [`StoreError::Unknown`] the lease says whether it came to pass.
-    async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError>;
+    async fn seal(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        start: Slot,
+    ) -> Result<Cas, StoreError>;
 
     /// Records that the owner has let go, and that everything it acknowledged stands before `end`: [`Lease::released_at`].
-    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError>;
+    async fn release(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        end: Slot,
+    ) -> Result<Cas, StoreError>;
 
     /// Records that what the fork that began with the term `fork` left behind is salvaged, if the term `epoch` still is the
     /// last one: [`Lease::closed`].
-    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError>;
+    async fn close_fork(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        fork: Epoch,
+    ) -> Result<Cas, StoreError>;
 
     /// The timed leases of all lives of a region's cores that were registered before this was asked, each read serially.
     /// Those of processes that are known to have ended may be left out.
-    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError>;
+    async fn core_leases(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+    ) -> Result<Vec<CoreLease>, StoreError>;
 
     /// One of them, read serially.
     async fn core_lease(&self, of: CoreKey) -> Result<Option<CoreLease>, StoreError>;
 
     /// Writes it for the first time, if it is not there: [`CoreLease::registered`].
-    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError>;
+    async fn register_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+    ) -> Result<Cas, StoreError>;
 
     /// Writes the beat after `beat`, if that one is there and unbroken: [`CoreLease::renewed`].
-    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError>;
+    async fn renew_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+        beat: Beat,
+    ) -> Result<Cas, StoreError>;
 
     /// Breaks it for ever, if `beat` is there: [`CoreLease::broken_at`].
     async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError>;
@@ -180,7 +215,12 @@ pub trait Store: Send + Sync + 'static {
     async fn failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError>;
 
     /// Writes whether a region is failed over, if that is news.
-    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError>;
+    async fn set_failed_over(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+        failed_over: bool,
+    ) -> Result<Cas, StoreError>;
 
     /// The same view, with class `region` at the quorum of that region: what a salvage reads in the region that was left.
     /// A region outside the shard's zone answers [`StoreError::NotInZone`].
@@ -198,25 +238,44 @@ pub trait Store: Send + Sync + 'static {
 
     /// Log rows from slot `from` on, at most `limit`, in the order of (slot, epoch), merged from the class' quorum. All
     /// epochs are shown; which of them owns a slot the lease's `starts` say.
-    async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError>;
+    async fn read_log(
+        &self,
+        shard: ShardId,
+        from: Slot,
+        limit: usize,
+    ) -> Result<Vec<LogRow>, StoreError>;
 
     /// Raises a mark; a lower position changes nothing. Not fsynced of itself, but for
     /// [`Mark::Checkpoint`] and [`Mark::Follower`].
-    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError>;
+    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position)
+    -> Result<(), StoreError>;
 
     /// The highest position that the class' quorum knows for the mark.
     async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError>;
 
     /// Writes projections of a committed frame of this shard, all under one stamp. Not fsynced: they can be made again
     /// from the log, and a checkpoint makes durable what stands before it.
-    async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError>;
+    async fn project(
+        &self,
+        shard: ShardId,
+        stamp: Position,
+        rows: Vec<Row>,
+    ) -> Result<(), StoreError>;
 
     /// Everything the sequencer needs to know of a conversation, or nothing when it was never created. Of class `region` a row may
     /// be of what was lost with a region; its place says so.
-    async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError>;
+    async fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<LoadedConversation>, StoreError>;
 
     /// The messages from `from_seq` to `to_seq`, both inclusive, oldest first, at most 16,384 of them.
-    async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError>;
+    async fn messages(
+        &self,
+        id: ConversationId,
+        from_seq: u64,
+        to_seq: u64,
+    ) -> Result<Vec<Change>, StoreError>;
 
     /// At most `limit` changes with a higher `ver` than `after_ver`, oldest first, without a hole: fewer, when a row is still
     /// on its way. Each with its place in the log, which is 0 if an older version wrote it. Behind the head there may be
@@ -229,7 +288,12 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<(Position, Change)>, StoreError>;
 
     /// As [`Store::placed_changes`], without the places.
-    async fn changes(&self, id: ConversationId, after_ver: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+    async fn changes(
+        &self,
+        id: ConversationId,
+        after_ver: u64,
+        limit: usize,
+    ) -> Result<Vec<Change>, StoreError> {
         let placed = self.placed_changes(id, after_ver, limit).await?;
         Ok(placed.into_iter().map(|(_, change)| change).collect())
     }
@@ -253,8 +317,16 @@ pub trait Store: Send + Sync + 'static {
     /// A stretch of a walk over the conversations that have changes in the log of this shard, or may have: those that were born in it,
     /// and all of its zone and class that have moved. Goes on after `after`, which the stretch before named. It looks at everything that
     /// the zone holds, so it is for the rare case that nothing else will do. What comes to be meanwhile may be met or not.
-    async fn conversations(&self, shard: ShardId, after: Option<ConversationId>) -> Result<Stretch, StoreError>;
+    async fn conversations(
+        &self,
+        shard: ShardId,
+        after: Option<ConversationId>,
+    ) -> Result<Stretch, StoreError>;
 
     /// How far a user has read these conversations (own sends count), in their order; 0: nothing.
-    async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError>;
+    async fn read_cursors(
+        &self,
+        user: &UserId,
+        ids: &[ConversationId],
+    ) -> Result<Vec<u64>, StoreError>;
 }

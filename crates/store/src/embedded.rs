@@ -93,7 +93,11 @@ pub struct EmbeddedOptions {
 impl EmbeddedOptions {
     /// With defaults.
     #[must_use]
-    pub fn new(dir: impl Into<PathBuf>, regions: Vec<(RegionId, String)>, zones: Vec<(ZoneId, Vec<RegionId>)>) -> Self {
+    pub fn new(
+        dir: impl Into<PathBuf>,
+        regions: Vec<(RegionId, String)>,
+        zones: Vec<(ZoneId, Vec<RegionId>)>,
+    ) -> Self {
         Self {
             dir: dir.into(),
             regions,
@@ -109,12 +113,15 @@ impl EmbeddedOptions {
 
     fn check(&self) -> Result<(), OpenError> {
         let options = |what: String| Err(OpenError::Options(what));
-        let known: BTreeMap<RegionId, &str> = self.regions.iter().map(|(id, name)| (*id, name.as_str())).collect();
+        let known: BTreeMap<RegionId, &str> =
+            self.regions.iter().map(|(id, name)| (*id, name.as_str())).collect();
         if known.len() != self.regions.len() {
             return options("a region is named twice".to_owned());
         }
         for name in known.values() {
-            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            if name.is_empty()
+                || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            {
                 return options(format!("region {name:?} cannot name a folder"));
             }
         }
@@ -123,7 +130,10 @@ impl EmbeddedOptions {
                 return options(format!("zone {} has no region", zone.0));
             }
             if let Some(unknown) = regions.iter().find(|region| !known.contains_key(region)) {
-                return options(format!("zone {} names region {}, which there is not", zone.0, unknown.0));
+                return options(format!(
+                    "zone {} names region {}, which there is not",
+                    zone.0, unknown.0
+                ));
             }
         }
         Ok(())
@@ -162,7 +172,9 @@ impl Embedded {
                 checked_bytes: opened.checked_bytes,
                 findings: opened.findings.clone(),
             });
-            boot = boot.max(opened.highwater.water().boot).max(opened.engine.highest_boot().unwrap_or(0));
+            boot = boot
+                .max(opened.highwater.water().boot)
+                .max(opened.engine.highest_boot().unwrap_or(0));
         }
         boot += 1;
         let clean = opened.values().all(|opened| opened.clean);
@@ -264,8 +276,11 @@ impl Embedded {
         let Some(site) = self.shared.site(region) else { return Ok(()) };
         let recover = self.shared.recover_site(site);
         let assessment = recover.assess()?;
-        let others: Vec<(RegionId, Arc<Engine>)> =
-            self.shared.sites().filter_map(|other| Some((other.region, other.engine().ok()?))).collect();
+        let others: Vec<(RegionId, Arc<Engine>)> = self
+            .shared
+            .sites()
+            .filter_map(|other| Some((other.region, other.engine().ok()?)))
+            .collect();
         let mut opened = match recover.open_whole(assessment)? {
             Tried::Whole(opened) => opened,
             Tried::Lost(assessment, loss) => heal(&recover, &assessment, &loss, &others)?,
@@ -302,7 +317,8 @@ fn open_all(options: &EmbeddedOptions) -> Result<HashMap<RegionId, Opened>, Open
     for site in &sites {
         assessments.push(site.assess()?);
     }
-    let pairs: Vec<(RegionId, &Assessment)> = sites.iter().map(|s| s.region).zip(&assessments).collect();
+    let pairs: Vec<(RegionId, &Assessment)> =
+        sites.iter().map(|s| s.region).zip(&assessments).collect();
     let late: Vec<Option<Loss>> = sites
         .iter()
         .zip(&assessments)
@@ -335,7 +351,11 @@ fn open_all(options: &EmbeddedOptions) -> Result<HashMap<RegionId, Opened>, Open
     Ok(whole)
 }
 
-fn recover_site<'a>(options: &EmbeddedOptions, region: RegionId, name: &'a str) -> recover::Site<'a> {
+fn recover_site<'a>(
+    options: &EmbeddedOptions,
+    region: RegionId,
+    name: &'a str,
+) -> recover::Site<'a> {
     let zones = options.zones.iter().filter(|(_, regions)| regions.contains(&region));
     recover::Site {
         region,
@@ -349,7 +369,10 @@ fn recover_site<'a>(options: &EmbeddedOptions, region: RegionId, name: &'a str) 
 }
 
 /// One thread does all repairs, one after the other: what is ordered, and once a second whatever is known to be behind.
-fn spawn_repairs(shared: &Arc<Shared>, orders: mpsc::Receiver<RepairOrder>) -> Result<(), OpenError> {
+fn spawn_repairs(
+    shared: &Arc<Shared>,
+    orders: mpsc::Receiver<RepairOrder>,
+) -> Result<(), OpenError> {
     let shared = Arc::downgrade(shared);
     let work = move || {
         loop {
@@ -367,9 +390,11 @@ fn spawn_repairs(shared: &Arc<Shared>, orders: mpsc::Receiver<RepairOrder>) -> R
             }
         }
     };
-    std::thread::Builder::new()
-        .name("store-repair".to_owned())
-        .spawn(work)
-        .map(|_| ())
-        .map_err(|source| OpenError::Io { name: "all".to_owned(), what: "starting the repair thread", source })
+    std::thread::Builder::new().name("store-repair".to_owned()).spawn(work).map(|_| ()).map_err(
+        |source| OpenError::Io {
+            name: "all".to_owned(),
+            what: "starting the repair thread",
+            source,
+        },
+    )
 }

@@ -97,15 +97,30 @@ pub(crate) trait Replicas: Clone + Send + std::marker::Sync + 'static {
     fn asking(&self) -> Asking;
 
     /// Starts a write at once; dropping the future does not stop it.
-    fn write(&self, from: RegionId, to: RegionId, write: &Arc<Write>) -> BoxFuture<'static, Result<(), ReplicaError>>;
+    fn write(
+        &self,
+        from: RegionId,
+        to: RegionId,
+        write: &Arc<Write>,
+    ) -> BoxFuture<'static, Result<(), ReplicaError>>;
 
     /// Writes when there is time, through a bounded queue; what does not fit is left to repair.
     fn write_later(&self, from: RegionId, to: RegionId, write: &Arc<Write>);
 
-    async fn get(&self, from: RegionId, to: RegionId, table: Table, key: &[u8])
-    -> Result<Option<Stored>, ReplicaError>;
+    async fn get(
+        &self,
+        from: RegionId,
+        to: RegionId,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<Stored>, ReplicaError>;
 
-    async fn scan(&self, from: RegionId, to: RegionId, scan: &Scan) -> Result<Vec<(Bytes, Stored)>, ReplicaError>;
+    async fn scan(
+        &self,
+        from: RegionId,
+        to: RegionId,
+        scan: &Scan,
+    ) -> Result<Vec<(Bytes, Stored)>, ReplicaError>;
 }
 
 /// One region's handle on the store.
@@ -165,12 +180,21 @@ impl<R: Replicas> Coordinator<R> {
     }
 
     async fn write(&self, quorum: &Quorum, write: Write) -> Result<(), StoreError> {
-        let reachable = quorum.members.iter().filter(|&&to| self.replicas.is_reachable(self.region, to)).count();
+        let reachable = quorum
+            .members
+            .iter()
+            .filter(|&&to| self.replicas.is_reachable(self.region, to))
+            .count();
         if reachable < quorum.needed {
-            return Err(StoreError::Unavailable { zone: quorum.zone, needed: quorum.needed, answering: reachable });
+            return Err(StoreError::Unavailable {
+                zone: quorum.zone,
+                needed: quorum.needed,
+                answering: reachable,
+            });
         }
         let write = Arc::new(write);
-        let begun: Vec<_> = quorum.members.iter().map(|&to| self.replicas.write(self.region, to, &write)).collect();
+        let begun: Vec<_> =
+            quorum.members.iter().map(|&to| self.replicas.write(self.region, to, &write)).collect();
         for &to in &quorum.later {
             self.replicas.write_later(self.region, to, &write);
         }
@@ -182,7 +206,11 @@ impl<R: Replicas> Coordinator<R> {
     }
 
     /// Asks until `needed` replicas have answered.
-    async fn read<'a, T, F>(&'a self, quorum: &Quorum, ask: impl Fn(RegionId) -> F) -> Result<Vec<T>, StoreError>
+    async fn read<'a, T, F>(
+        &'a self,
+        quorum: &Quorum,
+        ask: impl Fn(RegionId) -> F,
+    ) -> Result<Vec<T>, StoreError>
     where
         F: Future<Output = Result<T, ReplicaError>> + Send + 'a,
     {
@@ -216,26 +244,43 @@ impl<R: Replicas> Coordinator<R> {
                 None if !self.replicas.is_open(self.region) => return Err(StoreError::Closed),
                 None => {
                     let (needed, answering) = (quorum.needed, answers.len());
-                    return Err(damaged.unwrap_or(StoreError::Unavailable { zone: quorum.zone, needed, answering }));
+                    return Err(damaged.unwrap_or(StoreError::Unavailable {
+                        zone: quorum.zone,
+                        needed,
+                        answering,
+                    }));
                 }
             }
         }
         if self.replicas.is_open(self.region) { Ok(answers) } else { Err(StoreError::Closed) }
     }
 
-    async fn read_cell(&self, quorum: &Quorum, table: Table, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        let answers = self.read(quorum, |to| self.replicas.get(self.region, to, table, key)).await?;
+    async fn read_cell(
+        &self,
+        quorum: &Quorum,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<Stored>, StoreError> {
+        let answers =
+            self.read(quorum, |to| self.replicas.get(self.region, to, table, key)).await?;
         Ok(answers.into_iter().flatten().reduce(newer))
     }
 
-    async fn read_cells(&self, quorum: &Quorum, scan: &Scan) -> Result<Vec<(Bytes, Stored)>, StoreError> {
+    async fn read_cells(
+        &self,
+        quorum: &Quorum,
+        scan: &Scan,
+    ) -> Result<Vec<(Bytes, Stored)>, StoreError> {
         let answers = self.read(quorum, |to| self.replicas.scan(self.region, to, scan)).await?;
         Ok(merge(answers, scan.limit))
     }
 }
 
 /// Whether at least `needed` of these end well; ends as soon as that is known.
-async fn enough(mut begun: Vec<BoxFuture<'static, Result<(), ReplicaError>>>, needed: usize) -> bool {
+async fn enough(
+    mut begun: Vec<BoxFuture<'static, Result<(), ReplicaError>>>,
+    needed: usize,
+) -> bool {
     if let [one] = &mut begun[..] {
         return one.await.is_ok() && needed <= 1;
     }
@@ -300,7 +345,8 @@ mod tests {
 
     #[test]
     fn merged_lists_have_each_key_once_with_its_highest_stamp_and_end_at_the_limit() {
-        let merged = merge(vec![vec![cell(b"a", 1), cell(b"c", 1)], vec![cell(b"a", 2), cell(b"b", 1)]], 2);
+        let merged =
+            merge(vec![vec![cell(b"a", 1), cell(b"c", 1)], vec![cell(b"a", 2), cell(b"b", 1)]], 2);
         assert_eq!(merged, vec![cell(b"a", 2), cell(b"b", 1)]);
     }
 

@@ -68,9 +68,13 @@ pub(crate) fn cell(row: &Row, stamp: Position) -> Cell {
         Row::Role(row) => key(row.conversation, Kind::Role, row.user.as_str().as_bytes()),
         Row::Message(row) => key(row.conversation, Kind::Message, &row.seq.to_be_bytes()),
         Row::Change(row) => key(row.conversation, Kind::Change, &row.ver.to_be_bytes()),
-        Row::Dedupe(row) => key(row.conversation, Kind::Dedupe, &dedupe_rest(&row.sender, &row.client_msg_id)),
+        Row::Dedupe(row) => {
+            key(row.conversation, Kind::Dedupe, &dedupe_rest(&row.sender, &row.client_msg_id))
+        }
         Row::Inbox(row) => key(row.stream, Kind::Inbox, &row.conversation.to_bytes()),
-        Row::ReadCursor(row) => key(row.conversation, Kind::ReadCursor, row.user.as_str().as_bytes()),
+        Row::ReadCursor(row) => {
+            key(row.conversation, Kind::ReadCursor, row.user.as_str().as_bytes())
+        }
         Row::Placement(row) => key(row.conversation, Kind::Placement, &[]),
     };
     Cell::new(Table::Projection, key, stamp, &value(row))

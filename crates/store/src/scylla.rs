@@ -116,17 +116,25 @@ impl ScyllaOptions {
 
     fn check(&self) -> Result<(), ConnectError> {
         let zoned = self.zones.iter().flat_map(|(_, regions)| regions);
-        if let Some(region) = zoned.chain([&self.region]).find(|&&region| self.datacenter(region).is_none()) {
+        if let Some(region) =
+            zoned.chain([&self.region]).find(|&&region| self.datacenter(region).is_none())
+        {
             return Err(ConnectError::NoDatacenter { region: *region });
         }
         // Datacenters stand in statements, between quotes.
-        let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-        if let Some((_, name)) = self.datacenters.iter().find(|(_, name)| name.is_empty() || !plain(name)) {
+        let plain =
+            |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+        if let Some((_, name)) =
+            self.datacenters.iter().find(|(_, name)| name.is_empty() || !plain(name))
+        {
             return Err(ConnectError::BadName { name: name.clone() });
         }
         let prefix = self.prefix.as_str();
         let starts = prefix.is_empty() || prefix.starts_with(|c: char| c.is_ascii_alphabetic());
-        if !starts || prefix.len() > 24 || !prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        if !starts
+            || prefix.len() > 24
+            || !prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        {
             return Err(ConnectError::BadName { name: prefix.to_owned() });
         }
         Ok(())
@@ -143,7 +151,9 @@ pub enum ConnectError {
         region: RegionId,
     },
     /// A name that could not stand in a statement.
-    #[error("{name:?} cannot be the name of a datacenter or the prefix of keyspaces: letters, digits, - and _ can")]
+    #[error(
+        "{name:?} cannot be the name of a datacenter or the prefix of keyspaces: letters, digits, - and _ can"
+    )]
     BadName {
         /// As given.
         name: String,
@@ -218,7 +228,11 @@ impl Scylla {
         for (zone, regions) in &self.options.zones {
             if regions.contains(&self.options.region) {
                 let statements = Statements::prepare(&self.session, &self.options, *zone).await;
-                zones.push((*zone, statements.map_err(|source| OpenError { zone: *zone, source: source.into() })?));
+                zones.push((
+                    *zone,
+                    statements
+                        .map_err(|source| OpenError { zone: *zone, source: source.into() })?,
+                ));
             }
         }
         let zones = Arc::new(zones.into_iter().collect());

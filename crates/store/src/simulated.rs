@@ -59,7 +59,12 @@ impl Weather {
     /// A tenth of the messages is lost, a tenth of the writes far too late, and any message may take 300 ms.
     #[must_use]
     pub fn storm() -> Self {
-        Self { delay: Duration::from_millis(1)..Duration::from_millis(300), lost: 0.1, late: 0.1, ..Self::calm() }
+        Self {
+            delay: Duration::from_millis(1)..Duration::from_millis(300),
+            lost: 0.1,
+            late: 0.1,
+            ..Self::calm()
+        }
     }
 }
 
@@ -112,7 +117,10 @@ impl Simulated {
     /// Empty replicas in all regions.
     #[must_use]
     pub fn new(options: SimulatedOptions) -> Self {
-        Self { network: Arc::new(Network::new(options)), conditional: Arc::new(ConditionalWrites::new(1)) }
+        Self {
+            network: Arc::new(Network::new(options)),
+            conditional: Arc::new(ConditionalWrites::new(1)),
+        }
     }
 
     /// A region's handle.

@@ -25,8 +25,11 @@ const WRITERS: u16 = 16;
 
 /// A world of one region with class region, or of three with class multi-region.
 fn options(dir: &Path, regions: usize) -> EmbeddedOptions {
-    let all: Vec<(RegionId, String)> =
-        (1..).map(RegionId).zip(NAMES.iter().map(|name| (*name).to_owned())).take(regions).collect();
+    let all: Vec<(RegionId, String)> = (1..)
+        .map(RegionId)
+        .zip(NAMES.iter().map(|name| (*name).to_owned()))
+        .take(regions)
+        .collect();
     let ids = all.iter().map(|(id, _)| *id).collect();
     // Small, so that tables are written and journals end and vanish while the processes are killed.
     let memtable_bytes = 128 * 1024;
@@ -107,7 +110,8 @@ fn the_child_appends_until_it_is_killed() {
         let (embedded, report) = Embedded::open(options(Path::new(&dir), regions)).unwrap();
         println!("\nopened {}", report.to_string().trim_end().replace('\n', "; "));
         // One write each: whole lines or, at the very end, a part of one.
-        let says = |n, slot| std::io::stdout().write_all(format!("ack {n} {slot}\n").as_bytes()).unwrap();
+        let says =
+            |n, slot| std::io::stdout().write_all(format!("ack {n} {slot}\n").as_bytes()).unwrap();
         load(embedded.store(RegionId(1)), regions, &heads, u64::MAX, says).await;
     });
 }
@@ -169,10 +173,17 @@ fn parse(line: &str) -> Option<(u16, u64)> {
 }
 
 /// Everything that was acknowledged is there and is what was written. Returns the heads.
-async fn check(store: &Arc<dyn Store>, regions: usize, acknowledged: &BTreeSet<(u16, u64)>) -> Result<Heads, String> {
+async fn check(
+    store: &Arc<dyn Store>,
+    regions: usize,
+    acknowledged: &BTreeSet<(u16, u64)>,
+) -> Result<Heads, String> {
     let mut heads = Heads::new();
     for n in 0..WRITERS {
-        let rows = store.read_log(shard(regions, n), Slot(0), 1_000_000).await.map_err(|error| error.to_string())?;
+        let rows = store
+            .read_log(shard(regions, n), Slot(0), 1_000_000)
+            .await
+            .map_err(|error| error.to_string())?;
         if let Some(row) = rows.iter().find(|row| row.frame != frame(n, row.at.slot.0)) {
             return Err(format!("shard {n} slot {} is not what was written", row.at.slot.0));
         }
@@ -197,12 +208,17 @@ fn killed_in_a_loop(regions: usize, rounds: u64) {
     let mut heads = Heads::new();
     for round in 0..rounds {
         let more = Duration::from_micros(random.random_range(0..30_000));
-        let said = spawn(dir.path(), regions, &heads).kill_after(random.random_range(100..1_500), more);
+        let said =
+            spawn(dir.path(), regions, &heads).kill_after(random.random_range(100..1_500), more);
         acknowledged.extend(said);
         heads = runtime().block_on(async {
             let (embedded, report) = Embedded::open(options(dir.path(), regions)).unwrap();
-            let odd = |finding: &Finding| !matches!(finding, Finding::TornTail { .. } | Finding::Created);
-            assert!(!report.regions.iter().any(|region| region.findings.iter().any(odd)), "round {round}: {report}");
+            let odd =
+                |finding: &Finding| !matches!(finding, Finding::TornTail { .. } | Finding::Created);
+            assert!(
+                !report.regions.iter().any(|region| region.findings.iter().any(odd)),
+                "round {round}: {report}"
+            );
             let heads = check(&embedded.store(RegionId(1)), regions, &acknowledged).await;
             heads.unwrap_or_else(|what| panic!("round {round}: {what}"))
         });
@@ -299,7 +315,8 @@ fn copy(from: &Path, to: &Path) {
             let mut file = std::fs::File::create(&target).unwrap();
             file.write_all(&bytes[..used]).unwrap();
             file.set_len(bytes.len() as u64).unwrap();
-            let times = std::fs::FileTimes::new().set_modified(path.metadata().unwrap().modified().unwrap());
+            let times = std::fs::FileTimes::new()
+                .set_modified(path.metadata().unwrap().modified().unwrap());
             file.set_times(times).unwrap();
         }
     }
@@ -311,7 +328,12 @@ enum Outcome {
     Refused,
 }
 
-fn open_damaged(dir: &Path, regions: usize, acknowledged: &BTreeSet<(u16, u64)>, what: &str) -> Outcome {
+fn open_damaged(
+    dir: &Path,
+    regions: usize,
+    acknowledged: &BTreeSet<(u16, u64)>,
+    what: &str,
+) -> Outcome {
     match Embedded::open(options(dir, regions)) {
         Ok((embedded, report)) => runtime().block_on(async {
             for region in 1..=regions as u16 {
@@ -332,7 +354,10 @@ fn open_damaged(dir: &Path, regions: usize, acknowledged: &BTreeSet<(u16, u64)>,
 }
 
 fn has_healed(report: &OpenReport) -> bool {
-    report.regions.iter().any(|region| region.findings.iter().any(|f| matches!(f, Finding::Healed { .. })))
+    report
+        .regions
+        .iter()
+        .any(|region| region.findings.iter().any(|f| matches!(f, Finding::Healed { .. })))
 }
 
 #[test]

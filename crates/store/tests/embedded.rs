@@ -14,7 +14,11 @@ use hearth_store::{Store, StoreError};
 use wire::{Durability, Epoch, Position, RegionId, ShardId, Slot, ZoneId};
 
 fn options(dir: &Path) -> EmbeddedOptions {
-    let regions = vec![(RegionId(1), "one".into()), (RegionId(2), "two".into()), (RegionId(3), "three".into())];
+    let regions = vec![
+        (RegionId(1), "one".into()),
+        (RegionId(2), "two".into()),
+        (RegionId(3), "three".into()),
+    ];
     EmbeddedOptions::new(dir, regions, conformance::zones())
 }
 
@@ -80,7 +84,8 @@ async fn far_regions_keep_the_contract_too_and_cost_a_round_trip() {
     let dir = tempfile::tempdir().unwrap();
     let delay = |_, _| Duration::from_millis(20);
     let (embedded, _) =
-        Embedded::open(EmbeddedOptions { delay: Some(Arc::new(delay)), ..options(dir.path()) }).unwrap();
+        Embedded::open(EmbeddedOptions { delay: Some(Arc::new(delay)), ..options(dir.path()) })
+            .unwrap();
     let begun = std::time::Instant::now();
     append(&embedded.store(RegionId(1)), shard(Durability::MultiRegion), 0..1).await;
     assert!(begun.elapsed() >= Duration::from_millis(40));
@@ -98,7 +103,10 @@ async fn what_was_acknowledged_is_there_after_an_orderly_close() {
         }
         for durability in [Durability::Region, Durability::MultiRegion] {
             let store = embedded.store(RegionId(1));
-            assert_eq!(slots(&store, shard(durability)).await, (0..round * 100).collect::<Vec<_>>());
+            assert_eq!(
+                slots(&store, shard(durability)).await,
+                (0..round * 100).collect::<Vec<_>>()
+            );
             append(&store, shard(durability), round * 100..(round + 1) * 100).await;
         }
         embedded.close();
@@ -120,9 +128,15 @@ async fn a_killed_region_answers_nothing_and_the_others_go_on() {
     assert_eq!(slots(&three, wide).await, (0..20).collect::<Vec<_>>());
     // Class region lives where it lives.
     let local = shard(Durability::Region);
-    assert!(matches!(two.at(RegionId(1)).append(local, at(0), frame(0)).await, Err(StoreError::Unavailable { .. })));
+    assert!(matches!(
+        two.at(RegionId(1)).append(local, at(0), frame(0)).await,
+        Err(StoreError::Unavailable { .. })
+    ));
     embedded.kill(RegionId(2));
-    assert!(matches!(three.append(wide, at(20), frame(20)).await, Err(StoreError::Unavailable { .. })));
+    assert!(matches!(
+        three.append(wide, at(20), frame(20)).await,
+        Err(StoreError::Unavailable { .. })
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,5 +205,8 @@ async fn copies_that_nobody_waits_for_arrive() {
     let local = shard(Durability::Region);
     append(&embedded.store(RegionId(1)), local, 0..50).await;
     embedded.close();
-    assert!(holds(&dir.path().join("two"), b"frame 49") && holds(&dir.path().join("three"), b"frame 49"));
+    assert!(
+        holds(&dir.path().join("two"), b"frame 49")
+            && holds(&dir.path().join("three"), b"frame 49")
+    );
 }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_store::embedded::{Embedded, EmbeddedOptions, Finding, OpenError, OpenReport, RegionState};
+use hearth_store::embedded::{
+    Embedded, EmbeddedOptions, Finding, OpenError, OpenReport, RegionState,
+};
 use hearth_store::{Mark, Store};
 use wire::{Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
 
@@ -25,7 +27,11 @@ const fn shard(zone: u16, durability: Durability) -> ShardId {
 fn options(dir: &Path) -> EmbeddedOptions {
     let names = ["one", "two", "three"].map(str::to_owned);
     let regions = REGIONS.into_iter().zip(names).collect();
-    EmbeddedOptions::new(dir, regions, vec![(ZoneId(1), REGIONS.to_vec()), (ZoneId(2), vec![RegionId(1)])])
+    EmbeddedOptions::new(
+        dir,
+        regions,
+        vec![(ZoneId(1), REGIONS.to_vec()), (ZoneId(2), vec![RegionId(1)])],
+    )
 }
 
 fn at(slot: u64) -> Position {
@@ -96,7 +102,10 @@ async fn a_region_whose_folder_was_moved_away_is_filled_before_it_counts() {
     let dir = filled(&[WIDE]).await;
     std::fs::remove_dir_all(dir.path().join("three")).unwrap();
     let (embedded, report) = Embedded::open(options(dir.path())).unwrap();
-    assert!(healed(&report).is_some_and(|(region, fetched, _)| region == RegionId(3) && fetched >= 50), "{report}");
+    assert!(
+        healed(&report).is_some_and(|(region, fetched, _)| region == RegionId(3) && fetched >= 50),
+        "{report}"
+    );
     embedded.kill(RegionId(1));
     embedded.kill(RegionId(2));
     embedded.restore(RegionId(2)).await.unwrap();
@@ -109,11 +118,15 @@ async fn two_damaged_replicas_of_three_are_refused() {
     spoil(&journal(dir.path(), "two"), "frame number 20");
     spoil(&journal(dir.path(), "three"), "frame number 30");
     let before = std::fs::read(journal(dir.path(), "two")).unwrap();
-    let Err(OpenError::Destroyed { why, .. }) = Embedded::open(options(dir.path())).map(|_| ()) else {
+    let Err(OpenError::Destroyed { why, .. }) = Embedded::open(options(dir.path())).map(|_| ())
+    else {
         panic!("opened, or refused for another reason");
     };
     assert!(why.contains("1 are whole, and 2 are needed"), "{why}");
-    assert!(std::fs::read(journal(dir.path(), "two")).unwrap() == before, "the damaged file was touched");
+    assert!(
+        std::fs::read(journal(dir.path(), "two")).unwrap() == before,
+        "the damaged file was touched"
+    );
 }
 
 #[tokio::test]
@@ -125,7 +138,9 @@ async fn what_one_region_alone_acknowledged_cannot_be_healed_but_its_loss_can_be
         let text = error.to_string();
         assert!(matches!(error, OpenError::Destroyed { .. }), "{text}");
         assert!(
-            text.contains("0.jnl") && text.contains("accept_loss") && text.contains("by this replica alone"),
+            text.contains("0.jnl")
+                && text.contains("accept_loss")
+                && text.contains("by this replica alone"),
             "{text}"
         );
 
@@ -194,8 +209,10 @@ async fn conditional_writes_of_a_new_process_outrank_those_of_the_last() {
         let store = embedded.store(RegionId(1));
         assert_eq!(store.lease(WIDE).await.unwrap().epoch, Epoch(round));
         let nonce = conversation::shard::Nonce(u128::from(round));
-        let claimed =
-            store.claim(WIDE, Epoch(round), &node, nonce, conversation::shard::FenceMode::Read).await.unwrap();
+        let claimed = store
+            .claim(WIDE, Epoch(round), &node, nonce, conversation::shard::FenceMode::Read)
+            .await
+            .unwrap();
         assert_eq!(claimed, conversation::shard::Cas::Applied);
         embedded.close();
         // Even when the side files are gone.

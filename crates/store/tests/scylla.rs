@@ -21,7 +21,10 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use test_cluster::{Cluster, Hosts, Reaper};
 use tokio::time::Instant;
-use wire::{ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
+use wire::{
+    ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot,
+    ZoneId,
+};
 
 /// Ends a hang; nothing here asserts a time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,7 +40,8 @@ fn story<F: Future<Output = ()>>(tell: impl FnOnce(Arc<Cluster>) -> F) {
         Cluster::take(&Arc::new(Hosts::take(REGIONS.len(), &reaper)), &reaper).map(Arc::new)
     });
     let Some(cluster) = cluster else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let begun = Instant::now();
     runtime.block_on(tell(Arc::clone(cluster)));
     eprintln!("told in {} ms", begun.elapsed().as_millis());
@@ -47,8 +51,11 @@ fn story<F: Future<Output = ()>>(tell: impl FnOnce(Arc<Cluster>) -> F) {
 /// A world of its own in the cluster: keyspaces that nobody else uses.
 fn options(cluster: &Cluster, region: RegionId, prefix: &str) -> ScyllaOptions {
     let contact_points = cluster.nodes.iter().map(|node| node.address.to_string()).collect();
-    let datacenters =
-        REGIONS.iter().zip(&cluster.nodes).map(|(&region, node)| (region, node.datacenter.clone())).collect();
+    let datacenters = REGIONS
+        .iter()
+        .zip(&cluster.nodes)
+        .map(|(&region, node)| (region, node.datacenter.clone()))
+        .collect();
     ScyllaOptions {
         copies: 1,
         dialect: Dialect::Cassandra,
@@ -83,7 +90,8 @@ impl World {
             stores.push(connection.store().await.unwrap());
             connections.push(connection);
         }
-        let session = SessionBuilder::new().known_node_addr(cluster.nodes[0].address).build().await.unwrap();
+        let session =
+            SessionBuilder::new().known_node_addr(cluster.nodes[0].address).build().await.unwrap();
         Self { cluster, prefix, connections, stores, session }
     }
 
@@ -94,12 +102,24 @@ impl World {
     /// So that what stands in a table can be found in its file.
     async fn store_plainly(&self) {
         for zone in conformance::zones().iter().map(|(zone, _)| zone.0) {
-            for keyspace in [format!("{}ctl_{zone}", self.prefix), format!("{}z_{zone}", self.prefix)] {
-                let tables = format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'");
-                let tables = self.session.query_unpaged(tables, ()).await.unwrap().into_rows_result().unwrap();
+            for keyspace in
+                [format!("{}ctl_{zone}", self.prefix), format!("{}z_{zone}", self.prefix)]
+            {
+                let tables = format!(
+                    "SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'"
+                );
+                let tables = self
+                    .session
+                    .query_unpaged(tables, ())
+                    .await
+                    .unwrap()
+                    .into_rows_result()
+                    .unwrap();
                 for table in tables.rows::<(String,)>().unwrap() {
                     let (table,) = table.unwrap();
-                    let plain = format!("ALTER TABLE {keyspace}.{table} WITH compression = {{'enabled': false}}");
+                    let plain = format!(
+                        "ALTER TABLE {keyspace}.{table} WITH compression = {{'enabled': false}}"
+                    );
                     self.session.query_unpaged(plain, ()).await.unwrap();
                 }
             }
@@ -141,7 +161,10 @@ impl World {
         use scylla::value::{CqlValue, Row};
 
         let datacenter = &self.cluster.nodes[usize::from(region.0) - 1].datacenter;
-        let local = DefaultPolicy::builder().prefer_datacenter(datacenter.clone()).permit_dc_failover(false).build();
+        let local = DefaultPolicy::builder()
+            .prefer_datacenter(datacenter.clone())
+            .permit_dc_failover(false)
+            .build();
         let read = async |text: String| {
             let mut statement = Statement::new(text);
             statement.set_consistency(Consistency::LocalOne);
@@ -149,21 +172,28 @@ impl World {
             self.session.query_unpaged(statement, ()).await
         };
         for (zone, _) in conformance::zones() {
-            for keyspace in [format!("{}ctl_{}", self.prefix, zone.0), format!("{}z_{}", self.prefix, zone.0)] {
-                let tables = format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'");
+            for keyspace in
+                [format!("{}ctl_{}", self.prefix, zone.0), format!("{}z_{}", self.prefix, zone.0)]
+            {
+                let tables = format!(
+                    "SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'"
+                );
                 let tables = read(tables).await.unwrap().into_rows_result().unwrap();
                 for table in tables.rows::<(String,)>().unwrap() {
                     // Where a keyspace has no copy the datacenter refuses to read it.
-                    let Ok(found) = read(format!("SELECT * FROM {keyspace}.{}", table.unwrap().0)).await else {
+                    let Ok(found) =
+                        read(format!("SELECT * FROM {keyspace}.{}", table.unwrap().0)).await
+                    else {
                         continue;
                     };
                     let found = found.into_rows_result().unwrap();
                     for row in found.rows::<Row>().unwrap() {
-                        let hit = row.unwrap().columns.into_iter().flatten().any(|value| match value {
-                            CqlValue::Blob(bytes) => contains(&bytes, needle),
-                            CqlValue::Text(text) => contains(text.as_bytes(), needle),
-                            _ => false,
-                        });
+                        let hit =
+                            row.unwrap().columns.into_iter().flatten().any(|value| match value {
+                                CqlValue::Blob(bytes) => contains(&bytes, needle),
+                                CqlValue::Text(text) => contains(text.as_bytes(), needle),
+                                _ => false,
+                            });
                         if hit {
                             return true;
                         }
@@ -179,7 +209,11 @@ fn finds(folder: &Path, needle: &[u8]) -> bool {
     std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
         let path = entry.path();
         // A file may go away while it is looked at: compacted into another that is looked at too, or in the next round.
-        if path.is_dir() { finds(&path, needle) } else { std::fs::read(&path).is_ok_and(|it| contains(&it, needle)) }
+        if path.is_dir() {
+            finds(&path, needle)
+        } else {
+            std::fs::read(&path).is_ok_and(|it| contains(&it, needle))
+        }
     })
 }
 
@@ -225,7 +259,9 @@ fn of_two_claimers_who_race_one_wins_and_both_know_it() {
             let claim = |region: u16| {
                 let store = Arc::clone(world.handle(region));
                 let nonce = Nonce(u128::from(epoch) * 10 + u128::from(region));
-                async move { store.claim(shard, Epoch(epoch), &node(region), nonce, FenceMode::Read).await }
+                async move {
+                    store.claim(shard, Epoch(epoch), &node(region), nonce, FenceMode::Read).await
+                }
             };
             let (one, two) = tokio::join!(claim(1), claim(2));
             let lease = world.handle(3).lease(shard).await.unwrap();
@@ -272,7 +308,10 @@ fn a_late_write_with_a_lower_stamp_changes_nothing() {
             store.project(shard, at(4, 1), vec![Row::Head(head(7, 4))]).await.unwrap();
             late.project(shard, at(4, 1), vec![Row::Head(head(6, 4))]).await.unwrap();
             for region in 1..=3 {
-                assert_eq!(world.handle(region).heads(&[id]).await.unwrap()[0].unwrap().head, head(7, 4));
+                assert_eq!(
+                    world.handle(region).heads(&[id]).await.unwrap()[0].unwrap().head,
+                    head(7, 4)
+                );
             }
         }
         world.end().await;
@@ -307,14 +346,25 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
             }
             assert_eq!(store.fence(wide).await, Ok(Epoch(0)));
         }
-        assert_eq!(world.handle(3).claim(wide, Epoch(0), &node(3), Nonce(3), FenceMode::Read).await, Ok(Cas::Applied));
+        assert_eq!(
+            world.handle(3).claim(wide, Epoch(0), &node(3), Nonce(3), FenceMode::Read).await,
+            Ok(Cas::Applied)
+        );
         world.handle(1).append(elsewhere, at(1, 0), Bytes::from_static(b"here")).await.unwrap();
 
-        let refused = world.handle(1).at(RegionId(2)).append(there, at(1, 0), Bytes::from_static(b"there")).await;
-        let truthful = matches!(refused, Err(StoreError::Unknown | StoreError::Unavailable { needed: 1, .. }));
+        let refused = world
+            .handle(1)
+            .at(RegionId(2))
+            .append(there, at(1, 0), Bytes::from_static(b"there"))
+            .await;
+        let truthful =
+            matches!(refused, Err(StoreError::Unknown | StoreError::Unavailable { needed: 1, .. }));
         assert!(truthful, "{refused:?}");
         let unread = world.handle(1).at(RegionId(2)).read_log(there, Slot(0), 9).await;
-        assert!(matches!(unread, Err(StoreError::Unavailable { needed: 1, answering: 0, .. })), "{unread:?}");
+        assert!(
+            matches!(unread, Err(StoreError::Unavailable { needed: 1, answering: 0, .. })),
+            "{unread:?}"
+        );
 
         drop(paused);
         let begun = Instant::now();
@@ -331,7 +381,12 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
         assert_eq!(rows, want);
         // What was said of the write in the paused datacenter was true: repeated, it is there once.
         loop {
-            match world.handle(1).at(RegionId(2)).append(there, at(1, 0), Bytes::from_static(b"there")).await {
+            match world
+                .handle(1)
+                .at(RegionId(2))
+                .append(there, at(1, 0), Bytes::from_static(b"there"))
+                .await
+            {
                 Ok(()) => break,
                 Err(error) => assert!(begun.elapsed() < PATIENCE, "after the pause: {error}"),
             }
@@ -372,7 +427,8 @@ fn the_schema_is_applied_once_and_a_wrong_replication_is_found_with_its_cure() {
             world.cluster.nodes[0].datacenter, world.cluster.nodes[2].datacenter
         );
         world.session.query_unpaged(too_wide, ()).await.unwrap();
-        let slow = format!("ALTER TABLE {}z_1.shard_log WITH speculative_retry = '99p'", world.prefix);
+        let slow =
+            format!("ALTER TABLE {}z_1.shard_log WITH speculative_retry = '99p'", world.prefix);
         world.session.query_unpaged(slow, ()).await.unwrap();
         let wrong = schema.check().await.unwrap();
         assert_eq!(wrong.len(), 2, "{wrong:?}");
@@ -389,7 +445,8 @@ fn the_schema_is_applied_once_and_a_wrong_replication_is_found_with_its_cure() {
 #[test]
 fn a_zone_without_its_schema_cannot_be_opened_and_says_so() {
     story(|cluster| async move {
-        let connection = Scylla::connect(options(&cluster, RegionId(1), &fresh_prefix())).await.unwrap();
+        let connection =
+            Scylla::connect(options(&cluster, RegionId(1), &fresh_prefix())).await.unwrap();
         let Err(error) = connection.store().await else { panic!("opened") };
         assert!(error.to_string().contains("apply the schema first"), "{error}");
         assert_eq!(connection.schema().plan().await.unwrap().len(), 2, "one step for each zone");

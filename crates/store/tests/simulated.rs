@@ -13,7 +13,8 @@ use hearth_store::simulated::{Crash, Simulated, SimulatedOptions, Weather};
 use hearth_store::{Mark, Store, StoreError};
 use wire::{Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
 
-const WIDE: ShardId = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 1 };
+const WIDE: ShardId =
+    ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 1 };
 
 fn world(seed: u64, weather: Weather) -> Simulated {
     Simulated::new(SimulatedOptions {
@@ -76,7 +77,10 @@ async fn what_a_majority_has_synced_survives_the_crash_of_any_machine() {
             let other = world.store(RegionId(victim.0 % 3 + 1));
             let rows = other.read_log(WIDE, Slot(0), 100).await.unwrap();
             for slot in &acknowledged {
-                assert!(rows.iter().any(|row| row.at.slot.0 == *slot), "seed {seed}: slot {slot} without {victim:?}");
+                assert!(
+                    rows.iter().any(|row| row.at.slot.0 == *slot),
+                    "seed {seed}: slot {slot} without {victim:?}"
+                );
             }
             world.restart(victim);
             // What it lost it must have again before the next one may fail.
@@ -114,14 +118,24 @@ async fn a_region_cut_off_can_do_nothing_and_the_others_go_on() {
     let [one, two, three] = REGIONS.map(|region| world.store(region));
     world.cut(RegionId(1), RegionId(2));
     world.cut(RegionId(1), RegionId(3));
-    assert_eq!(one.append(WIDE, at(1, 0), Bytes::from_static(b"alone")).await, Err(StoreError::Unknown));
-    assert!(matches!(one.fence(WIDE).await, Err(StoreError::Unavailable { needed: 2, answering: 1, .. })));
+    assert_eq!(
+        one.append(WIDE, at(1, 0), Bytes::from_static(b"alone")).await,
+        Err(StoreError::Unknown)
+    );
+    assert!(matches!(
+        one.fence(WIDE).await,
+        Err(StoreError::Unavailable { needed: 2, answering: 1, .. })
+    ));
     assert!(one.claim(WIDE, Epoch(0), &node(1), Nonce(1), FenceMode::Read).await.is_err());
-    assert_eq!(two.claim(WIDE, Epoch(0), &node(2), Nonce(2), FenceMode::Read).await, Ok(Cas::Applied));
+    assert_eq!(
+        two.claim(WIDE, Epoch(0), &node(2), Nonce(2), FenceMode::Read).await,
+        Ok(Cas::Applied)
+    );
     three.append(WIDE, at(1, 5), Bytes::from_static(b"majority")).await.unwrap();
     world.heal(RegionId(1), RegionId(2));
     assert_eq!(one.lease(WIDE).await.unwrap().nonce, Nonce(2));
-    let slots: Vec<u64> = one.read_log(WIDE, Slot(0), 9).await.unwrap().iter().map(|row| row.at.slot.0).collect();
+    let slots: Vec<u64> =
+        one.read_log(WIDE, Slot(0), 9).await.unwrap().iter().map(|row| row.at.slot.0).collect();
     // The write on a minority shows to who asks that minority. What to make of it the rules of the takeover say.
     assert_eq!(slots, vec![0, 5]);
 }
@@ -158,12 +172,22 @@ async fn a_claim_in_doubt_is_settled_by_the_first_read_after_it() {
             let store = world.store(region);
             let Ok(lease) = store.lease(WIDE).await else { continue };
             if let Some((_, known)) = settled.iter().find(|(epoch, _)| *epoch == lease.epoch) {
-                assert_eq!(*known, lease.nonce, "seed {seed}: term {:?} changed hands after it was read", lease.epoch);
+                assert_eq!(
+                    *known, lease.nonce,
+                    "seed {seed}: term {:?} changed hands after it was read",
+                    lease.epoch
+                );
             }
-            assert!(settled.iter().all(|(epoch, _)| *epoch <= lease.epoch), "seed {seed}: an epoch went back");
+            assert!(
+                settled.iter().all(|(epoch, _)| *epoch <= lease.epoch),
+                "seed {seed}: an epoch went back"
+            );
             settled.push((lease.epoch, lease.nonce));
             nonce += 1;
-            match store.claim(WIDE, lease.epoch, &node(region.0), Nonce(nonce), FenceMode::Read).await {
+            match store
+                .claim(WIDE, lease.epoch, &node(region.0), Nonce(nonce), FenceMode::Read)
+                .await
+            {
                 Ok(Cas::Applied) => settled.push((lease.epoch.next(), Nonce(nonce))),
                 Ok(Cas::Refused) => panic!("seed {seed}: nobody else claims"),
                 Err(error) => doubts += usize::from(error.may_have_written()),

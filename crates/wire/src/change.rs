@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::ids::{ClientMsgId, ConversationId, ConversationKind, DeviceId, Epoch, ShardId, Slot, TenantId, UserId};
+use crate::ids::{
+    ClientMsgId, ConversationId, ConversationKind, DeviceId, Epoch, ShardId, Slot, TenantId, UserId,
+};
 
 /// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -223,7 +225,8 @@ impl Event {
         }
         fn sized<T: Serialize>(event: &T, bytes: usize) -> Vec<u8> {
             // A first guess of the size, so that the buffer does not grow step by step under every message.
-            postcard::to_extend(event, Vec::with_capacity(bytes)).expect("plain data in memory always serializes")
+            postcard::to_extend(event, Vec::with_capacity(bytes))
+                .expect("plain data in memory always serializes")
         }
         match self {
             Self::Created(e) => (1, body(e)),
@@ -239,8 +242,13 @@ impl Event {
 
     fn unpack(kind: u16, body: &[u8]) -> Result<Self, ChangeError> {
         /// Trailing bytes are fields of a later version.
-        fn read<'a, T: Deserialize<'a>>(what: &'static str, body: &'a [u8]) -> Result<T, ChangeError> {
-            postcard::take_from_bytes(body).map(|(event, _later)| event).map_err(|_| ChangeError(what))
+        fn read<'a, T: Deserialize<'a>>(
+            what: &'static str,
+            body: &'a [u8],
+        ) -> Result<T, ChangeError> {
+            postcard::take_from_bytes(body)
+                .map(|(event, _later)| event)
+                .map_err(|_| ChangeError(what))
         }
         Ok(match kind {
             1 => Self::Created(read("created", body)?),
@@ -277,7 +285,8 @@ impl Change {
     /// # Errors
     /// When the bytes are not a change, or lack a field of a kind that this version knows.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ChangeError> {
-        let (packed, _later): (Packed, _) = postcard::take_from_bytes(bytes).map_err(|_| ChangeError("head"))?;
+        let (packed, _later): (Packed, _) =
+            postcard::take_from_bytes(bytes).map_err(|_| ChangeError("head"))?;
         Ok(Self {
             conversation: packed.conversation,
             ver: packed.ver,

@@ -88,7 +88,10 @@ impl ErrorCode {
     /// Whether the same request may succeed later, unchanged.
     #[must_use]
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::RateLimited | Self::HomeUnavailable | Self::Draining | Self::Overloaded)
+        matches!(
+            self,
+            Self::RateLimited | Self::HomeUnavailable | Self::Draining | Self::Overloaded
+        )
     }
 }
 

@@ -6,7 +6,8 @@ use smol_str::SmolStr;
 use crate::change::{Change, Placement, Role};
 use crate::code::ErrorCode;
 use crate::ids::{
-    ClientMsgId, ConversationId, DeviceId, Durability, Epoch, MessageId, RegionId, ShardId, TenantId, UserId,
+    ClientMsgId, ConversationId, DeviceId, Durability, Epoch, MessageId, RegionId, ShardId,
+    TenantId, UserId,
 };
 
 /// Who asks. The edge's gate has checked his token.

@@ -55,7 +55,9 @@ impl fmt::Display for Durability {
 }
 
 /// The term of one owner of one shard; only ever grows. 0 is before the first owner.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
@@ -67,7 +69,9 @@ impl Epoch {
 }
 
 /// A place in a shard log. The first slot is 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Slot(pub u64);
 
 impl Slot {
@@ -80,7 +84,9 @@ impl Slot {
 
 /// A slot together with the epoch that wrote it. Marks, cursors and projections order by (epoch, slot): after a fork the
 /// successor's slots start lower than what was lost, and must still win.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Position {
     /// The term that wrote the slot.
     pub epoch: Epoch,
@@ -185,11 +191,13 @@ impl ConversationId {
             2 => ConversationKind::User,
             _ => return Err(err("unknown kind")),
         };
-        let durability = if bytes[0] & 1 == 0 { Durability::Region } else { Durability::MultiRegion };
+        let durability =
+            if bytes[0] & 1 == 0 { Durability::Region } else { Durability::MultiRegion };
         let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
         let mut unique = [0; 16];
         unique.copy_from_slice(&bytes[7..]);
-        let shard = ShardId { zone: ZoneId(word(1)), home: RegionId(word(3)), durability, n: word(5) };
+        let shard =
+            ShardId { zone: ZoneId(word(1)), home: RegionId(word(3)), durability, n: word(5) };
         Ok(Self { kind, shard, unique })
     }
 }
@@ -273,7 +281,11 @@ pub struct MessageId([u8; 16]);
 impl MessageId {
     /// The id of the message that `sender` sent as `client_msg_id`.
     #[must_use]
-    pub fn derive(conversation: &ConversationId, sender: &UserId, client_msg_id: &ClientMsgId) -> Self {
+    pub fn derive(
+        conversation: &ConversationId,
+        sender: &UserId,
+        client_msg_id: &ClientMsgId,
+    ) -> Self {
         let mut hash = Sha256::new();
         hash.update(conversation.to_bytes());
         hash.update((sender.as_str().len() as u64).to_be_bytes());
@@ -439,11 +451,15 @@ impl FromStr for NodeId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let err = |why| IdError { what: "node id", why };
         let mut parts = text.split('/');
-        let (Some(region), Some(role), Some(name), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(region), Some(role), Some(name), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(err("is not of the form r1/core/2"));
         };
-        let region = region.strip_prefix('r').and_then(|n| n.parse().ok()).ok_or(err("has no region number"))?;
+        let region = region
+            .strip_prefix('r')
+            .and_then(|n| n.parse().ok())
+            .ok_or(err("has no region number"))?;
         let role = match role {
             "edge" => NodeRole::Edge,
             "core" => NodeRole::Core,
@@ -460,12 +476,16 @@ mod tests {
     use super::*;
 
     pub(crate) fn any_conversation() -> impl Strategy<Value = ConversationId> {
-        (0..3u8, any::<(u16, u16, u16, bool, [u8; 16])>()).prop_map(|(kind, (zone, home, n, multi, unique))| {
-            let kind = [ConversationKind::Group, ConversationKind::Direct, ConversationKind::User][kind as usize];
-            let durability = if multi { Durability::MultiRegion } else { Durability::Region };
-            let shard = ShardId { zone: ZoneId(zone), home: RegionId(home), durability, n };
-            ConversationId { kind, shard, unique }
-        })
+        (0..3u8, any::<(u16, u16, u16, bool, [u8; 16])>()).prop_map(
+            |(kind, (zone, home, n, multi, unique))| {
+                let kind =
+                    [ConversationKind::Group, ConversationKind::Direct, ConversationKind::User]
+                        [kind as usize];
+                let durability = if multi { Durability::MultiRegion } else { Durability::Region };
+                let shard = ShardId { zone: ZoneId(zone), home: RegionId(home), durability, n };
+                ConversationId { kind, shard, unique }
+            },
+        )
     }
 
     proptest! {
@@ -496,14 +516,25 @@ mod tests {
         assert_eq!(ConversationId::direct_key(&t, &a, &b), ConversationId::direct_key(&t, &b, &a));
         assert_ne!(ConversationId::direct_key(&t, &a, &b), ConversationId::direct_key(&t, &a, &c));
         assert_ne!(ConversationId::direct_key(&t, &ab, &c), ConversationId::direct_key(&t, &a, &b));
-        assert_ne!(ConversationId::user_key(&t, &a), ConversationId::user_key(&TenantId::new("eu").unwrap(), &a));
+        assert_ne!(
+            ConversationId::user_key(&t, &a),
+            ConversationId::user_key(&TenantId::new("eu").unwrap(), &a)
+        );
     }
 
     #[test]
     fn a_node_id_survives_text() {
         let id: NodeId = "r3/edge/west-1".parse().unwrap();
         assert_eq!(id.to_string(), "r3/edge/west-1");
-        for bad in ["", "r3/edge", "x3/edge/1", "r3/both/1", "r3/edge/A", "r3/edge/1/2", "r99999999/edge/1"] {
+        for bad in [
+            "",
+            "r3/edge",
+            "x3/edge/1",
+            "r3/both/1",
+            "r3/edge/A",
+            "r3/edge/1/2",
+            "r99999999/edge/1",
+        ] {
             assert!(bad.parse::<NodeId>().is_err(), "{bad}");
         }
     }

@@ -23,6 +23,6 @@ pub mod mesh;
 
 pub use code::ErrorCode;
 pub use ids::{
-    ClientMsgId, ConversationId, ConversationKind, DeviceId, Durability, Epoch, MessageId, NodeId, NodeRole, Position,
-    RegionId, ShardId, Slot, TenantId, UserId, ZoneId,
+    ClientMsgId, ConversationId, ConversationKind, DeviceId, Durability, Epoch, MessageId, NodeId,
+    NodeRole, Position, RegionId, ShardId, Slot, TenantId, UserId, ZoneId,
 };

@@ -67,7 +67,11 @@ impl RawFrame {
             return Err(FrameError::Short);
         }
         let body = bytes.split_off(3);
-        Ok(Self { kind: u16::from_be_bytes([bytes[0], bytes[1]]), skippable: bytes[2] & 1 == 1, body })
+        Ok(Self {
+            kind: u16::from_be_bytes([bytes[0], bytes[1]]),
+            skippable: bytes[2] & 1 == 1,
+            body,
+        })
     }
 }
 
@@ -89,7 +93,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When they are not there.
     pub fn fields<T: Deserialize<'a>>(&mut self) -> Result<T, FrameError> {
-        let (value, rest) = postcard::take_from_bytes(self.rest).map_err(|_| FrameError::Body { kind: self.kind })?;
+        let (value, rest) = postcard::take_from_bytes(self.rest)
+            .map_err(|_| FrameError::Body { kind: self.kind })?;
         self.rest = rest;
         Ok(value)
     }
@@ -222,8 +227,12 @@ impl Frame {
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         match self {
-            Self::Command { rid, actor, conversation, command } => whole(1, &(rid, actor, conversation, command)),
-            Self::Query { rid, actor, conversation, query } => whole(2, &(rid, actor, conversation, query)),
+            Self::Command { rid, actor, conversation, command } => {
+                whole(1, &(rid, actor, conversation, command))
+            }
+            Self::Query { rid, actor, conversation, query } => {
+                whole(2, &(rid, actor, conversation, query))
+            }
             Self::Watch { rid, conversation, after_ver, users, after_epoch } => {
                 whole(3, &(rid, conversation, after_ver, users, after_epoch))
             }
@@ -235,10 +244,14 @@ impl Frame {
             Self::Feed { deliveries } => whole(17, deliveries),
             Self::Lagged { conversation } => whole(18, conversation),
             Self::End(end) => whole(19, end),
-            Self::Moved { rid, conversation, placement } => whole(20, &(rid, conversation, placement)),
+            Self::Moved { rid, conversation, placement } => {
+                whole(20, &(rid, conversation, placement))
+            }
             Self::Handover { rid, shard } => whole(32, &(rid, shard)),
             Self::Unsupported { kind } => whole(0, kind),
-            Self::Skipped { kind } => RawFrame { kind: *kind, skippable: true, body: Bytes::new() }.to_bytes(),
+            Self::Skipped { kind } => {
+                RawFrame { kind: *kind, skippable: true, body: Bytes::new() }.to_bytes()
+            }
         }
     }
 
@@ -306,7 +319,8 @@ pub fn feed_frame(encoded: &[Bytes]) -> Bytes {
     head.extend_from_slice(&17u16.to_be_bytes());
     head.push(0);
     // A postcard sequence is its length and then its elements, one after the other.
-    let mut frame = postcard::to_extend(&encoded.len(), head).expect("plain data in memory always serializes");
+    let mut frame =
+        postcard::to_extend(&encoded.len(), head).expect("plain data in memory always serializes");
     for delivery in encoded {
         frame.extend_from_slice(delivery);
     }
@@ -319,10 +333,17 @@ mod tests {
 
     use super::*;
     use crate::change::{Change, Event, Message};
-    use crate::ids::{ClientMsgId, ConversationKind, Durability, Epoch, RegionId, TenantId, ZoneId};
+    use crate::ids::{
+        ClientMsgId, ConversationKind, Durability, Epoch, RegionId, TenantId, ZoneId,
+    };
 
     fn conversation() -> ConversationId {
-        let shard = ShardId { zone: ZoneId(1), home: RegionId(2), durability: Durability::MultiRegion, n: 3 };
+        let shard = ShardId {
+            zone: ZoneId(1),
+            home: RegionId(2),
+            durability: Durability::MultiRegion,
+            n: 3,
+        };
         ConversationId { kind: ConversationKind::Group, shard, unique: [7; 16] }
     }
 
@@ -353,7 +374,11 @@ mod tests {
     }
 
     fn frames() -> Vec<Frame> {
-        let actor = Actor { tenant: TenantId::new("demo").unwrap(), user: UserId::new("ann").unwrap(), device: None };
+        let actor = Actor {
+            tenant: TenantId::new("demo").unwrap(),
+            user: UserId::new("ann").unwrap(),
+            device: None,
+        };
         let command = Command::OpenDirect { with: UserId::new("bob").unwrap() };
         let query = Query::Changes { after_ver: 4, limit: 50 };
         let delivery = Delivery { change: change(Event::Message(message())), view: None };
@@ -391,8 +416,9 @@ mod tests {
 
     #[test]
     fn a_feed_of_encoded_deliveries_is_the_feed() {
-        let deliveries: Vec<Delivery> =
-            (0..200).map(|_| Delivery { change: change(Event::Message(message())), view: None }).collect();
+        let deliveries: Vec<Delivery> = (0..200)
+            .map(|_| Delivery { change: change(Event::Message(message())), view: None })
+            .collect();
         let encoded: Vec<Bytes> = deliveries.iter().map(Delivery::to_bytes).collect();
         assert_eq!(feed_frame(&encoded), Frame::Feed { deliveries }.to_bytes());
         assert_eq!(feed_frame(&[]), Frame::Feed { deliveries: vec![] }.to_bytes());
@@ -407,12 +433,16 @@ mod tests {
 
     #[test]
     fn a_newer_node_understands_a_frame_of_an_older_one() {
-        let old = RawFrame::from_bytes(Frame::Unwatch { conversation: conversation() }.to_bytes()).unwrap();
+        let old = RawFrame::from_bytes(Frame::Unwatch { conversation: conversation() }.to_bytes())
+            .unwrap();
         let mut body = Reader::new(&old);
         assert_eq!(body.fields::<ConversationId>().unwrap(), conversation());
         assert_eq!(body.later::<(Option<String>, u64)>().unwrap(), (None, 0));
 
-        let new = RawFrame::from_bytes(with_later_field(&Frame::Unwatch { conversation: conversation() })).unwrap();
+        let new = RawFrame::from_bytes(with_later_field(&Frame::Unwatch {
+            conversation: conversation(),
+        }))
+        .unwrap();
         let mut body = Reader::new(&new);
         let _: ConversationId = body.fields().unwrap();
         assert_eq!(body.later::<(String, u64)>().unwrap(), ("a field of 1.1".into(), 42));
@@ -420,7 +450,9 @@ mod tests {
 
     #[test]
     fn a_kind_of_a_newer_node_is_skipped_or_refused_as_it_says() {
-        let raw = |skippable| RawFrame { kind: 4711, skippable, body: Bytes::from_static(b"whatever") }.to_bytes();
+        let raw = |skippable| {
+            RawFrame { kind: 4711, skippable, body: Bytes::from_static(b"whatever") }.to_bytes()
+        };
         assert_eq!(Frame::from_bytes(raw(true)).unwrap(), Frame::Skipped { kind: 4711 });
         assert_eq!(Frame::from_bytes(raw(false)).unwrap(), Frame::Unsupported { kind: 4711 });
     }
@@ -432,7 +464,10 @@ mod tests {
         let mut newer = postcard::to_stdvec(&message()).unwrap();
         newer.extend([1, 2, 3]);
         let newer = change(Event::Unknown { kind: 2, body: newer.into() });
-        assert_eq!(Change::from_bytes(&newer.to_bytes()).unwrap(), change(Event::Message(message())));
+        assert_eq!(
+            Change::from_bytes(&newer.to_bytes()).unwrap(),
+            change(Event::Message(message()))
+        );
     }
 
     proptest! {

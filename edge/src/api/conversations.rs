@@ -16,7 +16,10 @@ use super::problem::Refused;
 use crate::session::frame::internal;
 use crate::shared::Shared;
 
-fn group(shared: &Shared, answer: Result<Answer, Refusal>) -> Result<(GroupPayload, bool), Refused> {
+fn group(
+    shared: &Shared,
+    answer: Result<Answer, Refusal>,
+) -> Result<(GroupPayload, bool), Refused> {
     match answer? {
         Answer::View { view, created } => Ok((shared.printer.group(&view), created)),
         _ => Err(internal().into()),
@@ -30,7 +33,9 @@ pub(crate) async fn open(
     Json(request): Json<OpenConversation>,
 ) -> Result<Response, Refused> {
     if request.kind != ConversationKind::Direct {
-        return Err(Refused::bad_request("only direct conversations are opened; groups are created"));
+        return Err(Refused::bad_request(
+            "only direct conversations are opened; groups are created",
+        ));
     }
     let with = user_id(&request.user_id)?;
     let id = shared.world.direct_id(&user.actor.tenant, &user.actor.user, &with);
@@ -51,12 +56,16 @@ pub(crate) async fn create_group(
     let members = members.iter().map(|member| user_id(member)).collect::<Result<_, _>>()?;
     let home = home(&shared, &user, home_region.as_deref())?;
     let tenant = shared.world.tenant(&user.actor.tenant);
-    let durability = durability.or(tenant.map(|tenant| tenant.durability)).unwrap_or(wire::Durability::Region);
-    let id = shared.world.new_group_id(&user.actor.tenant, home, durability, rand::random()).ok_or_else(|| {
-        Refused::bad_request(format!(
-            "the tenant's zone does not offer durability {durability}: it has too few regions"
-        ))
-    })?;
+    let durability =
+        durability.or(tenant.map(|tenant| tenant.durability)).unwrap_or(wire::Durability::Region);
+    let id = shared
+        .world
+        .new_group_id(&user.actor.tenant, home, durability, rand::random())
+        .ok_or_else(|| {
+            Refused::bad_request(format!(
+                "the tenant's zone does not offer durability {durability}: it has too few regions"
+            ))
+        })?;
     let command = Command::CreateGroup { name: name.into(), members };
     let answer = shared.route.command(id, user.actor, command).await;
     Ok((StatusCode::CREATED, Out(group(&shared, answer)?.0)))
@@ -70,7 +79,8 @@ fn home(shared: &Shared, user: &User, asked: Option<&str>) -> Result<RegionId, R
         return home.ok_or_else(|| Refused::new(ErrorCode::Forbidden, "tenant not served here"));
     };
     let region = shared.world.region_by_name(asked);
-    let region = region.ok_or_else(|| Refused::bad_request("home_region is no region of this world"))?;
+    let region =
+        region.ok_or_else(|| Refused::bad_request("home_region is no region of this world"))?;
     if shared.world.zone_of(tenant).is_some_and(|zone| zone.regions.contains(&region.id)) {
         return Ok(region.id);
     }
@@ -107,8 +117,12 @@ pub(crate) async fn change_members(
 ) -> Result<Out<GroupPayload>, Refused> {
     let id = path.conversation(&shared, &user)?;
     let ChangeMembers { add, remove, roles } = request;
-    let users = |list: Vec<String>| list.iter().map(|user| user_id(user)).collect::<Result<Vec<_>, _>>();
-    let roles = roles.into_iter().map(|(user, role)| Ok((user_id(&user)?, role))).collect::<Result<_, Refused>>()?;
+    let users =
+        |list: Vec<String>| list.iter().map(|user| user_id(user)).collect::<Result<Vec<_>, _>>();
+    let roles = roles
+        .into_iter()
+        .map(|(user, role)| Ok((user_id(&user)?, role)))
+        .collect::<Result<_, Refused>>()?;
     let command = Command::ChangeMembers { add: users(add)?, remove: users(remove)?, roles };
     let answer = shared.route.command(id, user.actor, command).await;
     Ok(Out(group(&shared, answer)?.0))

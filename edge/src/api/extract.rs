@@ -31,7 +31,8 @@ impl FromRequestParts<Arc<Shared>> for User {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refused> {
         let claims = gate::admit(shared, Door::Api, &parts.headers)?;
-        let (tenant, user, device) = (claims.tenant.clone(), claims.user.clone(), claims.device.clone());
+        let (tenant, user, device) =
+            (claims.tenant.clone(), claims.user.clone(), claims.device.clone());
         Ok(Self { actor: Actor { tenant, user, device }, claims })
     }
 }
@@ -44,19 +45,28 @@ impl FromRequestParts<Arc<Shared>> for InPath {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refused> {
         let path = Path::<String>::from_request_parts(parts, shared).await;
-        path.map(|Path(text)| Self(text)).map_err(|_| Refused::bad_request("a path that cannot be read"))
+        path.map(|Path(text)| Self(text))
+            .map_err(|_| Refused::bad_request("a path that cannot be read"))
     }
 }
 
 impl InPath {
     /// The conversation that it names, if it can be one of the user's tenant.
-    pub(crate) fn conversation(&self, shared: &Shared, user: &User) -> Result<ConversationId, Refused> {
+    pub(crate) fn conversation(
+        &self,
+        shared: &Shared,
+        user: &User,
+    ) -> Result<ConversationId, Refused> {
         conversation(shared, user, &self.0)
     }
 }
 
 /// The conversation that a text names, if it can be one of the user's tenant.
-pub(crate) fn conversation(shared: &Shared, user: &User, text: &str) -> Result<ConversationId, Refused> {
+pub(crate) fn conversation(
+    shared: &Shared,
+    user: &User,
+    text: &str,
+) -> Result<ConversationId, Refused> {
     let conversation: ConversationId =
         text.parse().map_err(|e: wire::ids::IdError| Refused::bad_request(e.to_string()))?;
     shared.admits(&user.actor.tenant, &conversation)?;
@@ -93,7 +103,9 @@ impl Parameters {
 
     /// One of them as a number.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refused> {
-        let parse = |text: &str| text.parse().map_err(|_| Refused::bad_request(format!("{name} is not a number")));
+        let parse = |text: &str| {
+            text.parse().map_err(|_| Refused::bad_request(format!("{name} is not a number")))
+        };
         self.text(name)?.map(parse).transpose()
     }
 
@@ -117,7 +129,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Json<T> {
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Refused> {
         let read = tokio::time::timeout(shared.limits.http_read, read(request));
-        let body = read.await.unwrap_or_else(|_| Err(Refused::bad_request("the body did not come in time")))?;
+        let body = read
+            .await
+            .unwrap_or_else(|_| Err(Refused::bad_request("the body did not come in time")))?;
         parse(&body).map(Self)
     }
 }
@@ -129,7 +143,9 @@ impl<T> Json<T> {
         T: DeserializeOwned + Default,
     {
         let read = tokio::time::timeout(shared.limits.http_read, read(request));
-        let body = read.await.unwrap_or_else(|_| Err(Refused::bad_request("the body did not come in time")))?;
+        let body = read
+            .await
+            .unwrap_or_else(|_| Err(Refused::bad_request("the body did not come in time")))?;
         if body.is_empty() { Ok(T::default()) } else { parse(&body) }
     }
 }
@@ -154,9 +170,11 @@ async fn read(request: Request) -> Result<Vec<u8>, Refused> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
-    let text = std::str::from_utf8(body).map_err(|_| Refused::bad_request("the body is not UTF-8"))?;
+    let text =
+        std::str::from_utf8(body).map_err(|_| Refused::bad_request("the body is not UTF-8"))?;
     if is_deeper_than(text, DEPTH_MAX) {
         return Err(Refused::bad_request("the body is nested too deeply"));
     }
-    serde_json::from_str(text).map_err(|error| Refused::bad_request(format!("the body is not what is wanted: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| Refused::bad_request(format!("the body is not what is wanted: {error}")))
 }

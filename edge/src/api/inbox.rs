@@ -19,12 +19,16 @@ pub(crate) async fn inbox(
     parameters: Parameters,
 ) -> Result<Out<InboxResponse>, Refused> {
     let cursor = parameters.text("cursor")?.map(|text| text.parse());
-    let after = cursor.transpose().map_err(|_| Refused::bad_request("cursor is not one that this API gave"))?;
+    let after = cursor
+        .transpose()
+        .map_err(|_| Refused::bad_request("cursor is not one that this API gave"))?;
     let limit = parameters.limit(limits::INBOX_PAGE_DEFAULT, limits::INBOX_PAGE_MAX)?;
     let own = shared.world.user_stream_id(&user.actor.tenant, &user.actor.user);
     let own = own.ok_or_else(|| Refused::new(ErrorCode::Forbidden, "tenant not served here"))?;
     let query = Query::Inbox { after, limit };
-    let Answer::Inbox { lines, next, .. } = shared.route.query(own, Some(user.actor), query).await? else {
+    let Answer::Inbox { lines, next, .. } =
+        shared.route.query(own, Some(user.actor), query).await?
+    else {
         return Err(internal().into());
     };
     let conversations = lines.into_iter().map(entry).collect();

@@ -31,7 +31,8 @@ pub(crate) async fn history(
     }
     let limit = parameters.limit(limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?;
     let query = Query::History { before, after, limit };
-    let Answer::History { messages, head_seq, has_more, .. } = shared.route.query(id, Some(user.actor), query).await?
+    let Answer::History { messages, head_seq, has_more, .. } =
+        shared.route.query(id, Some(user.actor), query).await?
     else {
         return Err(internal().into());
     };
@@ -41,7 +42,13 @@ pub(crate) async fn history(
 
 fn message(change: &Change) -> Option<MessagePayload> {
     let Event::Message(message) = &change.event else { return None };
-    let payload = MessagePayload::new(&change.conversation, change.ver, change.epoch.0, change.ts_ms, message);
+    let payload = MessagePayload::new(
+        &change.conversation,
+        change.ver,
+        change.epoch.0,
+        change.ts_ms,
+        message,
+    );
     Some(MessagePayload { client_msg_id: Some(message.client_msg_id.to_string()), ..payload })
 }
 
@@ -51,9 +58,11 @@ pub(crate) async fn send(
     user: User,
     Json(request): Json<PostMessage>,
 ) -> Result<(StatusCode, Out<AckPayload>), Refused> {
-    let PostMessage { conversation_id, client_msg_id, body, reply_to, thread, mentions, meta } = request;
+    let PostMessage { conversation_id, client_msg_id, body, reply_to, thread, mentions, meta } =
+        request;
     let id = conversation(&shared, &user, &conversation_id)?;
-    let client_msg_id = ClientMsgId::new(client_msg_id).map_err(|error| Refused::bad_request(error.to_string()))?;
+    let client_msg_id =
+        ClientMsgId::new(client_msg_id).map_err(|error| Refused::bad_request(error.to_string()))?;
     let message_id = MessageId::derive(&id, &user.actor.user, &client_msg_id);
     let draft = SendPayload { body, reply_to, thread, mentions, meta }
         .into_draft(client_msg_id)

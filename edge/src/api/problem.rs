@@ -19,7 +19,8 @@ pub(crate) struct Refused {
 
 impl Refused {
     pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { code, detail: detail.into(), status, retry_after_ms: None, alternatives: Vec::new() }
     }
 

@@ -17,7 +17,10 @@ pub(crate) async fn stream_token(
     request: Request,
 ) -> Result<Out<StreamTokenResponse>, Refused> {
     let StreamTokenRequest { device_id } = Json::or_default(request, &shared).await?;
-    let device = device_id.map(DeviceId::new).transpose().map_err(|error| Refused::bad_request(error.to_string()))?;
+    let device = device_id
+        .map(DeviceId::new)
+        .transpose()
+        .map_err(|error| Refused::bad_request(error.to_string()))?;
     let ttl_s = shared.limits.stream_token.as_secs();
     let issued = shared.verifier().issue_stream(&user.claims, device, ttl_s, wall_ms());
     let auth::StreamToken { token, expires_at_ms } =

@@ -13,7 +13,9 @@ pub(super) fn check(shared: &Shared, door: Door, tenant: &TenantId) -> Result<()
     let Some(zone) = shared.world.zone_of(tenant) else {
         return Err(Refused::new(ErrorCode::Forbidden, "tenant not served here"));
     };
-    let topology::Serve::Refuse { alternatives } = shared.world.edge_serves(shared.node.region, zone.id) else {
+    let topology::Serve::Refuse { alternatives } =
+        shared.world.edge_serves(shared.node.region, zone.id)
+    else {
         return Ok(());
     };
     metrics::counter!("hearth_residency_refusals_total", "zone" => zone.name.clone(), "region" => shared.region_name.clone())
@@ -45,7 +47,10 @@ fn urls(shared: &Shared, regions: &[RegionId]) -> Vec<String> {
     let edges = (shared.edges)();
     let of = |region: &RegionId| {
         let region = *region;
-        edges.iter().filter(move |(at, url)| *at == region && *url != shared.public_url).map(|(_, url)| url.clone())
+        edges
+            .iter()
+            .filter(move |(at, url)| *at == region && *url != shared.public_url)
+            .map(|(_, url)| url.clone())
     };
     regions.iter().flat_map(of).collect()
 }

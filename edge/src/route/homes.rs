@@ -24,9 +24,15 @@ impl Homes {
     }
 
     /// Takes what was heard, if it is news and can be.
-    pub(super) fn learn(&self, world: &World, conversation: ConversationId, heard: Placement) -> bool {
+    pub(super) fn learn(
+        &self,
+        world: &World,
+        conversation: ConversationId,
+        heard: Placement,
+    ) -> bool {
         let (born, to) = (conversation.shard, heard.shard);
-        let can_be = (born.zone, born.durability) == (to.zone, to.durability) && world.has_shard(&to);
+        let can_be =
+            (born.zone, born.durability) == (to.zone, to.durability) && world.has_shard(&to);
         let known = self.read().get(&conversation).copied();
         let known = known.unwrap_or(Placement { n: 0, shard: born });
         let news = can_be && supersedes(heard, Some(known));

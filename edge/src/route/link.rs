@@ -137,7 +137,8 @@ pub(super) async fn run(
             };
             if let Some(Ok(channel)) = opened {
                 link.set_owner(Some(owner.clone()));
-                let (ended, served) = serve(&shared, &link, channel.split(), &owner, placement.clone()).await;
+                let (ended, served) =
+                    serve(&shared, &link, channel.split(), &owner, placement.clone()).await;
                 link.set_owner(None);
                 if served {
                     (pause, hints) = (PAUSE_FIRST, 0);
@@ -224,7 +225,12 @@ async fn write(link: &Link, mut sender: Sender) {
 }
 
 /// Handles what comes, until the stream ends.
-async fn read(shared: &Arc<Shared>, link: &Link, mut receiver: Receiver, served: &mut bool) -> Ended {
+async fn read(
+    shared: &Arc<Shared>,
+    link: &Link,
+    mut receiver: Receiver,
+    served: &mut bool,
+) -> Ended {
     loop {
         let Ok(Some(bytes)) = receiver.recv().await else { return Ended::Broken };
         let mut effects = Effects::new(shared.limits.outbox());
@@ -262,13 +268,17 @@ fn handle(shared: &Arc<Shared>, link: &Link, frame: Frame, effects: &mut Effects
                 to.reply(shared, result);
             }
         }
-        Frame::Reply { rid, result } => link.interest(|interest| interest.watching(rid, result, effects)),
+        Frame::Reply { rid, result } => {
+            link.interest(|interest| interest.watching(rid, result, effects))
+        }
         Frame::Feed { deliveries } => link.interest(|interest| {
             for delivery in deliveries {
                 interest.delivered(delivery, &shared.printer, effects);
             }
         }),
-        Frame::Moved { rid, conversation, placement } => shared.route.moved(shared, link, rid, conversation, placement),
+        Frame::Moved { rid, conversation, placement } => {
+            shared.route.moved(shared, link, rid, conversation, placement)
+        }
         Frame::Lagged { conversation } => link.interest(|interest| interest.lagged(&conversation)),
         // A newer owner's, or nothing that an owner says.
         _ => {}
@@ -292,12 +302,20 @@ mod tests {
     /// What the simulator found: the last watcher had left while the owner was away, and the task of the link never slept again.
     #[test]
     fn a_link_that_has_only_to_unwatch_sleeps() {
-        let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 0 };
+        let shard = ShardId {
+            zone: ZoneId(1),
+            home: RegionId(1),
+            durability: Durability::MultiRegion,
+            n: 0,
+        };
         let link = Link::new(shard);
         *link.interest.lock().unwrap() = Interest::to_unwatch(shard);
         assert!(!link.is_needed());
         assert_eq!(link.status().watched, 0);
-        assert!(link.work.notified().now_or_never().is_none(), "whoever looks whether it is needed must not wake it");
+        assert!(
+            link.work.notified().now_or_never().is_none(),
+            "whoever looks whether it is needed must not wake it"
+        );
         assert!(link.interest(|interest| interest.has_frames()));
         assert!(link.work.notified().now_or_never().is_some(), "an open stream is told");
     }

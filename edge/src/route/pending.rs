@@ -105,7 +105,12 @@ impl Pending {
             if let Some(to) = entry.to.take() {
                 let frame = std::mem::take(&mut entry.frame);
                 self.bytes -= frame.len();
-                taken.push(Request { conversation: *conversation, frame, deadline: entry.deadline, to });
+                taken.push(Request {
+                    conversation: *conversation,
+                    frame,
+                    deadline: entry.deadline,
+                    to,
+                });
             }
         }
         self.drop_answered();
@@ -122,7 +127,9 @@ impl Pending {
             Ok(Frame::Command { actor, conversation, command, .. }) => {
                 Frame::Command { rid, actor, conversation, command }
             }
-            Ok(Frame::Query { actor, conversation, query, .. }) => Frame::Query { rid, actor, conversation, query },
+            Ok(Frame::Query { actor, conversation, query, .. }) => {
+                Frame::Query { rid, actor, conversation, query }
+            }
             // Only these are ever put in.
             Ok(_) | Err(_) => return Err(request.to),
         };
@@ -237,7 +244,8 @@ impl Sent {
         let Self { session, echo, conversation, message_id } = self;
         let frame = match result {
             Ok(Answer::Ack(ack)) => {
-                let payload = AckPayload::new(&ack, message_id.to_string(), conversation.shard.durability);
+                let payload =
+                    AckPayload::new(&ack, message_id.to_string(), conversation.shard.durability);
                 frame::answer("message.ack", echo, payload)
             }
             Ok(_) => frame::error(echo, frame::internal()),
@@ -249,7 +257,10 @@ impl Sent {
 
 /// What those are told whose home did not answer in time.
 pub(crate) fn unavailable() -> Refusal {
-    let refusal = Refusal::new(ErrorCode::HomeUnavailable, "the home of the conversation does not answer; try again");
+    let refusal = Refusal::new(
+        ErrorCode::HomeUnavailable,
+        "the home of the conversation does not answer; try again",
+    );
     Refusal { retry_after_ms: Some(1_000), ..refusal }
 }
 
@@ -279,7 +290,11 @@ mod tests {
         let _receivers: Vec<_> = (0..4).map(|_| push(&mut pending, now)).collect();
         let first = pending.unsent(3);
         assert_eq!((first.len(), pending.unsent(3).len(), pending.has_unsent()), (3, 1, false));
-        assert!(pending.answered(2).is_some() && pending.answered(2).is_none() && pending.answered(99).is_none());
+        assert!(
+            pending.answered(2).is_some()
+                && pending.answered(2).is_none()
+                && pending.answered(99).is_none()
+        );
         pending.begin_stream();
         assert_eq!(pending.unsent(2), vec![first[0].clone()], "the second is answered");
         assert_eq!(pending.unsent(9)[0], first[2]);
@@ -302,7 +317,9 @@ mod tests {
             assert!(new.push_again(request, 4).is_ok());
         }
         let asked = |frame: &Bytes| match Frame::from_bytes(frame.clone()) {
-            Ok(Frame::Query { rid, query: Query::Changes { after_ver, .. }, .. }) => (rid, after_ver),
+            Ok(Frame::Query { rid, query: Query::Changes { after_ver, .. }, .. }) => {
+                (rid, after_ver)
+            }
             other => panic!("{other:?}"),
         };
         assert_eq!(new.unsent(9).iter().map(asked).collect::<Vec<_>>(), [(0, 0), (2, 0), (4, 2)]);
@@ -312,7 +329,8 @@ mod tests {
     fn it_is_bounded_and_forgets_what_is_too_late() {
         let mut pending = Pending::default();
         let now = Instant::now();
-        let _receivers: Vec<_> = (0..4).map(|n| push(&mut pending, now + Duration::from_secs(n))).collect();
+        let _receivers: Vec<_> =
+            (0..4).map(|n| push(&mut pending, now + Duration::from_secs(n))).collect();
         let (sender, _receiver) = oneshot::channel();
         let ask = Ask::Query(None, Query::Changes { after_ver: 9, limit: 1 });
         assert!(pending.push(conversation(), ask, ReplyTo::Caller(sender), now, 4).is_err());

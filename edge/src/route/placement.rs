@@ -33,7 +33,8 @@ impl Placement {
     }
 
     fn compute(world: &World, membership: Arc<Membership>) -> Self {
-        let live = Live::from_view(membership.nodes.iter().map(|(node, state)| (node, state.draining)));
+        let live =
+            Live::from_view(membership.nodes.iter().map(|(node, state)| (node, state.draining)));
         Self { owners: Owners::to_ask(world, &live), membership }
     }
 

@@ -49,7 +49,10 @@ fn write_header(out: &mut [u8]) -> usize {
 
 /// A close frame.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
-    let cut = (0..=reason.len().min(REASON_BYTES_MAX)).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+    let cut = (0..=reason.len().min(REASON_BYTES_MAX))
+        .rev()
+        .find(|at| reason.is_char_boundary(*at))
+        .unwrap_or(0);
     let mut out = Vec::with_capacity(4 + cut);
     out.extend_from_slice(&[CLOSE, u8::try_from(2 + cut).expect("at most 125")]);
     out.extend_from_slice(&code.to_be_bytes());
@@ -71,11 +74,22 @@ pub(crate) struct Echo {
 /// A frame that answers a client frame.
 pub(crate) fn answer<P: Serialize>(kind: &str, echo: Echo, payload: P) -> Bytes {
     let Echo { re, conversation_id, client_msg_id } = echo;
-    text(&Envelope { id: Some(next_id()), kind: kind.into(), conversation_id, client_msg_id, re, payload })
+    text(&Envelope {
+        id: Some(next_id()),
+        kind: kind.into(),
+        conversation_id,
+        client_msg_id,
+        re,
+        payload,
+    })
 }
 
 /// A frame of this session alone that answers nothing.
-pub(crate) fn notice<P: Serialize>(kind: &str, conversation_id: Option<String>, payload: P) -> Bytes {
+pub(crate) fn notice<P: Serialize>(
+    kind: &str,
+    conversation_id: Option<String>,
+    payload: P,
+) -> Bytes {
     answer(kind, Echo { conversation_id, ..Echo::default() }, payload)
 }
 
@@ -102,7 +116,9 @@ mod tests {
 
     #[test]
     fn every_length_has_the_header_that_the_rfc_says() {
-        for (len, header) in [(1usize, 2usize), (60, 2), (126, 4), (65_535, 4), (65_536, 10), (70_000, 10)] {
+        for (len, header) in
+            [(1usize, 2usize), (60, 2), (126, 4), (65_535, 4), (65_536, 10), (70_000, 10)]
+        {
             let mut out = vec![b'x'; HEADER_BYTES_MAX + len];
             let start = write_header(&mut out);
             assert_eq!(HEADER_BYTES_MAX - start, header, "{len}");

@@ -237,7 +237,8 @@ impl Outbox {
 
 impl State {
     fn has_room(&self, len: usize, bound: Bound) -> bool {
-        self.events.is_empty() || (self.events.len() < bound.events && self.event_bytes + len <= bound.bytes)
+        self.events.is_empty()
+            || (self.events.len() < bound.events && self.event_bytes + len <= bound.bytes)
     }
 
     fn is_half_empty(&self, bound: Bound) -> bool {
@@ -257,7 +258,9 @@ impl State {
     }
 
     fn peek_len(&self) -> Option<usize> {
-        let event = || if self.settling { None } else { self.events.front().map(|event| event.frame.len()) };
+        let event = || {
+            if self.settling { None } else { self.events.front().map(|event| event.frame.len()) }
+        };
         self.answers.front().map(Bytes::len).or_else(event)
     }
 

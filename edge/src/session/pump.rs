@@ -122,7 +122,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
 
     /// A client is not read while too much of what it asked is under way: TCP tells it to wait. The answers wake this task.
     fn may_read(&self) -> bool {
-        self.session.requests() < self.shared.limits.requests_per_session && self.session.outbox.answers() < ANSWERS_MAX
+        self.session.requests() < self.shared.limits.requests_per_session
+            && self.session.outbox.answers() < ANSWERS_MAX
     }
 
     fn handle(&mut self, incoming: Incoming) -> Option<End> {
@@ -136,8 +137,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
                 }
                 let limits = &self.shared.limits;
                 let is_nonsense = handled == Handled::Nonsense;
-                (is_nonsense && self.abuse.is_too_much(now_ms, limits.abuse_window, limits.bad_frames))
-                    .then_some(End::Close(ABUSE))
+                (is_nonsense
+                    && self.abuse.is_too_much(now_ms, limits.abuse_window, limits.bad_frames))
+                .then_some(End::Close(ABUSE))
             }
             Incoming::Alive => None,
             Incoming::Closed => Some(End::Left),

@@ -40,13 +40,23 @@ pub(super) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -
         }
         RequestBody::Ping => {
             let echo = Echo { re: id, ..Echo::default() };
-            session.outbox.answer(frame::answer("pong", echo, PongPayload { server_time_ms: wall_ms() }));
+            session.outbox.answer(frame::answer(
+                "pong",
+                echo,
+                PongPayload { server_time_ms: wall_ms() },
+            ));
         }
     }
     Handled::Asked
 }
 
-fn send(shared: &Arc<Shared>, session: &Arc<Session>, re: Option<String>, conversation: ConversationId, draft: Draft) {
+fn send(
+    shared: &Arc<Shared>,
+    session: &Arc<Session>,
+    re: Option<String>,
+    conversation: ConversationId,
+    draft: Draft,
+) {
     let echo = Echo {
         re,
         conversation_id: Some(conversation.to_string()),

@@ -88,7 +88,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 let _ = parser.flush(&mut side);
                 Incoming::Closed
             }
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Poll::Pending;
+            }
             Err(error) => fault(&error),
         })
     }
@@ -162,14 +164,16 @@ const UNSUPPORTED: Close = Close { code: close::UNSUPPORTED, reason: "only text 
 fn fault(error: &Error) -> Incoming {
     let closed = |code, reason| Incoming::Fault(Close { code, reason });
     match error {
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => closed(close::TOO_LARGE, "over the frame limit"),
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+            closed(close::TOO_LARGE, "over the frame limit")
+        }
         Error::Utf8(_) => closed(close::NOT_UTF8, "text is not UTF-8"),
         Error::Io(_)
         | Error::ConnectionClosed
         | Error::AlreadyClosed
-        | Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
-            Incoming::Gone
-        }
+        | Error::Protocol(
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        ) => Incoming::Gone,
         _ => closed(close::PROTOCOL, "not WebSocket"),
     }
 }

@@ -72,7 +72,11 @@ async fn page(
     own: ConversationId,
     after: Option<ConversationId>,
 ) -> Result<Page, Refusal> {
-    match shared.route.query(own, Some(session.actor.clone()), Query::Inbox { after, limit: 0 }).await? {
+    match shared
+        .route
+        .query(own, Some(session.actor.clone()), Query::Inbox { after, limit: 0 })
+        .await?
+    {
         Answer::Inbox { lines, next, head_ver } => Ok((lines, next, head_ver)),
         _ => Err(frame::internal()),
     }
@@ -90,7 +94,10 @@ fn hello(shared: &Shared, session: &Session) -> bytes::Bytes {
         server_time_ms: wall_ms(),
         heartbeat_ms: u64::try_from(shared.limits.heartbeat.as_millis()).unwrap_or(u64::MAX),
         resume: random_id("rsm_"),
-        limits: HelloLimits { frame_bytes: limits::FRAME_BYTES as u64, body_bytes: limits::BODY_BYTES as u64 },
+        limits: HelloLimits {
+            frame_bytes: limits::FRAME_BYTES as u64,
+            body_bytes: limits::BODY_BYTES as u64,
+        },
     };
     frame::notice("hello", None, hello)
 }

@@ -88,7 +88,12 @@ impl Watched {
 
     /// The session is to get everything after `ver`, the change before the one that made its user a member. Returns where it
     /// must be caught up from, if others here were served beyond that.
-    pub(super) fn join(&mut self, session: &Arc<Session>, ver: u64, guard: Option<Guard>) -> Option<At> {
+    pub(super) fn join(
+        &mut self,
+        session: &Arc<Session>,
+        ver: u64,
+        guard: Option<Guard>,
+    ) -> Option<At> {
         let Some(cursor) = self.cursor.as_ref().map(EdgeCursor::last) else {
             self.asking.push(Asking::new(session.clone(), From::Ver(ver), guard));
             return None;
@@ -96,7 +101,13 @@ impl Watched {
         self.subscribe(session.clone(), From::Ver(ver), cursor, Again::default())
     }
 
-    fn subscribe(&mut self, session: Arc<Session>, from: From, cursor: u64, again: Again) -> Option<At> {
+    fn subscribe(
+        &mut self,
+        session: Arc<Session>,
+        from: From,
+        cursor: u64,
+        again: Again,
+    ) -> Option<At> {
         let (state, behind) = match from {
             From::Now { at_ver } if at_ver > cursor + 1 => (Delivering::After(at_ver - 1), None),
             From::Ver(ver) if ver > cursor => (Delivering::After(ver), None),
@@ -119,10 +130,13 @@ impl Watched {
     pub(super) fn note_again(&mut self, session: &Session, ver: u64) {
         let again = match self.position(session) {
             Some(at) => &mut self.subscribers[at].again,
-            None => match self.asking.iter_mut().find(|asking| asking.session.number == session.number) {
-                Some(asking) => &mut asking.again,
-                None => return,
-            },
+            None => {
+                match self.asking.iter_mut().find(|asking| asking.session.number == session.number)
+                {
+                    Some(asking) => &mut asking.again,
+                    None => return,
+                }
+            }
         };
         again.note(ver);
     }
@@ -133,7 +147,9 @@ impl Watched {
     }
 
     fn forget_recent(&mut self) {
-        if self.recent.is_some() && !self.subscribers.iter().any(|subscriber| subscriber.state == Delivering::Off) {
+        if self.recent.is_some()
+            && !self.subscribers.iter().any(|subscriber| subscriber.state == Delivering::Off)
+        {
             self.recent = None;
         }
     }
@@ -167,8 +183,11 @@ impl Watched {
         if self.cursor.is_none() {
             self.cursor = after_ver.map(|ver| EdgeCursor::after(ver, None));
         }
-        let after_epoch = self.cursor.as_ref().filter(|_| after_ver.is_some()).and_then(EdgeCursor::epoch);
-        let is_waiting = |asking: &&mut Asking| asking.asked.is_none() && matches!(asking.from, From::Now { .. });
+        let after_epoch =
+            self.cursor.as_ref().filter(|_| after_ver.is_some()).and_then(EdgeCursor::epoch);
+        let is_waiting = |asking: &&mut Asking| {
+            asking.asked.is_none() && matches!(asking.from, From::Now { .. })
+        };
         let mut waiting = self.asking.iter_mut().filter(is_waiting);
         let mut users = Vec::new();
         for asking in waiting.by_ref().take(most) {
@@ -211,7 +230,9 @@ impl Watched {
         for Asking { session, from, mut again, .. } in self.take_asking(rid) {
             // He was a member when he joined; the conversation itself tells when he is no longer.
             let joined = match from {
-                From::Now { .. } if !is_member(&session.actor.user) => again.after(0).map(From::Ver),
+                From::Now { .. } if !is_member(&session.actor.user) => {
+                    again.after(0).map(From::Ver)
+                }
                 from => Some(from),
             };
             match joined {
@@ -227,7 +248,8 @@ impl Watched {
 
     /// Those whom the answer to this watch concerns.
     fn take_asking(&mut self, rid: u64) -> Vec<Asking> {
-        let concerns = |asking: &mut Asking| asking.asked == Some(rid) || matches!(asking.from, From::Ver(_));
+        let concerns =
+            |asking: &mut Asking| asking.asked == Some(rid) || matches!(asking.from, From::Ver(_));
         self.asking.extract_if(.., concerns).collect()
     }
 
@@ -240,7 +262,10 @@ impl Watched {
 
     /// The owner could not answer now: the next tick asks again.
     pub(super) fn put_off(&mut self, rid: u64) {
-        self.asking.iter_mut().filter(|asking| asking.asked == Some(rid)).for_each(|asking| asking.asked = None);
+        self.asking
+            .iter_mut()
+            .filter(|asking| asking.asked == Some(rid))
+            .for_each(|asking| asking.asked = None);
         self.established = false;
         self.retry = true;
     }
@@ -326,8 +351,16 @@ impl Watched {
                 Outcome::Full => {
                     off = true;
                     subscriber.state = Delivering::Off;
-                    crate::fanout::tell_behind(&subscriber.session, conversation, before.seq, after.seq);
-                    effects.behind.push((subscriber.session.clone(), Order::Behind { conversation, at: before }));
+                    crate::fanout::tell_behind(
+                        &subscriber.session,
+                        conversation,
+                        before.seq,
+                        after.seq,
+                    );
+                    effects.behind.push((
+                        subscriber.session.clone(),
+                        Order::Behind { conversation, at: before },
+                    ));
                 }
             }
         }
@@ -371,15 +404,23 @@ impl Watched {
         Some(Attached::TakenOff(self.head))
     }
 
-    pub(super) fn rejoin(&mut self, session: &Arc<Session>, mut have: At, effects: &mut Effects) -> Rejoined {
-        let (Some(at), Some(cursor)) = (self.position(session), self.cursor.as_ref().map(EdgeCursor::last)) else {
+    pub(super) fn rejoin(
+        &mut self,
+        session: &Arc<Session>,
+        mut have: At,
+        effects: &mut Effects,
+    ) -> Rejoined {
+        let (Some(at), Some(cursor)) =
+            (self.position(session), self.cursor.as_ref().map(EdgeCursor::last))
+        else {
             return Rejoined::Gone;
         };
         if let Some(to) = self.subscribers[at].back_to.take().filter(|to| to.ver < have.ver) {
             have = to;
         }
         let recent = self.recent.take().unwrap_or_default();
-        let is_at_hand = have.ver >= cursor || recent.front().is_some_and(|first| first.ver() <= have.ver + 1);
+        let is_at_hand =
+            have.ver >= cursor || recent.front().is_some_and(|first| first.ver() <= have.ver + 1);
         let mut outcome = if is_at_hand { Outcome::Sent } else { Outcome::Full };
         for printed in recent.iter().filter(|_| is_at_hand) {
             if printed.ver() <= have.ver {
@@ -387,7 +428,9 @@ impl Watched {
             }
             outcome = printed.send(session, effects);
             have = match outcome {
-                Outcome::Sent => At { ver: printed.ver(), seq: printed.seq_after().unwrap_or(have.seq) },
+                Outcome::Sent => {
+                    At { ver: printed.ver(), seq: printed.seq_after().unwrap_or(have.seq) }
+                }
                 Outcome::Last => match self.subscribers[at].again.after(printed.ver()) {
                     Some(again) => At { ver: again, seq: have.seq },
                     None => break,

@@ -31,10 +31,14 @@ async fn follow(bench: &Bench, user: &str, tea: ConversationId, seed: u64) {
     loop {
         let mut client = bench.session(user).await;
         client.sync(tea, last).await;
-        let mut patience = if random.random_bool(0.7) { random.random_range(1..300) } else { u32::MAX };
+        let mut patience =
+            if random.random_bool(0.7) { random.random_range(1..300) } else { u32::MAX };
         let is_slow = random.random_bool(0.3);
         while patience > 0 {
-            let frame = client.next().await.unwrap_or_else(|code| panic!("seed {seed}: closed with {code:?}"));
+            let frame = client
+                .next()
+                .await
+                .unwrap_or_else(|code| panic!("seed {seed}: closed with {code:?}"));
             patience -= 1;
             if frame["type"] == "message.new" {
                 let seq = frame["payload"]["seq"].as_u64().unwrap();
@@ -110,7 +114,8 @@ async fn who_comes_and_goes_gets_exactly_what_was_said_while_he_was_in() {
         for step in 0..300 {
             if random.random_bool(0.1) || step == 299 {
                 is_in = !is_in || step == 299;
-                let (add, remove): (&[&str], &[&str]) = if is_in { (&["bob"], &[]) } else { (&[], &["bob"]) };
+                let (add, remove): (&[&str], &[&str]) =
+                    if is_in { (&["bob"], &[]) } else { (&[], &["bob"]) };
                 talker.change("ann", tea, add, remove);
             }
             if random.random_bool(0.02) {

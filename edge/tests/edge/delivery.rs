@@ -15,7 +15,8 @@ fn seq(frame: &serde_json::Value) -> u64 {
 async fn all_members_get_all_messages_in_order_and_others_none() {
     let bench = Bench::start().await;
     let tea = bench.group("ann", &["bob"]);
-    let mut sessions = vec![bench.session("ann").await, bench.session("bob").await, bench.session("bob").await];
+    let mut sessions =
+        vec![bench.session("ann").await, bench.session("bob").await, bench.session("bob").await];
     let mut eve = bench.session("eve").await;
     for n in 1..=50 {
         bench.say("ann", tea, &format!("m{n}"), "hi");
@@ -38,7 +39,10 @@ async fn who_is_added_joins_who_is_removed_leaves_and_the_others_are_told() {
     bench.change("ann", tea, &["bob"], &[]);
     let joined = bob.next_of("conversation.joined").await;
     assert_eq!((&joined["payload"]["ver"], &joined["payload"]["name"]), (&json!(3), &json!("tea")));
-    assert_eq!(joined["payload"]["members"][1], json!({"user_id": "bob", "role": "member", "joined_seq": 2}));
+    assert_eq!(
+        joined["payload"]["members"][1],
+        json!({"user_id": "bob", "role": "member", "joined_seq": 2})
+    );
     assert_eq!(ann.next_of("conversation.updated").await["payload"]["ver"], 3);
     bench.say("ann", tea, "m2", "welcome");
     assert_eq!(seq(&bob.next_of("message.new").await), 2);
@@ -48,7 +52,11 @@ async fn who_is_added_joins_who_is_removed_leaves_and_the_others_are_told() {
     bench.change("ann", tea, &["bob"], &[]);
     assert_eq!(bob.next_of("conversation.joined").await["payload"]["ver"], 7);
     bench.say("ann", tea, "m4", "back");
-    assert_eq!(seq(&bob.next_of("message.new").await), 4, "what was said while he was out is not pushed");
+    assert_eq!(
+        seq(&bob.next_of("message.new").await),
+        4,
+        "what was said while he was out is not pushed"
+    );
 }
 
 #[tokio::test]
@@ -94,7 +102,10 @@ async fn a_sync_brings_what_is_missing_in_order_then_the_heads() {
     bob.sync(tea, 20).await;
     let (seqs, done) = bob.synced().await;
     assert_eq!(seqs, (21..=250).collect::<Vec<_>>());
-    assert_eq!((&done["re"], &done["payload"]["heads"]), (&json!("sync"), &json!({tea.to_string(): 250})));
+    assert_eq!(
+        (&done["re"], &done["payload"]["heads"]),
+        (&json!("sync"), &json!({tea.to_string(): 250}))
+    );
     bob.sync(tea, 250).await;
     assert_eq!(bob.synced().await.0, Vec::<u64>::new());
     bob.sync(tea, 9_999).await;
@@ -150,7 +161,9 @@ async fn a_sync_of_what_one_may_not_read_is_an_error_for_that_one_alone() {
         assert_eq!(error["re"], "s");
         errors.push((error["conversation_id"].clone(), error["payload"]["code"].clone()));
     }
-    for (conversation, code) in [(secret, "not_a_member"), (nowhere, "not_found"), (far, "not_found")] {
+    for (conversation, code) in
+        [(secret, "not_a_member"), (nowhere, "not_found"), (far, "not_found")]
+    {
         assert!(errors.contains(&(json!(conversation), json!(code))), "{conversation}: {errors:?}");
     }
     assert_eq!(bob.next_of("sync.done").await["payload"]["heads"], json!({tea.to_string(): 1}));
@@ -233,7 +246,8 @@ async fn a_change_of_members_during_a_catch_up_is_not_lost() {
 
 #[tokio::test]
 async fn a_reader_that_does_not_read_is_let_go() {
-    let limits = Limits { stall: Duration::from_millis(1_500), outbox_events: 8, ..Limits::default() };
+    let limits =
+        Limits { stall: Duration::from_millis(1_500), outbox_events: 8, ..Limits::default() };
     let bench = Bench::with(limits).await;
     let tea = bench.group("ann", &["bob"]);
     let bob = bench.session("bob").await;
@@ -247,7 +261,8 @@ async fn a_reader_that_does_not_read_is_let_go() {
 
 #[tokio::test]
 async fn what_nobody_here_wants_is_unwatched_after_a_while() {
-    let bench = Bench::with(Limits { linger: Duration::from_millis(100), ..Limits::default() }).await;
+    let bench =
+        Bench::with(Limits { linger: Duration::from_millis(100), ..Limits::default() }).await;
     let tea = bench.group("ann", &["bob"]);
     let bob = bench.session("bob").await;
     assert_eq!(bench.owner.homes().watchers(tea), 1);

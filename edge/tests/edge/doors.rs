@@ -38,7 +38,11 @@ async fn a_bad_token_is_refused_before_the_upgrade_with_its_code() {
         (&bench.token_of("nobody", "ann", 60), 403, "forbidden"),
     ] {
         let refused = Client::open(edge, token).await.err().expect("a refusal");
-        assert_eq!((refused.status, refused.body["code"].as_str()), (status, Some(code)), "{token}");
+        assert_eq!(
+            (refused.status, refused.body["code"].as_str()),
+            (status, Some(code)),
+            "{token}"
+        );
         assert!(refused.head.contains("application/problem+json"));
     }
 }
@@ -48,7 +52,8 @@ async fn a_stream_token_opens_a_stream_and_nothing_else() {
     let bench = Bench::start().await;
     let edge = bench.edge.local_addr();
     let token = bench.token("ann");
-    let answer = http(edge, "POST", "/v1/ws/token", Some(&token), r#"{"device_id":"phone-1"}"#).await;
+    let answer =
+        http(edge, "POST", "/v1/ws/token", Some(&token), r#"{"device_id":"phone-1"}"#).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.body["url"], format!("ws://{edge}/v1/stream"));
     let stream_token = answer.body["token"].as_str().unwrap();
@@ -65,16 +70,19 @@ async fn a_stream_token_opens_a_stream_and_nothing_else() {
 #[tokio::test]
 async fn a_session_ends_with_its_token() {
     let bench = Bench::start().await;
-    let mut client = Client::open(bench.edge.local_addr(), &bench.token_of("demo", "ann", 3)).await.unwrap();
+    let mut client =
+        Client::open(bench.edge.local_addr(), &bench.token_of("demo", "ann", 3)).await.unwrap();
     client.next_of("hello").await;
     assert_eq!(client.closed().await, Some(4001));
 }
 
 #[tokio::test]
 async fn a_session_from_a_stream_token_outlives_that_token_and_ends_with_the_identity() {
-    let bench = Bench::with(Limits { stream_token: Duration::from_secs(2), ..Limits::default() }).await;
+    let bench =
+        Bench::with(Limits { stream_token: Duration::from_secs(2), ..Limits::default() }).await;
     let edge = bench.edge.local_addr();
-    let answer = http(edge, "POST", "/v1/ws/token", Some(&bench.token_of("demo", "ann", 6)), "").await;
+    let answer =
+        http(edge, "POST", "/v1/ws/token", Some(&bench.token_of("demo", "ann", 6)), "").await;
     let mut client = Client::open(edge, answer.body["token"].as_str().unwrap()).await.unwrap();
     client.next_of("hello").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -99,7 +107,8 @@ async fn an_edge_outside_the_zone_names_those_inside() {
 async fn a_full_edge_says_when_to_come_back() {
     let bench = Bench::with(Limits { sessions: 1, ..Limits::default() }).await;
     let _ann = bench.session("ann").await;
-    let refused = Client::open(bench.edge.local_addr(), &bench.token("bob")).await.err().expect("a refusal");
+    let refused =
+        Client::open(bench.edge.local_addr(), &bench.token("bob")).await.err().expect("a refusal");
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("overloaded")));
     assert!(refused.head.contains("retry-after"), "{}", refused.head);
 }
@@ -107,7 +116,8 @@ async fn a_full_edge_says_when_to_come_back() {
 #[tokio::test]
 async fn a_plain_request_is_told_to_upgrade() {
     let bench = Bench::start().await;
-    let answer = http(bench.edge.local_addr(), "GET", "/v1/stream", Some(&bench.token("ann")), "").await;
+    let answer =
+        http(bench.edge.local_addr(), "GET", "/v1/stream", Some(&bench.token("ann")), "").await;
     assert_eq!((answer.status, &answer.body["code"]), (426, &json!("bad_request")));
 }
 
@@ -145,7 +155,8 @@ async fn a_draining_edge_sends_everyone_elsewhere() {
 
 #[tokio::test]
 async fn a_client_without_a_sign_of_life_is_closed() {
-    let bench = Bench::with(Limits { heartbeat: Duration::from_millis(800), ..Limits::default() }).await;
+    let bench =
+        Bench::with(Limits { heartbeat: Duration::from_millis(800), ..Limits::default() }).await;
     let mut lively = bench.session("ann").await;
     let dead = bench.session("bob").await;
     let answering = tokio::spawn(async move { lively.closed().await });
@@ -158,10 +169,12 @@ async fn a_client_without_a_sign_of_life_is_closed() {
 
 #[tokio::test]
 async fn silent_and_broken_connections_hold_no_place() {
-    let limits = Limits { http_read: Duration::from_millis(300), http_connections: 2, ..Limits::default() };
+    let limits =
+        Limits { http_read: Duration::from_millis(300), http_connections: 2, ..Limits::default() };
     let bench = Bench::with(limits).await;
     let edge = bench.edge.local_addr();
-    let silent: Vec<_> = futures_util::future::join_all((0..4).map(|_| net::Net::connect(&net::OsNet, edge))).await;
+    let silent: Vec<_> =
+        futures_util::future::join_all((0..4).map(|_| net::Net::connect(&net::OsNet, edge))).await;
     let answer = http(edge, "GET", "/nowhere", None, "").await;
     assert_eq!(answer.status, 404);
     drop(silent);
@@ -189,9 +202,11 @@ async fn an_edge_that_is_told_other_keys_lets_their_users_in_and_keeps_who_is_th
     let issuer = DevIssuer::from_seed([9; 32]);
     let tenants = bench.world.tenants.iter().map(|tenant| tenant.id.clone()).collect();
     let (dev, stream) = (Some(issuer.public_key()), StreamKey::from_seed([8; 32]));
-    let verifier = Verifier::new(VerifierOptions { tenants, issuers: Vec::new(), dev, stream }).unwrap();
+    let verifier =
+        Verifier::new(VerifierOptions { tenants, issuers: Vec::new(), dev, stream }).unwrap();
     bench.edge.believe(Arc::new(verifier));
-    let refused = Client::open(bench.edge.local_addr(), &bench.token("bob")).await.err().expect("a refusal");
+    let refused =
+        Client::open(bench.edge.local_addr(), &bench.token("bob")).await.err().expect("a refusal");
     assert_eq!(refused.status, 401);
     let token = issuer.issue(&tenant("demo"), &user("bob"), None, 60, now_ms());
     Client::open(bench.edge.local_addr(), &token).await.unwrap();

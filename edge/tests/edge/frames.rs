@@ -17,7 +17,9 @@ async fn hello_is_first_and_says_who_and_what() {
     let hello = client.next().await.unwrap();
     assert_eq!(hello["type"], "hello");
     let payload = &hello["payload"];
-    for (field, value) in [("user_id", "ann"), ("tenant", "demo"), ("region", "here"), ("edge", "r1/edge/1")] {
+    for (field, value) in
+        [("user_id", "ann"), ("tenant", "demo"), ("region", "here"), ("edge", "r1/edge/1")]
+    {
         assert_eq!(payload[field], value);
     }
     assert_eq!(payload["limits"], json!({"frame_bytes": 65_536, "body_bytes": 16_384}));
@@ -40,13 +42,19 @@ async fn a_send_is_acknowledged_and_comes_back_as_an_event() {
     for client in [&mut ann, &mut bob] {
         let new = client.next_of("message.new").await;
         assert_eq!(new["payload"]["message_id"], ack["payload"]["message_id"]);
-        assert_eq!((&new["payload"]["sender"], &new["payload"]["body"]), (&json!("ann"), &json!("hi")));
+        assert_eq!(
+            (&new["payload"]["sender"], &new["payload"]["body"]),
+            (&json!("ann"), &json!("hi"))
+        );
     }
     ann.say(tea, "m1", "hi").await;
     assert_eq!(ann.next_of("message.ack").await["payload"]["duplicate"], true);
     ann.say(tea, "m1", "something else").await;
     let error = ann.next_of("error").await;
-    assert_eq!((&error["payload"]["code"], &error["client_msg_id"]), (&json!("client_msg_id_reused"), &json!("m1")));
+    assert_eq!(
+        (&error["payload"]["code"], &error["client_msg_id"]),
+        (&json!("client_msg_id_reused"), &json!("m1"))
+    );
 }
 
 #[tokio::test]
@@ -60,7 +68,11 @@ async fn ping_gets_pong_and_types_of_later_versions_an_error() {
     for kind in ["typing.send", "receipt.send", "resume", "message.edit", "make.coffee"] {
         ann.send(json!({"id": "x", "type": kind, "payload": {}})).await;
         let error = ann.next().await.unwrap();
-        assert_eq!((&error["payload"]["code"], &error["re"]), (&json!("unknown_type"), &json!("x")), "{kind}");
+        assert_eq!(
+            (&error["payload"]["code"], &error["re"]),
+            (&json!("unknown_type"), &json!("x")),
+            "{kind}"
+        );
     }
 }
 
@@ -69,7 +81,10 @@ async fn an_answer_to_a_bad_frame_repeats_what_it_had_and_the_session_lives_on()
     let bench = Bench::start().await;
     let tea = bench.group("ann", &[]);
     let mut ann = bench.session("ann").await;
-    let foreign = bench.world.user_stream_id(&crate::harness::tenant("demo"), &crate::harness::user("ann")).unwrap();
+    let foreign = bench
+        .world
+        .user_stream_id(&crate::harness::tenant("demo"), &crate::harness::user("ann"))
+        .unwrap();
     for (frame, code) in [
         (
             json!({"id": "x", "type": "message.send", "conversation_id": tea, "client_msg_id": "c", "payload": {}}),
@@ -93,7 +108,11 @@ async fn an_answer_to_a_bad_frame_repeats_what_it_had_and_the_session_lives_on()
     ] {
         ann.send(frame.clone()).await;
         let error = ann.next().await.unwrap();
-        assert_eq!((&error["payload"]["code"], &error["re"]), (&json!(code), &json!("x")), "{frame}");
+        assert_eq!(
+            (&error["payload"]["code"], &error["re"]),
+            (&json!(code), &json!("x")),
+            "{frame}"
+        );
         assert_eq!(error["client_msg_id"], frame["client_msg_id"]);
         assert_eq!(error["conversation_id"], frame["conversation_id"]);
     }
@@ -178,8 +197,10 @@ async fn a_close_is_echoed_and_a_ping_answered() {
 #[test]
 fn no_text_frame_is_ever_a_panic_or_a_silence() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let bench =
-        runtime.block_on(Bench::with(hearth_edge::Limits { bad_frames: u32::MAX, ..hearth_edge::Limits::default() }));
+    let bench = runtime.block_on(Bench::with(hearth_edge::Limits {
+        bad_frames: u32::MAX,
+        ..hearth_edge::Limits::default()
+    }));
     let ann = std::cell::RefCell::new(runtime.block_on(bench.session("ann")));
     proptest!(ProptestConfig::with_cases(64), |(text in "(?s).{0,120}", kind in "[a-z.]{0,12}", any in ".{0,40}")| {
         let crafted = format!(r#"{{"type":"{kind}","id":1{any}}}"#);

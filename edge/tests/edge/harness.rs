@@ -90,7 +90,9 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
 impl Bench {
@@ -107,10 +109,12 @@ impl Bench {
             let node: NodeId = name.parse().unwrap();
             let identity = ca.issue(&node).unwrap();
             let any = "127.0.0.1:0".parse().unwrap();
-            let options = MeshOptions { peers, ..MeshOptions::new(node, identity, any, Arc::new(OsNet)) };
+            let options =
+                MeshOptions { peers, ..MeshOptions::new(node, identity, any, Arc::new(OsNet)) };
             Mesh::start(options).unwrap()
         };
-        let cores: Vec<Mesh> = ["r1/core/1", "r1/core/2"].iter().map(|name| start(name, Vec::new())).collect();
+        let cores: Vec<Mesh> =
+            ["r1/core/1", "r1/core/2"].iter().map(|name| start(name, Vec::new())).collect();
         for core in &cores {
             for other in &cores {
                 if core.node() != other.node() {
@@ -119,7 +123,10 @@ impl Bench {
             }
             tokio::spawn(owner.clone().run(core.clone()));
         }
-        let mesh = start("r1/edge/1", cores.iter().map(|core| (core.node().clone(), core.local_addr())).collect());
+        let mesh = start(
+            "r1/edge/1",
+            cores.iter().map(|core| (core.node().clone(), core.local_addr())).collect(),
+        );
         let issuer = DevIssuer::from_seed([7; 32]);
         let tenants = world.tenants.iter().map(|tenant| tenant.id.clone()).collect();
         let options = VerifierOptions {
@@ -136,11 +143,20 @@ impl Bench {
             public_url: format!("http://{}", listener.local_addr().unwrap()),
             listener,
             verifier: Arc::new(Verifier::new(options).unwrap()),
-            edges: Arc::new(|| vec![(RegionId(2), "http://there".into()), (RegionId(1), "http://here-2".into())]),
+            edges: Arc::new(|| {
+                vec![(RegionId(2), "http://there".into()), (RegionId(1), "http://here-2".into())]
+            }),
             limits,
         })
         .unwrap();
-        Self { edge, owner, world, cores: cores.into_iter().map(Some).collect(), issuer, _mesh: mesh }
+        Self {
+            edge,
+            owner,
+            world,
+            cores: cores.into_iter().map(Some).collect(),
+            issuer,
+            _mesh: mesh,
+        }
     }
 
     pub(crate) fn token(&self, user: &str) -> String {
@@ -163,7 +179,10 @@ impl Bench {
     pub(crate) fn group(&self, owner: &str, members: &[&str]) -> ConversationId {
         static GROUPS: AtomicU64 = AtomicU64::new(1);
         let random = u128::from(GROUPS.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
-        let id = self.world.new_group_id(&tenant("demo"), RegionId(1), Durability::Region, random).unwrap();
+        let id = self
+            .world
+            .new_group_id(&tenant("demo"), RegionId(1), Durability::Region, random)
+            .unwrap();
         let members = members.iter().map(|name| user(name)).collect();
         self.elsewhere(owner, id, Command::CreateGroup { name: "tea".into(), members });
         id
@@ -177,8 +196,14 @@ impl Bench {
     /// A message through some other edge.
     pub(crate) fn say(&self, who: &str, id: ConversationId, name: &str, body: &str) {
         let client_msg_id = ClientMsgId::new(name).unwrap();
-        let draft =
-            Draft { client_msg_id, body: body.into(), reply_to: None, thread: None, mentions: vec![], meta: None };
+        let draft = Draft {
+            client_msg_id,
+            body: body.into(),
+            reply_to: None,
+            thread: None,
+            mentions: vec![],
+            meta: None,
+        };
         self.elsewhere(who, id, Command::Send(draft));
     }
 
@@ -186,6 +211,10 @@ impl Bench {
     pub(crate) fn change(&self, who: &str, id: ConversationId, add: &[&str], remove: &[&str]) {
         let users = |names: &[&str]| names.iter().map(|name| user(name)).collect::<Vec<_>>();
         let roles: Vec<(UserId, Role)> = Vec::new();
-        self.elsewhere(who, id, Command::ChangeMembers { add: users(add), remove: users(remove), roles });
+        self.elsewhere(
+            who,
+            id,
+            Command::ChangeMembers { add: users(add), remove: users(remove), roles },
+        );
     }
 }

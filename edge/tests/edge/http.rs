@@ -38,7 +38,10 @@ async fn a_group_is_made_shown_and_changed() {
     }
     let path = format!("/v1/groups/{id}");
     assert_eq!(bench.get("bob", &path).await.body, made.body);
-    assert_eq!(bench.get("bob", &format!("{path}?members_after=ann")).await.body["members"][0]["user_id"], "bob");
+    assert_eq!(
+        bench.get("bob", &format!("{path}?members_after=ann")).await.body["members"][0]["user_id"],
+        "bob"
+    );
     let denied = bench.post("bob", &format!("{path}/members"), json!({"add": ["eve"]})).await;
     assert_eq!((denied.status, &denied.body["code"]), (403, &json!("forbidden")));
     let body = json!({"add": ["cid"], "remove": ["bob"], "roles": {}});
@@ -50,12 +53,15 @@ async fn a_group_is_made_shown_and_changed() {
 #[tokio::test]
 async fn a_direct_conversation_is_the_same_for_both() {
     let bench = Bench::start().await;
-    let first = bench.post("ann", "/v1/conversations", json!({"kind": "direct", "user_id": "bob"})).await;
-    let second = bench.post("bob", "/v1/conversations", json!({"kind": "direct", "user_id": "ann"})).await;
+    let first =
+        bench.post("ann", "/v1/conversations", json!({"kind": "direct", "user_id": "bob"})).await;
+    let second =
+        bench.post("bob", "/v1/conversations", json!({"kind": "direct", "user_id": "ann"})).await;
     assert_eq!((first.status, second.status), (201, 200));
     assert_eq!(first.body["conversation_id"], second.body["conversation_id"]);
     assert_eq!(first.body["name"], Value::Null);
-    let group = bench.post("ann", "/v1/conversations", json!({"kind": "group", "user_id": "bob"})).await;
+    let group =
+        bench.post("ann", "/v1/conversations", json!({"kind": "group", "user_id": "bob"})).await;
     assert_eq!((group.status, &group.body["code"]), (400, &json!("bad_request")));
 }
 
@@ -63,10 +69,12 @@ async fn a_direct_conversation_is_the_same_for_both() {
 async fn messages_are_sent_once_and_read_by_pages() {
     let bench = Bench::start().await;
     let tea = bench.group("ann", &["bob"]);
-    let body =
-        json!({"conversation_id": tea, "client_msg_id": "m1", "body": "hi", "mentions": ["bob"], "meta": {"a": 1}});
+    let body = json!({"conversation_id": tea, "client_msg_id": "m1", "body": "hi", "mentions": ["bob"], "meta": {"a": 1}});
     let sent = bench.post("ann", "/v1/messages", body.clone()).await;
-    assert_eq!((sent.status, &sent.body["seq"], &sent.body["duplicate"]), (201, &json!(1), &json!(false)));
+    assert_eq!(
+        (sent.status, &sent.body["seq"], &sent.body["duplicate"]),
+        (201, &json!(1), &json!(false))
+    );
     let again = bench.post("ann", "/v1/messages", body).await;
     assert_eq!((again.status, &again.body["duplicate"]), (200, &json!(true)));
     let other = json!({"conversation_id": tea, "client_msg_id": "m1", "body": "else"});
@@ -76,7 +84,12 @@ async fn messages_are_sent_once_and_read_by_pages() {
     }
     let path = format!("/v1/conversations/{tea}/messages");
     let seqs = |answer: &Answered| -> Vec<u64> {
-        answer.body["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect()
+        answer.body["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["seq"].as_u64().unwrap())
+            .collect()
     };
     let newest = bench.get("bob", &path).await;
     assert_eq!((seqs(&newest), &newest.body["has_more"]), ((11..=60).collect(), &json!(true)));
@@ -85,7 +98,9 @@ async fn messages_are_sent_once_and_read_by_pages() {
     assert_eq!(first.body["messages"][0]["meta"], json!({"a": 1}));
     assert_eq!((seqs(&first), &first.body["head_seq"]), (vec![1], &json!(60)));
     assert_eq!(seqs(&bench.get("bob", &format!("{path}?before=4&limit=2")).await), [2, 3]);
-    for bad in ["limit=0", "limit=201", "limit=x", "before=-1", "before=1&after=1", "after=1&after=2"] {
+    for bad in
+        ["limit=0", "limit=201", "limit=x", "before=-1", "before=1&after=1", "after=1&after=2"]
+    {
         let refused = bench.get("bob", &format!("{path}?{bad}")).await;
         assert_eq!((refused.status, &refused.body["code"]), (400, &json!("bad_request")), "{bad}");
     }
@@ -100,7 +115,10 @@ async fn the_inbox_lists_what_one_is_in() {
     assert_eq!(inbox.body["conversations"].as_array().unwrap().len(), 1);
     assert_eq!(inbox.body["conversations"][0]["conversation_id"], json!(tea));
     assert_eq!(inbox.body["next"], Value::Null);
-    assert_eq!(bench.get("ann", "/v1/inbox?limit=1").await.body["conversations"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        bench.get("ann", "/v1/inbox?limit=1").await.body["conversations"].as_array().unwrap().len(),
+        1
+    );
     for bad in ["limit=0", "limit=1000", "cursor=x"] {
         assert_eq!(bench.get("bob", &format!("/v1/inbox?{bad}")).await.status, 400, "{bad}");
     }
@@ -120,7 +138,11 @@ async fn another_tenant_sees_nothing_by_any_id() {
         ("POST", "/v1/messages".to_owned(), &send),
     ] {
         let refused = http(edge, method, &path, Some(&token), body).await;
-        assert_eq!((refused.status, &refused.body["code"]), (404, &json!("not_found")), "{method} {path}");
+        assert_eq!(
+            (refused.status, &refused.body["code"]),
+            (404, &json!("not_found")),
+            "{method} {path}"
+        );
     }
     let mut ann = crate::socket::Client::open(edge, &token).await.unwrap();
     ann.sync(tea, 0).await;
@@ -179,9 +201,20 @@ async fn every_error_is_a_problem_with_a_code() {
         ("POST", "/v1/conversations", r#"{"kind":"direct","user_id":"ann"}"#, 400, "bad_request"),
     ] {
         let answer = http(edge, method, path, Some(&token), body).await;
-        assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{method} {path} {answer:?}");
-        assert_eq!((&answer.body["status"], &answer.body["type"]), (&json!(status), &json!("about:blank")));
-        assert!(answer.head.to_lowercase().contains("content-type: application/problem+json"), "{}", answer.head);
+        assert_eq!(
+            (answer.status, &answer.body["code"]),
+            (status, &json!(code)),
+            "{method} {path} {answer:?}"
+        );
+        assert_eq!(
+            (&answer.body["status"], &answer.body["type"]),
+            (&json!(status), &json!("about:blank"))
+        );
+        assert!(
+            answer.head.to_lowercase().contains("content-type: application/problem+json"),
+            "{}",
+            answer.head
+        );
         assert!(!answer.body["detail"].as_str().unwrap().contains("xxxx"));
     }
     let anonymous = http(edge, "GET", "/v1/inbox", None, "").await;

@@ -30,7 +30,10 @@ async fn what_was_not_answered_is_sent_again_in_order_and_unchanged() {
     }
     for n in 1..=20 {
         let ack = ann.next_of("message.ack").await;
-        assert_eq!((ack["client_msg_id"].as_str().unwrap(), seq(&ack)), (format!("m{n}").as_str(), n));
+        assert_eq!(
+            (ack["client_msg_id"].as_str().unwrap(), seq(&ack)),
+            (format!("m{n}").as_str(), n)
+        );
         assert_eq!(seq(&ann.next_of("message.new").await), n);
     }
     let homes = bench.owner.homes();
@@ -57,16 +60,22 @@ async fn what_was_done_and_not_answered_is_a_duplicate_and_not_an_error() {
 
 #[tokio::test]
 async fn a_home_that_does_not_answer_in_time_is_unavailable() {
-    let bench = Bench::with(Limits { home_deadline: Duration::from_secs(1), ..Limits::default() }).await;
+    let bench =
+        Bench::with(Limits { home_deadline: Duration::from_secs(1), ..Limits::default() }).await;
     let tea = bench.group("ann", &[]);
     let mut ann = bench.session("ann").await;
     bench.owner.homes().deaf = true;
     ann.say(tea, "m1", "hi").await;
     let error = ann.next_of("error").await;
-    assert_eq!((&error["payload"]["code"], &error["client_msg_id"]), (&json!("home_unavailable"), &json!("m1")));
+    assert_eq!(
+        (&error["payload"]["code"], &error["client_msg_id"]),
+        (&json!("home_unavailable"), &json!("m1"))
+    );
     assert!(error["payload"]["retry_after_ms"].is_u64());
     let body = json!({"conversation_id": tea, "client_msg_id": "m2", "body": "hi"}).to_string();
-    let answer = http(bench.edge.local_addr(), "POST", "/v1/messages", Some(&bench.token("ann")), &body).await;
+    let answer =
+        http(bench.edge.local_addr(), "POST", "/v1/messages", Some(&bench.token("ann")), &body)
+            .await;
     assert_eq!((answer.status, &answer.body["code"]), (503, &json!("home_unavailable")));
     assert!(answer.head.contains("retry-after"));
 }
@@ -104,7 +113,10 @@ async fn a_full_shard_says_overloaded() {
         ann.say(tea, &format!("m{n}"), "hi").await;
     }
     let error = ann.next_of("error").await;
-    assert_eq!((&error["payload"]["code"], &error["client_msg_id"]), (&json!("overloaded"), &json!("m5")));
+    assert_eq!(
+        (&error["payload"]["code"], &error["client_msg_id"]),
+        (&json!("overloaded"), &json!("m5"))
+    );
 }
 
 #[tokio::test]
@@ -170,7 +182,8 @@ async fn what_the_feed_leaves_out_is_asked_for() {
 
 #[tokio::test]
 async fn hello_does_not_wait_for_ever_and_what_is_late_is_attached_late() {
-    let bench = Bench::with(Limits { hello_wait: Duration::from_millis(300), ..Limits::default() }).await;
+    let bench =
+        Bench::with(Limits { hello_wait: Duration::from_millis(300), ..Limits::default() }).await;
     let tea = bench.group("ann", &[]);
     bench.owner.homes().elsewhere = Some("r1/core/9".parse().unwrap());
     bench.owner.homes().end_streams();

@@ -75,7 +75,8 @@ impl Owner {
         let (mut sender, mut receiver) = channel.split();
         let elsewhere = self.homes().elsewhere.clone().filter(|owner| *owner != me);
         if elsewhere.is_some() {
-            let _ = sender.send(Frame::End(StreamEnd::NotOwner { owner: elsewhere }).to_bytes()).await;
+            let _ =
+                sender.send(Frame::End(StreamEnd::NotOwner { owner: elsewhere }).to_bytes()).await;
             return;
         }
         let (out, mut frames) = mpsc::channel(100_000);
@@ -127,7 +128,8 @@ impl Owner {
 
 impl Homes {
     fn home(&mut self, id: ConversationId) -> &mut Home {
-        let new = || Home { rules: Conversation::empty(id), changes: Vec::new(), watchers: Vec::new() };
+        let new =
+            || Home { rules: Conversation::empty(id), changes: Vec::new(), watchers: Vec::new() };
         self.conversations.entry(id).or_insert_with(new)
     }
 
@@ -151,7 +153,9 @@ impl Homes {
         home.changes.retain(|change| change.ver <= after_ver);
         home.rules = Conversation::empty(id);
         for change in &home.changes {
-            home.rules.apply(change, Position { epoch: change.epoch, slot: Slot(change.ver) }).unwrap();
+            home.rules
+                .apply(change, Position { epoch: change.epoch, slot: Slot(change.ver) })
+                .unwrap();
         }
     }
 
@@ -202,13 +206,18 @@ impl Homes {
         if id.kind == ConversationKind::User {
             return;
         }
-        let joined = |at_ver| Command::NoteJoined { conversation: id, name: None, joined_seq: 1, at_ver };
+        let joined =
+            |at_ver| Command::NoteJoined { conversation: id, name: None, joined_seq: 1, at_ver };
         let left = |at_ver| Command::NoteLeft { conversation: id, at_ver };
         let notes: Vec<(UserId, Command)> = match change.event {
-            Event::Created(created) => created.members.into_iter().map(|(user, _)| (user, joined(1))).collect(),
+            Event::Created(created) => {
+                created.members.into_iter().map(|(user, _)| (user, joined(1))).collect()
+            }
             Event::MembersChanged(changed) => {
                 let added = changed.added.into_iter().map(|(user, _)| (user, joined(change.ver)));
-                added.chain(changed.removed.into_iter().map(|user| (user, left(change.ver)))).collect()
+                added
+                    .chain(changed.removed.into_iter().map(|user| (user, left(change.ver))))
+                    .collect()
             }
             _ => Vec::new(),
         };
@@ -235,26 +244,38 @@ impl Homes {
     ) {
         let home = self.home(id);
         let (head_ver, head_seq) = (home.rules.head_ver(), home.rules.head_seq());
-        let members = users.iter().filter(|user| home.rules.members().contains_key(*user)).cloned().collect();
+        let members =
+            users.iter().filter(|user| home.rules.members().contains_key(*user)).cloned().collect();
         if !home.watchers.contains(&stream) {
             home.watchers.push(stream);
         }
         let (after, epoch) = after.unwrap_or((head_ver, None));
-        let has = |change: &&Change| change.ver <= after && epoch.is_none_or(|epoch| change.epoch <= epoch);
+        let has = |change: &&Change| {
+            change.ver <= after && epoch.is_none_or(|epoch| change.epoch <= epoch)
+        };
         let after = home.changes.iter().rfind(has).map_or(0, |change| change.ver);
-        let missed: Vec<_> = home.changes.iter().filter(|change| change.ver > after).cloned().collect();
+        let missed: Vec<_> =
+            home.changes.iter().filter(|change| change.ver > after).cloned().collect();
         let missed: Vec<_> = missed.into_iter().map(|change| home.delivery(change)).collect();
         let head_epoch = Some(home.rules.last_epoch());
         self.send(
             stream,
-            Frame::Reply { rid, result: Ok(Answer::Watching { head_ver, head_seq, members, head_epoch }) },
+            Frame::Reply {
+                rid,
+                result: Ok(Answer::Watching { head_ver, head_seq, members, head_epoch }),
+            },
         );
         for deliveries in missed.chunks(FRAME_CHANGES) {
             self.send(stream, Frame::Feed { deliveries: deliveries.to_vec() });
         }
     }
 
-    fn query(&mut self, actor: Option<&Actor>, id: ConversationId, query: Query) -> Result<Answer, Refusal> {
+    fn query(
+        &mut self,
+        actor: Option<&Actor>,
+        id: ConversationId,
+        query: Query,
+    ) -> Result<Answer, Refusal> {
         let home = self.home(id);
         if let Some(actor) = actor {
             home.rules.readable_by(&actor.tenant, &actor.user)?;
@@ -263,12 +284,15 @@ impl Homes {
         Ok(match query {
             Query::History { before, after, limit } => {
                 let is_message = |change: &&Change| matches!(change.event, Event::Message(_));
-                let mut messages: Vec<Change> = home.changes.iter().filter(is_message).cloned().collect();
+                let mut messages: Vec<Change> =
+                    home.changes.iter().filter(is_message).cloned().collect();
                 let seq = |change: &Change| match &change.event {
                     Event::Message(message) => message.seq,
                     _ => 0,
                 };
-                messages.retain(|c| before.is_none_or(|b| seq(c) < b) && after.is_none_or(|a| seq(c) > a));
+                messages.retain(|c| {
+                    before.is_none_or(|b| seq(c) < b) && after.is_none_or(|a| seq(c) > a)
+                });
                 let most = usize::from(limit).min(FRAME_CHANGES);
                 let has_more = messages.len() > most;
                 if after.is_some() {
@@ -280,13 +304,15 @@ impl Homes {
             }
             Query::Changes { after_ver, limit } => {
                 let after = home.changes.iter().filter(|change| change.ver > after_ver);
-                let changes: Vec<_> = after.take(usize::from(limit).min(FRAME_CHANGES)).cloned().collect();
+                let changes: Vec<_> =
+                    after.take(usize::from(limit).min(FRAME_CHANGES)).cloned().collect();
                 let changes = changes.into_iter().map(|change| home.delivery(change)).collect();
                 Answer::Changes { changes, head_ver }
             }
-            Query::View { members_after } => {
-                Answer::View { view: Box::new(home.rules.view(REGION, members_after.as_ref())), created: false }
-            }
+            Query::View { members_after } => Answer::View {
+                view: Box::new(home.rules.view(REGION, members_after.as_ref())),
+                created: false,
+            },
             Query::Inbox { after, limit } => {
                 let (lines, _) = home.rules.inbox(after.as_ref(), usize::from(limit));
                 Answer::Inbox { lines, next: None, head_ver }

@@ -34,7 +34,10 @@ impl Client {
         Self::open_with(edge, &[("authorization", &format!("Bearer {token}"))]).await
     }
 
-    pub(crate) async fn open_with(edge: SocketAddr, headers: &[(&'static str, &str)]) -> Result<Self, Answered> {
+    pub(crate) async fn open_with(
+        edge: SocketAddr,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Answered> {
         let mut request = format!("ws://{edge}/v1/stream").into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
@@ -49,7 +52,8 @@ impl Client {
             Err(Error::Http(response)) => Err(Answered {
                 status: response.status().as_u16(),
                 head: format!("{:?}", response.headers()),
-                body: serde_json::from_slice(response.body().as_deref().unwrap_or_default()).unwrap_or_default(),
+                body: serde_json::from_slice(response.body().as_deref().unwrap_or_default())
+                    .unwrap_or_default(),
             }),
             Err(error) => panic!("{error}"),
         }
@@ -79,7 +83,8 @@ impl Client {
 
     async fn read(&mut self) -> Result<Value, Option<u16>> {
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a frame in time");
+            let message =
+                tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a frame in time");
             match message {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(close))) => return Err(close.map(|close| close.code.into())),
@@ -127,8 +132,15 @@ impl Client {
 }
 
 /// One HTTP request on a connection of its own.
-pub(crate) async fn http(edge: SocketAddr, method: &str, path: &str, token: Option<&str>, body: &str) -> Answered {
-    let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+pub(crate) async fn http(
+    edge: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> Answered {
+    let authorization =
+        token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: x\r\n{authorization}content-length: {length}\r\nconnection: close\r\n\r\n"
@@ -141,7 +153,10 @@ pub(crate) async fn raw(edge: SocketAddr, bytes: &[u8]) -> Answered {
     let mut tcp = OsNet.connect(edge).await.unwrap();
     tcp.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut answer)).await.expect("an answer in time").unwrap();
+    tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut answer))
+        .await
+        .expect("an answer in time")
+        .unwrap();
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);

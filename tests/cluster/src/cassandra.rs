@@ -81,7 +81,8 @@ impl Cluster {
     pub fn running(hosts: &str) -> Self {
         let nodes = hosts.split(',').map(|host| {
             let host = host.trim();
-            let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:{CQL_PORT}") };
+            let with_port =
+                if host.contains(':') { host.to_owned() } else { format!("{host}:{CQL_PORT}") };
             let address = std::net::ToSocketAddrs::to_socket_addrs(&with_port)
                 .ok()
                 .and_then(|mut found| found.next())
@@ -106,7 +107,11 @@ impl Cluster {
         let nodes = TOKENS.iter().enumerate().map(|(n, token)| {
             let home = folder.join(format!("node-{}", n + 1));
             let datacenter = format!("dc{}", n + 1);
-            configure(&home, &datacenter, &[("ADDRESS", &address(n)), ("SEEDS", &seeds), ("TOKEN", token)]);
+            configure(
+                &home,
+                &datacenter,
+                &[("ADDRESS", &address(n)), ("SEEDS", &seeds), ("TOKEN", token)],
+            );
             let ours = Ours {
                 hosts: Arc::clone(hosts),
                 reaper: Arc::clone(reaper),
@@ -115,7 +120,11 @@ impl Cluster {
                 jars: jars.clone(),
                 process: Mutex::new(None),
             };
-            let node = Node { address: SocketAddr::new(hosts.store(n + 1), CQL_PORT), datacenter, ours: Some(ours) };
+            let node = Node {
+                address: SocketAddr::new(hosts.store(n + 1), CQL_PORT),
+                datacenter,
+                ours: Some(ours),
+            };
             node.start();
             node
         });
@@ -134,7 +143,9 @@ impl Cluster {
                               WHERE parent_id = 00000000-0000-1000-8000-000000000000";
         let begun = Instant::now();
         for node in &self.nodes {
-            while let Err(error) = Cql::connect(node.address).and_then(|mut cql| cql.query(ON_ALL, Cql::ALL)) {
+            while let Err(error) =
+                Cql::connect(node.address).and_then(|mut cql| cql.query(ON_ALL, Cql::ALL))
+            {
                 assert!(
                     node.is_alive() && begun.elapsed() < START_PATIENCE,
                     "{} does not answer ({error}). The end of its log:\n{}",
@@ -207,7 +218,9 @@ impl Node {
 
     fn is_alive(&self) -> bool {
         let Some(ours) = &self.ours else { return true };
-        ours.process().as_mut().is_some_and(|process| process.try_wait().is_ok_and(|ended| ended.is_none()))
+        ours.process()
+            .as_mut()
+            .is_some_and(|process| process.try_wait().is_ok_and(|ended| ended.is_none()))
     }
 
     fn ours(&self) -> &Ours {
@@ -240,18 +253,36 @@ impl Ours {
         java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=2"]);
         java.arg("-XX:+ExitOnOutOfMemoryError");
         java.args(["--add-exports", "java.base/jdk.internal.ref=ALL-UNNAMED"]);
-        java.args(["--add-opens", "java.base/java.io=ALL-UNNAMED", "--add-opens", "java.base/sun.nio.ch=ALL-UNNAMED"]);
-        java.args(["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"]);
+        java.args([
+            "--add-opens",
+            "java.base/java.io=ALL-UNNAMED",
+            "--add-opens",
+            "java.base/sun.nio.ch=ALL-UNNAMED",
+        ]);
+        java.args([
+            "-Djdk.attach.allowAttachSelf=true",
+            "-Dio.netty.tryReflectionSetAccessible=true",
+        ]);
         // Nobody else will join.
-        java.args(["-Dcassandra.ring_delay_ms=1000", "-Dcassandra.skip_wait_for_gossip_to_settle=0"]);
+        java.args([
+            "-Dcassandra.ring_delay_ms=1000",
+            "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+        ]);
         java.args(["-Dcassandra.consistent.rangemovement=false", "-Dcassandra-foreground=yes"]);
         java.arg(format!("-Dcassandra.config=file:{}", home.join("cassandra.yaml").display()));
-        java.arg(format!("-Dcassandra-rackdc.properties=file:{}", home.join("rackdc.properties").display()));
+        java.arg(format!(
+            "-Dcassandra-rackdc.properties=file:{}",
+            home.join("rackdc.properties").display()
+        ));
         java.arg(format!("-Dcassandra.storagedir={}", home.display()));
         java.arg(format!("-Dlogback.configurationFile={}", recipe().join("logback.xml").display()));
         java.arg("-cp").arg(format!("{}/*", self.jars.display()));
         java.arg("org.apache.cassandra.service.CassandraDaemon");
-        java.stdin(Stdio::null()).stdout(out).stderr(err).spawn().expect("java was there a moment ago")
+        java.stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .expect("java was there a moment ago")
     }
 
     fn process(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
@@ -278,7 +309,8 @@ impl Drop for Cluster {
 
 fn runs(program: &str) -> bool {
     // java says its version with one dash, mvn with either.
-    let run = Command::new(program).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let run =
+        Command::new(program).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     run.is_ok_and(|status| status.success())
 }
 
@@ -369,7 +401,8 @@ impl Cql {
         // It stands at the end, after its length.
         let found = (0..result.len().saturating_sub(4)).rev().find_map(|at| {
             let length = u32::from_be_bytes(*result.get(at..)?.first_chunk()?) as usize;
-            (length > 0 && length == result.len() - at - 4).then(|| String::from_utf8_lossy(&result[at + 4..]).into())
+            (length > 0 && length == result.len() - at - 4)
+                .then(|| String::from_utf8_lossy(&result[at + 4..]).into())
         });
         found.ok_or_else(|| io::Error::other("no row"))
     }

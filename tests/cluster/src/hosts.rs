@@ -98,7 +98,11 @@ impl Hosts {
 
     fn address(&self, region: usize, last: u8) -> IpAddr {
         let third = self.slot * 16 + u8::try_from(region).expect("few regions");
-        IpAddr::V4(if self.apart { Ipv4Addr::new(198, 18, third, last) } else { Ipv4Addr::new(127, 18, third, last) })
+        IpAddr::V4(if self.apart {
+            Ipv4Addr::new(198, 18, third, last)
+        } else {
+            Ipv4Addr::new(127, 18, third, last)
+        })
     }
 
     /// A program to be run in the region. Its id will be that of the program.
@@ -134,7 +138,9 @@ impl Hosts {
         };
         let target = self.slot * 16 + u8::try_from(to).expect("few regions");
         let namespace = self.namespace(from);
-        ip(&format!("-n {namespace} route replace 198.18.{target}.{first}/25 {way} dev eth0 src {source}"));
+        ip(&format!(
+            "-n {namespace} route replace 198.18.{target}.{first}/25 {way} dev eth0 src {source}"
+        ));
     }
 
     fn namespace(&self, region: usize) -> String {
@@ -162,7 +168,9 @@ impl Hosts {
             ip(&format!("-n {name} addr add {}/32 dev eth0", self.store(region)));
             ip(&format!("-n {name} link set lo up"));
             ip(&format!("-n {name} link set eth0 up"));
-            ip(&format!("-n {name} neigh add 198.18.{network}.9 lladdr {NOBODY} nud permanent dev eth0"));
+            ip(&format!(
+                "-n {name} neigh add 198.18.{network}.9 lladdr {NOBODY} nud permanent dev eth0"
+            ));
         }
         for from in 1..=self.regions {
             for to in (1..=self.regions).filter(|&to| to != from) {
@@ -174,11 +182,18 @@ impl Hosts {
 }
 
 fn try_ip(args: &str) -> bool {
-    let run = Command::new("ip").args(args.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let run = Command::new("ip")
+        .args(args.split_whitespace())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     run.is_ok_and(|status| status.success())
 }
 
 fn ip(args: &str) {
-    let run = Command::new("ip").args(args.split_whitespace()).output().expect("ip was there a moment ago");
+    let run = Command::new("ip")
+        .args(args.split_whitespace())
+        .output()
+        .expect("ip was there a moment ago");
     assert!(run.status.success(), "ip {args}: {}", String::from_utf8_lossy(&run.stderr));
 }

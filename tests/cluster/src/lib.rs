@@ -12,7 +12,10 @@
 //! Only processes that were started here are ever signalled, by their ids.
 
 #![allow(clippy::missing_panics_doc, reason = "this crate is tests through and through")]
-#![allow(clippy::disallowed_types, reason = "the processes are real, and so are the sockets to them")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "the processes are real, and so are the sockets to them"
+)]
 #![allow(clippy::disallowed_methods, reason = "nothing here runs on an async worker")]
 
 pub mod cassandra;

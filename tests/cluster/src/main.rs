@@ -8,8 +8,10 @@ use hearth_test_cluster::{Cluster, Hosts, Reaper};
 
 /// Starts three Cassandra datacenters on this machine, or looks at three that run, and says how tests use them
 #[derive(Debug, Parser)]
-#[command(after_help = "Examples:\n  cargo run -p hearth-test-cluster\n  cargo run -p hearth-test-cluster -- --cql \
-                        10.0.0.1,10.0.1.1,10.0.2.1")]
+#[command(
+    after_help = "Examples:\n  cargo run -p hearth-test-cluster\n  cargo run -p hearth-test-cluster -- --cql \
+                        10.0.0.1,10.0.1.1,10.0.2.1"
+)]
 struct Options {
     /// Start nothing: these run, one of each datacenter
     #[arg(long, value_name = "HOST,HOST,HOST")]

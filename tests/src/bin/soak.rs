@@ -25,11 +25,13 @@ async fn main() {
     let args = Args::parse();
     let seed = args.seed.unwrap_or_else(rand::random);
     println!("seed {seed}");
-    let Some(deployment) = tokio::task::spawn_blocking(Deployment::start).await.expect("it starts") else {
+    let Some(deployment) = tokio::task::spawn_blocking(Deployment::start).await.expect("it starts")
+    else {
         std::process::exit(2);
     };
     deployment.mend().await;
-    let (done, outcome) = soak::run(&deployment, seed, Until::Elapsed(Duration::from_secs(args.minutes * 60))).await;
+    let (done, outcome) =
+        soak::run(&deployment, seed, Until::Elapsed(Duration::from_secs(args.minutes * 60))).await;
     println!("seed {seed}: {done}\n{outcome}");
     let clean = outcome.report.is_clean() && outcome.report.sent == outcome.report.acked;
     drop(deployment);

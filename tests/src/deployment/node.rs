@@ -86,7 +86,11 @@ impl Node {
     pub(super) fn entry(&self) -> String {
         let mesh = SocketAddr::new(self.address, MESH_PORT);
         let entry = format!("[[node]]\nid = {:?}\nmesh = \"{mesh}\"\n", self.name);
-        if self.role == NodeRole::Edge { entry + &format!("url = {:?}\n", self.url()) } else { entry }
+        if self.role == NodeRole::Edge {
+            entry + &format!("url = {:?}\n", self.url())
+        } else {
+            entry
+        }
     }
 
     /// Writes its config file. Its certificate is there already.
@@ -119,7 +123,13 @@ impl Node {
         let config = fs::read_to_string(self.config()).expect("it was configured");
         let lines = config.lines().filter(|line| !line.starts_with("minor ="));
         let config: Vec<String> = lines
-            .map(|line| if line == "[mesh]" { format!("[mesh]\nminor = {}", minor.number()) } else { line.to_owned() })
+            .map(|line| {
+                if line == "[mesh]" {
+                    format!("[mesh]\nminor = {}", minor.number())
+                } else {
+                    line.to_owned()
+                }
+            })
             .collect();
         fs::write(self.config(), config.join("\n") + "\n").expect("the folder can be written");
     }
@@ -153,11 +163,19 @@ impl Node {
     /// When it lives.
     pub fn start(&self) {
         let kind = if self.role == NodeRole::Core { "core" } else { "edge" };
-        let log =
-            OpenOptions::new().create(true).append(true).open(self.log_file()).expect("the folder can be written");
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .expect("the folder can be written");
         let mut command = self.hosts.command(self.region, hearth());
         command.arg(kind).arg("--config").arg(self.config());
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("hearth starts");
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("hearth starts");
         self.reaper.process(process.id());
         assert!(self.process().replace(process).is_none(), "{} lives already", self.name);
     }
@@ -214,7 +232,11 @@ impl Node {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.process().as_ref().map(Child::id).unwrap_or_else(|| panic!("{} is dead", self.name));
+        let pid = self
+            .process()
+            .as_ref()
+            .map(Child::id)
+            .unwrap_or_else(|| panic!("{} is dead", self.name));
         let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
         assert!(status.is_ok_and(|status| status.success()), "SIG{name} to {}", self.name);
     }
@@ -227,10 +249,15 @@ impl Node {
     pub fn cpu_seconds(&self) -> f64 {
         // /proc counts in hundredths of a second on all that Linux runs on.
         const TICKS: f64 = 100.0;
-        let pid = self.process().as_ref().map(Child::id).unwrap_or_else(|| panic!("{} is dead", self.name));
+        let pid = self
+            .process()
+            .as_ref()
+            .map(Child::id)
+            .unwrap_or_else(|| panic!("{} is dead", self.name));
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
         // After the name, which may hold anything.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |n: usize| fields[n].parse::<u32>().expect("a number");
         f64::from(ticks(11) + ticks(12)) / TICKS
     }
@@ -246,7 +273,10 @@ impl Node {
     pub fn logged_since(&self, mark: u64) -> Vec<Value> {
         let log = fs::read(self.log_file()).unwrap_or_default();
         let from = usize::try_from(mark).unwrap_or(usize::MAX).min(log.len());
-        log[from..].split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+        log[from..]
+            .split(|&byte| byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect()
     }
 
     /// What is shown when something went wrong.

@@ -41,10 +41,14 @@ impl Deployment {
     pub fn takeover(&self, trace: &Trace, shard: &str, dead: &[String]) -> Option<Takeover> {
         let taken = self.nodes.iter().zip(&trace.marks).filter_map(|(node, &mark)| {
             let lines = node.logged_since(mark);
-            let at = lines.iter().position(|line| line["message"] == "took the shard" && says_shard(line, shard))?;
+            let at = lines
+                .iter()
+                .position(|line| line["message"] == "took the shard" && says_shard(line, shard))?;
             let down = |line: &&Value| {
                 line["message"] == "node is down"
-                    && line["peer"].as_str().is_some_and(|peer| dead.iter().any(|dead| dead == peer))
+                    && line["peer"]
+                        .as_str()
+                        .is_some_and(|peer| dead.iter().any(|dead| dead == peer))
             };
             Some(Takeover {
                 by: node.name.clone(),
@@ -62,7 +66,8 @@ impl Deployment {
         let at = self.nodes.iter().position(|known| known.name == node.name);
         let mark = at.and_then(|at| trace.marks.get(at)).copied().unwrap_or_default();
         let zombie = |line: &Value| {
-            line["message"].as_str().is_some_and(|message| message.starts_with("zombie")) && says_shard(line, shard)
+            line["message"].as_str().is_some_and(|message| message.starts_with("zombie"))
+                && says_shard(line, shard)
         };
         node.logged_since(mark).iter().any(zombie)
     }

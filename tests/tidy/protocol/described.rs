@@ -31,9 +31,14 @@ impl Descriptions {
         let (openapi, asyncapi) = (load(OPENAPI), load(ASYNCAPI));
         let mut schemas = BTreeMap::new();
         for (file, document) in [(OPENAPI, &openapi), (ASYNCAPI, &asyncapi)] {
-            for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
+            for (name, schema) in
+                document["components"]["schemas"].as_object().into_iter().flatten()
+            {
                 let before = schemas.insert(name.clone(), (file, schema.clone()));
-                assert!(before.is_none(), "{name} is described twice: refer to {OPENAPI} from {ASYNCAPI}");
+                assert!(
+                    before.is_none(),
+                    "{name} is described twice: refer to {OPENAPI} from {ASYNCAPI}"
+                );
             }
         }
         Self { openapi, asyncapi, schemas }
@@ -42,7 +47,11 @@ impl Descriptions {
     /// The types of the frames of an operation.
     pub(super) fn messages(&self, operation: &str) -> BTreeSet<String> {
         let messages = self.asyncapi["operations"][operation]["messages"].as_array();
-        messages.into_iter().flatten().filter_map(|message| Some(name_of(message)?.to_owned())).collect()
+        messages
+            .into_iter()
+            .flatten()
+            .filter_map(|message| Some(name_of(message)?.to_owned()))
+            .collect()
     }
 
     /// `METHOD /path`, with parameters as `{}`.
@@ -63,7 +72,9 @@ impl Descriptions {
             while let Some(value) = open.pop() {
                 match value {
                     Value::Object(map) => {
-                        references.extend(map.get("$ref").and_then(Value::as_str).map(|to| (file, to.to_owned())));
+                        references.extend(
+                            map.get("$ref").and_then(Value::as_str).map(|to| (file, to.to_owned())),
+                        );
                         open.extend(map.values());
                     }
                     Value::Array(list) => open.extend(list),

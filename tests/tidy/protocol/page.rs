@@ -25,7 +25,11 @@ fn rows(page: &str) -> Vec<(String, String)> {
 fn the_page_lists_every_error_and_close_code() {
     let rows = rows(&page());
     let mut findings = Vec::new();
-    let codes = types::enums().into_iter().find(|(name, _)| name == "ErrorCode").expect("there are errors").1;
+    let codes = types::enums()
+        .into_iter()
+        .find(|(name, _)| name == "ErrorCode")
+        .expect("there are errors")
+        .1;
     for word in codes {
         let code: wire::ErrorCode =
             serde_json::from_value(Value::String(word.clone())).expect("serde prints as it reads");
@@ -56,7 +60,11 @@ fn the_page_speaks_of_every_frame_and_every_route() {
             findings.push(Finding::new(PAGE, format!("does not speak of {path}")));
         }
     }
-    none("docs/protocol.md tells the whole protocol", "say what it is for, with an example where one helps", findings);
+    none(
+        "docs/protocol.md tells the whole protocol",
+        "say what it is for, with an example where one helps",
+        findings,
+    );
 }
 
 #[test]

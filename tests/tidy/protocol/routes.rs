@@ -25,8 +25,12 @@ pub(super) fn route(method: &str, path: &str) -> String {
 /// Every `.route("/path", get(…).post(…))` of the nodes, with its file.
 pub(super) fn offered() -> BTreeMap<String, String> {
     let mut routes = BTreeMap::new();
-    for file in files().into_iter().filter(|file| ROUTERS.iter().any(|folder| file.starts_with(folder))) {
-        let Some(syntax) = read(&file).and_then(|text| syn::parse_file(&text).ok()) else { continue };
+    for file in
+        files().into_iter().filter(|file| ROUTERS.iter().any(|folder| file.starts_with(folder)))
+    {
+        let Some(syntax) = read(&file).and_then(|text| syn::parse_file(&text).ok()) else {
+            continue;
+        };
         let mut calls = Routes { found: Vec::new() };
         calls.visit_file(&syntax);
         routes.extend(calls.found.into_iter().map(|route| (route, file.clone())));
@@ -64,7 +68,13 @@ fn methods_of(expr: &syn::Expr, out: &mut Vec<String>) {
     match expr {
         syn::Expr::Call(call) => {
             if let syn::Expr::Path(path) = &*call.func {
-                keep(path.path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default());
+                keep(
+                    path.path
+                        .segments
+                        .last()
+                        .map(|last| last.ident.to_string())
+                        .unwrap_or_default(),
+                );
             }
         }
         syn::Expr::MethodCall(call) => {

@@ -49,7 +49,8 @@ pub(super) enum Shape {
 }
 
 fn parse(file: &str) -> syn::File {
-    let text = read(file).unwrap_or_else(|| panic!("{file} is missing: tests/tidy/protocol/types.rs looks for it"));
+    let text = read(file)
+        .unwrap_or_else(|| panic!("{file} is missing: tests/tidy/protocol/types.rs looks for it"));
     syn::parse_file(&text).unwrap_or_else(|error| panic!("{file} is no Rust: {error}"))
 }
 
@@ -71,21 +72,28 @@ pub(super) fn structs() -> Vec<Type> {
 fn read_struct(file: &'static str, item: &syn::ItemStruct) -> Type {
     let strict = has(&item.attrs, "serde", &["deny_unknown_fields"]);
     let from_client = strict || file == REQUEST;
-    let generics: Vec<String> = item.generics.type_params().map(|param| param.ident.to_string()).collect();
+    let generics: Vec<String> =
+        item.generics.type_params().map(|param| param.ident.to_string()).collect();
     let name = match item.ident.to_string().as_str() {
         "RawEnvelope" => "ClientEnvelope".to_owned(),
         name => name.to_owned(),
     };
-    let fields = item.fields.iter().map(|field| read_field(field, from_client, &generics)).collect();
+    let fields =
+        item.fields.iter().map(|field| read_field(field, from_client, &generics)).collect();
     Type { name, file, fields, strict }
 }
 
 fn read_field(field: &syn::Field, from_client: bool, generics: &[String]) -> Field {
     let ident = field.ident.as_ref().expect("what travels as JSON has named fields").to_string();
-    let name = renamed(&field.attrs, "rename").unwrap_or_else(|| ident.trim_start_matches("r#").to_owned());
+    let name = renamed(&field.attrs, "rename")
+        .unwrap_or_else(|| ident.trim_start_matches("r#").to_owned());
     let optional = argument(&field.ty).is_some_and(|(outer, _)| outer == "Option");
     let left_out = has(&field.attrs, "serde", &["skip_serializing_if"]);
-    let required = if from_client { !optional && !has(&field.attrs, "serde", &["default"]) } else { !left_out };
+    let required = if from_client {
+        !optional && !has(&field.attrs, "serde", &["default"])
+    } else {
+        !left_out
+    };
     Field { name, shape: shape(&field.ty, generics), required, nullable: optional && required }
 }
 
@@ -94,10 +102,12 @@ fn argument(ty: &syn::Type) -> Option<(String, Option<&syn::Type>)> {
     let syn::Type::Path(path) = ty else { return None };
     let last = path.path.segments.last()?;
     let inner = match &last.arguments {
-        syn::PathArguments::AngleBracketed(list) => list.args.iter().rev().find_map(|argument| match argument {
-            syn::GenericArgument::Type(ty) => Some(ty),
-            _ => None,
-        }),
+        syn::PathArguments::AngleBracketed(list) => {
+            list.args.iter().rev().find_map(|argument| match argument {
+                syn::GenericArgument::Type(ty) => Some(ty),
+                _ => None,
+            })
+        }
         _ => None,
     };
     Some((last.ident.to_string(), inner))
@@ -108,7 +118,9 @@ fn shape(ty: &syn::Type, generics: &[String]) -> Shape {
         return shape(&reference.elem, generics);
     }
     let (name, inner) = argument(ty).expect("fields have the type of a path");
-    let inner = |what: &str| Box::new(shape(inner.unwrap_or_else(|| panic!("{what} of something")), generics));
+    let inner = |what: &str| {
+        Box::new(shape(inner.unwrap_or_else(|| panic!("{what} of something")), generics))
+    };
     match name.as_str() {
         "String" | "SmolStr" | "Cow" => Shape::Text,
         "u8" | "u16" | "u32" | "u64" | "usize" => Shape::Number,
@@ -150,7 +162,8 @@ pub(super) fn enums() -> Vec<(String, Vec<String>)> {
         });
         let choice = choice.unwrap_or_else(|| panic!("{file} has no enum {name}"));
         let style = renamed(&choice.attrs, "rename_all").expect("choices say how they are printed");
-        let words = choice.variants.iter().map(|variant| in_style(&variant.ident.to_string(), &style));
+        let words =
+            choice.variants.iter().map(|variant| in_style(&variant.ident.to_string(), &style));
         ((*name).to_owned(), words.collect())
     };
     CHOICES.iter().map(words).collect()
@@ -213,7 +226,9 @@ impl<'ast> Visit<'ast> for Arms {
         if let syn::Pat::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) = &arm.pat {
             let variant = match &*arm.body {
                 syn::Expr::Call(call) => match &*call.func {
-                    syn::Expr::Path(path) => path.path.segments.last().map(|last| last.ident.to_string()),
+                    syn::Expr::Path(path) => {
+                        path.path.segments.last().map(|last| last.ident.to_string())
+                    }
                     _ => None,
                 },
                 _ => None,
@@ -228,7 +243,9 @@ impl<'ast> Visit<'ast> for Arms {
 pub(super) fn close_codes() -> Vec<u16> {
     let code = |item: syn::Item| match item {
         syn::Item::Const(syn::ItemConst { expr, .. }) => match *expr {
-            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(number), .. }) => number.base10_parse().ok(),
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(number), .. }) => {
+                number.base10_parse().ok()
+            }
             _ => None,
         },
         _ => None,

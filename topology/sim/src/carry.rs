@@ -59,7 +59,14 @@ impl Hands {
     #[must_use]
     pub fn new(flaps: BTreeMap<RegionId, watch::Sender<Option<u64>>>) -> Self {
         let (mesh_cuts, store_cuts) = (BTreeMap::new(), BTreeMap::new());
-        Self { flaps, troubles: BTreeMap::new(), mesh_cuts, store_cuts, rolling: None, orders: Vec::new() }
+        Self {
+            flaps,
+            troubles: BTreeMap::new(),
+            mesh_cuts,
+            store_cuts,
+            rolling: None,
+            orders: Vec::new(),
+        }
     }
 
     /// It begins.
@@ -91,9 +98,12 @@ impl Hands {
                 }
             }
             Fault::Loss { a, b, share } => both(site, *a, *b, |way, _| way.loss = *share),
-            Fault::Delay { a, b, extra_ms } => delay(site, *a, *b, Duration::from_millis(*extra_ms)),
+            Fault::Delay { a, b, extra_ms } => {
+                delay(site, *a, *b, Duration::from_millis(*extra_ms))
+            }
             Fault::ReplicaDown { region, power_loss } => {
-                site.store.crash(*region, if *power_loss { Crash::Machine } else { Crash::Process });
+                site.store
+                    .crash(*region, if *power_loss { Crash::Machine } else { Crash::Process });
             }
             Fault::SlowDisk { .. } | Fault::LateWrites { .. } | Fault::Diverge { .. } => {
                 self.trouble(site, fault, true)
@@ -136,7 +146,9 @@ impl Hands {
                     self.cut(site, way, *what, false);
                 }
             }
-            Fault::Loss { a, b, .. } => both(site, *a, *b, |way, world| way.loss = world.loss(*a, *b)),
+            Fault::Loss { a, b, .. } => {
+                both(site, *a, *b, |way, world| way.loss = world.loss(*a, *b))
+            }
             Fault::Delay { a, b, .. } => delay(site, *a, *b, Duration::ZERO),
             Fault::ReplicaDown { region, .. } => site.store.restart(*region),
             Fault::SlowDisk { .. } | Fault::LateWrites { .. } | Fault::Diverge { .. } => {
@@ -191,7 +203,13 @@ impl Hands {
     /// In place of what was ordered about the region before.
     fn order(&mut self, site: &Site, region: RegionId, is_over: bool) {
         self.orders.retain(|order| order.region != region);
-        self.orders.push(Order { region, is_over, due: site.now(), given: 0, is_done: Arc::default() });
+        self.orders.push(Order {
+            region,
+            is_over,
+            due: site.now(),
+            given: 0,
+            is_done: Arc::default(),
+        });
     }
 
     fn give_orders(&mut self, site: &mut Site) {
@@ -204,13 +222,20 @@ impl Hands {
             let others: Vec<&NodeId> = cores.iter().filter(elsewhere).collect();
             let Some(at) = order.given.checked_rem(others.len()) else { continue };
             order.given += 1;
-            let (region, is_over, is_done) = (order.region, order.is_over, Arc::clone(&order.is_done));
+            let (region, is_over, is_done) =
+                (order.region, order.is_over, Arc::clone(&order.is_done));
             spawn(site, others[at], |_, part| async move {
                 let Part::Core(core) = part else { return };
-                let decided = if is_over { core.fail_over(region, true).await } else { core.fail_back(region).await };
+                let decided = if is_over {
+                    core.fail_over(region, true).await
+                } else {
+                    core.fail_back(region).await
+                };
                 match decided {
                     Ok(_) => is_done.store(true, Ordering::Relaxed),
-                    Err(error) => tracing::info!(region = region.0, is_over, %error, "an order is not carried out yet"),
+                    Err(error) => {
+                        tracing::info!(region = region.0, is_over, %error, "an order is not carried out yet")
+                    }
                 }
             });
         }
@@ -236,13 +261,17 @@ impl Hands {
     }
 
     fn trouble(&mut self, site: &Site, fault: &Fault, begins: bool) {
-        let (Fault::SlowDisk { region, .. } | Fault::LateWrites { region, .. } | Fault::Diverge { region, .. }) = fault
+        let (Fault::SlowDisk { region, .. }
+        | Fault::LateWrites { region, .. }
+        | Fault::Diverge { region, .. }) = fault
         else {
             return;
         };
         let trouble = self.troubles.entry(*region).or_default();
         match fault {
-            Fault::SlowDisk { sync_ms, .. } => trouble.sync = begins.then(|| Duration::from_millis(*sync_ms)),
+            Fault::SlowDisk { sync_ms, .. } => {
+                trouble.sync = begins.then(|| Duration::from_millis(*sync_ms))
+            }
             Fault::LateWrites { share, by_ms, .. } => {
                 trouble.late = if begins { *share } else { 0.0 };
                 trouble.late_by = Duration::from_millis(*by_ms);
@@ -267,7 +296,12 @@ fn directions(a: RegionId, b: RegionId, ways: Ways) -> Vec<(RegionId, RegionId)>
     }
 }
 
-fn both(site: &mut Site, a: RegionId, b: RegionId, change: impl Fn(&mut crate::fabric::Way, &World)) {
+fn both(
+    site: &mut Site,
+    a: RegionId,
+    b: RegionId,
+    change: impl Fn(&mut crate::fabric::Way, &World),
+) {
     let world = Arc::clone(&site.material.world);
     for (from, to) in [(a, b), (b, a)] {
         site.fabric.change_way(from, to, |way| change(way, &world));

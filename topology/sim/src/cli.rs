@@ -36,7 +36,9 @@ enum Verb {
     )]
     Run(Run),
     /// Run one seed again and tell what happened to whom, message by message
-    #[command(after_help = "Examples:\n  hearth sim replay 7\n  hearth sim replay 7 --scenario region-loss")]
+    #[command(
+        after_help = "Examples:\n  hearth sim replay 7\n  hearth sim replay 7 --scenario region-loss"
+    )]
     Replay(Replay),
     /// Run drawn scenarios, each from a seed of its own, for so long
     #[command(after_help = "Example:\n  hearth sim explore --minutes 5")]
@@ -137,18 +139,29 @@ fn run_scenario(options: Run) -> anyhow::Result<bool> {
         let count = seeds.end().saturating_sub(*seeds.start()).saturating_add(1);
         let bar = show::seeds_bar(Some(count), options.json);
         let (mutant, json) = (options.mutant, options.json);
-        let scenario_of = move |seed| (scenario.clone(), RunOptions { seed, mutant, ..RunOptions::default() });
-        let tally = explore::explore(seeds, options.jobs.unwrap_or_else(cores), None, scenario_of, |result, tally| {
-            show::result(result, tally, &bar, json, &command);
-            false
-        })?;
+        let scenario_of =
+            move |seed| (scenario.clone(), RunOptions { seed, mutant, ..RunOptions::default() });
+        let tally = explore::explore(
+            seeds,
+            options.jobs.unwrap_or_else(cores),
+            None,
+            scenario_of,
+            |result, tally| {
+                show::result(result, tally, &bar, json, &command);
+                false
+            },
+        )?;
         show::tally(&tally, &bar, json);
         return Ok(tally.broken == 0);
     }
     let progress = Arc::new(AtomicU64::new(0));
     let bar = show::run_bar(&scenario, &progress, options.json);
-    let run =
-        RunOptions { seed: options.seed, mutant: options.mutant, progress: Some(progress), ..RunOptions::default() };
+    let run = RunOptions {
+        seed: options.seed,
+        mutant: options.mutant,
+        progress: Some(progress),
+        ..RunOptions::default()
+    };
     let outcome = simulate(&scenario, &run);
     bar.finish();
     let outcome = outcome?;
@@ -162,10 +175,13 @@ fn run_scenario(options: Run) -> anyhow::Result<bool> {
 fn replay(options: &Replay) -> anyhow::Result<bool> {
     Mutant::arm(options.mutant)?;
     let (scenario, command) = match &options.scenario {
-        Some(name) => (load(name)?, format!("hearth sim replay {} --scenario {name}", options.seed)),
+        Some(name) => {
+            (load(name)?, format!("hearth sim replay {} --scenario {name}", options.seed))
+        }
         None => (draw::of_seed(options.seed), format!("hearth sim replay {}", options.seed)),
     };
-    let run = RunOptions { seed: options.seed, everything: true, mutant: options.mutant, progress: None };
+    let run =
+        RunOptions { seed: options.seed, everything: true, mutant: options.mutant, progress: None };
     let outcome = simulate(&scenario, &run)?;
     show::timeline(&outcome, options.about.as_deref());
     show::outcome(&outcome, false, &command);
@@ -189,7 +205,8 @@ fn explore_drawn(options: &Explore) -> anyhow::Result<bool> {
     let bar = show::seeds_bar(None, options.json);
     let mutant = options.mutant;
     Mutant::arm(mutant)?;
-    let scenario_of = move |seed| (draw::of_seed(seed), RunOptions { seed, mutant, ..RunOptions::default() });
+    let scenario_of =
+        move |seed| (draw::of_seed(seed), RunOptions { seed, mutant, ..RunOptions::default() });
     let command = |seed: u64| format!("hearth sim replay {seed}");
     let (jobs, deadline) = (options.jobs.unwrap_or_else(cores), Some(in_minutes(options.minutes)));
     let tally = explore::explore(first.., jobs, deadline, scenario_of, |result, tally| {
@@ -218,12 +235,14 @@ fn load(name: &str) -> anyhow::Result<Scenario> {
         Some(world) => Ok(world),
         None => {
             let file = beside.join(world);
-            let text =
-                std::fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-            World::parse(&text).map_err(|errors| format!("{} is not a valid world:\n{errors}", file.display()))
+            let text = std::fs::read_to_string(&file)
+                .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+            World::parse(&text)
+                .map_err(|errors| format!("{} is not a valid world:\n{errors}", file.display()))
         }
     };
-    Scenario::parse(&text, &world).map_err(|errors| anyhow::anyhow!("{name} is not a valid scenario:\n{errors}"))
+    Scenario::parse(&text, &world)
+        .map_err(|errors| anyhow::anyhow!("{name} is not a valid scenario:\n{errors}"))
 }
 
 fn write_report(file: &Path, html: &str) -> anyhow::Result<()> {
@@ -231,13 +250,15 @@ fn write_report(file: &Path, html: &str) -> anyhow::Result<()> {
 }
 
 fn by_the_clock() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     now.as_secs() % 1_000_000_000 * 1_000
 }
 
 fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
-    let parsed =
-        text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.trim_start_matches('=').parse().ok()?)));
+    let parsed = text
+        .split_once("..")
+        .and_then(|(a, b)| Some((a.parse().ok()?, b.trim_start_matches('=').parse().ok()?)));
     match parsed {
         Some((a, b)) if a <= b => Ok(a..=b),
         _ => Err("write A..B, both included, such as 1..100".into()),

@@ -20,7 +20,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use topology::World;
 use wire::change::Change;
-use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId};
+use wire::{
+    ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId,
+};
 
 /// Empty replicas for all regions of a world, as far apart as it says.
 #[must_use]
@@ -28,8 +30,18 @@ pub fn replicas(world: &World, seed: u64) -> Simulated {
     let regions: Vec<RegionId> = world.regions.iter().map(|region| region.id).collect();
     let zones = world.zones.iter().map(|zone| (zone.id, zone.regions.clone())).collect();
     let micros = Duration::from_micros;
-    let weather = Weather { delay: micros(100)..micros(400), sync: micros(200)..micros(1_500), ..Weather::calm() };
-    let store = Simulated::new(SimulatedOptions { seed, regions: regions.clone(), zones, weather, sync_all: true });
+    let weather = Weather {
+        delay: micros(100)..micros(400),
+        sync: micros(200)..micros(1_500),
+        ..Weather::calm()
+    };
+    let store = Simulated::new(SimulatedOptions {
+        seed,
+        regions: regions.clone(),
+        zones,
+        weather,
+        sync_all: true,
+    });
     for (from, to) in regions.iter().flat_map(|from| regions.iter().map(move |to| (*from, *to))) {
         if from != to {
             store.set_delay(from, to, world.delay(from, to));
@@ -49,7 +61,12 @@ pub struct Remote {
 impl Remote {
     /// What `store`, the region's handle, does is done by the runtime of `there`; with a mutation, wrongly.
     #[must_use]
-    pub fn new(region: RegionId, store: Arc<dyn Store>, there: Handle, mutation: Option<Arc<Mutation>>) -> Self {
+    pub fn new(
+        region: RegionId,
+        store: Arc<dyn Store>,
+        there: Handle,
+        mutation: Option<Arc<Mutation>>,
+    ) -> Self {
         Self { region, store, there, mutation }
     }
 
@@ -86,10 +103,19 @@ impl Store for Remote {
             mutation.claimed(self.region, shard, observed);
         }
         let owner = owner.clone();
-        self.ask(move |store| async move { store.claim(shard, observed, &owner, nonce, fence_mode).await }).await
+        self.ask(move |store| async move {
+            store.claim(shard, observed, &owner, nonce, fence_mode).await
+        })
+        .await
     }
 
-    async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
+    async fn seal(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        start: Slot,
+    ) -> Result<Cas, StoreError> {
         let (region, mutation) = (self.region, self.mutation.clone());
         self.ask(move |store| async move {
             match mutation {
@@ -100,15 +126,32 @@ impl Store for Remote {
         .await
     }
 
-    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError> {
+    async fn release(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        end: Slot,
+    ) -> Result<Cas, StoreError> {
         self.ask(move |store| async move { store.release(shard, epoch, nonce, end).await }).await
     }
 
-    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError> {
-        self.ask(move |store| async move { store.close_fork(shard, epoch, nonce, fork).await }).await
+    async fn close_fork(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        fork: Epoch,
+    ) -> Result<Cas, StoreError> {
+        self.ask(move |store| async move { store.close_fork(shard, epoch, nonce, fork).await })
+            .await
     }
 
-    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+    async fn core_leases(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+    ) -> Result<Vec<CoreLease>, StoreError> {
         self.ask(move |store| async move { store.core_leases(zone, region).await }).await
     }
 
@@ -116,12 +159,23 @@ impl Store for Remote {
         self.ask(move |store| async move { store.core_lease(of).await }).await
     }
 
-    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
+    async fn register_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+    ) -> Result<Cas, StoreError> {
         let node = node.clone();
         self.ask(move |store| async move { store.register_core(zone, &node, life).await }).await
     }
 
-    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
+    async fn renew_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+        beat: Beat,
+    ) -> Result<Cas, StoreError> {
         let node = node.clone();
         self.ask(move |store| async move { store.renew_core(zone, &node, life, beat).await }).await
     }
@@ -134,12 +188,19 @@ impl Store for Remote {
         self.ask(move |store| async move { store.failed_over(zone).await }).await
     }
 
-    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError> {
-        self.ask(move |store| async move { store.set_failed_over(zone, region, failed_over).await }).await
+    async fn set_failed_over(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+        failed_over: bool,
+    ) -> Result<Cas, StoreError> {
+        self.ask(move |store| async move { store.set_failed_over(zone, region, failed_over).await })
+            .await
     }
 
     fn at(&self, region: RegionId) -> Arc<dyn Store> {
-        let (store, there, mutation) = (self.store.at(region), self.there.clone(), self.mutation.clone());
+        let (store, there, mutation) =
+            (self.store.at(region), self.there.clone(), self.mutation.clone());
         Arc::new(Self { region: self.region, store, there, mutation })
     }
 
@@ -176,21 +237,35 @@ impl Store for Remote {
         .await
     }
 
-    async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError> {
-        let early = self.mutation.as_ref().and_then(|mutation| mutation.tail(self.region, shard, from, limit));
+    async fn read_log(
+        &self,
+        shard: ShardId,
+        from: Slot,
+        limit: usize,
+    ) -> Result<Vec<LogRow>, StoreError> {
+        let early = self
+            .mutation
+            .as_ref()
+            .and_then(|mutation| mutation.tail(self.region, shard, from, limit));
         if let Some(tail) = early {
             return Ok(tail);
         }
         self.ask(move |store| async move { store.read_log(shard, from, limit).await }).await
     }
 
-    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError> {
+    async fn write_mark(
+        &self,
+        shard: ShardId,
+        mark: &Mark,
+        at: Position,
+    ) -> Result<(), StoreError> {
         let mark = mark.clone();
         self.ask(move |store| async move { store.write_mark(shard, &mark, at).await }).await
     }
 
     async fn mark(&self, shard: ShardId, mark: &Mark) -> Result<Option<Position>, StoreError> {
-        let early = self.mutation.as_ref().and_then(|mutation| mutation.mark(self.region, shard, mark));
+        let early =
+            self.mutation.as_ref().and_then(|mutation| mutation.mark(self.region, shard, mark));
         if let Some(early) = early {
             return Ok(early);
         }
@@ -198,15 +273,28 @@ impl Store for Remote {
         self.ask(move |store| async move { store.mark(shard, &mark).await }).await
     }
 
-    async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn project(
+        &self,
+        shard: ShardId,
+        stamp: Position,
+        rows: Vec<Row>,
+    ) -> Result<(), StoreError> {
         self.ask(move |store| async move { store.project(shard, stamp, rows).await }).await
     }
 
-    async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
+    async fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<LoadedConversation>, StoreError> {
         self.ask(move |store| async move { store.conversation(id).await }).await
     }
 
-    async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError> {
+    async fn messages(
+        &self,
+        id: ConversationId,
+        from_seq: u64,
+        to_seq: u64,
+    ) -> Result<Vec<Change>, StoreError> {
         self.ask(move |store| async move { store.messages(id, from_seq, to_seq).await }).await
     }
 
@@ -241,11 +329,19 @@ impl Store for Remote {
         self.ask(move |store| async move { store.heads(&ids).await }).await
     }
 
-    async fn conversations(&self, shard: ShardId, after: Option<ConversationId>) -> Result<Stretch, StoreError> {
+    async fn conversations(
+        &self,
+        shard: ShardId,
+        after: Option<ConversationId>,
+    ) -> Result<Stretch, StoreError> {
         self.ask(move |store| async move { store.conversations(shard, after).await }).await
     }
 
-    async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
+    async fn read_cursors(
+        &self,
+        user: &UserId,
+        ids: &[ConversationId],
+    ) -> Result<Vec<u64>, StoreError> {
         let (user, ids) = (user.clone(), ids.to_vec());
         self.ask(move |store| async move { store.read_cursors(&user, &ids).await }).await
     }

@@ -155,7 +155,8 @@ pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     if SmallRng::seed_from_u64(seed.rotate_left(8) ^ BOUNDS).random_ratio(1, 8) {
         scenario.world = Arc::new(with_max_rpo(&scenario.world, Some(MAX_RPO)));
     }
-    let mut dice = Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(40) ^ REGION_MOVES), world };
+    let mut dice =
+        Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(40) ^ REGION_MOVES), world };
     if dice.inner.random_ratio(1, 4) {
         scenario.load.region_moves_per_s = dice.tenths(2..=15);
     }
@@ -220,7 +221,9 @@ impl Dice<'_> {
     fn planned(&mut self, calm_ms: u64, before: &[Planned]) -> Planned {
         let mut next = self.any(calm_ms);
         for _ in 0..TRIES {
-            if !before.iter().any(|other| self.loses_too_much(other, &next)) || self.inner.random_bool(0.05) {
+            if !before.iter().any(|other| self.loses_too_much(other, &next))
+                || self.inner.random_bool(0.05)
+            {
                 break;
             }
             next = self.any(calm_ms);
@@ -230,7 +233,8 @@ impl Dice<'_> {
 
     /// Of a region that is lost if there is one, soon after it is, and else of any. None where no other could serve.
     fn fail_over(&mut self, calm_ms: u64, faults: &[Planned]) -> Option<Planned> {
-        let shared = |region: &RegionId| self.world.zones_of(*region).any(|zone| zone.regions.len() > 1);
+        let shared =
+            |region: &RegionId| self.world.zones_of(*region).any(|zone| zone.regions.len() > 1);
         let lost = faults.iter().find_map(|planned| match planned.fault {
             Fault::LoseRegion { region } if shared(&region) => Some((region, planned.at_ms)),
             _ => None,
@@ -258,7 +262,9 @@ impl Dice<'_> {
         let for_ms = match kind {
             Kind::RollingRestart => left_ms,
             // As often shorter than every timeout of the mesh as longer than most.
-            _ if self.inner.random_bool(0.3) => self.inner.random_range(LAST_MS..=left_ms.min(1_500)),
+            _ if self.inner.random_bool(0.3) => {
+                self.inner.random_range(LAST_MS..=left_ms.min(1_500))
+            }
             _ => self.inner.random_range(LAST_MS..=left_ms),
         };
         Planned { at_ms, for_ms: Some(for_ms), fault: self.fault(kind) }
@@ -286,15 +292,26 @@ impl Dice<'_> {
             Kind::LoseRegion => Fault::LoseRegion { region: self.region() },
             Kind::DrainRegion => Fault::DrainRegion { region: self.region() },
             Kind::Cut | Kind::Loss | Kind::Delay => self.between(kind),
-            Kind::ReplicaDown => Fault::ReplicaDown { region: self.region(), power_loss: self.inner.random_bool(0.5) },
-            Kind::SlowDisk => Fault::SlowDisk { region: self.region(), sync_ms: self.inner.random_range(20..=800) },
+            Kind::ReplicaDown => Fault::ReplicaDown {
+                region: self.region(),
+                power_loss: self.inner.random_bool(0.5),
+            },
+            Kind::SlowDisk => Fault::SlowDisk {
+                region: self.region(),
+                sync_ms: self.inner.random_range(20..=800),
+            },
             Kind::LateWrites => Fault::LateWrites {
                 region: self.region(),
                 share: self.hundredths(5..=60),
                 by_ms: self.inner.random_range(500..=6_000),
             },
-            Kind::Diverge => Fault::Diverge { region: self.region(), share: self.hundredths(5..=50) },
-            Kind::Flap => Fault::Flap { region: self.region(), every_ms: self.inner.random_range(300..=2_500) },
+            Kind::Diverge => {
+                Fault::Diverge { region: self.region(), share: self.hundredths(5..=50) }
+            }
+            Kind::Flap => Fault::Flap {
+                region: self.region(),
+                every_ms: self.inner.random_range(300..=2_500),
+            },
             Kind::RollingRestart => Fault::RollingRestart { older: self.inner.random_bool(0.5) },
         }
     }
@@ -343,7 +360,8 @@ impl Dice<'_> {
 
     /// Cores carry the log: they are drawn more often than edges, however few they are.
     fn node(&mut self) -> NodeId {
-        let role = if self.inner.random_bool(0.7) { wire::NodeRole::Core } else { wire::NodeRole::Edge };
+        let role =
+            if self.inner.random_bool(0.7) { wire::NodeRole::Core } else { wire::NodeRole::Edge };
         let mut nodes = self.world.nodes();
         nodes.retain(|node| node.role == role);
         let n = self.index(nodes.len());
@@ -365,12 +383,19 @@ impl Dice<'_> {
     }
 
     fn loses_too_much(&self, one: &Planned, other: &Planned) -> bool {
-        let (Fault::LoseRegion { region: a }, Fault::LoseRegion { region: b }) = (&one.fault, &other.fault) else {
+        let (Fault::LoseRegion { region: a }, Fault::LoseRegion { region: b }) =
+            (&one.fault, &other.fault)
+        else {
             return false;
         };
         let end_ms = |planned: &Planned| planned.at_ms + planned.for_ms.unwrap_or(u64::MAX / 2);
         let together = one.at_ms <= end_ms(other) && other.at_ms <= end_ms(one);
-        together && self.world.zones.iter().any(|zone| zone.regions.contains(a) && zone.regions.contains(b))
+        together
+            && self
+                .world
+                .zones
+                .iter()
+                .any(|zone| zone.regions.contains(a) && zone.regions.contains(b))
     }
 }
 

@@ -50,7 +50,9 @@ pub fn explore(
         let (seeds, scenario_of, is_over, done) =
             (Arc::clone(&seeds), Arc::clone(&scenario_of), Arc::clone(&is_over), done_out.clone());
         let work = move || {
-            while !is_over.load(Ordering::Relaxed) && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            while !is_over.load(Ordering::Relaxed)
+                && deadline.is_none_or(|deadline| Instant::now() < deadline)
+            {
                 let Some(seed) = lock(&seeds).next() else { return };
                 let (scenario, options) = scenario_of(seed);
                 if done.send((seed, run(&scenario, &options))).is_err() {

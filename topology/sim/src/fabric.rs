@@ -58,7 +58,9 @@ struct Parcel {
 impl Fabric {
     /// With these machines, each in its region, and nothing on its way.
     pub fn new(seed: u64, machines: &[(IpAddr, RegionId)], tick: Duration) -> (Self, Vec<HostId>) {
-        let passes = u32::try_from(RETRANSMIT.as_millis() / tick.as_millis().max(1)).unwrap_or(u32::MAX).max(3);
+        let passes = u32::try_from(RETRANSMIT.as_millis() / tick.as_millis().max(1))
+            .unwrap_or(u32::MAX)
+            .max(3);
         let config = KernelConfig::default().retx_threshold(passes).retx_max(RETRANSMITS_MAX);
         let mut net = Net::with_config(config);
         let hosts = machines.iter().map(|(ip, _)| net.add_host(*ip)).collect();
@@ -153,7 +155,8 @@ impl Fabric {
     }
 
     fn is_dark(&self, packet: &Packet) -> bool {
-        !self.dark.is_empty() && (self.dark.contains(&packet.src) || self.dark.contains(&packet.dst))
+        !self.dark.is_empty()
+            && (self.dark.contains(&packet.src) || self.dark.contains(&packet.dst))
     }
 
     /// From which region to which, unless it stays in one.
@@ -163,7 +166,8 @@ impl Fabric {
     }
 
     fn carry(&mut self, packet: Packet) {
-        let way = self.ends(&packet).and_then(|ends| self.ways.get(&ends).copied()).unwrap_or_default();
+        let way =
+            self.ends(&packet).and_then(|ends| self.ways.get(&ends).copied()).unwrap_or_default();
         if way.is_cut {
             return self.hold(packet);
         }
@@ -193,7 +197,9 @@ impl Fabric {
     fn witness(&mut self, packet: &Packet) {
         let hash = &mut self.hash;
         let (protocol, from, to, payload) = match &packet.payload {
-            Transport::Udp(datagram) => (17_u8, datagram.src_port, datagram.dst_port, &datagram.payload),
+            Transport::Udp(datagram) => {
+                (17_u8, datagram.src_port, datagram.dst_port, &datagram.payload)
+            }
             Transport::Tcp(segment) => {
                 hash.update(&segment.seq.to_be_bytes());
                 hash.update(&segment.ack.to_be_bytes());

@@ -167,7 +167,9 @@ impl Fault {
             Self::Kill { node } => format!("{node} is killed"),
             Self::PowerLoss { node } => format!("{node} loses power"),
             Self::Pause { node } => format!("{node} stands still"),
-            Self::Clock { node, rate, jump_ms } => format!("the clock of {node} runs at {rate}, jumps by {jump_ms} ms"),
+            Self::Clock { node, rate, jump_ms } => {
+                format!("the clock of {node} runs at {rate}, jumps by {jump_ms} ms")
+            }
             Self::Drain { node } => format!("{node} drains"),
             Self::LoseRegion { region } => format!("region {} is lost", name(region)),
             Self::FailOver { region } => format!("region {} is failed over", name(region)),
@@ -176,21 +178,42 @@ impl Fault {
                 let arrow = if *ways == Ways::Both { "-" } else { "->" };
                 format!("{what}{} {arrow} {} is cut", name(a), name(b))
             }
-            Self::Loss { a, b, share } => format!("{} - {} loses {:.0} %", name(a), name(b), share * 100.0),
-            Self::Delay { a, b, extra_ms } => format!("{} - {} takes {extra_ms} ms more", name(a), name(b)),
-            Self::ReplicaDown { region, power_loss: false } => format!("the replica of {} is down", name(region)),
-            Self::ReplicaDown { region, power_loss: true } => format!("the replica of {} loses power", name(region)),
-            Self::SlowDisk { region, sync_ms } => format!("the disk of {} syncs in {sync_ms} ms", name(region)),
+            Self::Loss { a, b, share } => {
+                format!("{} - {} loses {:.0} %", name(a), name(b), share * 100.0)
+            }
+            Self::Delay { a, b, extra_ms } => {
+                format!("{} - {} takes {extra_ms} ms more", name(a), name(b))
+            }
+            Self::ReplicaDown { region, power_loss: false } => {
+                format!("the replica of {} is down", name(region))
+            }
+            Self::ReplicaDown { region, power_loss: true } => {
+                format!("the replica of {} loses power", name(region))
+            }
+            Self::SlowDisk { region, sync_ms } => {
+                format!("the disk of {} syncs in {sync_ms} ms", name(region))
+            }
             Self::LateWrites { region, share, by_ms } => {
-                format!("{:.0} % of the writes to {} come {by_ms} ms late", share * 100.0, name(region))
+                format!(
+                    "{:.0} % of the writes to {} come {by_ms} ms late",
+                    share * 100.0,
+                    name(region)
+                )
             }
             Self::Diverge { region, share } => {
-                format!("{:.0} % of the writes never reach the replica of {}", share * 100.0, name(region))
+                format!(
+                    "{:.0} % of the writes never reach the replica of {}",
+                    share * 100.0,
+                    name(region)
+                )
             }
-            Self::Flap { region, every_ms } => format!("clients of {} reconnect every {every_ms} ms", name(region)),
+            Self::Flap { region, every_ms } => {
+                format!("clients of {} reconnect every {every_ms} ms", name(region))
+            }
             Self::RollingRestart { older: false } => "all nodes are restarted, one by one".into(),
             Self::RollingRestart { older: true } => {
-                "all nodes, of an older version until now, are restarted as this one, one by one".into()
+                "all nodes, of an older version until now, are restarted as this one, one by one"
+                    .into()
             }
         }
     }
@@ -212,7 +235,9 @@ impl Fault {
             | Self::LateWrites { region, .. }
             | Self::Diverge { region, .. }
             | Self::Flap { region, .. } => vec![*region],
-            Self::Cut { a, b, .. } | Self::Loss { a, b, .. } | Self::Delay { a, b, .. } => vec![*a, *b],
+            Self::Cut { a, b, .. } | Self::Loss { a, b, .. } | Self::Delay { a, b, .. } => {
+                vec![*a, *b]
+            }
             Self::RollingRestart { .. } => Vec::new(),
         }
     }

@@ -116,16 +116,19 @@ mod kernel {
     unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
         let shown = match clock {
             libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => WALL.try_with(Cell::get),
-            libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_BOOTTIME => {
-                MONOTONIC.try_with(Cell::get)
-            }
+            libc::CLOCK_MONOTONIC
+            | libc::CLOCK_MONOTONIC_COARSE
+            | libc::CLOCK_MONOTONIC_RAW
+            | libc::CLOCK_BOOTTIME => MONOTONIC.try_with(Cell::get),
             _ => return passed_on(clock, time),
         };
         match (ACTIVE.try_with(Cell::get), shown) {
             (Ok(true), Ok(shown)) => {
                 let nanos = i64::from(shown.subsec_nanos());
                 // SAFETY: the caller gives a place for one.
-                unsafe { *time = timespec { tv_sec: shown.as_secs().cast_signed(), tv_nsec: nanos } };
+                unsafe {
+                    *time = timespec { tv_sec: shown.as_secs().cast_signed(), tv_nsec: nanos }
+                };
                 0
             }
             _ => passed_on(clock, time),
@@ -134,7 +137,8 @@ mod kernel {
 
     fn passed_on(clock: clockid_t, time: *mut timespec) -> c_int {
         // SAFETY: as our caller's.
-        let result = unsafe { call(libc::SYS_clock_gettime, [clock.into(), time as c_long, 0, 0, 0, 0]) };
+        let result =
+            unsafe { call(libc::SYS_clock_gettime, [clock.into(), time as c_long, 0, 0, 0, 0]) };
         c_int::try_from(returned(result)).unwrap_or(-1)
     }
 
@@ -146,7 +150,10 @@ mod kernel {
         }
         // SAFETY: as above.
         let result = unsafe {
-            call(libc::SYS_getrandom, [buffer as c_long, length.cast_signed() as c_long, flags.into(), 0, 0, 0])
+            call(
+                libc::SYS_getrandom,
+                [buffer as c_long, length.cast_signed() as c_long, flags.into(), 0, 0, 0],
+            )
         };
         returned(result) as ssize_t
     }
@@ -164,7 +171,9 @@ mod kernel {
     ) -> c_long {
         if number == libc::SYS_getrandom {
             // SAFETY: the caller's arguments are those of getrandom.
-            return unsafe { getrandom(a as *mut c_void, b.cast_unsigned() as size_t, c as c_uint) as c_long };
+            return unsafe {
+                getrandom(a as *mut c_void, b.cast_unsigned() as size_t, c as c_uint) as c_long
+            };
         }
         // SAFETY: as our caller's.
         returned(unsafe { call(number, [a, b, c, d, e, f]) })
@@ -185,7 +194,10 @@ mod tests {
             begin(seed);
             let map: HashMap<u32, ()> = (0..50).map(|n| (n, ())).collect();
             let mut ring = vec![0; 24];
-            assert_eq!(unsafe { libc::syscall(libc::SYS_getrandom, ring.as_mut_ptr(), ring.len(), 0) }, 24);
+            assert_eq!(
+                unsafe { libc::syscall(libc::SYS_getrandom, ring.as_mut_ptr(), ring.len(), 0) },
+                24
+            );
             (rand::rng().random(), map.into_keys().collect(), ring)
         });
         thread.unwrap().join().unwrap()
@@ -207,7 +219,10 @@ mod tests {
             let (now, wall) = (Instant::now(), SystemTime::now());
             set_clocks(Duration::from_millis(5_250), Duration::from_secs(1_800_000_001));
             assert_eq!(now.elapsed(), Duration::from_millis(250));
-            assert_eq!(wall.duration_since(UNIX_EPOCH).unwrap(), Duration::from_secs(1_800_000_000));
+            assert_eq!(
+                wall.duration_since(UNIX_EPOCH).unwrap(),
+                Duration::from_secs(1_800_000_000)
+            );
         });
         thread.unwrap().join().unwrap();
         assert!(before.elapsed() < Duration::from_secs(600));

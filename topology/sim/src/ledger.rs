@@ -139,8 +139,9 @@ impl Ledger {
         };
         inner.sends.insert(name.clone(), sent);
         drop(inner);
-        self.timeline
-            .detail(sender.as_str(), || format!("sends {} to {}", short(&name), short_conversation(&conversation)));
+        self.timeline.detail(sender.as_str(), || {
+            format!("sends {} to {}", short(&name), short_conversation(&conversation))
+        });
     }
 
     /// It was acknowledged, for the first time or again.
@@ -155,8 +156,12 @@ impl Ledger {
         let name = MessageId::derive(&conversation, sender, id).to_string();
         let mut inner = self.lock();
         inner.note(now_ms, "ack", &format!("{name} {} {} {}", ack.seq, ack.epoch, ack.duplicate));
-        let told =
-            wire::command::Ack { seq: ack.seq, epoch: Epoch(ack.epoch), ts_ms: ack.ts_ms, duplicate: ack.duplicate };
+        let told = wire::command::Ack {
+            seq: ack.seq,
+            epoch: Epoch(ack.epoch),
+            ts_ms: ack.ts_ms,
+            duplicate: ack.duplicate,
+        };
         inner.checker.acked(conversation, sender, id, &told);
         if inner.waiting.remove(&name) {
             inner.counts.acked += 1;
@@ -166,8 +171,9 @@ impl Ledger {
         } else {
             inner.counts.resent += 1;
             if !ack.duplicate && !inner.forkable.contains(&conversation) {
-                let what =
-                    format!("{sender} sent {name} again after its ack, and the answer does not call it a duplicate");
+                let what = format!(
+                    "{sender} sent {name} again after its ack, and the answer does not call it a duplicate"
+                );
                 inner.broken("retry", now_ms, what);
             }
         }
@@ -175,12 +181,24 @@ impl Ledger {
         drop(inner);
         let again = if ack.duplicate { ", a duplicate" } else { "" };
         self.timeline.detail(sender.as_str(), || {
-            format!("{} is acknowledged as seq {}, epoch {}{again}", short(&name), ack.seq, ack.epoch)
+            format!(
+                "{} is acknowledged as seq {}, epoch {}{again}",
+                short(&name),
+                ack.seq,
+                ack.epoch
+            )
         });
     }
 
     /// It was refused for good.
-    pub fn refused(&self, conversation: ConversationId, sender: &UserId, id: &ClientMsgId, why: &str, now_ms: u64) {
+    pub fn refused(
+        &self,
+        conversation: ConversationId,
+        sender: &UserId,
+        id: &ClientMsgId,
+        why: &str,
+        now_ms: u64,
+    ) {
         let name = MessageId::derive(&conversation, sender, id).to_string();
         let mut inner = self.lock();
         inner.note(now_ms, "refused", &format!("{name} {why}"));
@@ -188,18 +206,35 @@ impl Ledger {
         if let Some(sent) = inner.sends.get_mut(&name) {
             sent.is_refused = true;
         }
-        inner.broken("refused", now_ms, format!("{sender}, a member, was refused a message: {why}"));
+        inner.broken(
+            "refused",
+            now_ms,
+            format!("{sender}, a member, was refused a message: {why}"),
+        );
     }
 
     /// An observer was shown this, live or in history.
-    pub fn shown(&self, observer: &str, conversation: ConversationId, message: &MessagePayload, now_ms: u64) {
+    pub fn shown(
+        &self,
+        observer: &str,
+        conversation: ConversationId,
+        message: &MessagePayload,
+        now_ms: u64,
+    ) {
         let mut inner = self.lock();
-        inner.note(now_ms, observer, &format!("{} {} {}", message.message_id, message.seq, message.ver));
+        inner.note(
+            now_ms,
+            observer,
+            &format!("{} {} {}", message.message_id, message.seq, message.ver),
+        );
         inner.counts.delivered += 1;
         // Live messages carry no client_msg_id; their own id tells which send it is.
         let known = inner.sends.get(&message.message_id).map(|sent| sent.client_msg_id.clone());
         let Some(client_msg_id) = known else {
-            let what = format!("{observer} was shown seq {} of {conversation}, which nobody has sent", message.seq);
+            let what = format!(
+                "{observer} was shown seq {} of {conversation}, which nobody has sent",
+                message.seq
+            );
             inner.broken("invented", now_ms, what);
             return;
         };
@@ -213,12 +248,19 @@ impl Ledger {
         }
         inner.reaches(conversation, (message.epoch, message.seq));
         drop(inner);
-        self.timeline
-            .detail(observer, || format!("is shown seq {} of {}", message.seq, short_conversation(&conversation)));
+        self.timeline.detail(observer, || {
+            format!("is shown seq {} of {}", message.seq, short_conversation(&conversation))
+        });
     }
 
     /// Someone who comes and goes was shown this.
-    pub fn shown_to_guest(&self, user: &UserId, conversation: ConversationId, message: &MessagePayload, now_ms: u64) {
+    pub fn shown_to_guest(
+        &self,
+        user: &UserId,
+        conversation: ConversationId,
+        message: &MessagePayload,
+        now_ms: u64,
+    ) {
         let mut inner = self.lock();
         inner.note(now_ms, user.as_str(), &format!("{} {}", message.message_id, message.ver));
         let (ver, epoch) = (message.ver, Epoch(message.epoch));
@@ -257,7 +299,8 @@ impl Ledger {
         let inner = self.lock();
         let behind = inner.watching.iter().filter_map(|((observer, conversation), seen)| {
             let head = inner.heads.get(conversation).copied().unwrap_or_default();
-            (*seen < head).then(|| format!("{observer} has seen {} of {} in {conversation}", seen.1, head.1))
+            (*seen < head)
+                .then(|| format!("{observer} has seen {} of {} in {conversation}", seen.1, head.1))
         });
         behind.take(5).collect()
     }
@@ -323,7 +366,9 @@ impl Ledger {
         ];
         for (invariant, which, count) in groups.into_iter().filter(|(_, _, count)| *count > 0) {
             let first = report.findings.iter().find(|(_, finding)| finding.count() == which);
-            let first = first.map(|(conversation, finding)| format!("{conversation}: {finding:?}")).unwrap_or_default();
+            let first = first
+                .map(|(conversation, finding)| format!("{conversation}: {finding:?}"))
+                .unwrap_or_default();
             inner.broken(invariant, now_ms, format!("{count}; the first: {first}"));
         }
         (inner.broken.clone(), counts)

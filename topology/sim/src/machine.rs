@@ -48,7 +48,17 @@ impl Machine {
     /// Off.
     pub fn new(name: String, ip: IpAddr, host: HostId, seed: u64) -> Self {
         let dice = SmallRng::seed_from_u64(seed);
-        Self { name, ip, host, process: None, is_paused: false, rate: 1.0, shown: Duration::ZERO, off_ms: 0, dice }
+        Self {
+            name,
+            ip,
+            host,
+            process: None,
+            is_paused: false,
+            rate: 1.0,
+            shown: Duration::ZERO,
+            off_ms: 0,
+            dice,
+        }
     }
 
     /// Whether a process lives on it, standing still or not.
@@ -67,7 +77,11 @@ impl Machine {
     ///
     /// # Errors
     /// When the machine that simulates cannot make a runtime.
-    pub fn start(&mut self, fabric: &Fabric, main: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    pub fn start(
+        &mut self,
+        fabric: &Fabric,
+        main: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
         self.enter(fabric);
         let seed = RngSeed::from_bytes(&self.dice.random::<[u8; 32]>());
         let runtime = Builder::new_current_thread()

@@ -83,11 +83,14 @@ impl Mutant {
         for other in Self::value_variants().iter().filter_map(|mutant| mutant.fail_point()) {
             fail::remove(other);
         }
-        let Some((mutant, point)) = mutant.and_then(|mutant| Some((mutant, mutant.fail_point()?))) else {
+        let Some((mutant, point)) = mutant.and_then(|mutant| Some((mutant, mutant.fail_point()?)))
+        else {
             return Ok(());
         };
         if !fail::has_failpoints() {
-            bail!("{mutant} is a fail point, and this program has none: build it with `--features hearth-sim/mutants`");
+            bail!(
+                "{mutant} is a fail point, and this program has none: build it with `--features hearth-sim/mutants`"
+            );
         }
         fail::cfg(point, "return").map_err(anyhow::Error::msg)
     }
@@ -134,7 +137,11 @@ impl Mutation {
         self.mutant == Mutant::DedupeForgotten
     }
 
-    pub(crate) async fn fence(&self, store: Arc<dyn Store>, shard: ShardId) -> Result<Epoch, StoreError> {
+    pub(crate) async fn fence(
+        &self,
+        store: Arc<dyn Store>,
+        shard: ShardId,
+    ) -> Result<Epoch, StoreError> {
         match self.mutant {
             Mutant::NoFenceRead => Ok(Epoch(0)),
             Mutant::FenceNotMax => {
@@ -183,14 +190,25 @@ impl Mutation {
     }
 
     /// A claimant reads the tail. None: from the store.
-    pub(crate) fn tail(&self, region: RegionId, shard: ShardId, from: Slot, limit: usize) -> Option<Vec<LogRow>> {
+    pub(crate) fn tail(
+        &self,
+        region: RegionId,
+        shard: ShardId,
+        from: Slot,
+        limit: usize,
+    ) -> Option<Vec<LogRow>> {
         let memory = self.memory();
         let early = memory.early.get(&(region, shard))?;
         Some(early.tail.iter().filter(|row| row.at.slot >= from).take(limit).cloned().collect())
     }
 
     /// A claimant reads a mark. None: from the store.
-    pub(crate) fn mark(&self, region: RegionId, shard: ShardId, mark: &Mark) -> Option<Option<Position>> {
+    pub(crate) fn mark(
+        &self,
+        region: RegionId,
+        shard: ShardId,
+        mark: &Mark,
+    ) -> Option<Option<Position>> {
         let memory = self.memory();
         let early = memory.early.get(&(region, shard))?;
         early.marks.iter().find(|(read, _)| read == mark).map(|(_, at)| *at)
@@ -207,7 +225,11 @@ impl Mutation {
         match self.mutant {
             Mutant::NoRewrite => {
                 let ours = self.memory().claimed.get(&(region, shard)).copied();
-                if ours.is_some_and(|ours| at.epoch < ours) { Ok(()) } else { store.append(shard, at, frame).await }
+                if ours.is_some_and(|ours| at.epoch < ours) {
+                    Ok(())
+                } else {
+                    store.append(shard, at, frame).await
+                }
             }
             Mutant::AcksOutOfOrder => self.append_over_holes(store, shard, at, frame).await,
             _ => store.append(shard, at, frame).await,
@@ -221,7 +243,12 @@ impl Mutation {
         at: Position,
         frame: Bytes,
     ) -> Result<(), StoreError> {
-        let durable = self.memory().durable.entry((shard, at.epoch)).or_insert_with(|| watch::Sender::new(0)).clone();
+        let durable = self
+            .memory()
+            .durable
+            .entry((shard, at.epoch))
+            .or_insert_with(|| watch::Sender::new(0))
+            .clone();
         let mut later = durable.subscribe();
         tokio::select! {
             appended = store.append(shard, at, frame) => {

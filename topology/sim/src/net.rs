@@ -20,7 +20,9 @@ pub struct SimNet;
 #[async_trait]
 impl Net for SimNet {
     fn udp(&self, bind: SocketAddr) -> io::Result<Udp> {
-        let bound = UdpSocket::bind(bind).now_or_never().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()));
+        let bound = UdpSocket::bind(bind)
+            .now_or_never()
+            .unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()));
         Ok(Udp::Virtual(Box::new(Datagrams(bound?))))
     }
 
@@ -48,7 +50,11 @@ impl VirtualUdp for Datagrams {
         Ok(())
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
         // The future holds nothing: a new one each time is as good as the old one.
         pin!(self.0.recv_from(buf)).poll(cx)
     }

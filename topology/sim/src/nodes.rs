@@ -78,7 +78,14 @@ impl Material {
             stream: StreamKey::from_seed(rand::random()),
         };
         let verifier = Arc::new(Verifier::new(options)?);
-        Ok(Self { world, issuer, verifier, identities, open_edges: Mutex::default(), urls: Mutex::default() })
+        Ok(Self {
+            world,
+            issuer,
+            verifier,
+            identities,
+            open_edges: Mutex::default(),
+            urls: Mutex::default(),
+        })
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<NodeId, String>> {
@@ -141,7 +148,13 @@ pub struct Life {
 }
 
 /// The first task of a node's process: puts it together and says when it runs.
-pub async fn main(material: Arc<Material>, node: NodeId, life: Life, store: Arc<dyn Store>, slot: Slot) {
+pub async fn main(
+    material: Arc<Material>,
+    node: NodeId,
+    life: Life,
+    store: Arc<dyn Store>,
+    slot: Slot,
+) {
     match assemble(&material, &node, life, store).await {
         Ok(running) => {
             material.set_open(&node, true);
@@ -167,7 +180,9 @@ async fn assemble(
     let mesh = Mesh::start(options)?;
     let world = Arc::clone(&material.world);
     let part = match node.role {
-        NodeRole::Core => Part::Core(Core::start(CoreOptions::new(node.clone(), world, mesh.clone(), store))),
+        NodeRole::Core => {
+            Part::Core(Core::start(CoreOptions::new(node.clone(), world, mesh.clone(), store)))
+        }
         NodeRole::Edge => {
             let listener = listen(node_ip(node)).await?;
             let public_url = format!("http://{}", listener.local_addr()?);

@@ -59,7 +59,9 @@ impl Observer {
         let at_risk = if is_drain { BTreeMap::new() } else { at_risk(site, ledger, region) };
         for ((class, _), (count, _)) in &at_risk {
             if *class == Durability::MultiRegion && *count > 0 {
-                let what = format!("{count} acknowledged messages of class multi-region stand in one region only");
+                let what = format!(
+                    "{count} acknowledged messages of class multi-region stand in one region only"
+                );
                 ledger.broken("durability", millis(site.now()), what);
             }
         }
@@ -76,7 +78,11 @@ impl Observer {
 
     /// And is back.
     pub fn returns(&mut self, now: Duration, region: RegionId) {
-        for absence in self.absences.iter_mut().filter(|absence| absence.region == region && absence.to_ms.is_none()) {
+        for absence in self
+            .absences
+            .iter_mut()
+            .filter(|absence| absence.region == region && absence.to_ms.is_none())
+        {
             absence.to_ms = Some(millis(now));
         }
     }
@@ -123,13 +129,21 @@ pub fn unserved(site: &Site) -> Vec<ShardId> {
 pub fn forked(site: &Site) -> Vec<ShardId> {
     let of = |(_, _, core): (&NodeId, Mesh, Core)| {
         let status = core.status();
-        status.serving().filter(|shard| shard.forks > 0).map(|shard| shard.shard).collect::<Vec<_>>()
+        status
+            .serving()
+            .filter(|shard| shard.forks > 0)
+            .map(|shard| shard.shard)
+            .collect::<Vec<_>>()
     };
     site.cores().flat_map(of).collect()
 }
 
 /// Those of the shards that no core of these regions serves.
-fn without_owner(site: &Site, mut shards: Vec<ShardId>, counts: impl Fn(RegionId) -> bool) -> Vec<ShardId> {
+fn without_owner(
+    site: &Site,
+    mut shards: Vec<ShardId>,
+    counts: impl Fn(RegionId) -> bool,
+) -> Vec<ShardId> {
     for (_, _, core) in site.cores().filter(|(node, _, _)| counts(node.region)) {
         let status = core.status();
         shards.retain(|shard| !status.serving().any(|served| served.shard == *shard));
@@ -141,7 +155,11 @@ fn without_owner(site: &Site, mut shards: Vec<ShardId>, counts: impl Fn(RegionId
 #[must_use]
 pub fn panicked(site: &Site) -> Vec<String> {
     let of = |(node, _, core): (&NodeId, Mesh, Core)| {
-        core.status().panicked.into_iter().map(move |task| format!("{task} on {node}")).collect::<Vec<_>>()
+        core.status()
+            .panicked
+            .into_iter()
+            .map(move |task| format!("{task} on {node}"))
+            .collect::<Vec<_>>()
     };
     site.cores().flat_map(of).collect()
 }
@@ -168,7 +186,8 @@ fn is_served_elsewhere(site: &Site, region: RegionId) -> bool {
 /// stand in several frames, of which one was voided.
 fn at_risk(site: &Site, ledger: &Ledger, region: RegionId) -> BTreeMap<Promise, (u64, u64)> {
     let others = site.material.world.regions.iter().filter(|other| other.id != region);
-    let elsewhere: HashSet<String> = others.flat_map(|other| messages_at(site, other.id)).map(|(id, ..)| id).collect();
+    let elsewhere: HashSet<String> =
+        others.flat_map(|other| messages_at(site, other.id)).map(|(id, ..)| id).collect();
     let mut alone: BTreeMap<String, (Promise, u64)> = BTreeMap::new();
     for (id, promise, ts_ms) in messages_at(site, region) {
         if !elsewhere.contains(&id) && ledger.is_acked(&id) {
@@ -187,7 +206,9 @@ fn at_risk(site: &Site, ledger: &Ledger, region: RegionId) -> BTreeMap<Promise, 
 
 fn messages_at(site: &Site, region: RegionId) -> Vec<(String, Promise, u64)> {
     let mut messages = Vec::new();
-    for frame in site.store.frames_at(region).iter().filter_map(|frame| LogFrame::from_bytes(frame).ok()) {
+    for frame in
+        site.store.frames_at(region).iter().filter_map(|frame| LogFrame::from_bytes(frame).ok())
+    {
         for change in &frame.changes {
             if let Event::Message(message) = &change.event {
                 let id = message_id(&change.conversation, message).to_string();

@@ -31,13 +31,20 @@ pub struct Operators {
 impl Operators {
     /// They begin at `origin`.
     #[must_use]
-    pub fn new(class: Durability, scenario: &Scenario, talks: &[Talk], seed: u64, origin: Duration) -> Self {
+    pub fn new(
+        class: Durability,
+        scenario: &Scenario,
+        talks: &[Talk],
+        seed: u64,
+        origin: Duration,
+    ) -> Self {
         let (dice, moves_per_s) = match class {
             Durability::MultiRegion => (MOVES, scenario.load.moves_per_s),
             Durability::Region => (REGION_MOVES, scenario.load.region_moves_per_s),
         };
         let movable = talks.iter().filter(|talk| talk.id.shard.durability == class);
-        let regions = |talk: &Talk| scenario.world.zone(talk.id.shard.zone).map(|zone| zone.regions.clone());
+        let regions =
+            |talk: &Talk| scenario.world.zone(talk.id.shard.zone).map(|zone| zone.regions.clone());
         let mut operators = Self {
             dice: SmallRng::seed_from_u64(seed ^ dice),
             talks: movable.filter_map(|talk| Some((talk.id, regions(talk)?))).collect(),
@@ -69,11 +76,16 @@ impl Operators {
         let (id, regions) = self.talks[talk].clone();
         let to = regions[self.index(regions.len())];
         let drawn = self.dice.random_range(0..u32::MAX);
-        let cores: Vec<_> = site.cores().filter(|(node, ..)| regions.contains(&node.region)).collect();
-        let Some(at) = usize::try_from(drawn).ok().and_then(|drawn| drawn.checked_rem(cores.len())) else { return };
+        let cores: Vec<_> =
+            site.cores().filter(|(node, ..)| regions.contains(&node.region)).collect();
+        let Some(at) = usize::try_from(drawn).ok().and_then(|drawn| drawn.checked_rem(cores.len()))
+        else {
+            return;
+        };
         let (node, core) = (cores[at].0.clone(), cores[at].2.clone());
         drop(cores);
-        site.fabric.note(format!("{} {id} to {} by {node}", site.now().as_micros(), to.0).as_bytes());
+        site.fabric
+            .note(format!("{} {id} to {} by {node}", site.now().as_micros(), to.0).as_bytes());
         ledger.timeline.add("an operator", format!("moves {id} to region {} by {node}", to.0));
         let Some(there) = site.machine(&node).and_then(|machine| machine.handle()) else { return };
         there.spawn(async move {

@@ -36,7 +36,8 @@ pub fn caught<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> 
     LISTENING.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     LISTENING.set(false);
-    result.unwrap_or_else(|_| anyhow::bail!("the simulation itself panicked: {}", heard().join("; ")))
+    result
+        .unwrap_or_else(|_| anyhow::bail!("the simulation itself panicked: {}", heard().join("; ")))
 }
 
 /// The panics of this thread so far.

@@ -99,7 +99,8 @@ fn alone(scenario: &Scenario, options: &RunOptions) -> anyhow::Result<Outcome> {
         hooks::end();
         outcome
     };
-    let thread = thread::Builder::new().name("simulation".into()).stack_size(16 << 20).spawn(simulate)?;
+    let thread =
+        thread::Builder::new().name("simulation".into()).stack_size(16 << 20).spawn(simulate)?;
     let (mut seen, mut since) = (0, Instant::now());
     while !thread.is_finished() {
         thread::park_timeout(LOOK_AT_THREAD_EVERY);
@@ -139,7 +140,11 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn build(scenario: &'a Scenario, options: &'a RunOptions, timeline: Timeline) -> anyhow::Result<Self> {
+    fn build(
+        scenario: &'a Scenario,
+        options: &'a RunOptions,
+        timeline: Timeline,
+    ) -> anyhow::Result<Self> {
         let mut dice = SmallRng::seed_from_u64(options.seed);
         let tick = Duration::from_millis(scenario.tick_ms.max(1));
         let mut site = Site::new(&scenario.world, dice.random(), tick, options.mutant)?;
@@ -154,25 +159,40 @@ impl<'a> Run<'a> {
             site.start_people(region.id)?;
             let (flap_out, flap) = watch::channel(None);
             flaps.insert(region.id, flap_out);
-            let handle = site.people(region.id).and_then(|machine| machine.handle()).context("people")?;
+            let handle =
+                site.people(region.id).and_then(|machine| machine.handle()).context("people")?;
             let _inside = handle.enter();
             let town = Town::new(region.id, &site.material, ledger.clone(), wanted.clone(), flap);
             towns.insert(region.id, town);
         }
         let hands = Hands::new(flaps);
         let observer = Observer::default();
-        Ok(Self { scenario, options, site, hands, ledger, observer, dice, towns, phase, looked: Duration::ZERO })
+        Ok(Self {
+            scenario,
+            options,
+            site,
+            hands,
+            ledger,
+            observer,
+            dice,
+            towns,
+            phase,
+            looked: Duration::ZERO,
+        })
     }
 
     fn play(&mut self) -> anyhow::Result<Outcome> {
         for node in self.scenario.world.nodes() {
             self.site.start(&node)?;
         }
-        self.until("every shard is served", SETTLE_MAX, |run| observe::unserved(&run.site).is_empty())?;
+        self.until("every shard is served", SETTLE_MAX, |run| {
+            observe::unserved(&run.site).is_empty()
+        })?;
         let cast = Arc::new(Cast::draw(&self.scenario.world, &self.scenario.load, &mut self.dice));
         let talks = self.set_the_stage(&cast)?;
         if self.scenario.fails_over() {
-            let forkable = talks.iter().filter(|talk| talk.id.shard.durability == Durability::Region);
+            let forkable =
+                talks.iter().filter(|talk| talk.id.shard.durability == Durability::Region);
             forkable.for_each(|talk| self.ledger.may_fork(talk.id));
         }
         let invitations = Invitations::default();
@@ -220,17 +240,27 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn until(&mut self, what: &str, within: Duration, is_so: impl Fn(&mut Self) -> bool) -> anyhow::Result<()> {
+    fn until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        is_so: impl Fn(&mut Self) -> bool,
+    ) -> anyhow::Result<()> {
         if !self.comes_true(within, is_so)? {
             let entries = self.ledger.timeline.entries();
-            let last = entries.iter().rev().take(20).map(|entry| format!("{} {}", entry.who, entry.what));
+            let last =
+                entries.iter().rev().take(20).map(|entry| format!("{} {}", entry.who, entry.what));
             let last: Vec<String> = last.collect();
             bail!("waited {} s in vain until {what}; last: {}", within.as_secs(), last.join("; "));
         }
         Ok(())
     }
 
-    fn comes_true(&mut self, within: Duration, is_so: impl Fn(&mut Self) -> bool) -> anyhow::Result<bool> {
+    fn comes_true(
+        &mut self,
+        within: Duration,
+        is_so: impl Fn(&mut Self) -> bool,
+    ) -> anyhow::Result<bool> {
         let end = self.site.now() + within;
         let mut look = self.site.now();
         while self.site.now() < end {
@@ -257,7 +287,8 @@ impl<'a> Run<'a> {
         for (region, town) in self.towns.clone() {
             for (maker, plan) in stage::made_in(cast, region) {
                 let seed = self.dice.random();
-                let task = stage::make(town.clone(), Arc::clone(cast), maker, plan, seed, made.clone());
+                let task =
+                    stage::make(town.clone(), Arc::clone(cast), maker, plan, seed, made.clone());
                 self.spawn(region, task);
             }
         }
@@ -274,24 +305,40 @@ impl<'a> Run<'a> {
         let pace = Pace::of(load, cast.residents.len());
         let readers = cast.residents.len() as f64;
         for who in &cast.residents {
-            let (Some(town), seed) = (self.towns.get(&who.region).cloned(), self.dice.random()) else { continue };
+            let (Some(town), seed) = (self.towns.get(&who.region).cloned(), self.dice.random())
+            else {
+                continue;
+            };
             let person = Person::new(town.clone(), who.clone(), talks, pace, seed);
             self.spawn(who.region, person.run());
             if load.reads_per_s > 0.0 {
-                let reads = errands::read(town.clone(), who.clone(), talks.to_vec(), load.reads_per_s / readers, seed);
+                let reads = errands::read(
+                    town.clone(),
+                    who.clone(),
+                    talks.to_vec(),
+                    load.reads_per_s / readers,
+                    seed,
+                );
                 self.spawn(who.region, reads);
             }
             let guest = cast.guests.iter().find(|guest| guest.tenant == who.tenant);
-            let groups: Vec<_> = talks.iter().filter(|talk| talk.is_group && talk.owner == who.user).collect();
+            let groups: Vec<_> =
+                talks.iter().filter(|talk| talk.is_group && talk.owner == who.user).collect();
             if let (Some(guest), true) = (guest, load.edits_per_s > 0.0 && !groups.is_empty()) {
                 let per_s = load.edits_per_s * groups.len() as f64 / f64::from(load.groups.max(1));
                 let groups = groups.iter().map(|talk| talk.id).collect();
                 let edits = Edits { per_s, seed, invitations: invitations.clone() };
-                self.spawn(who.region, errands::edit(town, who.clone(), guest.user.clone(), groups, edits));
+                self.spawn(
+                    who.region,
+                    errands::edit(town, who.clone(), guest.user.clone(), groups, edits),
+                );
             }
         }
         for who in cast.watchers.iter().chain(&cast.guests) {
-            let (Some(town), seed) = (self.towns.get(&who.region).cloned(), self.dice.random()) else { continue };
+            let (Some(town), seed) = (self.towns.get(&who.region).cloned(), self.dice.random())
+            else {
+                continue;
+            };
             let is_guest = cast.guests.iter().any(|guest| guest.user == who.user);
             let watcher = if is_guest {
                 Watcher::guest(town, who.clone(), seed)
@@ -303,7 +350,11 @@ impl<'a> Run<'a> {
     }
 
     /// The load, and everything that goes wrong in it. Returns each fault with when it began and ended.
-    fn load(&mut self, talks: &[Talk], origin: Duration) -> anyhow::Result<Vec<(Fault, Duration, Duration)>> {
+    fn load(
+        &mut self,
+        talks: &[Talk],
+        origin: Duration,
+    ) -> anyhow::Result<Vec<(Fault, Duration, Duration)>> {
         let end = origin + Duration::from_millis(self.scenario.load_ms);
         let calm = end.saturating_sub(Duration::from_millis(self.scenario.quiet_ms));
         let mut plan = agenda(&self.scenario.faults, origin, calm);
@@ -317,7 +368,9 @@ impl<'a> Run<'a> {
                 self.turn(&fault, begins, &mut spans)?;
             }
             if self.site.now() < calm {
-                operators.iter_mut().for_each(|operators| operators.go_on(&mut self.site, &self.ledger));
+                operators
+                    .iter_mut()
+                    .for_each(|operators| operators.go_on(&mut self.site, &self.ledger));
             }
             self.step()?;
             if self.site.now() >= second + Duration::from_secs(1) {
@@ -339,7 +392,9 @@ impl<'a> Run<'a> {
         let now = self.site.now();
         let words = fault.describe(&self.scenario.world);
         self.site.fabric.note(format!("{} {begins} {words}", now.as_micros()).as_bytes());
-        self.ledger.timeline.add("the world", if begins { words } else { format!("over: {words}") });
+        self.ledger
+            .timeline
+            .add("the world", if begins { words } else { format!("over: {words}") });
         if let Fault::LoseRegion { region } | Fault::DrainRegion { region } = fault {
             if begins {
                 let is_drain = matches!(fault, Fault::DrainRegion { .. });
@@ -371,8 +426,12 @@ impl<'a> Run<'a> {
         }
         let mut why = self.ledger.unacknowledged();
         why.extend(self.ledger.behind());
-        why.extend(observe::unserved(&self.site).iter().map(|shard| format!("nobody serves {shard}")));
-        why.extend(observe::forked(&self.site).iter().map(|shard| format!("{shard} is not salvaged")));
+        why.extend(
+            observe::unserved(&self.site).iter().map(|shard| format!("nobody serves {shard}")),
+        );
+        why.extend(
+            observe::forked(&self.site).iter().map(|shard| format!("{shard} is not salvaged")),
+        );
         let what = format!("{} s after the load: {}", within.as_secs(), why.join("; "));
         self.ledger.broken("not-converged", millis(self.site.now()), what);
         Ok(())
@@ -387,7 +446,13 @@ impl<'a> Run<'a> {
             for talk in talks.iter().filter(|talk| talk.members.contains(&watcher.user)) {
                 let seed = self.dice.random();
                 wanted += 1;
-                let task = errands::read_all(town.clone(), watcher.clone(), talk.clone(), seed, reading.clone());
+                let task = errands::read_all(
+                    town.clone(),
+                    watcher.clone(),
+                    talk.clone(),
+                    seed,
+                    reading.clone(),
+                );
                 self.spawn(watcher.region, task);
             }
         }

@@ -78,14 +78,17 @@ impl Scenario {
     /// Whether nodes of an older version are upgraded in it.
     #[must_use]
     pub fn is_upgrade(&self) -> bool {
-        self.faults.iter().any(|planned| matches!(planned.fault, Fault::RollingRestart { older: true }))
+        self.faults
+            .iter()
+            .any(|planned| matches!(planned.fault, Fault::RollingRestart { older: true }))
     }
 
     /// Whether a region may be failed over in it, by an operator or by itself.
     #[must_use]
     pub fn fails_over(&self) -> bool {
         let by_itself = self.world.zones.iter().any(|zone| zone.max_rpo.is_some());
-        by_itself || self.faults.iter().any(|planned| matches!(planned.fault, Fault::FailOver { .. }))
+        by_itself
+            || self.faults.iter().any(|planned| matches!(planned.fault, Fault::FailOver { .. }))
     }
 }
 

@@ -37,7 +37,11 @@ fn bar(length: Option<u64>, template: &str, quiet: bool) -> ProgressBar {
 
 /// For many runs.
 pub(crate) fn seeds_bar(count: Option<u64>, quiet: bool) -> ProgressBar {
-    let template = if count.is_some() { "{bar:30} {pos}/{len} seeds {msg}" } else { "{spinner} {elapsed} {msg}" };
+    let template = if count.is_some() {
+        "{bar:30} {pos}/{len} seeds {msg}"
+    } else {
+        "{spinner} {elapsed} {msg}"
+    };
     bar(count, template, quiet)
 }
 
@@ -85,7 +89,9 @@ pub(crate) fn result(
         Ok(outcome) if json => line(format_args!("{}", report::json(outcome))),
         Ok(outcome) if outcome.held => {}
         Ok(outcome) => bar.suspend(|| failure(outcome, &command(*seed))),
-        Err(error) => bar.suspend(|| line(format_args!("seed {seed}: could not be run: {error:#}"))),
+        Err(error) => {
+            bar.suspend(|| line(format_args!("seed {seed}: could not be run: {error:#}")))
+        }
     }
 }
 
@@ -124,7 +130,8 @@ pub(crate) fn outcome(outcome: &Outcome, json: bool, command: &str) {
         counts.reconnects
     ));
     for incident in &outcome.incidents {
-        let ms = |time: Option<u64>| time.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms"));
+        let ms =
+            |time: Option<u64>| time.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms"));
         line(format_args!(
             "  {} {} at {} ms: noticed after {}, served elsewhere {} later",
             incident.region,
@@ -177,10 +184,17 @@ fn failure(outcome: &Outcome, command: &str) {
 
 /// What happened to whom.
 pub(crate) fn timeline(outcome: &Outcome, about: Option<&str>) {
-    let wanted = |entry: &&Entry| about.is_none_or(|about| entry.who.contains(about) || entry.what.contains(about));
+    let wanted = |entry: &&Entry| {
+        about.is_none_or(|about| entry.who.contains(about) || entry.what.contains(about))
+    };
     outcome.timeline.iter().filter(wanted).for_each(event);
 }
 
 fn event(entry: &Entry) {
-    line(format_args!("  {:>9.3} s  {:<16} {}", entry.at_ms as f64 / 1_000.0, entry.who, entry.what));
+    line(format_args!(
+        "  {:>9.3} s  {:<16} {}",
+        entry.at_ms as f64 / 1_000.0,
+        entry.who,
+        entry.what
+    ));
 }

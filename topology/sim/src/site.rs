@@ -56,7 +56,12 @@ impl Site {
     ///
     /// # Errors
     /// When keys or runtimes cannot be made.
-    pub fn new(world: &Arc<World>, seed: u64, tick: Duration, mutant: Option<Mutant>) -> anyhow::Result<Self> {
+    pub fn new(
+        world: &Arc<World>,
+        seed: u64,
+        tick: Duration,
+        mutant: Option<Mutant>,
+    ) -> anyhow::Result<Self> {
         let mut dice = SmallRng::seed_from_u64(seed);
         let ids = world.nodes();
         let mut places = vec![(DATACENTERS.into(), RegionId(0))];
@@ -84,7 +89,19 @@ impl Site {
         let material = Arc::new(Material::gather(Arc::clone(world))?);
         let mutation = mutant.map(|mutant| Mutation::new(mutant, Arc::clone(&store)));
         let (minor, now) = (Minor::NEWEST, Duration::ZERO);
-        Ok(Self { material, fabric, store, minor, nodes, people, datacenters, tick, now, dice, mutation })
+        Ok(Self {
+            material,
+            fabric,
+            store,
+            minor,
+            nodes,
+            people,
+            datacenters,
+            tick,
+            now,
+            dice,
+            mutation,
+        })
     }
 
     /// Virtual time since the beginning.
@@ -98,7 +115,8 @@ impl Site {
         self.fabric.deliver_until(self.now);
         let people = self.people.values_mut();
         let nodes = self.nodes.values_mut().map(|node| &mut node.machine);
-        let mut order: Vec<&mut Machine> = people.chain(nodes).chain([&mut self.datacenters]).collect();
+        let mut order: Vec<&mut Machine> =
+            people.chain(nodes).chain([&mut self.datacenters]).collect();
         order.shuffle(&mut self.dice);
         for machine in order {
             timeline::enter(&machine.name);
@@ -121,7 +139,13 @@ impl Site {
             return Ok(());
         }
         self.fabric.set_dark(node.machine.ip, false);
-        let main = nodes::main(Arc::clone(&self.material), id.clone(), life, store, Arc::clone(&node.slot));
+        let main = nodes::main(
+            Arc::clone(&self.material),
+            id.clone(),
+            life,
+            store,
+            Arc::clone(&node.slot),
+        );
         node.machine.start(&self.fabric, main)?;
         Ok(())
     }

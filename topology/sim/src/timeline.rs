@@ -118,7 +118,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Timeline {
         let mut words = Words::default();
         event.record(&mut words);
         let spans = context.event_scope(event).into_iter().flatten();
-        let shard = spans.into_iter().find_map(|span| span.extensions().get::<OfShard>()?.0.clone());
+        let shard =
+            spans.into_iter().find_map(|span| span.extensions().get::<OfShard>()?.0.clone());
         if let Some(shard) = shard {
             words.fields.push_str(" of ");
             words.fields.push_str(&shard);

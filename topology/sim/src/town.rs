@@ -86,7 +86,15 @@ impl Town {
         flap: watch::Receiver<Option<u64>>,
     ) -> Self {
         let world = Arc::clone(&material.world);
-        Self { region, world, ledger, phase, flap, material: Arc::clone(material), began: Instant::now() }
+        Self {
+            region,
+            world,
+            ledger,
+            phase,
+            flap,
+            material: Arc::clone(material),
+            began: Instant::now(),
+        }
     }
 
     /// Virtual milliseconds since the beginning.
@@ -98,14 +106,24 @@ impl Town {
     /// The edges that may serve this tenant, nearest first, each region's in their order.
     #[must_use]
     pub fn edges(&self, tenant: &TenantId) -> Vec<String> {
-        let Some(zone) = self.world.tenant(tenant).map(|tenant| tenant.zone) else { return Vec::new() };
+        let Some(zone) = self.world.tenant(tenant).map(|tenant| tenant.zone) else {
+            return Vec::new();
+        };
         let serving: Vec<RegionId> = self.world.regions.iter().map(|region| region.id).collect();
         let mut near = self.world.nearest_first(self.region, &serving);
         near.retain(|region| self.world.edge_serves(*region, zone) == Serve::Yes);
         // Inside the zone first.
-        near.sort_by_key(|region| !self.world.zone(zone).is_some_and(|zone| zone.regions.contains(region)));
-        let nodes = near.iter().filter_map(|region| self.world.region(*region)).flat_map(|region| region.nodes());
-        nodes.filter(|node| node.role == NodeRole::Edge).map(|node| self.material.edge_url(&node)).collect()
+        near.sort_by_key(|region| {
+            !self.world.zone(zone).is_some_and(|zone| zone.regions.contains(region))
+        });
+        let nodes = near
+            .iter()
+            .filter_map(|region| self.world.region(*region))
+            .flat_map(|region| region.nodes());
+        nodes
+            .filter(|node| node.role == NodeRole::Edge)
+            .map(|node| self.material.edge_url(&node))
+            .collect()
     }
 
     /// The same, beginning with another one after each turn.
@@ -130,15 +148,25 @@ impl Town {
     /// The same for the SDK, anew for each connection.
     #[must_use]
     pub fn tokens(&self, tenant: &TenantId, user: &UserId, device: &DeviceId) -> Arc<dyn Tokens> {
-        let (town, tenant, user, device) = (self.clone(), tenant.clone(), user.clone(), device.clone());
-        Arc::new(move || std::future::ready(Ok::<_, TokenError>(town.token(&tenant, &user, &device))))
+        let (town, tenant, user, device) =
+            (self.clone(), tenant.clone(), user.clone(), device.clone());
+        Arc::new(move || {
+            std::future::ready(Ok::<_, TokenError>(town.token(&tenant, &user, &device)))
+        })
     }
 
     /// Options of an SDK client of this user, whose choices follow from `seed`.
     #[must_use]
-    pub fn options(&self, tenant: &TenantId, user: &UserId, turn: &Arc<AtomicUsize>, seed: u64) -> client::Options {
+    pub fn options(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        turn: &Arc<AtomicUsize>,
+        seed: u64,
+    ) -> client::Options {
         let tokens = self.tokens(tenant, user, &device());
-        let options = client::Options::new(Arc::new(SimNet), self.turning_edges(tenant, turn), tokens);
+        let options =
+            client::Options::new(Arc::new(SimNet), self.turning_edges(tenant, turn), tokens);
         client::Options { seed: Some(seed), ..options }
     }
 

@@ -88,7 +88,8 @@ pub fn logs(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(L
 /// The shards in which a conversation may have been.
 fn may_be_in(world: &World, talk: &Talk) -> Vec<ShardId> {
     let born = talk.id.shard;
-    let regions = world.zone(born.zone).map_or_else(|| vec![born.home], |zone| zone.regions.clone());
+    let regions =
+        world.zone(born.zone).map_or_else(|| vec![born.home], |zone| zone.regions.clone());
     regions.into_iter().map(|home| ShardId { home, ..born }).collect()
 }
 
@@ -113,7 +114,8 @@ fn logs_now(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(L
         });
     }
     let end = site.now() + LOGS_MAX;
-    let is_read = |(logs, frames): &(Logs, Frames)| logs.len() == talks.len() && frames.len() == shards.len();
+    let is_read =
+        |(logs, frames): &(Logs, Frames)| logs.len() == talks.len() && frames.len() == shards.len();
     while site.now() < end && !is_read(&read.lock().unwrap_or_else(PoisonError::into_inner)) {
         site.step();
     }
@@ -138,7 +140,9 @@ pub fn judge(evidence: &Evidence<'_>) -> Outcome {
         broken("unreadable", format!("the log of {} could not be read", talk.id.shard));
     }
     let world = &evidence.scenario.world;
-    for (invariant, what) in durable::check(evidence.frames, evidence.logs, &evidence.site.store, world) {
+    for (invariant, what) in
+        durable::check(evidence.frames, evidence.logs, &evidence.site.store, world)
+    {
         broken(invariant, what);
     }
     may_see(evidence).into_iter().for_each(|what| broken("seen-by-a-stranger", what));
@@ -163,7 +167,12 @@ fn dense(changes: &[Change]) -> Option<String> {
             return Some(format!("ver {ver} is followed by {} {}", change.ver, where_()));
         }
         if change.epoch < epoch {
-            return Some(format!("epoch {} is followed by {} {}", epoch.0, change.epoch.0, where_()));
+            return Some(format!(
+                "epoch {} is followed by {} {}",
+                epoch.0,
+                change.epoch.0,
+                where_()
+            ));
         }
         if let Event::Message(message) = &change.event {
             if message.seq != seq + 1 {
@@ -187,8 +196,11 @@ fn may_see(evidence: &Evidence<'_>) -> Vec<String> {
             continue;
         }
         // Whoever is a member may read what was said before he came.
-        if !evidence.invitations.any(&user, conversation, 0..=at_ms) || !joins_after(log, &user, ver) {
-            strangers.push(format!("{user} was shown ver {ver} of {conversation} and was no member"));
+        if !evidence.invitations.any(&user, conversation, 0..=at_ms)
+            || !joins_after(log, &user, ver)
+        {
+            strangers
+                .push(format!("{user} was shown ver {ver} of {conversation} and was no member"));
         }
     }
     strangers
@@ -198,7 +210,9 @@ fn is_member_at(log: &[Change], user: &UserId, ver: u64) -> bool {
     let mut is_member = false;
     for change in log.iter().take_while(|change| change.ver <= ver) {
         match &change.event {
-            Event::Created(created) => is_member = created.members.iter().any(|(member, _)| member == user),
+            Event::Created(created) => {
+                is_member = created.members.iter().any(|(member, _)| member == user)
+            }
             Event::MembersChanged(changed) => {
                 is_member |= changed.added.iter().any(|(member, _)| member == user);
                 is_member &= !changed.removed.contains(user);

@@ -26,7 +26,11 @@ fn every_broken_step_is_noticed() {
         }
     }
     Mutant::arm(None).unwrap();
-    assert!(unnoticed.is_empty(), "not noticed by any of the seeds 1 to {SEEDS_MAX}: {}", unnoticed.join(", "));
+    assert!(
+        unnoticed.is_empty(),
+        "not noticed by any of the seeds 1 to {SEEDS_MAX}: {}",
+        unnoticed.join(", ")
+    );
 }
 
 fn caught(mutant: Mutant) -> Option<String> {
@@ -49,7 +53,9 @@ fn caught(mutant: Mutant) -> Option<String> {
         if let Ok(outcome) = result
             && let Some(first) = outcome.broken.first()
         {
-            caught.get_or_insert_with(|| format!("seed {seed} finds {}: {}", first.invariant, first.what));
+            caught.get_or_insert_with(|| {
+                format!("seed {seed} finds {}: {}", first.invariant, first.what)
+            });
         }
         caught.is_some()
     });

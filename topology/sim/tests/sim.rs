@@ -24,8 +24,14 @@ use topology::world::Fence;
 
 /// Seeds that once failed, each with what it found. They hold now, and go on to. These were drawn before there were scenes.
 const KEPT_PLAIN: &[(u64, &str)] = &[
-    (1_285, "a core that restarts after its wall clock was set back was never believed alive again"),
-    (1_157, "a replica that lost power forgot confirmed projections: not with `commitlog_sync: batch`"),
+    (
+        1_285,
+        "a core that restarts after its wall clock was set back was never believed alive again",
+    ),
+    (
+        1_157,
+        "a replica that lost power forgot confirmed projections: not with `commitlog_sync: batch`",
+    ),
     (6, "a sync that a home did not answer is asked for again"),
     (46, "an edge restarted after a power loss waits for its port"),
 ];
@@ -50,7 +56,10 @@ const KEPT_FAILED_OVER: &[(u64, &str)] = &[
         7_000_262,
         "a core that was restarted in the middle of a claim kept the timed lease that its successor waited for",
     ),
-    (7_000_665, "a claim that lost its race across regions waited for the leases of those who live"),
+    (
+        7_000_665,
+        "a claim that lost its race across regions waited for the leases of those who live",
+    ),
     (7_000_502, "the same, of a region that was failed over and back"),
     (
         7_001_362,
@@ -180,13 +189,15 @@ fn the_same_drawn_seeds_as_ever_hold() {
 
 #[test]
 fn fresh_seeds_hold() {
-    let asked = std::env::var("HEARTH_SIM_MINUTES").ok().map(|minutes| minutes.parse::<f64>().unwrap());
+    let asked =
+        std::env::var("HEARTH_SIM_MINUTES").ok().map(|minutes| minutes.parse::<f64>().unwrap());
     let Some(minutes) = asked.or_else(|| std::env::var_os("HEARTH_CI").map(|_| CI_MINUTES)) else {
         println!("no fresh seeds are explored: set HEARTH_SIM_MINUTES");
         return;
     };
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let first = std::env::var("HEARTH_SEED").map_or(clock.as_secs() * 1_000, |seed| seed.parse().unwrap());
+    let first =
+        std::env::var("HEARTH_SEED").map_or(clock.as_secs() * 1_000, |seed| seed.parse().unwrap());
     explored_hold(first..=u64::MAX, Some(explore::in_minutes(minutes)));
 }
 
@@ -197,7 +208,9 @@ fn explored_hold(seeds: RangeInclusive<u64>, deadline: Option<Instant>) {
     let tally = explore::explore(seeds, cores(), deadline, scenario_of, |(seed, result), _| {
         match result {
             Ok(outcome) if outcome.held => {}
-            Ok(outcome) => failed.push(format!("hearth sim replay {seed}: {:?}", outcome.broken.first())),
+            Ok(outcome) => {
+                failed.push(format!("hearth sim replay {seed}: {:?}", outcome.broken.first()))
+            }
             Err(error) => failed.push(format!("hearth sim replay {seed}: {error:#}")),
         }
         !failed.is_empty()

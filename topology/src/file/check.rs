@@ -33,11 +33,19 @@ pub(super) fn world(file: read::File, found: &mut Found) -> World {
     distinct("tenant", "name", file.tenants.iter().filter_map(|t| t.name.as_ref()), found);
 
     let names = Names::of(&file);
-    let regions: Vec<Region> = file.regions.into_iter().map(|raw| region(raw, &names, found)).collect();
+    let regions: Vec<Region> =
+        file.regions.into_iter().map(|raw| region(raw, &names, found)).collect();
     let zones: Vec<Zone> = file.zones.into_iter().map(|raw| zone(raw, &names, found)).collect();
-    let tenants = file.tenants.into_iter().filter_map(|raw| tenant(raw, &names, &zones, found)).collect();
+    let tenants =
+        file.tenants.into_iter().filter_map(|raw| tenant(raw, &names, &zones, found)).collect();
     let links = links(file.links, &names, found);
-    World { name: file.name.map_or_else(String::new, |name| name.value), regions, zones, tenants, links }
+    World {
+        name: file.name.map_or_else(String::new, |name| name.value),
+        regions,
+        zones,
+        tenants,
+        links,
+    }
 }
 
 /// Ids by name, of everything that can be named.
@@ -58,9 +66,13 @@ impl Names {
         let mut neighbours: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut whole_zones = BTreeSet::new();
         for raw in &file.zones {
-            let members: Vec<&String> = raw.regions.iter().flatten().map(|name| &name.value).collect();
+            let members: Vec<&String> =
+                raw.regions.iter().flatten().map(|name| &name.value).collect();
             for member in &members {
-                neighbours.entry((*member).clone()).or_default().extend(members.iter().copied().cloned());
+                neighbours
+                    .entry((*member).clone())
+                    .or_default()
+                    .extend(members.iter().copied().cloned());
             }
             if let Some(name) = &raw.name
                 && !members.is_empty()
@@ -86,7 +98,11 @@ impl Names {
         for name in names {
             let Some(id) = self.region(name, found) else { continue };
             if ids.contains(&id) {
-                found.add(name.line, format!("the region \"{}\" stands twice in a list", name.value), "remove one");
+                found.add(
+                    name.line,
+                    format!("the region \"{}\" stands twice in a list", name.value),
+                    "remove one",
+                );
             } else {
                 ids.push(id);
             }
@@ -118,17 +134,35 @@ fn region(raw: read::Region, names: &Names, found: &mut Found) -> Region {
         label("region", &name, found);
     }
     if RESERVED_REGIONS.contains(&name.value.as_str()) {
-        found.add(name.line, format!("a region cannot be called \"{}\"", name.value), "choose another name");
+        found.add(
+            name.line,
+            format!("a region cannot be called \"{}\"", name.value),
+            "choose another name",
+        );
     }
     let successor_names = raw.successors.unwrap_or_default();
     for successor in &successor_names {
         if successor.value == name.value {
-            found.add(successor.line, format!("\"{}\" is its own successor", name.value), "remove it from the list");
+            found.add(
+                successor.line,
+                format!("\"{}\" is its own successor", name.value),
+                "remove it from the list",
+            );
         } else if names.regions.contains_key(&successor.value)
-            && !names.neighbours.get(&name.value).is_some_and(|near| near.contains(&successor.value))
+            && !names
+                .neighbours
+                .get(&name.value)
+                .is_some_and(|near| near.contains(&successor.value))
         {
-            let problem = format!("\"{}\" shares no zone with its successor \"{}\"", name.value, successor.value);
-            found.add(successor.line, problem, "remove it from the list, or add it to a zone of that region");
+            let problem = format!(
+                "\"{}\" shares no zone with its successor \"{}\"",
+                name.value, successor.value
+            );
+            found.add(
+                successor.line,
+                problem,
+                "remove it from the list, or add it to a zone of that region",
+            );
         }
     }
     let number = |value: &Option<At<f64>>| value.as_ref().map_or(0.0, |at| at.value);
@@ -151,15 +185,25 @@ fn zone(raw: read::Zone, names: &Names, found: &mut Found) -> Zone {
     }
     let name = raw.name.map_or_else(String::new, |name| name.value);
     if raw.regions.as_ref().is_some_and(Vec::is_empty) {
-        found.add(raw.line, format!("the zone \"{name}\" has no regions"), "name at least one in `regions`");
+        found.add(
+            raw.line,
+            format!("the zone \"{name}\" has no regions"),
+            "name at least one in `regions`",
+        );
     }
     let regions = names.regions(raw.regions.as_deref().unwrap_or_default(), found);
     let founding_regions = match &raw.founding_regions {
         None => regions.clone(),
         Some(founding) => founding_regions(founding, &regions, &name, names, found),
     };
-    let transit = choice("transit", raw.transit, &[("allow", Transit::Allow), ("deny", Transit::Deny)], found);
-    let fence = choice("fence", raw.fence, &[("read", Fence::Read), ("lease", Fence::Lease)], found);
+    let transit = choice(
+        "transit",
+        raw.transit,
+        &[("allow", Transit::Allow), ("deny", Transit::Deny)],
+        found,
+    );
+    let fence =
+        choice("fence", raw.fence, &[("read", Fence::Read), ("lease", Fence::Lease)], found);
     let max_rpo = raw.max_rpo_s.map(|given| max_rpo(&given, found));
     let shards = count("shards", raw.shards, 4, 1024, found);
     let founding_shards = match raw.founding_shards {
@@ -196,7 +240,8 @@ fn founding_regions(
 ) -> Vec<RegionId> {
     for name in founding {
         if names.regions.get(&name.value).is_some_and(|id| !regions.contains(id)) {
-            let problem = format!("the founding region \"{}\" is not in the zone \"{zone}\"", name.value);
+            let problem =
+                format!("the founding region \"{}\" is not in the zone \"{zone}\"", name.value);
             found.add(name.line, problem, "conversations live there: put it back into `regions`");
         }
     }
@@ -231,8 +276,9 @@ fn tenant(raw: read::Tenant, names: &Names, zones: &[Zone], found: &mut Found) -
     }
     let identity = identity(raw.issuer, raw.jwks_file, raw.jwks, found);
     let name = raw.name?;
-    let id = TenantId::new(&name.value)
-        .map_err(|error| found.add(name.line, error.to_string(), "choose a name of 1 to 128 bytes"));
+    let id = TenantId::new(&name.value).map_err(|error| {
+        found.add(name.line, error.to_string(), "choose a name of 1 to 128 bytes")
+    });
     Some(Tenant { id: id.ok()?, zone: known?.id, durability: durability?, home, identity })
 }
 
@@ -258,7 +304,11 @@ fn identity(
 ) -> Option<IdentityProvider> {
     let keys = match (jwks_file, jwks) {
         (Some(_), Some(jwks)) => {
-            found.add(jwks.line, "both jwks_file and jwks", "keep the one that holds the issuer's keys");
+            found.add(
+                jwks.line,
+                "both jwks_file and jwks",
+                "keep the one that holds the issuer's keys",
+            );
             return None;
         }
         (Some(file), None) => Some((file.line, Jwks::File(file.value.into()))),
@@ -274,11 +324,19 @@ fn identity(
             Some(IdentityProvider { issuer: issuer.value, jwks })
         }
         (Some(issuer), None) => {
-            found.add(issuer.line, "an issuer without keys", "add jwks_file = \"...\" or jwks = '...'");
+            found.add(
+                issuer.line,
+                "an issuer without keys",
+                "add jwks_file = \"...\" or jwks = '...'",
+            );
             None
         }
         (None, Some((line, _))) => {
-            found.add(line, "keys without an issuer", "add issuer = \"...\", the `iss` of the tokens they sign");
+            found.add(
+                line,
+                "keys without an issuer",
+                "add issuer = \"...\", the `iss` of the tokens they sign",
+            );
             None
         }
         (None, None) => None,
@@ -296,9 +354,14 @@ fn links(raw: Vec<read::Link>, names: &Names, found: &mut Found) -> Vec<Link> {
             found.add(loss.line, problem, "write a number from 0 to below 1, such as 0.001");
         }
         let Some(ends) = raw.between else { continue };
-        let ids: Vec<Option<RegionId>> = ends.iter().map(|name| names.region(name, found)).collect();
+        let ids: Vec<Option<RegionId>> =
+            ends.iter().map(|name| names.region(name, found)).collect();
         let &[a, b] = ids.as_slice() else {
-            found.add(raw.line, "a link is not between two regions", "write between = [\"one\", \"other\"]");
+            found.add(
+                raw.line,
+                "a link is not between two regions",
+                "write between = [\"one\", \"other\"]",
+            );
             continue;
         };
         let (Some(a), Some(b)) = (a, b) else { continue };
@@ -308,8 +371,10 @@ fn links(raw: Vec<read::Link>, names: &Names, found: &mut Found) -> Vec<Link> {
                 format!("a link from \"{}\" to itself", ends[0].value),
                 "name two regions, or remove it",
             );
-        } else if links.iter().any(|link| (link.a, link.b) == (a, b) || (link.b, link.a) == (a, b)) {
-            let problem = format!("a second link between \"{}\" and \"{}\"", ends[0].value, ends[1].value);
+        } else if links.iter().any(|link| (link.a, link.b) == (a, b) || (link.b, link.a) == (a, b))
+        {
+            let problem =
+                format!("a second link between \"{}\" and \"{}\"", ends[0].value, ends[1].value);
             found.add(raw.line, problem, "remove one: both directions are alike");
         } else {
             let delay_ms = raw.delay_ms.map_or(0.0, |at| at.value);
@@ -336,7 +401,10 @@ fn distinct<'a, T: PartialEq + std::fmt::Debug + 'a>(
         match seen.iter().find(|earlier| earlier.value == at.value) {
             Some(first) => found.add(
                 at.line,
-                format!("a second {kind} with {key} = {:?} (the first is on line {})", at.value, first.line),
+                format!(
+                    "a second {kind} with {key} = {:?} (the first is on line {})",
+                    at.value, first.line
+                ),
                 format!("give it {} of its own", if key == "id" { "a number" } else { "a name" }),
             ),
             None => seen.push(at),
@@ -344,7 +412,12 @@ fn distinct<'a, T: PartialEq + std::fmt::Debug + 'a>(
     }
 }
 
-fn unknown_name<'a>(kind: &str, name: &At<String>, known: impl Iterator<Item = &'a String>, found: &mut Found) {
+fn unknown_name<'a>(
+    kind: &str,
+    name: &At<String>,
+    known: impl Iterator<Item = &'a String>,
+    found: &mut Found,
+) {
     let cure = meant(&name.value, known.map(String::as_str));
     let cure = cure.unwrap_or_else(|| format!("add a [[{kind}]] with name = \"{}\"", name.value));
     found.add(name.line, format!("there is no {kind} \"{}\"", name.value), cure);
@@ -365,7 +438,11 @@ fn label(kind: &str, name: &At<String>, found: &mut Found) {
 fn id(given: &Option<At<u16>>, kind: &str, found: &mut Found) -> u16 {
     match given {
         Some(At { value: 0, line }) => {
-            found.add(*line, "id = 0", format!("count from 1, and never reuse the number of a {kind}"));
+            found.add(
+                *line,
+                "id = 0",
+                format!("count from 1, and never reuse the number of a {kind}"),
+            );
             0
         }
         Some(at) => at.value,
@@ -376,7 +453,11 @@ fn id(given: &Option<At<u16>>, kind: &str, found: &mut Found) -> u16 {
 fn count(key: &str, given: Option<At<u16>>, default: u16, most: u16, found: &mut Found) -> u16 {
     let Some(at) = given else { return default };
     if at.value == 0 || at.value > most {
-        found.add(at.line, format!("{key} = {}", at.value), format!("write a number from 1 to {most}"));
+        found.add(
+            at.line,
+            format!("{key} = {}", at.value),
+            format!("write a number from 1 to {most}"),
+        );
     }
     at.value.clamp(1, most)
 }
@@ -385,16 +466,29 @@ fn between(key: &str, given: &Option<At<f64>>, least: f64, most: f64, found: &mu
     if let Some(at) = given
         && !(least..=most).contains(&at.value)
     {
-        found.add(at.line, format!("{key} = {}", at.value), format!("write a number from {least} to {most}"));
+        found.add(
+            at.line,
+            format!("{key} = {}", at.value),
+            format!("write a number from {least} to {most}"),
+        );
     }
 }
 
-fn choice<T: Copy>(key: &str, given: Option<At<String>>, choices: &[(&str, T)], found: &mut Found) -> Option<T> {
+fn choice<T: Copy>(
+    key: &str,
+    given: Option<At<String>>,
+    choices: &[(&str, T)],
+    found: &mut Found,
+) -> Option<T> {
     let at = given?;
     let chosen = choices.iter().find(|(name, _)| *name == at.value).map(|(_, value)| *value);
     if chosen.is_none() {
         let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        found.add(at.line, format!("{key} = \"{}\"", at.value), format!("write {}", names.join(" or ")));
+        found.add(
+            at.line,
+            format!("{key} = \"{}\"", at.value),
+            format!("write {}", names.join(" or ")),
+        );
     }
     chosen
 }

@@ -17,15 +17,30 @@ pub struct Field {
     pub doc: &'static str,
 }
 
-const fn must(section: &'static str, key: &'static str, example: &'static str, doc: &'static str) -> Field {
+const fn must(
+    section: &'static str,
+    key: &'static str,
+    example: &'static str,
+    doc: &'static str,
+) -> Field {
     Field { section, key, example, default: None, optional: false, doc }
 }
 
-const fn may(section: &'static str, key: &'static str, example: &'static str, doc: &'static str) -> Field {
+const fn may(
+    section: &'static str,
+    key: &'static str,
+    example: &'static str,
+    doc: &'static str,
+) -> Field {
     Field { section, key, example, default: None, optional: true, doc }
 }
 
-const fn or(section: &'static str, key: &'static str, default: &'static str, doc: &'static str) -> Field {
+const fn or(
+    section: &'static str,
+    key: &'static str,
+    default: &'static str,
+    doc: &'static str,
+) -> Field {
     Field { section, key, example: default, default: Some(default), optional: false, doc }
 }
 
@@ -33,7 +48,12 @@ const fn or(section: &'static str, key: &'static str, default: &'static str, doc
 pub const FIELDS: &[Field] = &[
     must("", "name", r#""three-regions""#, "What people call the world."),
     must("region", "id", "1", "Its number in ids and certificates, from 1; never reused."),
-    must("region", "name", r#""eu-west""#, "What people call it, of a-z, 0-9 and -; also the name of its folder."),
+    must(
+        "region",
+        "name",
+        r#""eu-west""#,
+        "What people call it, of a-z, 0-9 and -; also the name of its folder.",
+    ),
     must("region", "lat", "53.35", "Degrees north, -90 to 90."),
     must("region", "lon", "-6.26", "Degrees east, -180 to 180."),
     or("region", "cores", "2", "How many cores it starts with, 1 to 64."),
@@ -47,7 +67,12 @@ pub const FIELDS: &[Field] = &[
     must("zone", "id", "1", "Its number in ids, from 1; never reused."),
     must("zone", "name", r#""global""#, "What people call it, of a-z, 0-9 and -."),
     must("zone", "regions", r#"["eu-west"]"#, "Where its data may rest. Append, never reorder."),
-    or("zone", "transit", r#""allow""#, "Whether edges of other regions may carry its frames: \"allow\" or \"deny\"."),
+    or(
+        "zone",
+        "transit",
+        r#""allow""#,
+        "Whether edges of other regions may carry its frames: \"allow\" or \"deny\".",
+    ),
     or("zone", "shards", "4", "Shards per home region and durability class, 1 to 1024."),
     or(
         "zone",
@@ -79,11 +104,31 @@ pub const FIELDS: &[Field] = &[
         r#""multi-region""#,
         "The class of its conversations: \"region\" or \"multi-region\".",
     ),
-    may("tenant", "home", r#""eu-west""#, "Where its groups are born; where their creator is, when left out."),
-    may("tenant", "issuer", r#""https://id.example.org""#, "The `iss` of its users' tokens; needs jwks_file or jwks."),
-    may("tenant", "jwks_file", r#""example.jwks.json""#, "The issuer's public keys (RFC 7517), relative to this file."),
+    may(
+        "tenant",
+        "home",
+        r#""eu-west""#,
+        "Where its groups are born; where their creator is, when left out.",
+    ),
+    may(
+        "tenant",
+        "issuer",
+        r#""https://id.example.org""#,
+        "The `iss` of its users' tokens; needs jwks_file or jwks.",
+    ),
+    may(
+        "tenant",
+        "jwks_file",
+        r#""example.jwks.json""#,
+        "The issuer's public keys (RFC 7517), relative to this file.",
+    ),
     may("tenant", "jwks", r#"'{"keys":[]}'"#, "The issuer's public keys, here."),
-    must("link", "between", r#"["eu-west", "us-east"]"#, "The two regions; both directions are alike."),
+    must(
+        "link",
+        "between",
+        r#"["eu-west", "us-east"]"#,
+        "The two regions; both directions are alike.",
+    ),
     must("link", "delay_ms", "34", "One way, milliseconds, 0 to 10000."),
     or("link", "loss", "0.0", "Share of datagrams lost, from 0 to below 1."),
 ];

@@ -64,7 +64,13 @@ pub(super) fn file(text: &str, found: &mut Found) -> Option<File> {
         let known = ["name", "region", "zone", "tenant", "link"];
         if !known.contains(&key.get_ref().as_ref()) {
             let line = line_of(text, key.span().start);
-            unknown(&format!("the file has no section \"{}\"", key.get_ref()), key.get_ref(), &known, line, found);
+            unknown(
+                &format!("the file has no section \"{}\"", key.get_ref()),
+                key.get_ref(),
+                &known,
+                line,
+                found,
+            );
         }
     }
     let mut top = Section { text, kind: "", line: 1, table: root, found };
@@ -120,7 +126,12 @@ fn tenant(s: &mut Section<'_, '_>) -> Tenant {
 }
 
 fn link(s: &mut Section<'_, '_>) -> Link {
-    Link { line: s.line, between: s.names("between"), delay_ms: s.number("delay_ms"), loss: s.number("loss") }
+    Link {
+        line: s.line,
+        between: s.names("between"),
+        delay_ms: s.number("delay_ms"),
+        loss: s.number("loss"),
+    }
 }
 
 /// One table of an array of tables.
@@ -148,7 +159,11 @@ fn sections<'a, T>(
     for value in tables {
         let line = line_of(text, value.span().start);
         let DeValue::Table(table) = value.get_ref() else {
-            found.add(line, format!("\"{kind}\" is not a table"), format!("write a line [[{kind}]] before its fields"));
+            found.add(
+                line,
+                format!("\"{kind}\" is not a table"),
+                format!("write a line [[{kind}]] before its fields"),
+            );
             continue;
         };
         let mut section = Section { text, kind, line, table, found };
@@ -172,10 +187,16 @@ impl<'a> Section<'a, '_> {
 
     /// The value of a field; reports a required one that is not there.
     fn value(&mut self, key: &'static str) -> Option<(&'a DeValue<'a>, usize)> {
-        let field = fields::of(self.kind).find(|field| field.key == key).expect("only fields of the table are read");
+        let field = fields::of(self.kind)
+            .find(|field| field.key == key)
+            .expect("only fields of the table are read");
         let Some(value) = self.table.get(key) else {
             if field.default.is_none() && !field.optional {
-                let section = if self.kind.is_empty() { "the file".into() } else { format!("[[{}]]", self.kind) };
+                let section = if self.kind.is_empty() {
+                    "the file".into()
+                } else {
+                    format!("[[{}]]", self.kind)
+                };
                 self.found.add(self.line, format!("{section} lacks \"{key}\""), self.cure(key));
             }
             return None;
@@ -184,7 +205,9 @@ impl<'a> Section<'a, '_> {
     }
 
     fn cure(&self, key: &str) -> String {
-        let field = fields::of(self.kind).find(|field| field.key == key).expect("only fields of the table are read");
+        let field = fields::of(self.kind)
+            .find(|field| field.key == key)
+            .expect("only fields of the table are read");
         format!("write for example {key} = {}: {}", field.example, field.doc)
     }
 
@@ -203,7 +226,8 @@ impl<'a> Section<'a, '_> {
 
     fn whole(&mut self, key: &'static str) -> Option<At<u16>> {
         let (value, line) = self.value(key)?;
-        let number = value.as_integer().and_then(|n| u16::from_str_radix(n.as_str(), n.radix()).ok());
+        let number =
+            value.as_integer().and_then(|n| u16::from_str_radix(n.as_str(), n.radix()).ok());
         match number {
             Some(value) => Some(At { value, line }),
             None => self.wrong_type(key, line, "a whole number from 0 to 65535"),
@@ -229,5 +253,9 @@ impl<'a> Section<'a, '_> {
 
 fn unknown(problem: &str, key: &str, known: &[&str], line: usize, found: &mut Found) {
     let cure = meant(key, known.iter().copied());
-    found.add(line, problem, cure.unwrap_or_else(|| format!("the fields here are {}", known.join(", "))));
+    found.add(
+        line,
+        problem,
+        cure.unwrap_or_else(|| format!("the fields here are {}", known.join(", "))),
+    );
 }

@@ -99,7 +99,11 @@ fn every_error_names_its_line_and_the_cure() {
             "successors = [\"midle\"]",
             "line 7: there is no region \"midle\"; did you mean \"middle\"?",
         ),
-        ("successors = [\"middle\"]", "successors = [\"north\"]", "line 7: \"north\" is its own successor"),
+        (
+            "successors = [\"middle\"]",
+            "successors = [\"north\"]",
+            "line 7: \"north\" is its own successor",
+        ),
         (
             "successors = [\"middle\"]",
             "successors = [\"south\",\n\"south\"]",
@@ -115,15 +119,27 @@ fn every_error_names_its_line_and_the_cure() {
             "between = [\"north\", \"sauth\"]",
             "line 41: there is no region \"sauth\"; did you mean \"south\"?",
         ),
-        ("between = [\"north\", \"south\"]", "between = [\"north\"]", "line 40: a link is not between two regions"),
+        (
+            "between = [\"north\", \"south\"]",
+            "between = [\"north\"]",
+            "line 40: a link is not between two regions",
+        ),
         (
             "between = [\"north\", \"south\"]",
             "between = [\"north\", \"north\"]",
             "line 40: a link from \"north\" to itself",
         ),
-        ("delay_ms = 30", "delay_ms = -1", "line 42: delay_ms = -1; write a number from 0 to 10000"),
+        (
+            "delay_ms = 30",
+            "delay_ms = -1",
+            "line 42: delay_ms = -1; write a number from 0 to 10000",
+        ),
         ("delay_ms = 30", "delay_ms = nan", "line 42: \"delay_ms\" is not a number"),
-        ("delay_ms = 30", "", "line 40: [[link]] lacks \"delay_ms\"; write for example delay_ms = 34: One way"),
+        (
+            "delay_ms = 30",
+            "",
+            "line 40: [[link]] lacks \"delay_ms\"; write for example delay_ms = 34: One way",
+        ),
         (
             "loss = 0.01",
             "loss = 1.0",
@@ -134,22 +150,46 @@ fn every_error_names_its_line_and_the_cure() {
         ("cores = 3", "edges = 0", "line 13: edges = 0; write a number from 1 to 64"),
         ("cores = 3", "cores = \"3\"", "line 13: \"cores\" is not a whole number from 0 to 65535"),
         ("cores = 3", "cores = 70000", "line 13: \"cores\" is not a whole number from 0 to 65535"),
-        ("cores = 3", "kores = 3", "line 13: [[region]] has no field \"kores\"; did you mean \"cores\"?"),
-        ("cores = 3", "colour = 3", "line 13: [[region]] has no field \"colour\"; the fields here are id, name, lat"),
+        (
+            "cores = 3",
+            "kores = 3",
+            "line 13: [[region]] has no field \"kores\"; did you mean \"cores\"?",
+        ),
+        (
+            "cores = 3",
+            "colour = 3",
+            "line 13: [[region]] has no field \"colour\"; the fields here are id, name, lat",
+        ),
         ("lat = 40.0", "lat = 91", "line 17: lat = 91; write a number from -90 to 90"),
         ("id = 3", "id = 0", "line 15: id = 0; count from 1"),
         ("id = 3", "", "line 14: [[region]] lacks \"id\""),
         ("lat = 60.0", "lat = \"60\"", "line 5: \"lat\" is not a number"),
-        ("fence = \"read\"", "fence = \"paxos\"", "line 28: fence = \"paxos\"; write \"read\" or \"lease\""),
-        ("fence = \"read\"", "max_rpo_s = 9", "line 28: max_rpo_s = 9; write a number from 10 to 65535"),
+        (
+            "fence = \"read\"",
+            "fence = \"paxos\"",
+            "line 28: fence = \"paxos\"; write \"read\" or \"lease\"",
+        ),
+        (
+            "fence = \"read\"",
+            "max_rpo_s = 9",
+            "line 28: max_rpo_s = 9; write a number from 10 to 65535",
+        ),
         ("fence = \"read\"", "shards = 0", "line 28: shards = 0; write a number from 1 to 1024"),
         (
             "fence = \"read\"",
             "founding_regions = [\"middle\"]",
             "line 28: the founding region \"middle\" is not in the zone \"two\"",
         ),
-        ("transit = \"deny\"", "transit = \"maybe\"", "line 23: transit = \"maybe\"; write \"allow\" or \"deny\""),
-        ("zone = \"two\"", "zone = \"too\"", "line 36: there is no zone \"too\"; did you mean \"two\"?"),
+        (
+            "transit = \"deny\"",
+            "transit = \"maybe\"",
+            "line 23: transit = \"maybe\"; write \"allow\" or \"deny\"",
+        ),
+        (
+            "zone = \"two\"",
+            "zone = \"too\"",
+            "line 36: there is no zone \"too\"; did you mean \"two\"?",
+        ),
         ("zone = \"two\"", "", "line 34: [[tenant]] lacks \"zone\""),
         (
             "durability = \"region\"",
@@ -173,8 +213,16 @@ fn every_error_names_its_line_and_the_cure() {
         ),
         ("issuer = \"https://id.duo.example\"\n", "", "line 38: keys without an issuer"),
         ("jwks_file = \"duo.json\"", "", "line 38: an issuer without keys; add jwks_file"),
-        ("jwks_file = \"duo.json\"", "jwks_file = \"duo.json\"\njwks = '{}'", "line 40: both jwks_file and jwks"),
-        ("name = \"acme\"", "name = \"\"", "line 30: tenant: empty; choose a name of 1 to 128 bytes"),
+        (
+            "jwks_file = \"duo.json\"",
+            "jwks_file = \"duo.json\"\njwks = '{}'",
+            "line 40: both jwks_file and jwks",
+        ),
+        (
+            "name = \"acme\"",
+            "name = \"\"",
+            "line 30: tenant: empty; choose a name of 1 to 128 bytes",
+        ),
         ("name = \"good\"", "", "line 1: the file lacks \"name\""),
         (
             "name = \"good\"",
@@ -201,11 +249,12 @@ fn a_bad_region_name_is_refused() {
 
 #[test]
 fn a_zone_of_one_region_is_refused_multi_region_with_its_own_reason() {
-    let error = errors(&GOOD.replacen("[\"north\", \"south\"]\nfence", "[\"north\"]\nfence", 1).replacen(
-        "durability = \"region\"",
-        "durability = \"multi-region\"",
-        1,
-    ));
+    let error =
+        errors(&GOOD.replacen("[\"north\", \"south\"]\nfence", "[\"north\"]\nfence", 1).replacen(
+            "durability = \"region\"",
+            "durability = \"multi-region\"",
+            1,
+        ));
     assert!(error[0].contains("a zone of one region cannot offer multi-region"), "{error:?}");
 }
 
@@ -217,7 +266,11 @@ fn all_errors_come_at_once_in_the_order_of_lines() {
         .replacen("zone = \"two\"", "zone = \"three\"", 1)
         .replacen("delay_ms = 30", "delay = 30", 1);
     let errors = parse(&text).unwrap_err().0;
-    assert_eq!(errors.iter().map(|error| error.line).collect::<Vec<_>>(), [5, 13, 36, 40, 42], "{errors:#?}");
+    assert_eq!(
+        errors.iter().map(|error| error.line).collect::<Vec<_>>(),
+        [5, 13, 36, 40, 42],
+        "{errors:#?}"
+    );
 }
 
 #[test]
@@ -244,7 +297,9 @@ fn a_single_table_is_read_as_a_list_of_one() {
 #[test]
 fn a_section_that_is_not_a_table_is_named() {
     let errors = errors("name = \"x\"\nregion = 1\nzone = [1]\n");
-    assert!(errors.iter().any(|error| error.starts_with("line 2: \"region\" is not a table; write a line [[region]]")));
+    assert!(errors.iter().any(|error| {
+        error.starts_with("line 2: \"region\" is not a table; write a line [[region]]")
+    }));
     assert!(errors.iter().any(|error| error.starts_with("line 3: \"zone\" is not a table")));
 }
 
@@ -253,10 +308,17 @@ fn the_reference_is_a_world_file_of_all_fields() {
     let text = reference();
     // What the reference shows is read: the only mistakes are those of a file that shows everything.
     let errors = errors(&text);
-    assert!(errors.iter().all(|error| !error.contains("not TOML") && !error.contains("no field")), "{errors:?}");
+    assert!(
+        errors.iter().all(|error| !error.contains("not TOML") && !error.contains("no field")),
+        "{errors:?}"
+    );
     for field in FIELDS {
         assert!(text.contains(&format!("{} = ", field.key)), "{}", field.key);
-        assert!(!field.doc.is_empty() && field.doc.ends_with('.') || field.doc.ends_with('"'), "{}", field.doc);
+        assert!(
+            !field.doc.is_empty() && field.doc.ends_with('.') || field.doc.ends_with('"'),
+            "{}",
+            field.doc
+        );
     }
 }
 

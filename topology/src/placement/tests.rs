@@ -39,7 +39,8 @@ fn a_healthy_shard_is_served_at_home() {
         let owner = owner(&world, &shard, &live).unwrap();
         assert_eq!((owner.region, owner.role), (shard.home, NodeRole::Core));
         assert!(may_claim(&world, &shard, &owner, &live));
-        let claimants = world.nodes().into_iter().filter(|node| may_claim(&world, &shard, node, &live)).count();
+        let claimants =
+            world.nodes().into_iter().filter(|node| may_claim(&world, &shard, node, &live)).count();
         assert_eq!(claimants, 1, "{shard}");
     }
 }
@@ -108,19 +109,27 @@ fn a_home_that_is_failed_over_leaves_them_to_its_successor_even_when_it_lives() 
     let world = World::default_world();
     let (ours, other) = (shard(1, Durability::Region), shard(2, Durability::Region));
     let failed_over = FailedOver::from([(ours.zone, ours.home)]);
-    let lost = without(&all(&world), |core| core.region == RegionId(1)).with_failed_over(failed_over.clone());
+    let lost = without(&all(&world), |core| core.region == RegionId(1))
+        .with_failed_over(failed_over.clone());
     let successor = owner(&world, &ours, &lost).unwrap();
     assert_eq!(successor.region, RegionId(2));
     assert!(may_claim(&world, &ours, &successor, &lost));
     let back = all(&world).with_failed_over(failed_over);
     assert_eq!(owner(&world, &ours, &back), Some(successor.clone()));
     assert!(candidates(&world, &ours, &back).iter().all(|core| core.region != RegionId(1)));
-    assert_eq!(owner(&world, &other, &back), owner(&world, &other, &all(&world)), "of other homes it says nothing");
+    assert_eq!(
+        owner(&world, &other, &back),
+        owner(&world, &other, &all(&world)),
+        "of other homes it says nothing"
+    );
     // Who does not know of it asks the right one, or one who knows.
     let blind = without(&all(&world), |core| core.region == RegionId(1));
     assert_eq!(whom_to_ask(&world, &ours, &blind), Some(successor));
     assert_eq!(whom_to_ask(&world, &ours, &all(&world)).unwrap().region, RegionId(1));
-    assert_eq!(Owners::to_ask(&world, &blind).of(&ours).cloned(), whom_to_ask(&world, &ours, &blind));
+    assert_eq!(
+        Owners::to_ask(&world, &blind).of(&ours).cloned(),
+        whom_to_ask(&world, &ours, &blind)
+    );
 }
 
 #[test]
@@ -139,15 +148,21 @@ fn a_draining_core_is_no_candidate() {
     let live = Live::from_view(nodes.iter().map(|node| (node, node.region == RegionId(1))));
     assert_eq!(live.of_region(RegionId(1)).count(), 0);
     assert_eq!(live.cores().count(), 4, "no edges");
-    assert_eq!(owner(&world, &shard(1, Durability::MultiRegion), &live).unwrap().region, RegionId(2));
+    assert_eq!(
+        owner(&world, &shard(1, Durability::MultiRegion), &live).unwrap().region,
+        RegionId(2)
+    );
 }
 
 #[test]
 fn a_region_outside_the_zone_is_never_a_candidate() {
     let world = World::shipped("six-regions").unwrap();
-    let shard = ShardId { zone: ZoneId(2), home: RegionId(4), durability: Durability::MultiRegion, n: 1 };
-    let names: Vec<String> =
-        region_order(&world, &shard, &all(&world)).iter().map(|id| world.region_name(*id)).collect();
+    let shard =
+        ShardId { zone: ZoneId(2), home: RegionId(4), durability: Durability::MultiRegion, n: 1 };
+    let names: Vec<String> = region_order(&world, &shard, &all(&world))
+        .iter()
+        .map(|id| world.region_name(*id))
+        .collect();
     assert_eq!(names, ["eu-west", "eu-central", "eu-north"]);
     let outside = without(&all(&world), |core| core.region.0 > 3);
     assert_eq!(candidates(&world, &shard, &outside), []);
@@ -209,7 +224,12 @@ fn a_newcomer_takes_only_its_share(cores: u16, newcomer: &str) -> Result<(), Tes
         }
     }
     let fair = world.shards_homed_in(newcomer.region).len() as f64 / f64::from(cores + 1);
-    prop_assert!((fair * 0.4..fair * 1.7).contains(&f64::from(moved)), "{} moved, {} would be fair", moved, fair);
+    prop_assert!(
+        (fair * 0.4..fair * 1.7).contains(&f64::from(moved)),
+        "{} moved, {} would be fair",
+        moved,
+        fair
+    );
     Ok(())
 }
 

@@ -29,7 +29,8 @@ impl World {
         if !zone.regions.contains(&home) || !zone.offers(durability) {
             return None;
         }
-        let shard = ShardId { zone: zone.id, home, durability, n: remainder(&random[8..], zone.shards) };
+        let shard =
+            ShardId { zone: zone.id, home, durability, n: remainder(&random[8..], zone.shards) };
         Some(ConversationId { kind: ConversationKind::Group, shard, unique: random })
     }
 
@@ -45,7 +46,12 @@ impl World {
         self.derived(ConversationKind::User, tenant, ConversationId::user_key(tenant, user))
     }
 
-    fn derived(&self, kind: ConversationKind, tenant: &TenantId, unique: [u8; 16]) -> Option<ConversationId> {
+    fn derived(
+        &self,
+        kind: ConversationKind,
+        tenant: &TenantId,
+        unique: [u8; 16],
+    ) -> Option<ConversationId> {
         let durability = self.tenant(tenant)?.durability;
         let zone = self.zone_of(tenant)?;
         let shard = ShardId { zone: zone.id, home: birth_region(zone, &unique), durability, n: 0 };
@@ -55,7 +61,8 @@ impl World {
 }
 
 fn birth_region(zone: &Zone, unique: &[u8; 16]) -> RegionId {
-    let regions = u16::try_from(zone.founding_regions.len()).expect("a world has at most 64 regions");
+    let regions =
+        u16::try_from(zone.founding_regions.len()).expect("a world has at most 64 regions");
     zone.founding_regions[usize::from(remainder(&unique[..8], regions))]
 }
 

@@ -31,7 +31,9 @@ impl World {
     #[must_use]
     pub fn nearest_first(&self, from: RegionId, regions: &[RegionId]) -> Vec<RegionId> {
         let mut sorted = regions.to_vec();
-        sorted.sort_by(|a, b| self.delay_ms(from, *a).total_cmp(&self.delay_ms(from, *b)).then(a.cmp(b)));
+        sorted.sort_by(|a, b| {
+            self.delay_ms(from, *a).total_cmp(&self.delay_ms(from, *b)).then(a.cmp(b))
+        });
         sorted
     }
 
@@ -56,6 +58,7 @@ impl World {
 /// Haversine formula.
 fn great_circle_km(a: &Region, b: &Region) -> f64 {
     let half = |from: f64, to: f64| ((to - from).to_radians() / 2.0).sin().powi(2);
-    let h = half(a.lat, b.lat) + a.lat.to_radians().cos() * b.lat.to_radians().cos() * half(a.lon, b.lon);
+    let h = half(a.lat, b.lat)
+        + a.lat.to_radians().cos() * b.lat.to_radians().cos() * half(a.lon, b.lon);
     2.0 * EARTH_KM * h.sqrt().min(1.0).asin()
 }

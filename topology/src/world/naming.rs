@@ -55,7 +55,10 @@ mod tests {
             assert_eq!(world.node_named(&world.name_of(&node)), Ok(node));
         }
         let west = world.regions[0].name.clone();
-        assert_eq!(world.node_named(&format!("{west}/edge/spare")).unwrap().to_string(), "r1/edge/spare");
+        assert_eq!(
+            world.node_named(&format!("{west}/edge/spare")).unwrap().to_string(),
+            "r1/edge/spare"
+        );
     }
 
     #[test]
@@ -64,8 +67,14 @@ mod tests {
         let why = |text: &str| world.node_named(text).unwrap_err().to_string();
         assert!(why("atlantis/core/1").contains("it has: "), "{}", why("atlantis/core/1"));
         let west = &world.regions[0].name;
-        for wrong in ["", "core", west, &format!("{west}/king/1"), &format!("{west}/core"), &format!("{west}/core/1/2")]
-        {
+        for wrong in [
+            "",
+            "core",
+            west,
+            &format!("{west}/king/1"),
+            &format!("{west}/core"),
+            &format!("{west}/core/1/2"),
+        ] {
             assert!(why(wrong).contains("region/core/name"), "{wrong}: {}", why(wrong));
         }
     }

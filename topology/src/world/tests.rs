@@ -49,14 +49,16 @@ fn shards_are_those_of_the_classes_that_the_zone_offers() {
     let world = World::default_world();
     // global: 3 homes x 2 classes x 4; eu: 1 home x 1 class x 4.
     assert_eq!(world.all_shards().len(), 28);
-    let homed: usize = world.regions.iter().map(|region| world.shards_homed_in(region.id).len()).sum();
+    let homed: usize =
+        world.regions.iter().map(|region| world.shards_homed_in(region.id).len()).sum();
     assert_eq!(homed, 28);
     assert!(world.all_shards().iter().all(|shard| world.has_shard(shard)));
     let mut foreign = world.all_shards()[0];
     foreign.n = 4;
     assert!(!world.has_shard(&foreign));
     let eu = world.zone_by_name("eu").unwrap();
-    let no_quorum = ShardId { zone: eu.id, home: eu.regions[0], durability: Durability::MultiRegion, n: 0 };
+    let no_quorum =
+        ShardId { zone: eu.id, home: eu.regions[0], durability: Durability::MultiRegion, n: 0 };
     assert!(!world.has_shard(&no_quorum));
 }
 
@@ -64,12 +66,15 @@ fn shards_are_those_of_the_classes_that_the_zone_offers() {
 fn an_edge_outside_a_zone_carries_its_frames_or_names_those_inside() {
     let world = World::default_world();
     let [global, eu] = ["global", "eu"].map(|name| world.zone_by_name(name).unwrap().id);
-    let [eu_west, us_east] = ["eu-west", "us-east"].map(|name| world.region_by_name(name).unwrap().id);
+    let [eu_west, us_east] =
+        ["eu-west", "us-east"].map(|name| world.region_by_name(name).unwrap().id);
     assert_eq!(world.edge_serves(us_east, global), Serve::Yes);
     assert_eq!(world.edge_serves(eu_west, eu), Serve::Yes);
     assert_eq!(world.edge_serves(us_east, eu), Serve::Refuse { alternatives: vec![eu_west] });
     let six = World::shipped("six-regions").unwrap();
-    let Serve::Refuse { alternatives } = six.edge_serves(RegionId(2), ZoneId(2)) else { panic!("denied") };
+    let Serve::Refuse { alternatives } = six.edge_serves(RegionId(2), ZoneId(2)) else {
+        panic!("denied")
+    };
     let names: Vec<String> = alternatives.iter().map(|id| six.region_name(*id)).collect();
     assert_eq!(names, ["eu-west", "eu-north", "eu-central"], "nearest to us-west first");
 }
@@ -85,8 +90,12 @@ fn a_delay_is_what_the_file_says_or_what_the_coordinates_give() {
     without_links.links.clear();
     // Within a quarter of what was measured.
     for (a, b) in [(eu, us), (eu, ap), (us, ap)] {
-        let (given, computed) = (world.delay(a, b).as_secs_f64(), without_links.delay(a, b).as_secs_f64());
-        assert!((computed / given - 1.0).abs() < 0.25, "{a:?}-{b:?}: {given} given, {computed} computed");
+        let (given, computed) =
+            (world.delay(a, b).as_secs_f64(), without_links.delay(a, b).as_secs_f64());
+        assert!(
+            (computed / given - 1.0).abs() < 0.25,
+            "{a:?}-{b:?}: {given} given, {computed} computed"
+        );
     }
 }
 
@@ -144,7 +153,9 @@ fn a_zone_that_grows_keeps_its_derived_ids_when_it_names_its_founders() {
         let (demo, ann) = (tenant("demo"), user(format!("user-{n}")));
         assert_eq!(before.user_stream_id(&demo, &ann), after.user_stream_id(&demo, &ann));
     }
-    let group = after.new_group_id(&tenant("demo"), RegionId(4), Durability::MultiRegion, [255; 16]).unwrap();
+    let group = after
+        .new_group_id(&tenant("demo"), RegionId(4), Durability::MultiRegion, [255; 16])
+        .unwrap();
     assert_eq!(group.shard.n, 15);
     assert!(after.has_shard(&group.shard));
 }

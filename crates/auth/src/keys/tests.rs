@@ -13,8 +13,10 @@ fn keys_are_made_once_and_only_their_owner_may_read_them() {
     assert_ne!(made.dev.public_key(), made.stream.public_key());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
-    let mut files: Vec<String> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut files: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     files.sort();
     assert_eq!(files, ["dev.pem", "stream.pem"], "no draft is left");
     assert!(files.iter().all(|file| mode(&folder.join(file)) == 0o600));
@@ -24,8 +26,9 @@ fn keys_are_made_once_and_only_their_owner_may_read_them() {
 fn many_who_start_at_once_end_with_one_key() {
     let data = tempfile::tempdir().unwrap();
     let keys: Vec<[u8; 32]> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..8).map(|_| scope.spawn(|| DevIssuer::load_or_create(data.path()).unwrap().public_key().0)).collect();
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| DevIssuer::load_or_create(data.path()).unwrap().public_key().0))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(keys.iter().all(|key| *key == keys[0]));
@@ -53,6 +56,9 @@ fn a_missing_or_broken_key_is_said_to_be() {
 
 #[test]
 fn a_signing_key_never_shows_its_secret() {
-    let shown = format!("{:?}", Keys { dev: DevIssuer::from_seed([5; 32]), stream: StreamKey::from_seed([6; 32]) });
+    let shown = format!(
+        "{:?}",
+        Keys { dev: DevIssuer::from_seed([5; 32]), stream: StreamKey::from_seed([6; 32]) }
+    );
     assert!(!shown.contains("[5, 5") && !shown.contains("private"), "{shown}");
 }

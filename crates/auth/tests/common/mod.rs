@@ -54,8 +54,7 @@ pub(crate) const ACME: &str = "https://id.acme.example";
 pub(crate) const DUO: &str = "https://id.duo.example";
 
 pub(crate) fn mesh() -> Mesh {
-    let acme =
-        json!({"keys": [public(&rsa(), Algorithm::RS256, Some("r")), public(&p256(), Algorithm::ES256, Some("e"))]});
+    let acme = json!({"keys": [public(&rsa(), Algorithm::RS256, Some("r")), public(&p256(), Algorithm::ES256, Some("e"))]});
     let duo = json!({"keys": [public_ed25519(7, "d")]});
     let issuer = |name: &str, issuer: &str, jwks: &Value| TenantIssuer {
         tenant: tenant(name),
@@ -112,5 +111,6 @@ pub(crate) fn but(claim: &str, value: Value) -> Value {
 /// A token whose header and signature are whatever one likes.
 pub(crate) fn raw(header: &Value, claims: &Value, signature: &[u8]) -> String {
     let part = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
-    [part(header.to_string().as_bytes()), part(claims.to_string().as_bytes()), part(signature)].join(".")
+    [part(header.to_string().as_bytes()), part(claims.to_string().as_bytes()), part(signature)]
+        .join(".")
 }

@@ -45,7 +45,14 @@ impl Transport {
         Self { client }
     }
 
-    pub(crate) async fn call(&self, url: &str, method: Method, path: &str, token: &str, body: Option<Bytes>) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        url: &str,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<Bytes>,
+    ) -> Answer {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", url.trim_end_matches('/')))
@@ -94,13 +101,16 @@ impl tower::Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let net = self.net.clone();
-        Box::pin(async move { connect(&*net, &uri.to_string()).await.map(|stream| Socket(TokioIo::new(stream))) })
+        Box::pin(async move {
+            connect(&*net, &uri.to_string()).await.map(|stream| Socket(TokioIo::new(stream)))
+        })
     }
 }
 
 /// A TCP connection to an edge's URL: the first of its addresses that answers.
 pub(crate) async fn connect(net: &dyn net::Net, url: &str) -> io::Result<net::Stream> {
-    let edge = authority(url).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, format!("{url} {why}")))?;
+    let edge = authority(url)
+        .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, format!("{url} {why}")))?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in net.lookup(&edge.host, edge.port).await? {
         match net.connect(address).await {
@@ -131,7 +141,11 @@ impl hyper::rt::Read for Socket {
 }
 
 impl hyper::rt::Write for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(context, bytes)
     }
 

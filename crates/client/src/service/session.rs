@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{self, Message};
-use wire::client::event::{self, Envelope, ErrorPayload, GoawayPayload, GroupPayload, MessagePayload};
+use wire::client::event::{
+    self, Envelope, ErrorPayload, GoawayPayload, GroupPayload, MessagePayload,
+};
 use wire::client::request::{Request, RequestBody};
 use wire::client::{Event as Frame, close};
 use wire::{ConversationId, ErrorCode};
@@ -103,7 +105,11 @@ impl Service {
     }
 
     /// Says everything that may be said now.
-    async fn write(&mut self, sink: &mut SplitSink<Socket, Message>, live: &mut Live) -> Result<(), End> {
+    async fn write(
+        &mut self,
+        sink: &mut SplitSink<Socket, Message>,
+        live: &mut Live,
+    ) -> Result<(), End> {
         let now = Instant::now();
         let mut said = false;
         let saying = async {
@@ -173,7 +179,10 @@ impl Service {
         let asks = (!self.wanting.is_empty() && !self.starved).then_some(live.ask_not_before);
         let leave = live.goaway.as_ref().map(|(at, _)| *at);
         let fixed = self.ping_at(live).min(self.lost_at(live));
-        [asks, leave, self.outbox.wakes_at(), self.stalled_at(live)].into_iter().flatten().fold(fixed, Instant::min)
+        [asks, leave, self.outbox.wakes_at(), self.stalled_at(live)]
+            .into_iter()
+            .flatten()
+            .fold(fixed, Instant::min)
     }
 
     /// How long an edge may be silent. One that owes us an answer must show a sign of life sooner.
@@ -199,7 +208,10 @@ impl Service {
 
     /// When it is left for want of an acknowledgement.
     fn stalled_at(&self, live: &Live) -> Option<Instant> {
-        Some(live.stalled_since? + self.options.stall_max * 2u32.pow(self.stalls.min(STALL_DOUBLINGS)))
+        Some(
+            live.stalled_since?
+                + self.options.stall_max * 2u32.pow(self.stalls.min(STALL_DOUBLINGS)),
+        )
     }
 
     fn check_time(&mut self, live: &mut Live) -> Result<(), End> {
@@ -209,7 +221,10 @@ impl Service {
             return Err(End::Stalled("nothing is acknowledged through this edge".into()));
         }
         if now >= self.lost_at(live) {
-            return Err(End::Lost(format!("the edge was silent for {} s", self.patience(live).as_secs())));
+            return Err(End::Lost(format!(
+                "the edge was silent for {} s",
+                self.patience(live).as_secs()
+            )));
         }
         match live.goaway.take() {
             Some((at, goaway)) if at <= now => Err(sent(at, goaway)),
@@ -241,7 +256,11 @@ impl Service {
     }
 
     /// Takes in what the socket gave.
-    fn hear(&mut self, message: Option<tungstenite::Result<Message>>, live: &mut Live) -> Result<(), End> {
+    fn hear(
+        &mut self,
+        message: Option<tungstenite::Result<Message>>,
+        live: &mut Live,
+    ) -> Result<(), End> {
         live.last_heard = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => {
@@ -249,7 +268,8 @@ impl Service {
                 Ok(())
             }
             Some(Ok(Message::Close(frame))) => {
-                let (code, reason) = frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
+                let (code, reason) =
+                    frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
                 let why = format!("the edge closed: {code} {reason}").trim_end().to_owned();
                 Err(if code == close::SESSION_MOVED { End::Final(why) } else { End::Lost(why) })
             }
@@ -282,9 +302,13 @@ impl Service {
             Frame::Updated(group) => self.hear_updated(group),
             Frame::Left(group) => self.hear_left(group),
             Frame::SyncDone(done) => {
-                let asked = number(&envelope, 's').and_then(|id| live.asked.remove(&id)).unwrap_or_default();
+                let asked = number(&envelope, 's')
+                    .and_then(|id| live.asked.remove(&id))
+                    .unwrap_or_default();
                 for conversation in asked {
-                    self.settle(conversation, |order| order.answered(done.heads.get(&conversation).copied()));
+                    self.settle(conversation, |order| {
+                        order.answered(done.heads.get(&conversation).copied())
+                    });
                 }
                 if !self.wanting.is_empty() {
                     live.ask_not_before = Instant::now() + ASK_AGAIN;
@@ -301,7 +325,11 @@ impl Service {
     }
 
     /// Lets one conversation's order know something, and delivers what became deliverable.
-    fn settle(&mut self, conversation: ConversationId, what: impl FnOnce(&mut Order<Box<MessagePayload>>)) {
+    fn settle(
+        &mut self,
+        conversation: ConversationId,
+        what: impl FnOnce(&mut Order<Box<MessagePayload>>),
+    ) {
         let Some(order) = self.orders.get_mut(&conversation) else { return };
         what(order);
         while let Some((seq, message)) = order.pop() {
@@ -319,7 +347,9 @@ impl Service {
     }
 
     fn hear_message(&mut self, envelope: &Envelope<()>, message: MessagePayload) {
-        let Some(conversation) = envelope.conversation_id.as_deref().and_then(|text| text.parse().ok()) else {
+        let Some(conversation) =
+            envelope.conversation_id.as_deref().and_then(|text| text.parse().ok())
+        else {
             tracing::warn!("a message without a conversation; skipped");
             return;
         };
@@ -329,7 +359,9 @@ impl Service {
             let class = conversation.shard.durability;
             self.orders.entry(conversation).or_insert_with(|| Order::new(class, None));
         }
-        self.settle(conversation, |order| order.take(message.seq, message.epoch, Box::new(message)));
+        self.settle(conversation, |order| {
+            order.take(message.seq, message.epoch, Box::new(message))
+        });
     }
 
     /// Delivery of a new conversation starts where the user joined it.
@@ -342,7 +374,10 @@ impl Service {
         let conversation = group.conversation_id;
         self.follow();
         let class = conversation.shard.durability;
-        let order = self.orders.entry(conversation).or_insert_with(|| Order::new(class, Some(joined_after)));
+        let order = self
+            .orders
+            .entry(conversation)
+            .or_insert_with(|| Order::new(class, Some(joined_after)));
         if order.last().is_some_and(|last| last < group.head_seq) {
             order.unanswered();
             self.wanting.insert(conversation);
@@ -376,7 +411,9 @@ impl Service {
     fn hear_error(&mut self, envelope: &Envelope<()>, error: ErrorPayload, live: &mut Live) {
         let retry_after = error.retry_after_ms.map(Duration::from_millis);
         if let Some(id) = number(envelope, 'm') {
-            if let Refused::Failed(ticket) = self.outbox.refused(id, error.code, retry_after, Instant::now()) {
+            if let Refused::Failed(ticket) =
+                self.outbox.refused(id, error.code, retry_after, Instant::now())
+            {
                 ticket.answer(Err(SendError::Refused { code: error.code, message: error.message }));
             }
         } else if let Some(id) = number(envelope, 's') {
@@ -387,7 +424,13 @@ impl Service {
     }
 
     /// A `sync` that could not be answered is asked again, later; one for good only costs the conversation it is about.
-    fn hear_sync_refused(&mut self, id: u64, envelope: &Envelope<()>, error: &ErrorPayload, live: &mut Live) {
+    fn hear_sync_refused(
+        &mut self,
+        id: u64,
+        envelope: &Envelope<()>,
+        error: &ErrorPayload,
+        live: &mut Live,
+    ) {
         let retry = error.code.is_retryable() || error.code == ErrorCode::Internal;
         let about = envelope.conversation_id.as_deref().and_then(|text| text.parse().ok());
         let asked = match about {
@@ -441,7 +484,9 @@ fn words(error: &tungstenite::Error) -> String {
         tungstenite::Error::Io(error) => error.to_string(),
         tungstenite::Error::ConnectionClosed
         | tungstenite::Error::AlreadyClosed
-        | tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => "the edge hung up".into(),
+        | tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            "the edge hung up".into()
+        }
         error => error.to_string(),
     }
 }

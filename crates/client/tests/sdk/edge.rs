@@ -30,7 +30,11 @@ impl Edge {
     }
 
     async fn stream(&mut self) -> net::Stream {
-        tokio::time::timeout(PATIENCE, self.listener.accept()).await.expect("a client comes").unwrap().0
+        tokio::time::timeout(PATIENCE, self.listener.accept())
+            .await
+            .expect("a client comes")
+            .unwrap()
+            .0
     }
 
     /// Lets the next client in and says hello.
@@ -76,7 +80,10 @@ impl Edge {
 fn is_whole(heard: &[u8]) -> bool {
     let text = String::from_utf8_lossy(heard);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |n| n.parse().unwrap());
     body.len() >= length
 }
 
@@ -90,8 +97,7 @@ impl Conn {
     }
 
     pub async fn ack(&mut self, request: &Value, seq: u64) {
-        let payload =
-            json!({"message_id": "m", "seq": seq, "epoch": 1, "ts_ms": 0, "durability": "region", "duplicate": false});
+        let payload = json!({"message_id": "m", "seq": seq, "epoch": 1, "ts_ms": 0, "durability": "region", "duplicate": false});
         let cmid = &request["client_msg_id"];
         self.say(json!({"type": "message.ack", "re": request["id"], "client_msg_id": cmid, "payload": payload})).await;
     }
@@ -104,14 +110,18 @@ impl Conn {
     /// Ends a `sync`.
     pub async fn synced(&mut self, request: &Value, head: u64) {
         let heads = json!({conversation().to_string(): head});
-        self.say(json!({"type": "sync.done", "re": request["id"], "payload": {"heads": heads}})).await;
+        self.say(json!({"type": "sync.done", "re": request["id"], "payload": {"heads": heads}}))
+            .await;
     }
 
     /// The next frame of the client; pings are skipped.
     pub async fn hear(&mut self) -> Value {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("the client speaks");
-            let Message::Text(text) = frame.expect("the client is there").unwrap() else { continue };
+            let frame =
+                tokio::time::timeout(PATIENCE, self.0.next()).await.expect("the client speaks");
+            let Message::Text(text) = frame.expect("the client is there").unwrap() else {
+                continue;
+            };
             let frame: Value = serde_json::from_str(&text).unwrap();
             if frame["type"] != "ping" {
                 return frame;
@@ -123,7 +133,8 @@ impl Conn {
     pub async fn hear_sync(&mut self) -> (Value, u64) {
         let frame = self.hear().await;
         assert_eq!(frame["type"], "sync", "{frame}");
-        let after = frame["payload"]["after"][conversation().to_string()].as_u64().expect("asks about it");
+        let after =
+            frame["payload"]["after"][conversation().to_string()].as_u64().expect("asks about it");
         (frame, after)
     }
 }
@@ -145,7 +156,11 @@ pub fn options(edges: &[&Edge]) -> Options {
         backoff_min: Duration::from_millis(5),
         backoff_max: Duration::from_millis(50),
         seed: Some(7),
-        ..Options::new(Arc::new(net::OsNet), client::fixed(urls), client::fixed_token("token".into()))
+        ..Options::new(
+            Arc::new(net::OsNet),
+            client::fixed(urls),
+            client::fixed_token("token".into()),
+        )
     }
 }
 

@@ -36,7 +36,8 @@ async fn messages_of_one_conversation_wait_for_each_other_and_keep_their_order()
     let (client, _events) = connect(&[&edge]);
     let mut pending = Vec::new();
     for n in 0..3 {
-        let payload = wire::client::request::SendPayload { body: n.to_string(), ..Default::default() };
+        let payload =
+            wire::client::request::SendPayload { body: n.to_string(), ..Default::default() };
         pending.push(client.queue(conversation(), client.new_message_id(), payload).await.unwrap());
     }
     let mut conn = edge.admit().await;
@@ -69,7 +70,10 @@ async fn a_final_refusal_is_told_and_the_next_message_goes_on() {
     let (first, second, empty) = sending.await.unwrap();
     assert!(matches!(first, Err(SendError::Refused { code: ErrorCode::NotAMember, .. })));
     assert_eq!(second.unwrap().seq, 1);
-    assert!(matches!(empty, Err(SendError::Refused { code: ErrorCode::BadRequest, .. })), "checked before it is sent");
+    assert!(
+        matches!(empty, Err(SendError::Refused { code: ErrorCode::BadRequest, .. })),
+        "checked before it is sent"
+    );
 }
 
 #[tokio::test]
@@ -152,7 +156,8 @@ async fn goaway_leads_to_the_alternative_it_names() {
     let (client, mut events) = connect(&[&first]);
     let mut conn = first.admit().await;
     let alternatives = [&second.url];
-    let payload = json!({"reconnect_after_ms": 20, "alternatives": alternatives, "reason": "draining"});
+    let payload =
+        json!({"reconnect_after_ms": 20, "alternatives": alternatives, "reason": "draining"});
     conn.say(json!({"type": "goaway", "payload": payload})).await;
     let _conn = second.admit().await;
     let why = event(&mut events, |event| match event {
@@ -182,8 +187,7 @@ async fn a_client_that_nobody_lets_in_ends_and_says_why() {
         let client = client.clone();
         async move { client.send(conversation(), "x").await }
     });
-    let problem =
-        json!({"type": "about:blank", "title": "t", "status": 401, "code": "unauthenticated", "detail": "who?"});
+    let problem = json!({"type": "about:blank", "title": "t", "status": 401, "code": "unauthenticated", "detail": "who?"});
     for _ in 0..3 {
         edge.answer("401 Unauthorized", &problem).await;
     }
@@ -270,7 +274,11 @@ async fn garbage_from_an_edge_is_skipped() {
     let mut edge = Edge::start().await;
     let (_client, mut events) = connect(&[&edge]);
     let mut conn = edge.admit().await;
-    for garbage in [json!([]), json!({"type": "message.new", "payload": {}}), json!({"type": "new", "payload": 1})] {
+    for garbage in [
+        json!([]),
+        json!({"type": "message.new", "payload": {}}),
+        json!({"type": "new", "payload": 1}),
+    ] {
         conn.say(garbage).await;
     }
     conn.message(1).await;
@@ -305,10 +313,12 @@ async fn http_goes_to_the_next_edge_and_reads_history_page_by_page() {
     let reading = tokio::spawn(async move { http.history_after(conversation(), 0).await });
     let problem = json!({"type": "about:blank", "title": "t", "status": 503, "code": "draining", "detail": "going"});
     tired.answer("503 Service Unavailable", &problem).await;
-    let page =
-        |seq: u64, has_more| json!({"messages": [edge::message(seq)["payload"]], "head_seq": 2, "has_more": has_more});
+    let page = |seq: u64, has_more| json!({"messages": [edge::message(seq)["payload"]], "head_seq": 2, "has_more": has_more});
     let request = good.answer("200 OK", &page(1, true)).await;
-    assert!(request.contains("after=0") && request.contains("authorization: Bearer token"), "{request}");
+    assert!(
+        request.contains("after=0") && request.contains("authorization: Bearer token"),
+        "{request}"
+    );
     tired.answer("503 Service Unavailable", &problem).await;
     assert!(good.answer("200 OK", &page(2, false)).await.contains("after=1"));
     let seqs: Vec<_> = reading.await.unwrap().unwrap().iter().map(|message| message.seq).collect();
@@ -318,7 +328,8 @@ async fn http_goes_to_the_next_edge_and_reads_history_page_by_page() {
 #[tokio::test]
 async fn http_says_why_not_and_runs_out_of_patience() {
     let mut edge = Edge::start().await;
-    let http = Http::new(&Options { http_patience: Duration::from_millis(200), ..options(&[&edge]) });
+    let http =
+        Http::new(&Options { http_patience: Duration::from_millis(200), ..options(&[&edge]) });
     let asking = tokio::spawn({
         let http = http.clone();
         async move { http.group(conversation()).await }

@@ -3,7 +3,8 @@ use wire::{ConversationKind, Durability, RegionId, ShardId, ZoneId};
 use super::*;
 
 fn conversation() -> ConversationId {
-    let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 0 };
+    let shard =
+        ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 0 };
     ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] }
 }
 
@@ -79,7 +80,10 @@ fn an_acknowledged_message_not_shown_is_lost_and_a_gap() {
     let report = run(&shown);
     assert_eq!(counts(&report), [2, 0, 0, 2]);
     let gap = |from, to| (conversation(), Finding::Gap { from, to, observer: "far".into() });
-    assert!(report.findings.contains(&gap(4, 4)) && report.findings.contains(&gap(6, 6)), "{report}");
+    assert!(
+        report.findings.contains(&gap(4, 4)) && report.findings.contains(&gap(6, 6)),
+        "{report}"
+    );
     assert_eq!(counts(&run(&[])), [6, 0, 0, 6], "who saw nothing missed everything");
 }
 
@@ -181,8 +185,11 @@ fn a_retry_that_is_acknowledged_differently_is_found() {
 #[test]
 fn epochs_that_fall_and_vers_that_do_not_grow_are_found() {
     let mut checker = Checker::new();
-    for message in [message(1), Observed { epoch: Epoch(3), ..message(2) }, Observed { epoch: Epoch(2), ..message(3) }]
-    {
+    for message in [
+        message(1),
+        Observed { epoch: Epoch(3), ..message(2) },
+        Observed { epoch: Epoch(2), ..message(3) },
+    ] {
         checker.observed("near", conversation(), &message);
     }
     assert_eq!(counts(&checker.report()), [0, 0, 1, 0]);

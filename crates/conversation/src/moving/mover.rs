@@ -88,8 +88,14 @@ impl Mover {
         for change in &frame.changes {
             let Event::MovedOut(out) = &change.event else { continue };
             let (conversation, ver) = (change.conversation, change.ver);
-            let offer = Offer { conversation, n: out.to.n, ver, from: self.shard, to: out.to.shard };
-            self.open.push_back(Open { offer, at: frame.slot, before: self.next, has_arrived: false });
+            let offer =
+                Offer { conversation, n: out.to.n, ver, from: self.shard, to: out.to.shard };
+            self.open.push_back(Open {
+                offer,
+                at: frame.slot,
+                before: self.next,
+                has_arrived: false,
+            });
         }
     }
 
@@ -117,7 +123,8 @@ impl Mover {
 
     /// The other owner has taken it in. A region that is lost may still take that back, so it is offered on.
     pub fn arrived(&mut self, conversation: ConversationId, n: u64) {
-        let offered = |open: &&mut Open| (open.offer.conversation, open.offer.n) == (conversation, n);
+        let offered =
+            |open: &&mut Open| (open.offer.conversation, open.offer.n) == (conversation, n);
         self.open.iter_mut().filter(offered).for_each(|open| open.has_arrived = true);
     }
 
@@ -131,7 +138,10 @@ impl Mover {
     #[must_use]
     pub fn may_tell(&self, conversation: &ConversationId, before: Slot) -> bool {
         self.next.slot >= before
-            && self.open.iter().all(|open| open.has_arrived || open.offer.conversation != *conversation)
+            && self
+                .open
+                .iter()
+                .all(|open| open.has_arrived || open.offer.conversation != *conversation)
     }
 
     /// To be written down: every move before it is finished.

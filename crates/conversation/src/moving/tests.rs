@@ -59,9 +59,14 @@ fn a_row_counts_by_the_starts_of_the_shard_in_which_it_was_written() {
     let (left, there) = (starts(&[(1, 0), (3, 4)]), starts(&[(1, 0), (2, 7)]));
     let here = moved(Durability::Region, &left);
     assert_eq!(here.judge(), shard(1, Durability::Region));
-    for (row, counts) in
-        [((1, 3), true), ((1, 4), false), ((3, 4), true), ((4, 4), true), ((4, 7), false), ((5, 7), true)]
-    {
+    for (row, counts) in [
+        ((1, 3), true),
+        ((1, 4), false),
+        ((3, 4), true),
+        ((4, 4), true),
+        ((4, 7), false),
+        ((5, 7), true),
+    ] {
         assert_eq!(here.row_counts(stamp(row.0, row.1), &there), Some(counts), "{row:?}");
     }
     // On its way it may yet turn out that it never left: by what the shard that it left says now.
@@ -70,7 +75,8 @@ fn a_row_counts_by_the_starts_of_the_shard_in_which_it_was_written() {
     assert_eq!(on_its_way.row_counts(stamp(3, 9), &left), Some(true));
     assert_eq!(on_its_way.row_counts(stamp(3, 9), &starts(&[(1, 0), (3, 4), (5, 9)])), Some(false));
     assert!(here.is_certain() && !on_its_way.is_certain());
-    let forgotten = Whereabouts { stays: vec![Stay { after: Epoch(2), ..here.stays[0].clone() }], ..here };
+    let forgotten =
+        Whereabouts { stays: vec![Stay { after: Epoch(2), ..here.stays[0].clone() }], ..here };
     assert_eq!(forgotten.row_counts(stamp(2, 1), &there), None);
 }
 
@@ -95,7 +101,10 @@ fn what_is_taken_along_is_bounded_and_forgotten_in_time() {
         here = Whereabouts { placement: out.to, stays: out.stays, ..here };
     }
     let refusal = leave(&here, NOW, &short).unwrap_err();
-    assert_eq!((refusal.code, refusal.retry_after_ms), (ErrorCode::RateLimited, Some(DEDUPE_MS + 1)));
+    assert_eq!(
+        (refusal.code, refusal.retry_after_ms),
+        (ErrorCode::RateLimited, Some(DEDUPE_MS + 1))
+    );
     let out = leave(&here, NOW + DEDUPE_MS + 1, &short).unwrap();
     assert_eq!(out.stays.len(), STAYS_MAX, "a month later nobody asks what was sent in the first");
     assert_eq!(out.stays[0].after, here.stays[1].after);
@@ -121,7 +130,10 @@ fn it_stays_in_its_zone_and_class_and_below_the_last_epoch() {
 fn of_two_placements_the_later_one_is_kept() {
     let placement = |n| Placement { n, shard: shard(1, Durability::Region) };
     assert!(supersedes(placement(1), None) && supersedes(placement(3), Some(placement(2))));
-    assert!(!supersedes(placement(1), Some(placement(2))) && !supersedes(placement(2), Some(placement(2))));
+    assert!(
+        !supersedes(placement(1), Some(placement(2)))
+            && !supersedes(placement(2), Some(placement(2)))
+    );
 }
 
 mod the_mover {

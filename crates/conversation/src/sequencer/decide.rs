@@ -27,18 +27,28 @@ impl Conversation {
     /// (sender, `client_msg_id`), given when [`Conversation::needs_dedupe_lookup`] and only if the place it names counts
     /// ([`Conversation::counts`]).
     #[must_use]
-    pub fn decide(&self, moment: Moment<'_>, actor: &Actor, command: Command, seen: Option<&Seen>) -> Decision {
+    pub fn decide(
+        &self,
+        moment: Moment<'_>,
+        actor: &Actor,
+        command: Command,
+        seen: Option<&Seen>,
+    ) -> Decision {
         let arrives = matches!(command, Command::TakeIn { .. });
         if !arrives && let Err(elsewhere) = self.served_from(moment.shard) {
             return Decision::Moved(elsewhere);
         }
         let decided = match command {
             Command::Send(draft) => self.decide_send(moment, actor, draft, seen),
-            Command::CreateGroup { name, members } => self.decide_group(moment, actor, name, members),
-            Command::OpenDirect { with } => self.decide_direct(moment, actor, with),
-            Command::ChangeMembers { add, remove, roles } => {
-                self.decide_members(moment, actor, Wish { add: &add, remove: &remove, roles: &roles })
+            Command::CreateGroup { name, members } => {
+                self.decide_group(moment, actor, name, members)
             }
+            Command::OpenDirect { with } => self.decide_direct(moment, actor, with),
+            Command::ChangeMembers { add, remove, roles } => self.decide_members(
+                moment,
+                actor,
+                Wish { add: &add, remove: &remove, roles: &roles },
+            ),
             Command::NoteJoined { conversation, name, joined_seq, at_ver } => {
                 let joined = Event::Joined(Joined { conversation, name, joined_seq, at_ver });
                 self.decide_note(moment, actor, &conversation, at_ver, joined)
@@ -83,7 +93,10 @@ impl Conversation {
         self.facts_for(&actor.tenant)?;
         if self.id.kind == ConversationKind::User {
             self.readable_by(&actor.tenant, &actor.user)?;
-            return Err(Refusal::new(ErrorCode::BadRequest, "a user's own stream takes no messages"));
+            return Err(Refusal::new(
+                ErrorCode::BadRequest,
+                "a user's own stream takes no messages",
+            ));
         }
         check_draft(&draft)?;
         // Before membership: who was removed in between still learns what became of his message.
@@ -101,7 +114,10 @@ impl Conversation {
         }
         for (field, seq) in [("reply_to", draft.reply_to), ("thread", draft.thread)] {
             if seq.is_some_and(|seq| seq > self.head_seq) {
-                return Err(Refusal::new(ErrorCode::BadRequest, format!("{field}: no such message yet")));
+                return Err(Refusal::new(
+                    ErrorCode::BadRequest,
+                    format!("{field}: no such message yet"),
+                ));
             }
         }
         Ok(self.commit(
@@ -133,7 +149,10 @@ impl Conversation {
         }
         if let Some(facts) = &self.facts {
             // The id was drawn for one creation, so who comes again with it is the one who sent it twice.
-            if facts.tenant == actor.tenant && facts.by == actor.user && self.members.contains_key(&actor.user) {
+            if facts.tenant == actor.tenant
+                && facts.by == actor.user
+                && self.members.contains_key(&actor.user)
+            {
                 return Ok(Decision::Already(Outcome::View { created: true }));
             }
             return Err(not_found());
@@ -142,29 +161,50 @@ impl Conversation {
             return Err(Refusal::new(ErrorCode::BadRequest, "name: empty"));
         }
         if name.len() > GROUP_NAME_BYTES {
-            return Err(Refusal::new(ErrorCode::TooLarge, format!("name: more than {GROUP_NAME_BYTES} bytes")));
+            return Err(Refusal::new(
+                ErrorCode::TooLarge,
+                format!("name: more than {GROUP_NAME_BYTES} bytes"),
+            ));
         }
         if members.len() > MEMBERS_PER_CHANGE {
             let message = format!("members: more than {MEMBERS_PER_CHANGE} users");
             return Err(Refusal::new(ErrorCode::TooLarge, message));
         }
-        let others: BTreeSet<UserId> = members.into_iter().filter(|user| *user != actor.user).collect();
-        let mut members: Vec<(UserId, Role)> = others.into_iter().map(|user| (user, Role::Member)).collect();
+        let others: BTreeSet<UserId> =
+            members.into_iter().filter(|user| *user != actor.user).collect();
+        let mut members: Vec<(UserId, Role)> =
+            others.into_iter().map(|user| (user, Role::Member)).collect();
         let at = members.partition_point(|(user, _)| *user < actor.user);
         members.insert(at, (actor.user.clone(), Created::creator_role(ConversationKind::Group)));
         Ok(self.commit(
             moment,
-            Event::Created(Created { tenant: actor.tenant.clone(), name: Some(name), by: actor.user.clone(), members }),
+            Event::Created(Created {
+                tenant: actor.tenant.clone(),
+                name: Some(name),
+                by: actor.user.clone(),
+                members,
+            }),
         ))
     }
 
-    fn decide_direct(&self, moment: Moment<'_>, actor: &Actor, with: UserId) -> Result<Decision, Refusal> {
+    fn decide_direct(
+        &self,
+        moment: Moment<'_>,
+        actor: &Actor,
+        with: UserId,
+    ) -> Result<Decision, Refusal> {
         if with == actor.user {
-            return Err(Refusal::new(ErrorCode::BadRequest, "a direct conversation is with someone else"));
+            return Err(Refusal::new(
+                ErrorCode::BadRequest,
+                "a direct conversation is with someone else",
+            ));
         }
         let named = ConversationId::direct_key(&actor.tenant, &actor.user, &with);
         if self.id.kind != ConversationKind::Direct || self.id.unique != named {
-            return Err(Refusal::new(ErrorCode::BadRequest, "not the id of this direct conversation"));
+            return Err(Refusal::new(
+                ErrorCode::BadRequest,
+                "not the id of this direct conversation",
+            ));
         }
         if self.facts.is_some() {
             return Ok(Decision::Already(Outcome::View { created: false }));
@@ -173,15 +213,32 @@ impl Conversation {
         let mut members = vec![(actor.user.clone(), role), (with, role)];
         members.sort_unstable();
         let by = actor.user.clone();
-        Ok(self.commit(moment, Event::Created(Created { tenant: actor.tenant.clone(), name: None, by, members })))
+        Ok(self.commit(
+            moment,
+            Event::Created(Created { tenant: actor.tenant.clone(), name: None, by, members }),
+        ))
     }
 
-    fn decide_members(&self, moment: Moment<'_>, actor: &Actor, wish: Wish<'_>) -> Result<Decision, Refusal> {
+    fn decide_members(
+        &self,
+        moment: Moment<'_>,
+        actor: &Actor,
+        wish: Wish<'_>,
+    ) -> Result<Decision, Refusal> {
         self.readable_by(&actor.tenant, &actor.user)?;
         if self.id.kind != ConversationKind::Group {
-            return Err(Refusal::new(ErrorCode::BadRequest, "only the members of a group can change"));
+            return Err(Refusal::new(
+                ErrorCode::BadRequest,
+                "only the members of a group can change",
+            ));
         }
-        let changed = roles::change_members(&self.members, |member| member.role, &actor.user, wish, self.head_seq)?;
+        let changed = roles::change_members(
+            &self.members,
+            |member| member.role,
+            &actor.user,
+            wish,
+            self.head_seq,
+        )?;
         Ok(match changed {
             Some(changed) => self.commit(moment, Event::MembersChanged(changed)),
             None => Decision::Already(Outcome::View { created: false }),

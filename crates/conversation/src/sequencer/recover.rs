@@ -32,15 +32,25 @@ impl Conversation {
         first_seq: u64,
     ) -> Option<Change> {
         let event = match &stranded.event {
-            Event::Message(message) => Event::Message(self.recover_message(message, seen, first_seq)?),
-            Event::Created(created) => self.facts.is_none().then(|| Event::Created(created.clone()))?,
+            Event::Message(message) => {
+                Event::Message(self.recover_message(message, seen, first_seq)?)
+            }
+            Event::Created(created) => {
+                self.facts.is_none().then(|| Event::Created(created.clone()))?
+            }
             Event::MembersChanged(changed) => Event::MembersChanged(self.recover_members(changed)?),
             Event::Joined(joined) => {
-                let known = self.joins.get(&joined.conversation).is_some_and(|join| join.at_ver >= joined.at_ver);
+                let known = self
+                    .joins
+                    .get(&joined.conversation)
+                    .is_some_and(|join| join.at_ver >= joined.at_ver);
                 (!known).then(|| stranded.event.clone())?
             }
             Event::Left(left) => {
-                let known = self.joins.get(&left.conversation).is_some_and(|join| join.at_ver >= left.at_ver);
+                let known = self
+                    .joins
+                    .get(&left.conversation)
+                    .is_some_and(|join| join.at_ver >= left.at_ver);
                 (!known).then(|| stranded.event.clone())?
             }
             // A newer node's: what it would mean here only that one knows.
@@ -49,7 +59,12 @@ impl Conversation {
         Some(self.number(moment, 0, event))
     }
 
-    fn recover_message(&self, stranded: &Message, seen: Option<&Seen>, first_seq: u64) -> Option<Message> {
+    fn recover_message(
+        &self,
+        stranded: &Message,
+        seen: Option<&Seen>,
+        first_seq: u64,
+    ) -> Option<Message> {
         let here = self.dedupe.find(&stranded.sender, &stranded.client_msg_id).or(seen).is_some();
         if here || self.facts.is_none() {
             return None;
@@ -70,6 +85,13 @@ impl Conversation {
         let raised = stranded.added.iter().filter(|(_, role)| *role != Role::Member);
         let roles: Vec<(UserId, Role)> = raised.chain(&stranded.roles).cloned().collect();
         let wish = Wish { add: &add, remove: &stranded.removed, roles: &roles };
-        roles::change_members(&self.members, |member| member.role, &stranded.by, wish, self.head_seq).ok()?
+        roles::change_members(
+            &self.members,
+            |member| member.role,
+            &stranded.by,
+            wish,
+            self.head_seq,
+        )
+        .ok()?
     }
 }

@@ -14,7 +14,10 @@ impl Conversation {
             return Err(not_found());
         }
         if self.id.kind == ConversationKind::User {
-            return Err(Refusal::new(ErrorCode::BadRequest, "a user's own stream stays where it was born"));
+            return Err(Refusal::new(
+                ErrorCode::BadRequest,
+                "a user's own stream stays where it was born",
+            ));
         }
         if to == moment.shard {
             return Ok(Decision::Already(Outcome::Moving(self.whereabouts.placement)));

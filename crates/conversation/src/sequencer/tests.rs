@@ -2,7 +2,9 @@ use std::sync::LazyLock;
 
 use wire::change::Left;
 use wire::command::{Actor, Answer, Command, Draft};
-use wire::limits::{BODY_BYTES, DEDUPE_MS, GROUP_NAME_BYTES, MEMBERS_PER_PAGE, MENTIONS, META_BYTES};
+use wire::limits::{
+    BODY_BYTES, DEDUPE_MS, GROUP_NAME_BYTES, MEMBERS_PER_PAGE, MENTIONS, META_BYTES,
+};
 use wire::{ClientMsgId, Durability, RegionId, ShardId, Slot, ZoneId};
 
 use super::*;
@@ -12,7 +14,8 @@ const NOW: u64 = 1_700_000_000_000;
 const REGION: RegionId = RegionId(2);
 
 fn id(kind: ConversationKind, unique: [u8; 16]) -> ConversationId {
-    let shard = ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 0 };
+    let shard =
+        ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::MultiRegion, n: 0 };
     ConversationId { kind, shard, unique }
 }
 
@@ -43,7 +46,8 @@ fn at(epoch: u64, slot: u64) -> Position {
     Position { epoch: Epoch(epoch), slot: Slot(slot) }
 }
 
-static NEVER_FORKED: LazyLock<Starts> = LazyLock::new(|| [(Epoch(1), Slot(0))].into_iter().collect());
+static NEVER_FORKED: LazyLock<Starts> =
+    LazyLock::new(|| [(Epoch(1), Slot(0))].into_iter().collect());
 
 /// In the shard in which all are born.
 fn moment(now_ms: u64, epoch: u64) -> Moment<'static> {
@@ -72,7 +76,11 @@ fn code(decision: Decision) -> ErrorCode {
 /// A group of `ann`, its owner, and `bob`.
 fn group() -> Conversation {
     let mut group = Conversation::empty(id(ConversationKind::Group, [7; 16]));
-    run(&mut group, "ann", Command::CreateGroup { name: "tea".into(), members: vec![user("bob"), user("ann")] });
+    run(
+        &mut group,
+        "ann",
+        Command::CreateGroup { name: "tea".into(), members: vec![user("bob"), user("ann")] },
+    );
     group
 }
 
@@ -93,7 +101,8 @@ fn a_group_begins_with_its_creator_as_owner() {
     let view = group.view(REGION, None);
     assert_eq!((view.head_ver, view.head_seq, view.acting_region), (1, 0, REGION));
     assert_eq!(view.name.as_deref(), Some("tea"));
-    let members: Vec<_> = view.members.iter().map(|m| (m.user_id.as_str(), m.role, m.joined_seq)).collect();
+    let members: Vec<_> =
+        view.members.iter().map(|m| (m.user_id.as_str(), m.role, m.joined_seq)).collect();
     assert_eq!(members, [("ann", Role::Owner, 1), ("bob", Role::Member, 1)]);
 }
 
@@ -102,7 +111,11 @@ fn creating_a_group_twice_is_one_creation() {
     let mut group = group();
     let again = || Command::CreateGroup { name: "tea".into(), members: vec![] };
     assert_eq!(run(&mut group, "ann", again()), Decision::Already(Outcome::View { created: true }));
-    assert_eq!(code(run(&mut group, "bob", again())), ErrorCode::NotFound, "nobody else's creation");
+    assert_eq!(
+        code(run(&mut group, "bob", again())),
+        ErrorCode::NotFound,
+        "nobody else's creation"
+    );
     assert_eq!(group.head_ver(), 1);
 }
 
@@ -130,9 +143,16 @@ fn both_sides_of_a_direct_conversation_open_the_same_one() {
     assert_eq!(code(run(&mut direct, "ann", open("ann"))), ErrorCode::BadRequest);
     assert_eq!(code(run(&mut direct, "ann", open("cat"))), ErrorCode::BadRequest, "another's key");
     assert!(matches!(run(&mut direct, "bob", open("ann")), Decision::Commit(_)));
-    assert_eq!(run(&mut direct, "ann", open("bob")), Decision::Already(Outcome::View { created: false }));
+    assert_eq!(
+        run(&mut direct, "ann", open("bob")),
+        Decision::Already(Outcome::View { created: false })
+    );
     let leave = Command::ChangeMembers { add: vec![], remove: vec![user("ann")], roles: vec![] };
-    assert_eq!(code(run(&mut direct, "ann", leave)), ErrorCode::BadRequest, "its members never change");
+    assert_eq!(
+        code(run(&mut direct, "ann", leave)),
+        ErrorCode::BadRequest,
+        "its members never change"
+    );
     assert_eq!(ack(&run(&mut direct, "ann", send("1", "hi"))).seq, 1);
     assert_eq!(code(run(&mut direct, "cat", send("1", "hi"))), ErrorCode::NotAMember);
 }
@@ -200,7 +220,9 @@ fn forked() -> (Conversation, Conversation) {
 /// Offers what one region has to the other, as the owner there does.
 fn recover(into: &mut Conversation, stranded: Decision, first_seq: u64) -> Vec<Change> {
     let Decision::Commit(changes) = stranded else { panic!("nothing is stranded: {stranded:?}") };
-    let offered = changes.iter().filter_map(|change| into.recover(moment(NOW + 9, 2), change, None, first_seq));
+    let offered = changes
+        .iter()
+        .filter_map(|change| into.recover(moment(NOW + 9, 2), change, None, first_seq));
     let offered: Vec<Change> = offered.collect();
     for change in &offered {
         into.apply(change, at(2, 100 + change.ver)).unwrap();
@@ -245,25 +267,39 @@ fn what_refers_to_a_stranded_message_by_its_old_number_refers_to_nothing() {
     recover(&mut away, first, 2);
     let back = recover(&mut away, reply, 2);
     let Event::Message(message) = &back[0].event else { panic!("{back:?}") };
-    assert_eq!((message.reply_to, message.thread), (None, Some(1)), "seq 1 is from before the fork");
+    assert_eq!(
+        (message.reply_to, message.thread),
+        (None, Some(1)),
+        "seq 1 is from before the fork"
+    );
 }
 
 #[test]
 fn who_left_meanwhile_still_gets_his_message_back() {
     let (mut home, mut away) = forked();
     let lost = run(&mut home, "bob", send("m1", "lost"));
-    run(&mut away, "ann", Command::ChangeMembers { add: vec![], remove: vec![user("bob")], roles: vec![] });
+    run(
+        &mut away,
+        "ann",
+        Command::ChangeMembers { add: vec![], remove: vec![user("bob")], roles: vec![] },
+    );
     assert_eq!(recover(&mut away, lost, 2).len(), 1);
 }
 
 #[test]
 fn a_stranded_change_of_members_is_wished_again() {
     let (mut home, mut away) = forked();
-    let remove = || Command::ChangeMembers { add: vec![user("dan")], remove: vec![user("bob")], roles: vec![] };
+    let remove = || Command::ChangeMembers {
+        add: vec![user("dan")],
+        remove: vec![user("bob")],
+        roles: vec![],
+    };
     let lost = run(&mut home, "ann", remove());
     let back = recover(&mut away, lost.clone(), 2);
     assert_eq!(back.len(), 1);
-    assert!(away.members().contains_key(&user("dan")) && !away.members().contains_key(&user("bob")));
+    assert!(
+        away.members().contains_key(&user("dan")) && !away.members().contains_key(&user("bob"))
+    );
     assert_eq!(recover(&mut away, lost, 2), [], "it is so already");
 }
 
@@ -307,7 +343,12 @@ fn rows_of(conversation: &Conversation) -> LoadedConversation {
             ts_ms: NOW,
             at: AT,
         }),
-        last_message: Some(LastMessageRow { conversation: id, seq: conversation.head_seq(), ts_ms: NOW, at: AT }),
+        last_message: Some(LastMessageRow {
+            conversation: id,
+            seq: conversation.head_seq(),
+            ts_ms: NOW,
+            at: AT,
+        }),
         members: (conversation.members().iter())
             .map(|(user, member)| MemberRow {
                 conversation: id,
@@ -318,7 +359,12 @@ fn rows_of(conversation: &Conversation) -> LoadedConversation {
             })
             .collect(),
         roles: (conversation.members().iter())
-            .map(|(user, member)| RoleRow { conversation: id, user: user.clone(), role: member.role, at: AT })
+            .map(|(user, member)| RoleRow {
+                conversation: id,
+                user: user.clone(),
+                role: member.role,
+                at: AT,
+            })
             .collect(),
         inbox: vec![],
         placement: None,
@@ -338,7 +384,11 @@ fn a_client_msg_id_is_free_again_after_thirty_days() {
 fn who_was_removed_still_learns_what_became_of_his_message() {
     let mut group = group();
     run(&mut group, "bob", send("m1", "hi"));
-    run(&mut group, "ann", Command::ChangeMembers { add: vec![], remove: vec![user("bob")], roles: vec![] });
+    run(
+        &mut group,
+        "ann",
+        Command::ChangeMembers { add: vec![], remove: vec![user("bob")], roles: vec![] },
+    );
     assert!(ack(&run(&mut group, "bob", send("m1", "hi"))).duplicate);
     assert_eq!(code(run(&mut group, "bob", send("m2", "hi"))), ErrorCode::NotAMember);
 }
@@ -355,14 +405,29 @@ fn strangers_and_other_tenants_learn_nothing() {
     ];
     for command in commands {
         assert!(!group.needs_dedupe_lookup(&elsewhere, &command));
-        assert_eq!(code(group.decide(moment(NOW, 1), &elsewhere, command, None)), ErrorCode::NotFound);
+        assert_eq!(
+            code(group.decide(moment(NOW, 1), &elsewhere, command, None)),
+            ErrorCode::NotFound
+        );
     }
-    assert_eq!(group.readable_by(&elsewhere.tenant, &user("ann")).unwrap_err().code, ErrorCode::NotFound);
-    assert_eq!(group.readable_by(&actor("eve").tenant, &user("eve")).unwrap_err().code, ErrorCode::NotAMember);
+    assert_eq!(
+        group.readable_by(&elsewhere.tenant, &user("ann")).unwrap_err().code,
+        ErrorCode::NotFound
+    );
+    assert_eq!(
+        group.readable_by(&actor("eve").tenant, &user("eve")).unwrap_err().code,
+        ErrorCode::NotAMember
+    );
     assert!(group.readable_by(&actor("bob").tenant, &user("bob")).is_ok());
     let nothing = Conversation::empty(group.id());
-    assert_eq!(nothing.readable_by(&actor("bob").tenant, &user("bob")).unwrap_err().code, ErrorCode::NotFound);
-    assert_eq!(code(nothing.decide(moment(NOW, 1), &actor("ann"), send("m", "x"), None)), ErrorCode::NotFound);
+    assert_eq!(
+        nothing.readable_by(&actor("bob").tenant, &user("bob")).unwrap_err().code,
+        ErrorCode::NotFound
+    );
+    assert_eq!(
+        code(nothing.decide(moment(NOW, 1), &actor("ann"), send("m", "x"), None)),
+        ErrorCode::NotFound
+    );
 }
 
 #[test]
@@ -439,13 +504,23 @@ fn left(n: u8, at_ver: u64) -> Command {
 #[test]
 fn the_first_note_founds_a_users_own_stream() {
     let mut stream = stream();
-    assert!(stream.readable_by(&actor("ann").tenant, &user("ann")).is_ok(), "his, even before anything is in it");
-    assert_eq!(stream.readable_by(&actor("bob").tenant, &user("bob")).unwrap_err().code, ErrorCode::NotFound);
-    let Decision::Commit(changes) = run(&mut stream, "ann", joined(1, 1)) else { panic!("not committed") };
+    assert!(
+        stream.readable_by(&actor("ann").tenant, &user("ann")).is_ok(),
+        "his, even before anything is in it"
+    );
+    assert_eq!(
+        stream.readable_by(&actor("bob").tenant, &user("bob")).unwrap_err().code,
+        ErrorCode::NotFound
+    );
+    let Decision::Commit(changes) = run(&mut stream, "ann", joined(1, 1)) else {
+        panic!("not committed")
+    };
     assert!(matches!(changes[0].event, Event::Created(_)) && changes[0].ver == 1);
     assert!(matches!(changes[1].event, Event::Joined(_)) && changes[1].ver == 2);
     assert_eq!(Outcome::of(&changes[1]), Outcome::Noted);
-    let Decision::Commit(changes) = run(&mut stream, "ann", joined(2, 1)) else { panic!("not committed") };
+    let Decision::Commit(changes) = run(&mut stream, "ann", joined(2, 1)) else {
+        panic!("not committed")
+    };
     assert_eq!(changes.len(), 1);
 }
 
@@ -493,7 +568,10 @@ fn a_view_is_paged_by_user() {
     let mut big = Conversation::empty(id(ConversationKind::Group, [9; 16]));
     let members = (0..MEMBERS_PER_PAGE).map(|n| user(&format!("u{n:05}"))).collect();
     run(&mut big, "ann", Command::CreateGroup { name: "all".into(), members });
-    let Answer::View { view, created: true } = big.answer(Outcome::View { created: true }, REGION) else { panic!() };
+    let Answer::View { view, created: true } = big.answer(Outcome::View { created: true }, REGION)
+    else {
+        panic!()
+    };
     assert_eq!(view.members.len(), MEMBERS_PER_PAGE);
     let next = view.members_next.unwrap();
     let rest = big.view(REGION, Some(&next));
@@ -521,7 +599,8 @@ fn a_loaded_stream_remembers_what_was_left() {
     assert_eq!(run(&mut loaded, "ann", joined(1, 2)), Decision::Already(Outcome::Noted));
     assert!(matches!(run(&mut loaded, "ann", joined(1, 5)), Decision::Commit(_)));
     let change = Event::Left(Left { conversation, at_ver: 6 });
-    let change = Change { conversation: loaded.id(), ver: 99, epoch: Epoch(1), ts_ms: 0, event: change };
+    let change =
+        Change { conversation: loaded.id(), ver: 99, epoch: Epoch(1), ts_ms: 0, event: change };
     assert!(loaded.apply(&change, at(1, 9)).is_err());
 }
 
@@ -533,7 +612,10 @@ fn what_was_lost_with_a_region_is_not_believed() {
     assert!(rows.counts(id, &NEVER_FORKED));
     assert!(!rows.counts(id, &cut), "slot 3 is the later term's");
     let old = rows.head.map(|row| HeadRow { at: Position::default(), ..row });
-    assert!(LoadedConversation { head: old, ..LoadedConversation::default() }.counts(id, &cut), "it does not say");
+    assert!(
+        LoadedConversation { head: old, ..LoadedConversation::default() }.counts(id, &cut),
+        "it does not say"
+    );
     let superseded = Starts::from_iter([(Epoch(0), Slot(0))]);
     assert!(rows.counts(id, &superseded), "a later term's: what is over is the reader's own");
     // The group counts; the second was said in the later term in place of a lost one; the third is lost.
@@ -546,7 +628,14 @@ fn what_was_lost_with_a_region_is_not_believed() {
     let second = Change { epoch: Epoch(2), ..second };
     let mut replayed = group();
     let known = BTreeMap::from([(id.shard, cut)]);
-    assert_eq!(replayed.replay(&[(at(2, 3), second.clone()), (at(1, 4), third)], &known), Replayed::Cut);
+    assert_eq!(
+        replayed.replay(&[(at(2, 3), second.clone()), (at(1, 4), third)], &known),
+        Replayed::Cut
+    );
     assert_eq!((replayed.head_ver(), replayed.head_seq(), replayed.last_epoch()), (2, 1, Epoch(2)));
-    assert_eq!(replayed.replay(&[(at(2, 3), second)], &known), Replayed::All, "it has that already");
+    assert_eq!(
+        replayed.replay(&[(at(2, 3), second)], &known),
+        Replayed::All,
+        "it has that already"
+    );
 }

@@ -41,11 +41,15 @@ impl Conversation {
     pub fn answer(&self, outcome: Outcome, acting: RegionId) -> Answer {
         match outcome {
             Outcome::Ack(ack) => Answer::Ack(ack),
-            Outcome::View { created } => Answer::View { view: Box::new(self.view(acting, None)), created },
+            Outcome::View { created } => {
+                Answer::View { view: Box::new(self.view(acting, None)), created }
+            }
             Outcome::Noted => Answer::Noted,
             Outcome::Moving(to) => Answer::Moving(to),
             // In class `region` its driver knows which regions have the slot; what is not everywhere yet is offered again.
-            Outcome::TakenIn => Answer::TakenIn { everywhere: self.id.shard.durability == Durability::MultiRegion },
+            Outcome::TakenIn => {
+                Answer::TakenIn { everywhere: self.id.shard.durability == Durability::MultiRegion }
+            }
         }
     }
 

@@ -61,7 +61,9 @@ impl Breaker {
         let step = mem::replace(&mut self.step, Step::Read);
         self.step = match (step, done) {
             (Step::Read, Done::Cores { leases, replied_at }) => self.watch(leases, replied_at),
-            (Step::Wait { until, lives }, Done::Clock(now)) if now >= until => Step::Break { lives },
+            (Step::Wait { until, lives }, Done::Clock(now)) if now >= until => {
+                Step::Break { lives }
+            }
             (Step::Break { .. }, Done::Cas(Cas::Applied)) => Step::Over,
             // Renewed in between, or not known: what was seen counts no more, and neither does the wait.
             (Step::Break { .. }, Done::Cas(Cas::Refused) | Done::Unknown) => Step::Read,
@@ -112,7 +114,12 @@ mod tests {
     }
 
     fn core(name: &str, life: u128, beat: u64, broken: bool) -> CoreLease {
-        CoreLease { node: format!("r1/core/{name}").parse().unwrap(), life: Nonce(life), beat: Beat(beat), broken }
+        CoreLease {
+            node: format!("r1/core/{name}").parse().unwrap(),
+            life: Nonce(life),
+            beat: Beat(beat),
+            broken,
+        }
     }
 
     fn seen(breaker: &mut Breaker, leases: Vec<CoreLease>, s: u64) {
@@ -124,7 +131,11 @@ mod tests {
     fn every_life_of_a_region_is_broken_after_the_wait() {
         let mut breaker = Breaker::of_region(REGION, MINE, timing());
         breaker.on(Done::Unknown).unwrap();
-        seen(&mut breaker, vec![core("a", 1, 5, false), core("a", 2, 1, true), core("b", 3, 7, false)], 100);
+        seen(
+            &mut breaker,
+            vec![core("a", 1, 5, false), core("a", 2, 1, true), core("b", 3, 7, false)],
+            100,
+        );
         assert_eq!(breaker.next(), Some(Do::WaitUntil { until: at(110) }));
         breaker.on(Done::Clock(at(109))).unwrap();
         assert_eq!(breaker.next(), Some(Do::WaitUntil { until: at(110) }), "not yet");
@@ -154,11 +165,22 @@ mod tests {
     fn of_a_node_the_other_lives_are_broken_and_not_our_own() {
         let node: NodeId = "r1/core/a".parse().unwrap();
         let mut breaker = Breaker::of_node(node.clone(), MINE, timing());
-        seen(&mut breaker, vec![core("a", 9, 3, false), core("a", 1, 5, false), core("b", 3, 7, false)], 0);
+        seen(
+            &mut breaker,
+            vec![core("a", 9, 3, false), core("a", 1, 5, false), core("b", 3, 7, false)],
+            0,
+        );
         breaker.on(Done::Clock(at(10))).unwrap();
-        assert_eq!(breaker.next(), Some(Do::BreakCores { region: REGION, lives: vec![(Nonce(1), Beat(5))] }));
+        assert_eq!(
+            breaker.next(),
+            Some(Do::BreakCores { region: REGION, lives: vec![(Nonce(1), Beat(5))] })
+        );
         let mut breaker = Breaker::of_node(node, MINE, timing());
-        seen(&mut breaker, vec![core("a", 9, 3, false), core("a", 1, 5, true), core("b", 3, 7, false)], 0);
+        seen(
+            &mut breaker,
+            vec![core("a", 9, 3, false), core("a", 1, 5, true), core("b", 3, 7, false)],
+            0,
+        );
         assert_eq!(breaker.next(), None, "nobody is left to wait for");
     }
 }

@@ -30,7 +30,9 @@ impl Uptime {
 }
 
 /// How often a life was renewed; 0: not registered yet. A beat is never used twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Beat(pub u64);
 
 impl Beat {
@@ -158,7 +160,8 @@ mod tests {
     use super::*;
 
     const S: Duration = Duration::from_secs(1);
-    const CLOCKS: ClockError = ClockError { rate_ppm_max: 10_000, granularity: Duration::from_millis(1) };
+    const CLOCKS: ClockError =
+        ClockError { rate_ppm_max: 10_000, granularity: Duration::from_millis(1) };
 
     #[test]
     fn the_margin_covers_what_clocks_gain_over_a_lease() {
@@ -168,7 +171,10 @@ mod tests {
         assert_eq!(Timing::new(10 * S, short, CLOCKS), Err(error));
         let timing = Timing::new(10 * S, needed, CLOCKS).unwrap();
         assert_eq!((timing.holds(), timing.patience()), (10 * S - needed, 10 * S + needed));
-        assert_eq!(Timing::new(S, S, CLOCKS), Err(TimingError::NothingLeft { lease: S, margin: S }));
+        assert_eq!(
+            Timing::new(S, S, CLOCKS),
+            Err(TimingError::NothingLeft { lease: S, margin: S })
+        );
         let forever = Timing::new(Duration::MAX, S, CLOCKS);
         assert!(matches!(forever, Err(TimingError::MarginTooSmall { .. })));
     }

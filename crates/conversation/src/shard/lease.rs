@@ -9,7 +9,9 @@ use wire::{Durability, Epoch, NodeId, RegionId, Slot};
 use super::starts::Starts;
 
 /// A number drawn anew for every claim, by which a claimant recognises his own after an unknown outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Nonce(pub u128);
 
 /// What came of a conditional write.
@@ -22,7 +24,9 @@ pub enum Cas {
 }
 
 /// How an owner makes sure that it still is, before it acknowledges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum FenceMode {
@@ -84,7 +88,13 @@ pub struct Fork {
 impl Lease {
     /// What a claim that observed this row leaves behind, or nothing when another came first.
     #[must_use]
-    pub fn claimed(&self, observed: Epoch, owner: &NodeId, nonce: Nonce, fence_mode: FenceMode) -> Option<Self> {
+    pub fn claimed(
+        &self,
+        observed: Epoch,
+        owner: &NodeId,
+        nonce: Nonce,
+        fence_mode: FenceMode,
+    ) -> Option<Self> {
         (self.epoch == observed).then(|| Self {
             epoch: observed.next(),
             owner: Some(owner.clone()),
@@ -97,13 +107,21 @@ impl Lease {
 
     /// What a seal leaves behind, or nothing when the claim is no longer the last one or is sealed already.
     #[must_use]
-    pub fn sealed_at(&self, durability: Durability, epoch: Epoch, nonce: Nonce, start: Slot) -> Option<Self> {
+    pub fn sealed_at(
+        &self,
+        durability: Durability,
+        epoch: Epoch,
+        nonce: Nonce,
+        start: Slot,
+    ) -> Option<Self> {
         (self.is(epoch, nonce) && !self.sealed).then(|| {
             let mut sealed = Self { sealed: true, released: None, ..self.clone() };
             sealed.forks.extend(self.fork_at(durability, start));
             sealed.starts.insert(epoch, start);
-            sealed.acting =
-                self.owner.as_ref().map(|owner| Acting { region: owner.region, fence_mode: self.fence_mode });
+            sealed.acting = self
+                .owner
+                .as_ref()
+                .map(|owner| Acting { region: owner.region, fence_mode: self.fence_mode });
             sealed
         })
     }
@@ -136,7 +154,8 @@ impl Lease {
     pub fn closed(&self, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Option<Self> {
         let mut closed = self.clone();
         closed.forks.retain(|open| open.epoch != fork);
-        (self.is(epoch, nonce) && self.sealed && closed.forks.len() < self.forks.len()).then_some(closed)
+        (self.is(epoch, nonce) && self.sealed && closed.forks.len() < self.forks.len())
+            .then_some(closed)
     }
 
     fn is(&self, epoch: Epoch, nonce: Nonce) -> bool {
@@ -167,7 +186,11 @@ mod tests {
         let node: NodeId = HOME.parse().unwrap();
         let claimed = claim(&Lease::default(), HOME, 7);
         assert_eq!((claimed.epoch, claimed.nonce, claimed.sealed), (Epoch(1), Nonce(7), false));
-        assert_eq!(claimed.claimed(Epoch(0), &node, Nonce(8), FenceMode::Read), None, "another came first");
+        assert_eq!(
+            claimed.claimed(Epoch(0), &node, Nonce(8), FenceMode::Read),
+            None,
+            "another came first"
+        );
         assert_eq!(seal(&claimed, 1, 8, 0), None, "not his claim");
         let sealed = seal(&claimed, 1, 7, 0).unwrap();
         assert_eq!(sealed.starts.get(Epoch(1)), Some(Slot(0)));
@@ -180,7 +203,10 @@ mod tests {
     #[test]
     fn a_takeover_forks_when_it_leaves_the_region_of_the_last_sealed_term() {
         let home = seal(&claim(&Lease::default(), HOME, 1), 0);
-        assert_eq!((home.acting.map(|acting| acting.region), home.forks.len()), (Some(RegionId(1)), 0));
+        assert_eq!(
+            (home.acting.map(|acting| acting.region), home.forks.len()),
+            (Some(RegionId(1)), 0)
+        );
         let home = seal(&claim(&home, HOME, 2), 4);
         assert!(home.forks.is_empty(), "inside the region");
         // One in the other region claims and dies; the next one there still leaves the first region.
@@ -193,7 +219,8 @@ mod tests {
         let back = seal(&claim(&claim(&home, AWAY, 5), HOME, 6), 6);
         assert!(back.forks.is_empty());
         let wide = claim(&home, AWAY, 7);
-        let wide = wide.sealed_at(Durability::MultiRegion, wide.epoch, wide.nonce, Slot(4)).unwrap();
+        let wide =
+            wide.sealed_at(Durability::MultiRegion, wide.epoch, wide.nonce, Slot(4)).unwrap();
         assert!(wide.forks.is_empty(), "the quorums of class multi-region meet");
     }
 
@@ -202,7 +229,11 @@ mod tests {
         let home = seal(&claim(&Lease::default(), HOME, 1), 0);
         assert_eq!(home.released_at(Epoch(1), Nonce(2), Slot(5)), None, "not his term");
         let unsealed = claim(&home, HOME, 2);
-        assert_eq!(unsealed.released_at(Epoch(2), Nonce(2), Slot(5)), None, "the term before it may still acknowledge");
+        assert_eq!(
+            unsealed.released_at(Epoch(2), Nonce(2), Slot(5)),
+            None,
+            "the term before it may still acknowledge"
+        );
         let released = home.released_at(Epoch(1), Nonce(1), Slot(5)).unwrap();
         let claimed = claim(&claim(&released, AWAY, 3), AWAY, 4);
         assert_eq!(claimed.released, Some(Slot(5)), "however many claim");

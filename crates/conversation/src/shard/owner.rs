@@ -198,7 +198,9 @@ impl Owner {
         self.check()?;
         // A late second answer for a slot that is acknowledged, or was never given out, changes nothing.
         let index = slot.0.checked_sub(self.acked.0).and_then(|index| usize::try_from(index).ok());
-        let Some(entry) = index.and_then(|index| self.in_flight.get_mut(index)) else { return Ok(None) };
+        let Some(entry) = index.and_then(|index| self.in_flight.get_mut(index)) else {
+            return Ok(None);
+        };
         match outcome {
             Appended::Durable => {
                 entry.durable = true;
@@ -231,7 +233,11 @@ impl Owner {
     ///
     /// # Errors
     /// When a newer epoch is there, or the term had ended before: acknowledge nothing more.
-    pub fn on_fence(&mut self, read: FenceRead, fence: Option<Epoch>) -> Result<Range<u64>, Stopped> {
+    pub fn on_fence(
+        &mut self,
+        read: FenceRead,
+        fence: Option<Epoch>,
+    ) -> Result<Range<u64>, Stopped> {
         self.on_idle_fence(fence)?;
         if fence.is_none() {
             // If others are under way they count still; at worst one is started that was not needed.
@@ -240,7 +246,11 @@ impl Owner {
             self.fenced = self.fenced.max(read.covers);
             self.reading = self.reading.max(self.fenced);
         }
-        Ok(if self.ack_by == AckBy::Fence { self.acknowledge(self.fenced) } else { self.acknowledge(self.acked) })
+        Ok(if self.ack_by == AckBy::Fence {
+            self.acknowledge(self.fenced)
+        } else {
+            self.acknowledge(self.acked)
+        })
     }
 
     /// A reading of the clock to make **now**, if the term acknowledges by its lease and anything could be.
@@ -259,7 +269,12 @@ impl Owner {
     ///
     /// # Errors
     /// When the term had ended before: acknowledge nothing more.
-    pub fn on_clock(&mut self, read: ClockRead, now: Uptime, hold: Option<Hold>) -> Result<Range<u64>, Stopped> {
+    pub fn on_clock(
+        &mut self,
+        read: ClockRead,
+        now: Uptime,
+        hold: Option<Hold>,
+    ) -> Result<Range<u64>, Stopped> {
         self.check()?;
         let holds = hold.is_some_and(|hold| Some(hold.life) == self.life && now < hold.until);
         Ok(self.acknowledge(if holds { read.covers } else { self.acked }))
@@ -402,7 +417,11 @@ mod tests {
         durable(&mut owner, second);
         let late = owner.start_fence_read().unwrap();
         assert_eq!(owner.on_fence(late, Some(Epoch(3))), Ok(0..2));
-        assert_eq!(owner.on_fence(early, Some(Epoch(3))), Ok(2..2), "each slot is acknowledged once");
+        assert_eq!(
+            owner.on_fence(early, Some(Epoch(3))),
+            Ok(2..2),
+            "each slot is acknowledged once"
+        );
     }
 
     #[test]
@@ -422,10 +441,22 @@ mod tests {
         let row = owner.append(Bytes::from_static(b"a")).unwrap();
         append(&mut owner, "b");
         assert_eq!(owner.on_append(row.at.slot, Appended::Unknown), Ok(Some(row.clone())));
-        assert_eq!(owner.on_append(row.at.slot, Appended::Unknown), Ok(Some(row.clone())), "however often");
+        assert_eq!(
+            owner.on_append(row.at.slot, Appended::Unknown),
+            Ok(Some(row.clone())),
+            "however often"
+        );
         durable(&mut owner, row.at.slot);
-        assert_eq!(owner.on_append(row.at.slot, Appended::Unknown), Ok(None), "an older attempt's end is no news");
-        assert_eq!(owner.on_append(Slot(99), Appended::Durable), Ok(None), "a slot never given out is nothing");
+        assert_eq!(
+            owner.on_append(row.at.slot, Appended::Unknown),
+            Ok(None),
+            "an older attempt's end is no news"
+        );
+        assert_eq!(
+            owner.on_append(Slot(99), Appended::Durable),
+            Ok(None),
+            "a slot never given out is nothing"
+        );
     }
 
     #[test]
@@ -439,7 +470,11 @@ mod tests {
         let bad = owner.start_fence_read().unwrap();
         let stopped = Stopped { fence: Some(Epoch(4)) };
         assert_eq!(owner.on_fence(bad, Some(Epoch(4))), Err(stopped));
-        assert_eq!(owner.on_fence(good, Some(Epoch(3))), Err(stopped), "not even what another read would have allowed");
+        assert_eq!(
+            owner.on_fence(good, Some(Epoch(3))),
+            Err(stopped),
+            "not even what another read would have allowed"
+        );
         assert_eq!(owner.append(Bytes::new()), Err(stopped));
         assert_eq!(owner.on_append(first, Appended::Unknown), Err(stopped));
         assert_eq!(owner.start_fence_read(), None);
@@ -517,7 +552,11 @@ mod tests {
         durable(&mut owner, second);
         assert_eq!(owner.on_fence(read, Some(Epoch(3))), Ok(0..0), "the fence alone is not enough");
         let clock = owner.start_clock_read().unwrap();
-        assert_eq!(owner.on_clock(clock, at(1), hold(100)), Ok(0..1), "of the second slot the fence has said nothing");
+        assert_eq!(
+            owner.on_clock(clock, at(1), hold(100)),
+            Ok(0..1),
+            "of the second slot the fence has said nothing"
+        );
         let read = owner.start_fence_read().unwrap();
         assert_eq!(owner.on_fence(read, Some(Epoch(3))), Ok(1..1));
         let clock = owner.start_clock_read().unwrap();
@@ -533,7 +572,9 @@ mod tests {
         let read = owner.start_clock_read().unwrap();
         assert_eq!(owner.on_clock(read.clone(), at(1), hold(100)), Ok(4..5));
         assert_eq!(owner.release(), Some(Slot(5)));
-        assert!(owner.append(Bytes::new()).is_err() && owner.on_clock(read, at(2), hold(100)).is_err());
+        assert!(
+            owner.append(Bytes::new()).is_err() && owner.on_clock(read, at(2), hold(100)).is_err()
+        );
         assert_eq!(owner.release(), None, "once");
     }
 }

@@ -124,8 +124,12 @@ impl Renewal {
             Renewed::Cas(Cas::Applied) => self.confirm(),
             // Refused, too, is looked at: it may be our own earlier try that was in the way.
             Renewed::Cas(Cas::Refused) | Renewed::Unknown => attempt.doubt = true,
-            Renewed::Row(Some(row)) if !row.broken && row.beat == self.beat.next() => self.confirm(),
-            Renewed::Row(Some(row)) if !row.broken && row.beat == self.beat => attempt.doubt = false,
+            Renewed::Row(Some(row)) if !row.broken && row.beat == self.beat.next() => {
+                self.confirm()
+            }
+            Renewed::Row(Some(row)) if !row.broken && row.beat == self.beat => {
+                attempt.doubt = false
+            }
             Renewed::Row(None) if self.beat == Beat(0) => attempt.doubt = false,
             Renewed::Row(_) => self.broken = true,
         }
@@ -222,7 +226,11 @@ mod tests {
         renewal.on(row(1, false)).unwrap();
         assert_eq!(renewal.next(at(6_000)), Ok(Renew::Beat { life: LIFE, from: Beat(1) }));
         renewal.on(Renewed::Cas(Cas::Refused)).unwrap();
-        assert_eq!(renewal.next(at(6_500)), Ok(Renew::Read { life: LIFE }), "the first try landed after all");
+        assert_eq!(
+            renewal.next(at(6_500)),
+            Ok(Renew::Read { life: LIFE }),
+            "the first try landed after all"
+        );
         renewal.on(row(2, false)).unwrap();
         assert_eq!(until(&renewal), Some(at(12_000)));
     }

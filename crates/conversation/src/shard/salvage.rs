@@ -180,7 +180,9 @@ impl Salvage {
                     (false, more) => Step::Recover { tail, more },
                 }
             }
-            (Step::Recover { tail, more: true }, Brought::Recovered) => Step::Read(Tail::new(tail.end())),
+            (Step::Recover { tail, more: true }, Brought::Recovered) => {
+                Step::Read(Tail::new(tail.end()))
+            }
             (Step::Recover { more: false, .. }, Brought::Recovered) => Step::Close,
             (Step::Close, Brought::Cas(Cas::Applied)) => Step::Closed,
             (Step::Close, Brought::Cas(Cas::Refused) | Brought::Unknown) => Step::ConfirmClose,
@@ -212,7 +214,10 @@ mod tests {
     const HOME: RegionId = RegionId(1);
 
     fn row(epoch: u64, slot: u64) -> LogRow {
-        LogRow { at: Position { epoch: Epoch(epoch), slot: Slot(slot) }, frame: Bytes::from(format!("{epoch}/{slot}")) }
+        LogRow {
+            at: Position { epoch: Epoch(epoch), slot: Slot(slot) },
+            frame: Bytes::from(format!("{epoch}/{slot}")),
+        }
     }
 
     /// Home: epoch 1 from 0, epoch 2 from 6. Away: epoch 3 from 4, and a second owner there, epoch 4 from 9.
@@ -233,14 +238,19 @@ mod tests {
     const CLOSE: Bring = Bring::Close { fork: Epoch(3), epoch: Epoch(4), nonce: Nonce(4) };
 
     #[test]
-    fn stranded_rows_are_read_behind_the_fence_by_the_old_starts_and_offered_before_the_fork_is_closed() {
+    fn stranded_rows_are_read_behind_the_fence_by_the_old_starts_and_offered_before_the_fork_is_closed()
+     {
         let mut salvage = salvage();
         assert_eq!(salvage.next(), Some(Bring::WriteFence { region: HOME, epoch: Epoch(4) }));
         salvage.on(Brought::Unknown).unwrap();
         salvage.on(Brought::Fenced).unwrap();
-        assert_eq!(salvage.next(), Some(Bring::ReadOld { region: HOME, from: Slot(4), limit: TAIL_PAGE_ROWS }));
+        assert_eq!(
+            salvage.next(),
+            Some(Bring::ReadOld { region: HOME, from: Slot(4), limit: TAIL_PAGE_ROWS })
+        );
         // Replicated there meanwhile: rows of the terms after the fork. A hole at slot 8.
-        let rows = vec![row(1, 4), row(3, 4), row(1, 5), row(1, 6), row(2, 6), row(2, 7), row(2, 9)];
+        let rows =
+            vec![row(1, 4), row(3, 4), row(1, 5), row(1, 6), row(2, 6), row(2, 7), row(2, 9)];
         salvage.on(Brought::Old(rows)).unwrap();
         let stranded = vec![row(1, 4), row(1, 5), row(2, 6), row(2, 7)];
         assert_eq!(salvage.next(), Some(Bring::Recover { rows: stranded }));
@@ -266,13 +276,19 @@ mod tests {
         let full = TAIL_PAGE_ROWS as u64;
         salvage
             .on(Brought::Old(
-                [row(1, 4), row(1, 5)].into_iter().chain((6..4 + full).map(|slot| row(2, slot))).collect(),
+                [row(1, 4), row(1, 5)]
+                    .into_iter()
+                    .chain((6..4 + full).map(|slot| row(2, slot)))
+                    .collect(),
             ))
             .unwrap();
         let Some(Bring::Recover { rows }) = salvage.next() else { panic!("{salvage:?}") };
         assert_eq!(rows.len() as u64, full);
         salvage.on(Brought::Recovered).unwrap();
-        assert_eq!(salvage.next(), Some(Bring::ReadOld { region: HOME, from: Slot(4 + full), limit: TAIL_PAGE_ROWS }));
+        assert_eq!(
+            salvage.next(),
+            Some(Bring::ReadOld { region: HOME, from: Slot(4 + full), limit: TAIL_PAGE_ROWS })
+        );
         salvage.on(Brought::Old(vec![])).unwrap();
         assert_eq!(salvage.next(), Some(CLOSE));
     }
@@ -286,11 +302,18 @@ mod tests {
             open.on(first).unwrap();
             assert_eq!(open.next(), Some(Bring::ReadLease));
             let mut closed = open.clone();
-            closed.on(Brought::Lease(lease().closed(Epoch(4), Nonce(4), Epoch(3)).unwrap())).unwrap();
+            closed
+                .on(Brought::Lease(lease().closed(Epoch(4), Nonce(4), Epoch(3)).unwrap()))
+                .unwrap();
             assert!(closed.is_closed());
             let mut superseded = open.clone();
-            let newer = lease().claimed(Epoch(4), &"r2/core/1".parse().unwrap(), Nonce(9), FenceMode::Lease).unwrap();
-            assert_eq!(superseded.on(Brought::Lease(newer)), Err(Unfinished::Superseded { epoch: Epoch(5) }));
+            let newer = lease()
+                .claimed(Epoch(4), &"r2/core/1".parse().unwrap(), Nonce(9), FenceMode::Lease)
+                .unwrap();
+            assert_eq!(
+                superseded.on(Brought::Lease(newer)),
+                Err(Unfinished::Superseded { epoch: Epoch(5) })
+            );
             assert!(superseded.next().is_none() && !superseded.is_closed());
             open.on(Brought::Lease(lease())).unwrap();
             assert_eq!(open.next(), Some(CLOSE), "again");

@@ -121,7 +121,11 @@ mod tests {
         for from in 0..12 {
             let rest = all.from_slot(Slot(from));
             for slot in from..12 {
-                assert_eq!(rest.owner_of(Slot(slot)), all.owner_of(Slot(slot)), "{slot} from {from}");
+                assert_eq!(
+                    rest.owner_of(Slot(slot)),
+                    all.owner_of(Slot(slot)),
+                    "{slot} from {from}"
+                );
             }
         }
         assert_eq!(all.from_slot(Slot(5)), starts(&[(2, 4), (3, 9)]));
@@ -131,7 +135,8 @@ mod tests {
     fn what_is_forgotten_is_what_owns_nothing() {
         // Every order of starts of four epochs, with and without forgetting.
         for code in 0..4u64.pow(4) {
-            let seals: Vec<_> = (0..4).map(|n| (Epoch(n + 1), Slot(code / 4u64.pow(n as u32) % 4))).collect();
+            let seals: Vec<_> =
+                (0..4).map(|n| (Epoch(n + 1), Slot(code / 4u64.pow(n as u32) % 4))).collect();
             let kept = Starts::from_iter(seals.clone());
             let all = Starts(seals.iter().copied().collect());
             for slot in (0..5).map(Slot) {

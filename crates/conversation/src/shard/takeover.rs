@@ -84,7 +84,8 @@ impl Claimant {
             let Life { nonce, timing } = self.life.ok_or(Lost::NoTimedLease)?;
             return Ok(Some(Breaker::of_region(left.region, nonce, timing)));
         }
-        let by_lease_alone = self.durability == Durability::MultiRegion && lease.fence_mode == FenceMode::Lease;
+        let by_lease_alone =
+            self.durability == Durability::MultiRegion && lease.fence_mode == FenceMode::Lease;
         // A claim over a released term may seal before ours comes, and then acknowledge.
         let let_go = lease.released.is_some() && lease.sealed;
         match &lease.owner {
@@ -232,7 +233,9 @@ impl Takeover {
             Step::Marks(claimed) => Do::ReadMarks { across: claimed.left.is_some() },
             Step::Tail(_, tail, _) => Do::ReadTail { from: tail.end(), limit: tail.limit() },
             Step::Rewrite(_, tail, _) => Do::Rewrite { rows: tail.rows().to_vec() },
-            Step::Seal(claimed, tail, _) => Do::Seal { epoch: claimed.lease.epoch, nonce, start: tail.end() },
+            Step::Seal(claimed, tail, _) => {
+                Do::Seal { epoch: claimed.lease.epoch, nonce, start: tail.end() }
+            }
             Step::Finished(_) | Step::Ended(_) => return None,
         })
     }
@@ -295,8 +298,12 @@ impl Takeover {
                 if breaker.next().is_some() { Step::Break { breaker, then } } else { then.step() }
             }
             // Refused, too, is looked at: it may be our own earlier attempt that was in the way.
-            (Step::Claim { observed, broken }, Done::Cas(_) | Done::Unknown) => Step::Confirm { observed, broken },
-            (Step::Confirm { observed, broken }, Done::Lease(lease)) => self.confirm(observed, broken, lease)?,
+            (Step::Claim { observed, broken }, Done::Cas(_) | Done::Unknown) => {
+                Step::Confirm { observed, broken }
+            }
+            (Step::Confirm { observed, broken }, Done::Lease(lease)) => {
+                self.confirm(observed, broken, lease)?
+            }
             (Step::Fence(claimed), Done::Fenced) => Step::Marks(claimed),
             (Step::Marks(claimed), Done::Marks { checkpoint, committed }) => {
                 let (from, known) = claimed.known(checkpoint, committed);
@@ -313,8 +320,12 @@ impl Takeover {
                     Step::Rewrite(claimed, tail, known)
                 }
             }
-            (Step::Rewrite(claimed, tail, known), Done::Rewritten) => Step::Seal(claimed, tail, known),
-            (Step::Seal(claimed, tail, known), Done::Cas(Cas::Applied)) => self.serve(claimed, tail, known)?,
+            (Step::Rewrite(claimed, tail, known), Done::Rewritten) => {
+                Step::Seal(claimed, tail, known)
+            }
+            (Step::Seal(claimed, tail, known), Done::Cas(Cas::Applied)) => {
+                self.serve(claimed, tail, known)?
+            }
             (Step::Seal(claimed, tail, known), Done::Cas(Cas::Refused) | Done::Unknown) => {
                 Step::ConfirmSeal(claimed, tail, known)
             }
@@ -328,7 +339,12 @@ impl Takeover {
         })
     }
 
-    fn confirm(&self, observed: Epoch, broken: Option<RegionId>, lease: Lease) -> Result<Step, Lost> {
+    fn confirm(
+        &self,
+        observed: Epoch,
+        broken: Option<RegionId>,
+        lease: Lease,
+    ) -> Result<Step, Lost> {
         if lease.epoch < observed {
             return Err(Lost::LeaseWentBack { seen: observed, found: lease.epoch });
         }
@@ -340,10 +356,13 @@ impl Takeover {
         if lease.epoch > observed.next() || lease.nonce != self.claimant.nonce {
             return Err(Lost::Superseded { epoch: lease.epoch, owner: lease.owner });
         }
-        let left = lease.left_by(self.claimant.durability, self.claimant.region).map(|acting| acting.region);
+        let left = lease
+            .left_by(self.claimant.durability, self.claimant.region)
+            .map(|acting| acting.region);
         // The epoch that was observed may have sealed before our claim, and so have moved the shard to a region of which
         // nothing is broken, or have taken back a release. The log is not read before that is made good.
-        let breaker = if left.is_none() || left == broken { None } else { self.claimant.breaker(&lease)? };
+        let breaker =
+            if left.is_none() || left == broken { None } else { self.claimant.breaker(&lease)? };
         let claimed = Claimed { lease, left };
         Ok(match breaker {
             Some(breaker) => Step::Break { breaker, then: Broken::Fence(claimed) },
@@ -351,7 +370,13 @@ impl Takeover {
         })
     }
 
-    fn confirm_seal(&self, claimed: Claimed, tail: Tail, known: Known, lease: &Lease) -> Result<Step, Lost> {
+    fn confirm_seal(
+        &self,
+        claimed: Claimed,
+        tail: Tail,
+        known: Known,
+        lease: &Lease,
+    ) -> Result<Step, Lost> {
         let epoch = claimed.lease.epoch;
         if lease.epoch < epoch {
             return Err(Lost::LeaseWentBack { seen: epoch, found: lease.epoch });
@@ -359,14 +384,19 @@ impl Takeover {
         if lease.epoch > epoch || lease.nonce != self.claimant.nonce {
             return Err(Lost::Superseded { epoch: lease.epoch, owner: lease.owner.clone() });
         }
-        if lease.sealed { self.serve(claimed, tail, known) } else { Ok(Step::Seal(claimed, tail, known)) }
+        if lease.sealed {
+            self.serve(claimed, tail, known)
+        } else {
+            Ok(Step::Seal(claimed, tail, known))
+        }
     }
 
     fn serve(&self, claimed: Claimed, tail: Tail, known: Known) -> Result<Step, Lost> {
         let Claimant { nonce, durability, .. } = self.claimant;
         let (epoch, start) = (claimed.lease.epoch, tail.end());
         let fork = claimed.lease.fork_at(durability, start);
-        let sealed = claimed.lease.sealed_at(durability, epoch, nonce, start).ok_or(Lost::Misled)?;
+        let sealed =
+            claimed.lease.sealed_at(durability, epoch, nonce, start).ok_or(Lost::Misled)?;
         Ok(Step::Finished(Term {
             epoch,
             nonce,
@@ -376,7 +406,10 @@ impl Takeover {
             starts: sealed.starts,
             checkpoint: tail.from(),
             tail: tail.into_rows(),
-            loss: fork.map(|fork| Loss { from: fork.from, frames_min: known.marked.0.saturating_sub(start.0) }),
+            loss: fork.map(|fork| Loss {
+                from: fork.from,
+                frames_min: known.marked.0.saturating_sub(start.0),
+            }),
             forks: sealed.forks,
         }))
     }
@@ -386,7 +419,8 @@ fn observe(claimant: &Claimant, lease: &Lease) -> Result<Step, Lost> {
     let observed = lease.epoch;
     Ok(match claimant.breaker(lease)? {
         Some(breaker) => {
-            let broken = lease.left_by(claimant.durability, claimant.region).map(|acting| acting.region);
+            let broken =
+                lease.left_by(claimant.durability, claimant.region).map(|acting| acting.region);
             Step::Break { breaker, then: Broken::Claim { observed, broken } }
         }
         None => Step::Claim { observed, broken: None },

@@ -15,7 +15,16 @@ const AWAY: usize = 1;
 
 fn bounds(slots: u64, messages: usize, claimants: &'static [usize]) -> Bounds {
     let epochs = claimants.len() as u64;
-    Bounds { slots, epochs, messages, claimants, bad_clock: false, releases: false, forgetful: false, reader: None }
+    Bounds {
+        slots,
+        epochs,
+        messages,
+        claimants,
+        bad_clock: false,
+        releases: false,
+        forgetful: false,
+        reader: None,
+    }
 }
 
 fn world(bounds: Bounds, mutant: Option<Mutant>) -> World {
@@ -27,7 +36,10 @@ fn holds(bounds: Bounds) {
     let begun = Instant::now();
     let outcome = search::search(&world(bounds, None), 100_000_000);
     let Outcome { states, steps, depth, goals, violation } = outcome;
-    println!("{bounds:?}: {states} states, {steps} steps, depth {depth}, {:.1} s", begun.elapsed().as_secs_f32());
+    println!(
+        "{bounds:?}: {states} states, {steps} steps, depth {depth}, {:.1} s",
+        begun.elapsed().as_secs_f32()
+    );
     if let Some(violation) = violation {
         panic!("{}\n{}", violation.what, told(&violation.trace));
     }
@@ -36,10 +48,15 @@ fn holds(bounds: Bounds) {
 
 fn fails(mutant: Mutant, bounds: Bounds) {
     let outcome = search::search(&world(bounds, Some(mutant)), 20_000_000);
-    let violation =
-        outcome.violation.unwrap_or_else(|| panic!("{mutant:?} was not caught in {} states", outcome.states));
+    let violation = outcome
+        .violation
+        .unwrap_or_else(|| panic!("{mutant:?} was not caught in {} states", outcome.states));
     let (steps, states) = (violation.trace.len(), outcome.states);
-    println!("{mutant:?}: caught in {steps} steps ({states} states): {}\n{}", violation.what, told(&violation.trace));
+    println!(
+        "{mutant:?}: caught in {steps} steps ({states} states): {}\n{}",
+        violation.what,
+        told(&violation.trace)
+    );
 }
 
 #[test]
@@ -101,8 +118,12 @@ fn across_regions_larger_bounds_hold_too() {
 fn random_walks_across_regions_hold() {
     let seed = seed();
     let walks = if full() { 200_000 } else { 2_000 };
-    let all =
-        Bounds { bad_clock: false, releases: true, reader: Some(AWAY), ..bounds(4, 2, &[HOME, HOME, AWAY, AWAY]) };
+    let all = Bounds {
+        bad_clock: false,
+        releases: true,
+        reader: Some(AWAY),
+        ..bounds(4, 2, &[HOME, HOME, AWAY, AWAY])
+    };
     for bounds in [all, Bounds { bad_clock: true, forgetful: true, reader: Some(HOME), ..all }] {
         println!("HEARTH_SEED={seed}: {walks} walks, {bounds:?}");
         let (steps, goals, violation) = search::walk(&world(bounds, None), seed, walks);

@@ -45,7 +45,10 @@ fn holds(bounds: Bounds) {
     let begun = Instant::now();
     let outcome = search::search(&world(bounds, None), 100_000_000);
     let Outcome { states, steps, depth, goals, violation } = outcome;
-    println!("{bounds:?}: {states} states, {steps} steps, depth {depth}, {:.1} s", begun.elapsed().as_secs_f32());
+    println!(
+        "{bounds:?}: {states} states, {steps} steps, depth {depth}, {:.1} s",
+        begun.elapsed().as_secs_f32()
+    );
     if let Some(violation) = violation {
         panic!("{}\n{}", violation.what, told(&violation.trace));
     }
@@ -55,10 +58,15 @@ fn holds(bounds: Bounds) {
 /// Finds a violation, and says how short a trace leads to it.
 fn fails(mutant: Mutant, bounds: Bounds) {
     let outcome = search::search(&world(bounds, Some(mutant)), 20_000_000);
-    let violation =
-        outcome.violation.unwrap_or_else(|| panic!("{mutant:?} was not caught in {} states", outcome.states));
+    let violation = outcome
+        .violation
+        .unwrap_or_else(|| panic!("{mutant:?} was not caught in {} states", outcome.states));
     let (steps, states) = (violation.trace.len(), outcome.states);
-    println!("{mutant:?}: caught in {steps} steps ({states} states): {}\n{}", violation.what, told(&violation.trace));
+    println!(
+        "{mutant:?}: caught in {steps} steps ({states} states): {}\n{}",
+        violation.what,
+        told(&violation.trace)
+    );
 }
 
 fn told<A: std::fmt::Debug>(trace: &[A]) -> String {
@@ -113,7 +121,11 @@ fn larger_bounds_hold_too() {
 fn random_walks_through_larger_bounds_hold() {
     let seed = seed();
     let walks = if full() { 2_000_000 } else { 10_000 };
-    for bounds in [bounds(3, 3, 4), bounds(4, 4, 4), Bounds { checkpoints: true, reduced: false, ..bounds(3, 4, 4) }] {
+    for bounds in [
+        bounds(3, 3, 4),
+        bounds(4, 4, 4),
+        Bounds { checkpoints: true, reduced: false, ..bounds(3, 4, 4) },
+    ] {
         println!("HEARTH_SEED={seed}: {walks} walks, {bounds:?}");
         let (steps, goals, violation) = search::walk(&world(bounds, None), seed, walks);
         if let Some(violation) = violation {

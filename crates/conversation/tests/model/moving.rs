@@ -169,7 +169,10 @@ fn holds(bounds: Bounds) {
     let begun = Instant::now();
     let Outcome { states, steps, depth, goals, violation } =
         search::search(&World { bounds, mutant: None }, 200_000_000);
-    println!("{bounds:?}: {states} states, {steps} steps, depth {depth}, {:.1} s", begun.elapsed().as_secs_f32());
+    println!(
+        "{bounds:?}: {states} states, {steps} steps, depth {depth}, {:.1} s",
+        begun.elapsed().as_secs_f32()
+    );
     if let Some(violation) = violation {
         panic!("{}\n{}", violation.what, told(&violation.trace));
     }
@@ -182,17 +185,25 @@ fn can_finish(bounds: Bounds) {
     let begun = Instant::now();
     let world = World { bounds, mutant: None };
     match search::can_always_finish(&world, |state| world.is_done(state), 20_000_000) {
-        Ok(states) => println!("{bounds:?}: from all of {states} states, {:.1} s", begun.elapsed().as_secs_f32()),
+        Ok(states) => println!(
+            "{bounds:?}: from all of {states} states, {:.1} s",
+            begun.elapsed().as_secs_f32()
+        ),
         Err(violation) => panic!("{}\n{}", violation.what, told(&violation.trace)),
     }
 }
 
 fn fails(mutant: Mutant, bounds: Bounds) {
     let outcome = search::search(&World { bounds, mutant: Some(mutant) }, 20_000_000);
-    let violation =
-        outcome.violation.unwrap_or_else(|| panic!("{mutant:?} was not caught in {} states", outcome.states));
+    let violation = outcome
+        .violation
+        .unwrap_or_else(|| panic!("{mutant:?} was not caught in {} states", outcome.states));
     let (steps, states) = (violation.trace.len(), outcome.states);
-    println!("{mutant:?}: caught in {steps} steps ({states} states): {}\n{}", violation.what, told(&violation.trace));
+    println!(
+        "{mutant:?}: caught in {steps} steps ({states} states): {}\n{}",
+        violation.what,
+        told(&violation.trace)
+    );
 }
 
 fn cannot_finish(mutant: Mutant, bounds: Bounds) {

@@ -293,7 +293,8 @@ impl Model for World {
 impl World {
     fn claimant(&self, actor: usize) -> Claimant {
         let clocks = ClockError { rate_ppm_max: 0, granularity: Duration::ZERO };
-        let timing = Timing::new(Duration::from_secs(2), Duration::from_secs(1), clocks).expect("clocks are as told");
+        let timing = Timing::new(Duration::from_secs(2), Duration::from_secs(1), clocks)
+            .expect("clocks are as told");
         Claimant {
             nonce: nonce(actor),
             region: region(self.bounds.claimants[actor]),
@@ -309,7 +310,8 @@ impl World {
         let durable = state.sites[site].dedupe[index];
         let mut answers = vec![durable.checked_sub(1).map(|bit| place(usize::from(bit)))];
         let floor = answers[0].map(|at| self.rank(at));
-        let over = places(state.dedupe[index]).filter(|&at| floor.is_none_or(|floor| self.rank(at) > floor));
+        let over = places(state.dedupe[index])
+            .filter(|&at| floor.is_none_or(|floor| self.rank(at) > floor));
         answers.extend(over.map(Some));
         answers
     }
@@ -355,7 +357,9 @@ impl State {
         let mut rows = Vec::new();
         for slot in (from.0..SLOTS_MAX).map(Slot) {
             let owner = starts.owner_of(slot);
-            let Some(row) = owner.and_then(|epoch| self.row(Position { epoch, slot })) else { break };
+            let Some(row) = owner.and_then(|epoch| self.row(Position { epoch, slot })) else {
+                break;
+            };
             if must & (1 << bit(row.at)) == 0 {
                 readings.push(rows.clone());
             }

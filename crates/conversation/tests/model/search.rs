@@ -124,15 +124,20 @@ pub(crate) fn can_always_finish<M: Model>(
     }
     match hopeful.iter().position(|hopeful| !hopeful) {
         None => Ok(told.len()),
-        Some(stuck) => {
-            Err(Violation { what: "from here there is no way to finish".into(), trace: trace(&told, stuck as u32) })
-        }
+        Some(stuck) => Err(Violation {
+            what: "from here there is no way to finish".into(),
+            trace: trace(&told, stuck as u32),
+        }),
     }
 }
 
 /// Walks at random from the start until nothing is left to do, for bounds too large to search: returns how many steps were
 /// taken and how many walks reached a goal, or the first violation. The same seed takes the same walks.
-pub(crate) fn walk<M: Model>(model: &M, seed: u64, walks: usize) -> (u64, usize, Option<Violation<M::Action>>) {
+pub(crate) fn walk<M: Model>(
+    model: &M,
+    seed: u64,
+    walks: usize,
+) -> (u64, usize, Option<Violation<M::Action>>) {
     let mut found = Vec::new();
     let (mut steps, mut goals) = (0u64, 0);
     for n in 0..walks as u64 {

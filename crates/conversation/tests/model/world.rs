@@ -20,7 +20,9 @@ mod timed;
 use bytes::Bytes;
 use hearth_conversation::log::LogRow;
 use hearth_conversation::shard::owner::FenceRead;
-use hearth_conversation::shard::{Beat, Cas, Claimant, FenceMode, Lease, Life, Nonce, Owner, Starts, Takeover};
+use hearth_conversation::shard::{
+    Beat, Cas, Claimant, FenceMode, Lease, Life, Nonce, Owner, Starts, Takeover,
+};
 use wire::{Durability, Epoch, NodeId, Position, RegionId, Slot};
 
 pub(crate) use timed::Timed;
@@ -269,13 +271,16 @@ impl Model for World {
             }
         }
         // These two break what the reduction relies on.
-        let reducible = !matches!(self.mutant, Some(Mutant::FenceNotMax | Mutant::SealNotConditional));
+        let reducible =
+            !matches!(self.mutant, Some(Mutant::FenceNotMax | Mutant::SealNotConditional));
         for step in found.iter_mut() {
             if let Ok(state) = &mut step.to {
                 if self.bounds.reduced && reducible {
                     state.reduce(self.bounds);
                 }
-                if let (true, Some(timed)) = (self.bounds.reduced && self.time_is_reducible(), self.bounds.timed) {
+                if let (true, Some(timed)) =
+                    (self.bounds.reduced && self.time_is_reducible(), self.bounds.timed)
+                {
                     state.reduce_time(timed, self.mutant == Some(Mutant::ClockBeforeAppend));
                 }
                 state.replicas.sort_unstable();
@@ -320,7 +325,10 @@ impl World {
 
     /// These acknowledge when nobody should.
     fn time_is_reducible(&self) -> bool {
-        !matches!(self.mutant, Some(Mutant::BlindRenewal | Mutant::BeatReused | Mutant::ClockBeforeAppend))
+        !matches!(
+            self.mutant,
+            Some(Mutant::BlindRenewal | Mutant::BeatReused | Mutant::ClockBeforeAppend)
+        )
     }
 
     /// A conditional write of which nobody knows what became.

@@ -68,7 +68,9 @@ enum Verb {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let (written, json) = match &options.verb {
         Verb::Init { dir, force, json } => (init(dir, *force)?, *json),
-        Verb::Issue { dir, node, world, out, force, json } => (issue(dir, node, world, out, *force)?, *json),
+        Verb::Issue { dir, node, world, out, force, json } => {
+            (issue(dir, node, world, out, *force)?, *json)
+        }
     };
     let written: Vec<_> = written.iter().map(|path| path.display().to_string()).collect();
     if json {
@@ -91,15 +93,25 @@ fn init(dir: &Path, force: bool) -> anyhow::Result<Vec<PathBuf>> {
     Ok(authority::files(dir).into())
 }
 
-fn issue(dir: &Path, node: &str, world: &Path, out: &Path, force: bool) -> anyhow::Result<Vec<PathBuf>> {
+fn issue(
+    dir: &Path,
+    node: &str,
+    world: &Path,
+    out: &Path,
+    force: bool,
+) -> anyhow::Result<Vec<PathBuf>> {
     let file = world.display();
-    let text = fs::read_to_string(world).with_context(|| format!("cannot read the world {file}"))?;
+    let text =
+        fs::read_to_string(world).with_context(|| format!("cannot read the world {file}"))?;
     let world = World::parse(&text).map_err(|mistakes| anyhow::anyhow!("{file}: {mistakes}"))?;
     let node = world.node_named(node).context("--node")?;
     let ca = authority::load(dir)?;
     let issued = ca.issue_pem(&node)?;
-    let files =
-        [("node.pem", issued.cert.as_str()), ("node.key.pem", &issued.key), (authority::CERT_FILE, ca.cert_pem())];
+    let files = [
+        ("node.pem", issued.cert.as_str()),
+        ("node.key.pem", &issued.key),
+        (authority::CERT_FILE, ca.cert_pem()),
+    ];
     let files = files.map(|(name, pem)| (out.join(name), pem));
     if let Some((there, _)) = files.iter().find(|(path, _)| path.exists())
         && !force
@@ -134,10 +146,16 @@ mod tests {
         let name = World::default_world().name_of(&"r2/edge/7".parse().unwrap());
         let written = issue(&ca, &name, &world(dir.path()), &out, false).unwrap();
         let pem = |name: &str| fs::read_to_string(out.join(name)).unwrap();
-        let identity = Identity::from_pem(&pem("node.pem"), &pem("node.key.pem"), &pem("ca.pem")).unwrap();
+        let identity =
+            Identity::from_pem(&pem("node.pem"), &pem("node.key.pem"), &pem("ca.pem")).unwrap();
         assert_eq!(identity.node().unwrap().to_string(), "r2/edge/7");
         for path in written.iter().chain(&authority::files(&ca)) {
-            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+            assert_eq!(
+                fs::metadata(path).unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{}",
+                path.display()
+            );
         }
     }
 
@@ -148,7 +166,10 @@ mod tests {
         init(&ca, false).unwrap();
         let first = fs::read(ca.join("ca.pem")).unwrap();
         let again = init(&ca, false).unwrap_err().to_string();
-        assert!(again.contains("--force") && fs::read(ca.join("ca.pem")).unwrap() == first, "{again}");
+        assert!(
+            again.contains("--force") && fs::read(ca.join("ca.pem")).unwrap() == first,
+            "{again}"
+        );
         let name = World::default_world().name_of(&"r1/core/1".parse().unwrap());
         issue(&ca, &name, &world, &out, false).unwrap();
         let again = issue(&ca, &name, &world, &out, false).unwrap_err().to_string();
@@ -168,7 +189,10 @@ mod tests {
         };
         assert!(why(&name, &world).contains("hearth admin ca init"), "{}", why(&name, &world));
         assert!(why("atlantis/core/1", &world).contains("it has: "));
-        assert!(why(&name, Path::new("/nowhere/world.toml")).contains("cannot read the world /nowhere/world.toml"));
+        assert!(
+            why(&name, Path::new("/nowhere/world.toml"))
+                .contains("cannot read the world /nowhere/world.toml")
+        );
         init(&ca, false).unwrap();
         fs::set_permissions(ca.join("ca.key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(why(&name, &world).contains("run chmod 600"), "{}", why(&name, &world));

@@ -60,7 +60,8 @@ mod tests {
     #[test]
     fn keys_that_are_there_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let init = |dev| run(&Options { verb: Verb::Init { dir: dir.path().into(), dev, json: false } });
+        let init =
+            |dev| run(&Options { verb: Verb::Init { dir: dir.path().into(), dev, json: false } });
         init(false).unwrap();
         let first = StreamKey::load(dir.path()).unwrap().public_key();
         assert!(DevIssuer::load(dir.path()).is_err(), "no development key unless asked for");

@@ -56,9 +56,13 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let config = CoreConfig::read(&common.config)?;
     let who = &config.common.who;
     let file = who.world.display();
-    let text = fs::read_to_string(&who.world).with_context(|| format!("cannot read the world {file}"))?;
+    let text =
+        fs::read_to_string(&who.world).with_context(|| format!("cannot read the world {file}"))?;
     let world = World::parse(&text).map_err(|mistakes| anyhow::anyhow!("{file}: {mistakes}"))?;
-    let region = world.node_named(&who.node).with_context(|| format!("{}: node", common.config.display()))?.region;
+    let region = world
+        .node_named(&who.node)
+        .with_context(|| format!("{}: node", common.config.display()))?
+        .region;
     let connection = store::connect_once(&store::options(&config, &world, region)?).await?;
     let schema = connection.schema();
     match &options.verb {

@@ -25,12 +25,18 @@ pub(crate) fn verifier(
             topology::Jwks::Inline(json) => json.clone(),
             topology::Jwks::File(file) => {
                 let path = world_dir.join(file);
-                fs::read_to_string(&path)
-                    .with_context(|| format!("the keys of tenant {}: cannot read {}", tenant.id, path.display()))?
+                fs::read_to_string(&path).with_context(|| {
+                    format!("the keys of tenant {}: cannot read {}", tenant.id, path.display())
+                })?
             }
         };
-        let jwks = Jwks::parse(&json).with_context(|| format!("the keys of tenant {}", tenant.id))?;
-        issuers.push(TenantIssuer { tenant: tenant.id.clone(), issuer: identity.issuer.clone(), jwks });
+        let jwks =
+            Jwks::parse(&json).with_context(|| format!("the keys of tenant {}", tenant.id))?;
+        issuers.push(TenantIssuer {
+            tenant: tenant.id.clone(),
+            issuer: identity.issuer.clone(),
+            jwks,
+        });
     }
     let tenants = world.tenants.iter().map(|tenant| tenant.id.clone()).collect();
     Ok(Verifier::new(VerifierOptions { tenants, issuers, dev, stream })?)

@@ -22,11 +22,16 @@ const NARROW: u16 = 50;
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, typing: &mut Typing) -> bool {
     let area = frame.area();
     let [head, body, foot] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(3)]).areas(area);
+        Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(3)])
+            .areas(area);
     let rooms = if area.width >= NARROW { ROOMS_WIDTH } else { 0 };
     let members = if area.width >= WIDE { MEMBERS_WIDTH } else { 0 };
-    let [left, middle, right] =
-        Layout::horizontal([Constraint::Length(rooms), Constraint::Min(10), Constraint::Length(members)]).areas(body);
+    let [left, middle, right] = Layout::horizontal([
+        Constraint::Length(rooms),
+        Constraint::Min(10),
+        Constraint::Length(members),
+    ])
+    .areas(body);
     draw_head(frame, head, model);
     if rooms > 0 {
         draw_rooms(frame, left, model);
@@ -50,10 +55,13 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         Link::Up { region } => (format!("● {region}"), Color::Green),
         Link::Down { why } => (format!("○ reconnecting: {why}"), Color::Red),
     };
-    let mut spans =
-        vec![Span::styled(who, Style::new().add_modifier(Modifier::BOLD)), Span::styled(state, Style::new().fg(color))];
+    let mut spans = vec![
+        Span::styled(who, Style::new().add_modifier(Modifier::BOLD)),
+        Span::styled(state, Style::new().fg(color)),
+    ];
     if let Some(room) = model.room().filter(|room| !room.acting_region.is_empty()) {
-        let facts = format!("   {} is served in {}, {}", room.title, room.acting_region, room.durability);
+        let facts =
+            format!("   {} is served in {}, {}", room.title, room.acting_region, room.durability);
         spans.push(Span::styled(facts, dim()));
     }
     frame.render_widget(Paragraph::new(Line::from(spans)), area);
@@ -73,7 +81,10 @@ fn draw_rooms(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let height = usize::from(area.height.saturating_sub(1));
     let skip = model.current.map_or(0, |n| (n + 1).saturating_sub(height));
     let shown: Vec<_> = lines.into_iter().skip(skip).collect();
-    frame.render_widget(Paragraph::new(shown).block(Block::new().borders(Borders::RIGHT).title("rooms")), area);
+    frame.render_widget(
+        Paragraph::new(shown).block(Block::new().borders(Borders::RIGHT).title("rooms")),
+        area,
+    );
 }
 
 fn draw_members(frame: &mut Frame<'_>, area: Rect, model: &Model) {
@@ -85,11 +96,17 @@ fn draw_members(frame: &mut Frame<'_>, area: Rect, model: &Model) {
             Role::Member => "  ",
         };
         let name = harmless(&member.user_id);
-        Line::from(vec![Span::raw(mark), Span::styled(name.clone(), Style::new().fg(color_of(&name)))])
+        Line::from(vec![
+            Span::raw(mark),
+            Span::styled(name.clone(), Style::new().fg(color_of(&name))),
+        ])
     };
     let lines: Vec<_> = room.members.values().map(line).collect();
     let title = format!("{} members", lines.len());
-    frame.render_widget(Paragraph::new(lines).block(Block::new().borders(Borders::LEFT).title(title)), area);
+    frame.render_widget(
+        Paragraph::new(lines).block(Block::new().borders(Borders::LEFT).title(title)),
+        area,
+    );
 }
 
 fn draw_talk(frame: &mut Frame<'_>, area: Rect, model: &Model, typing: &mut Typing) -> bool {
@@ -108,7 +125,9 @@ fn draw_talk(frame: &mut Frame<'_>, area: Rect, model: &Model, typing: &mut Typi
 }
 
 fn draw_line(frame: &mut Frame<'_>, area: Rect, typing: &Typing) {
-    let block = Block::new().borders(Borders::ALL).title("/help   Tab: next room   PgUp: older   Ctrl-C: leave");
+    let block = Block::new()
+        .borders(Borders::ALL)
+        .title("/help   Tab: next room   PgUp: older   Ctrl-C: leave");
     let inner = block.inner(area);
     // Columns before the cursor; the part of the line that fits ends there.
     let before: String = typing.line[..typing.cursor].iter().collect();
@@ -152,14 +171,23 @@ fn said(message: &Shown, width: usize) -> Vec<Line<'static>> {
 }
 
 /// `12:30 name text`, further lines under the text, the mark behind the last.
-fn entry(time: &str, who: &str, body: &str, mark: Option<(String, Color)>, width: usize) -> Vec<Line<'static>> {
+fn entry(
+    time: &str,
+    who: &str,
+    body: &str,
+    mark: Option<(String, Color)>,
+    width: usize,
+) -> Vec<Line<'static>> {
     let indent = Span::raw(format!("{time} {who} ")).width().min(width / 2);
     let mut lines: Vec<Line<'static>> = Vec::new();
     for (n, part) in wrap(body, width.saturating_sub(indent).max(1)).into_iter().enumerate() {
         let lead = if n == 0 {
             vec![
                 Span::styled(format!("{time} "), dim()),
-                Span::styled(format!("{who} "), Style::new().fg(color_of(who)).add_modifier(Modifier::BOLD)),
+                Span::styled(
+                    format!("{who} "),
+                    Style::new().fg(color_of(who)).add_modifier(Modifier::BOLD),
+                ),
             ]
         } else {
             vec![Span::raw(" ".repeat(indent))]
@@ -206,9 +234,16 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 
 /// Everyone has a colour.
 fn color_of(name: &str) -> Color {
-    const COLORS: [Color; 6] =
-        [Color::Cyan, Color::Magenta, Color::Blue, Color::LightGreen, Color::LightRed, Color::LightYellow];
-    let sum = name.bytes().fold(7usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    const COLORS: [Color; 6] = [
+        Color::Cyan,
+        Color::Magenta,
+        Color::Blue,
+        Color::LightGreen,
+        Color::LightRed,
+        Color::LightYellow,
+    ];
+    let sum =
+        name.bytes().fold(7usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
     COLORS[sum % COLORS.len()]
 }
 
@@ -243,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_screen_of_any_size_shows_the_room_or_as_much_of_it_as_fits() {
-        let mut model = Model::new(UserId::new("ann").unwrap(), TenantId::new("demo").unwrap(), UtcOffset::UTC);
+        let mut model =
+            Model::new(UserId::new("ann").unwrap(), TenantId::new("demo").unwrap(), UtcOffset::UTC);
         model.connected("eu-west");
         let id = ConversationId::from_bytes(&[0x11; 23]).unwrap();
         let group = json!({"conversation_id": id, "kind": "group", "name": "plans", "zone": "z", "home_region": "r",

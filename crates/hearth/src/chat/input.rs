@@ -58,9 +58,10 @@ impl Input {
         let verb = words.next().unwrap_or_default();
         let rest: Vec<String> = words.collect();
         match (verb.as_str(), rest.as_slice()) {
-            ("new", [name, members @ ..]) => {
-                Self::New { name: name.clone(), members: members.iter().map(|user| bare(user)).collect() }
-            }
+            ("new", [name, members @ ..]) => Self::New {
+                name: name.clone(),
+                members: members.iter().map(|user| bare(user)).collect(),
+            },
             ("direct", [user]) => Self::Direct(bare(user)),
             ("add", [_, ..]) => Self::Add(rest.iter().map(|user| bare(user)).collect()),
             ("remove", [_, ..]) => Self::Remove(rest.iter().map(|user| bare(user)).collect()),
@@ -73,7 +74,9 @@ impl Input {
             ("new" | "direct" | "add" | "remove" | "switch", _) => {
                 Self::Wrong(format!("/{verb} is used otherwise; /help shows how"))
             }
-            _ => Self::Wrong(format!("there is no /{verb}; /help shows what there is, //{verb} says it")),
+            _ => Self::Wrong(format!(
+                "there is no /{verb}; /help shows what there is, //{verb} says it"
+            )),
         }
     }
 }

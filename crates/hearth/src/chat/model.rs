@@ -6,7 +6,9 @@ use client::Ack;
 use time::{OffsetDateTime, UtcOffset};
 use wire::client::event::{GroupPayload, MemberPayload, MessagePayload};
 use wire::client::http::InboxEntry;
-use wire::{ClientMsgId, ConversationId, ConversationKind, Durability, MessageId, TenantId, UserId};
+use wire::{
+    ClientMsgId, ConversationId, ConversationKind, Durability, MessageId, TenantId, UserId,
+};
 
 use crate::text::harmless;
 
@@ -90,7 +92,16 @@ impl Model {
     pub(super) fn new(me: UserId, tenant: TenantId, offset: UtcOffset) -> Self {
         let link = Link::Connecting;
         let (rooms, current) = (Vec::new(), None);
-        Self { me, tenant, offset, link, rooms, current, asides: VecDeque::new(), news: VecDeque::new() }
+        Self {
+            me,
+            tenant,
+            offset,
+            link,
+            rooms,
+            current,
+            asides: VecDeque::new(),
+            news: VecDeque::new(),
+        }
     }
 
     /// What happened since the last call.
@@ -108,8 +119,14 @@ impl Model {
 
     /// The number of the room called so, or numbered so from 1.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
-        let by_number = name.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|n| *n < self.rooms.len());
-        let named = |room: &Room| room.title == name || room.title[1..] == *name || room.id.to_string() == name;
+        let by_number = name
+            .parse::<usize>()
+            .ok()
+            .and_then(|n| n.checked_sub(1))
+            .filter(|n| *n < self.rooms.len());
+        let named = |room: &Room| {
+            room.title == name || room.title[1..] == *name || room.id.to_string() == name
+        };
         by_number.or_else(|| self.rooms.iter().position(named))
     }
 
@@ -146,11 +163,13 @@ impl Model {
         let room = &mut self.rooms[n];
         if group.kind == ConversationKind::Direct {
             let other = group.members.iter().find(|member| member.user_id != me);
-            room.title = format!("@{}", harmless(other.map_or(me, |member| member.user_id.as_str())));
+            room.title =
+                format!("@{}", harmless(other.map_or(me, |member| member.user_id.as_str())));
         }
         room.acting_region = harmless(&group.acting_region);
         room.durability = group.durability;
-        room.members = group.members.iter().map(|member| (member.user_id.clone(), member.clone())).collect();
+        room.members =
+            group.members.iter().map(|member| (member.user_id.clone(), member.clone())).collect();
         n
     }
 
@@ -186,11 +205,21 @@ impl Model {
 
     /// Members came or went; what changed is told.
     pub(super) fn updated(&mut self, group: &GroupPayload) {
-        let before = self.room_mut(group.conversation_id).map(|room| room.members.clone()).unwrap_or_default();
+        let before = self
+            .room_mut(group.conversation_id)
+            .map(|room| room.members.clone())
+            .unwrap_or_default();
         let n = self.upsert(group);
         let room = &self.rooms[n];
-        let came = room.members.keys().filter(|user| !before.contains_key(*user)).map(|user| format!("+{user}"));
-        let went = before.keys().filter(|user| !room.members.contains_key(*user)).map(|user| format!("-{user}"));
+        let came = room
+            .members
+            .keys()
+            .filter(|user| !before.contains_key(*user))
+            .map(|user| format!("+{user}"));
+        let went = before
+            .keys()
+            .filter(|user| !room.members.contains_key(*user))
+            .map(|user| format!("-{user}"));
         let changed = harmless(&came.chain(went).collect::<Vec<_>>().join(" "));
         if !before.is_empty() && !changed.is_empty() {
             let text = format!("{}: {changed}", room.title);
@@ -217,7 +246,12 @@ impl Model {
     }
 
     /// A message, live or of history. Says whether its room was not known.
-    pub(super) fn message(&mut self, id: ConversationId, message: &MessagePayload, live: bool) -> bool {
+    pub(super) fn message(
+        &mut self,
+        id: ConversationId,
+        message: &MessagePayload,
+        live: bool,
+    ) -> bool {
         let known = self.rooms.len();
         let n = self.place(id, id.kind, None);
         let here = self.current == Some(n);
@@ -227,7 +261,8 @@ impl Model {
         if room.messages.contains_key(&message.seq) {
             return false;
         }
-        let pending = room.pending.iter().position(|pending| pending.message_id == message.message_id);
+        let pending =
+            room.pending.iter().position(|pending| pending.message_id == message.message_id);
         let pending = pending.map(|at| room.pending.remove(at));
         let shown = Shown {
             sender: harmless(&message.sender),
@@ -237,10 +272,15 @@ impl Model {
         };
         // One's own was told when it became durable.
         if pending.as_ref().is_none_or(|pending| pending.state == Delivery::Sending) {
-            let (time, sender, body) = (shown.time.clone(), shown.sender.clone(), shown.body.clone());
+            let (time, sender, body) =
+                (shown.time.clone(), shown.sender.clone(), shown.body.clone());
             self.news.push_back(match pending {
-                Some(_) => News::Delivered { seq: message.seq, time, body, durability: room.durability },
-                None => News::Message { room: (!here).then(|| room.title.clone()), time, sender, body },
+                Some(_) => {
+                    News::Delivered { seq: message.seq, time, body, durability: room.durability }
+                }
+                None => {
+                    News::Message { room: (!here).then(|| room.title.clone()), time, sender, body }
+                }
             });
         }
         room.messages.insert(message.seq, shown);
@@ -254,9 +294,18 @@ impl Model {
     }
 
     /// One's own message goes on its way.
-    pub(super) fn sending(&mut self, id: ConversationId, client_msg_id: &ClientMsgId, body: &str) -> String {
+    pub(super) fn sending(
+        &mut self,
+        id: ConversationId,
+        client_msg_id: &ClientMsgId,
+        body: &str,
+    ) -> String {
         let message_id = MessageId::derive(&id, &self.me, client_msg_id).to_string();
-        let pending = Pending { message_id: message_id.clone(), body: harmless(body), state: Delivery::Sending };
+        let pending = Pending {
+            message_id: message_id.clone(),
+            body: harmless(body),
+            state: Delivery::Sending,
+        };
         if let Some(room) = self.room_mut(id) {
             room.pending.push(pending);
         }
@@ -264,27 +313,47 @@ impl Model {
     }
 
     /// What became of it.
-    pub(super) fn sent(&mut self, id: ConversationId, message_id: &str, outcome: Result<&Ack, String>) {
+    pub(super) fn sent(
+        &mut self,
+        id: ConversationId,
+        message_id: &str,
+        outcome: Result<&Ack, String>,
+    ) {
         let time = outcome.as_ref().ok().map(|ack| self.clock(ack.ts_ms)).unwrap_or_default();
         let Some(room) = self.rooms.iter_mut().find(|room| room.id == id) else { return };
         // It may have been shown back before its ack.
-        let Some(pending) = room.pending.iter_mut().find(|pending| pending.message_id == message_id) else { return };
+        let Some(pending) =
+            room.pending.iter_mut().find(|pending| pending.message_id == message_id)
+        else {
+            return;
+        };
         match outcome {
             Ok(ack) => {
                 let (seq, durability) = (ack.seq, ack.durability);
                 pending.state = Delivery::Durable { seq, durability };
-                self.news.push_back(News::Delivered { seq, time, body: pending.body.clone(), durability });
+                self.news.push_back(News::Delivered {
+                    seq,
+                    time,
+                    body: pending.body.clone(),
+                    durability,
+                });
             }
             Err(why) => {
                 pending.state = Delivery::Failed(harmless(&why));
-                self.news.push_back(News::Aside(format!("not sent: {} ({})", pending.body, harmless(&why))));
+                self.news.push_back(News::Aside(format!(
+                    "not sent: {} ({})",
+                    pending.body,
+                    harmless(&why)
+                )));
             }
         }
     }
 
     /// `12:30`, where the user is.
     fn clock(&self, ts_ms: u64) -> String {
-        let at = i64::try_from(ts_ms / 1000).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+        let at = i64::try_from(ts_ms / 1000)
+            .ok()
+            .and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
         at.map(|at| at.to_offset(self.offset))
             .map_or_else(|| "--:--".to_owned(), |at| format!("{:02}:{:02}", at.hour(), at.minute()))
     }

@@ -3,7 +3,9 @@
 use client::Events;
 use futures_util::StreamExt as _;
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{Event as Key, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::event::{
+    Event as Key, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers,
+};
 
 use super::draw;
 use super::talk::{Flow, Talk};
@@ -32,7 +34,11 @@ pub(super) async fn run(mut talk: Talk, mut events: Events) -> anyhow::Result<()
     outcome
 }
 
-async fn show(terminal: &mut DefaultTerminal, talk: &mut Talk, events: &mut Events) -> anyhow::Result<()> {
+async fn show(
+    terminal: &mut DefaultTerminal,
+    talk: &mut Talk,
+    events: &mut Events,
+) -> anyhow::Result<()> {
     let mut keys = EventStream::new();
     let mut typing = Typing::default();
     loop {
@@ -99,7 +105,8 @@ impl Typing {
             KeyCode::Home => self.cursor = 0,
             KeyCode::End => self.cursor = self.line.len(),
             KeyCode::PageUp => {
-                let more = talk.model.room().and_then(|room| room.first_seq()).is_some_and(|seq| seq > 1);
+                let more =
+                    talk.model.room().and_then(|room| room.first_seq()).is_some_and(|seq| seq > 1);
                 if top && more {
                     talk.older();
                 }

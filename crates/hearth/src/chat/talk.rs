@@ -47,7 +47,11 @@ pub(super) enum Outcome {
 
 impl Talk {
     /// Connects, asks for the inbox, and then opens what is wanted.
-    pub(super) fn start(options: client::Options, model: Model, wanted: Option<String>) -> (Self, Events) {
+    pub(super) fn start(
+        options: client::Options,
+        model: Model,
+        wanted: Option<String>,
+    ) -> (Self, Events) {
         let (client, events) = Client::connect(options);
         let http = client.http().clone();
         let (tasks, failures) = (JoinSet::new(), Vec::new());
@@ -122,9 +126,13 @@ impl Talk {
             Input::New { name, members } => self.open(move |http| async move {
                 http.create_group(&CreateGroup { name, members, ..CreateGroup::default() }).await
             }),
-            Input::Direct(user) => self.open(move |http| async move { http.open_direct(&user).await }),
+            Input::Direct(user) => {
+                self.open(move |http| async move { http.open_direct(&user).await })
+            }
             Input::Add(add) => self.change(ChangeMembers { add, ..ChangeMembers::default() }),
-            Input::Remove(remove) => self.change(ChangeMembers { remove, ..ChangeMembers::default() }),
+            Input::Remove(remove) => {
+                self.change(ChangeMembers { remove, ..ChangeMembers::default() })
+            }
             Input::Members => self.here(|talk, id| {
                 talk.ask(move |http| async move { Outcome::Members(http.members(id).await) });
             }),
@@ -164,7 +172,9 @@ impl Talk {
 
     fn change(&mut self, change: ChangeMembers) {
         self.here(|talk, id| {
-            talk.ask(move |http| async move { Outcome::Changed(http.change_members(id, &change).await) });
+            talk.ask(move |http| async move {
+                Outcome::Changed(http.change_members(id, &change).await)
+            });
         });
     }
 
@@ -175,7 +185,9 @@ impl Talk {
             if before == Some(1) {
                 return talk.model.aside("nothing was said before".into());
             }
-            talk.ask(move |http| async move { Outcome::History(id, http.history(id, before, None, PAGE).await) });
+            talk.ask(move |http| async move {
+                Outcome::History(id, http.history(id, before, None, PAGE).await)
+            });
         });
     }
 
@@ -185,7 +197,8 @@ impl Talk {
         }
         for n in 0..self.model.rooms.len() {
             let room = &self.model.rooms[n];
-            let unread = if room.unread > 0 { format!(", {} unread", room.unread) } else { String::new() };
+            let unread =
+                if room.unread > 0 { format!(", {} unread", room.unread) } else { String::new() };
             let line = format!("{}. {}{unread}  {}", n + 1, room.title, room.id);
             self.model.aside(line);
         }
@@ -198,7 +211,9 @@ impl Talk {
         let id = room.id;
         if !std::mem::replace(&mut room.opened, true) {
             self.ask(move |http| async move { Outcome::Named(http.group(id).await) });
-            self.ask(move |http| async move { Outcome::History(id, http.history(id, None, None, PAGE).await) });
+            self.ask(move |http| async move {
+                Outcome::History(id, http.history(id, None, None, PAGE).await)
+            });
         }
     }
 
@@ -211,7 +226,9 @@ impl Talk {
                 // Its name comes with the view of the conversation.
                 let is_room = conversation.kind != ConversationKind::User;
                 if is_room && self.model.message(conversation, &message, true) {
-                    self.ask(move |http| async move { Outcome::Named(http.group(conversation).await) });
+                    self.ask(
+                        move |http| async move { Outcome::Named(http.group(conversation).await) },
+                    );
                 }
             }
             Event::Joined(group) => {
@@ -252,7 +269,9 @@ impl Talk {
                         let n = self.model.upsert(&group);
                         self.go(n);
                     }
-                    Err(error) => self.failed(format!("the conversation cannot be opened: {error}")),
+                    Err(error) => {
+                        self.failed(format!("the conversation cannot be opened: {error}"))
+                    }
                 }
             }
             Outcome::Named(Ok(group)) => {
@@ -260,18 +279,28 @@ impl Talk {
             }
             Outcome::Named(Err(_)) => {}
             Outcome::Changed(Ok(group)) => self.model.updated(&group),
-            Outcome::Changed(Err(error)) => self.failed(format!("the members were not changed: {error}")),
+            Outcome::Changed(Err(error)) => {
+                self.failed(format!("the members were not changed: {error}"))
+            }
             Outcome::History(id, Ok(page)) => {
                 for message in &page.messages {
                     self.model.message(id, message, false);
                 }
             }
-            Outcome::History(_, Err(error)) => self.failed(format!("the history cannot be read: {error}")),
+            Outcome::History(_, Err(error)) => {
+                self.failed(format!("the history cannot be read: {error}"))
+            }
             Outcome::Members(Ok(members)) => {
                 let names: Vec<_> = members.iter().map(words).collect();
-                self.model.aside(crate::text::harmless(&format!("{} members: {}", names.len(), names.join(", "))));
+                self.model.aside(crate::text::harmless(&format!(
+                    "{} members: {}",
+                    names.len(),
+                    names.join(", ")
+                )));
             }
-            Outcome::Members(Err(error)) => self.failed(format!("the members cannot be read: {error}")),
+            Outcome::Members(Err(error)) => {
+                self.failed(format!("the members cannot be read: {error}"))
+            }
             Outcome::Sent(id, message_id, outcome) => {
                 if let Err(error) = &outcome {
                     self.failures.push(format!("not sent: {error}"));

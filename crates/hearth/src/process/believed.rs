@@ -23,7 +23,8 @@ impl Believed {
     pub(crate) fn load(auth: &AuthSection, site: &Site) -> anyhow::Result<Self> {
         let stream = StreamKey::load(&auth.keys).map_err(|error| missing(error, &auth.keys, ""))?;
         let dev = if auth.dev_tokens {
-            let issuer = DevIssuer::load(&auth.keys).map_err(|error| missing(error, &auth.keys, " --dev"))?;
+            let issuer = DevIssuer::load(&auth.keys)
+                .map_err(|error| missing(error, &auth.keys, " --dev"))?;
             Some(issuer.public_key())
         } else {
             None
@@ -44,6 +45,8 @@ impl Believed {
 
 fn missing(error: KeyError, keys: &Path, flag: &str) -> anyhow::Error {
     let keys = keys.display();
-    let cure = format!("[auth] keys: all edges share one key; `hearth admin keys init --dir {keys}{flag}` makes it");
+    let cure = format!(
+        "[auth] keys: all edges share one key; `hearth admin keys init --dir {keys}{flag}` makes it"
+    );
     anyhow::Error::from(error).context(cure)
 }

@@ -135,7 +135,8 @@ impl Common {
     fn read(path: &Path, file: &mut File<'_>) -> Option<Self> {
         let (who, mesh, admin) = (file.top(), file.section("mesh"), file.section("admin"));
         let (log, shutdown) = (file.section("log"), file.section("shutdown"));
-        let (mut who, mut mesh, mut admin): (WhoSection, MeshSection, AdminSection) = (who?, mesh?, admin?);
+        let (mut who, mut mesh, mut admin): (WhoSection, MeshSection, AdminSection) =
+            (who?, mesh?, admin?);
         let paths = [&mut who.world, &mut who.nodes, &mut mesh.ca, &mut mesh.cert, &mut mesh.key];
         for relative in paths.into_iter().chain(&mut admin.token_file) {
             *relative = beside(path, relative);
@@ -179,11 +180,16 @@ impl EdgeConfig {
     /// Everything that is wrong with it, each with its line and the cure.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         config::read(path, |file| {
-            let (common, edge, auth) = (Common::read(path, file), file.section("edge"), file.section("auth"));
-            let (common, edge, mut auth): (Common, EdgeSection, AuthSection) = (common?, edge?, auth?);
+            let (common, edge, auth) =
+                (Common::read(path, file), file.section("edge"), file.section("auth"));
+            let (common, edge, mut auth): (Common, EdgeSection, AuthSection) =
+                (common?, edge?, auth?);
             let drain = common.shutdown.drain_seconds;
             if edge.spread_seconds >= drain {
-                let problem = format!("[edge] spread_seconds = {} leaves no time to end", edge.spread_seconds);
+                let problem = format!(
+                    "[edge] spread_seconds = {} leaves no time to end",
+                    edge.spread_seconds
+                );
                 let cure = format!("write less than [shutdown] drain_seconds = {drain}");
                 file.refuse(1, problem, cure);
             }
@@ -237,7 +243,8 @@ pub(crate) fn core_example() -> String {
 pub(crate) fn edge_example() -> String {
     let head = "An edge: where clients connect.  hearth edge --config edge.toml";
     let own = [Shape::of::<EdgeSection>("[edge]"), Shape::of::<AuthSection>("[auth]")];
-    example(head, &[&common_shapes()[..], &own].concat()).replace("eu-west/core/1", "eu-west/edge/1")
+    example(head, &[&common_shapes()[..], &own].concat())
+        .replace("eu-west/core/1", "eu-west/edge/1")
 }
 
 fn common_shapes() -> [Shape; 5] {

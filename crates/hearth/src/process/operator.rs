@@ -35,15 +35,21 @@ impl Operator for Process {
     }
 
     fn move_conversation(&self, conversation: String, region: String) -> Order {
-        self.order(move |node, world| async move { node.move_conversation(&world, &conversation, &region).await })
+        self.order(move |node, world| async move {
+            node.move_conversation(&world, &conversation, &region).await
+        })
     }
 
     fn fail_over(&self, region: String, accept_loss: bool) -> Order {
-        self.order(move |node, world| async move { node.fail(&world, &region, Failing::Over { accept_loss }).await })
+        self.order(move |node, world| async move {
+            node.fail(&world, &region, Failing::Over { accept_loss }).await
+        })
     }
 
     fn fail_back(&self, region: String) -> Order {
-        self.order(move |node, world| async move { node.fail(&world, &region, Failing::Back).await })
+        self.order(
+            move |node, world| async move { node.fail(&world, &region, Failing::Back).await },
+        )
     }
 
     fn reload(&self) -> Reloaded {
@@ -52,7 +58,10 @@ impl Operator for Process {
 }
 
 impl Process {
-    fn order<T: Serialize, F>(&self, order: impl FnOnce(Node, Arc<World>) -> F + Send + 'static) -> Order
+    fn order<T: Serialize, F>(
+        &self,
+        order: impl FnOnce(Node, Arc<World>) -> F + Send + 'static,
+    ) -> Order
     where
         F: Future<Output = anyhow::Result<T>> + Send,
     {

@@ -27,7 +27,11 @@ const OWN_NAME_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When the name has no such address.
-pub(crate) async fn own(net: &dyn Net, own: &HostPort, bind: SocketAddr) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn own(
+    net: &dyn Net,
+    own: &HostPort,
+    bind: SocketAddr,
+) -> anyhow::Result<SocketAddr> {
     let mut why = String::new();
     let found = async {
         loop {
@@ -41,7 +45,9 @@ pub(crate) async fn own(net: &dyn Net, own: &HostPort, bind: SocketAddr) -> anyh
     match tokio::time::timeout(OWN_NAME_WAIT, found).await {
         Ok(found) => Ok(found),
         Err(_) => {
-            bail!("this node's own address {own} in nodes.toml: {why}; write an address that the other nodes can reach")
+            bail!(
+                "this node's own address {own} in nodes.toml: {why}; write an address that the other nodes can reach"
+            )
         }
     }
 }
@@ -58,7 +64,8 @@ pub(crate) async fn follow(
     loop {
         let now = addresses.borrow_and_update().clone();
         let others = now.iter().filter(|(node, _)| *node != mesh.node());
-        let others: Vec<_> = others.map(|(node, address)| (node.clone(), address.mesh.clone())).collect();
+        let others: Vec<_> =
+            others.map(|(node, address)| (node.clone(), address.mesh.clone())).collect();
         let lookups = others.into_iter().map(|(node, wanted)| {
             let net = Arc::clone(&net);
             async move { (node, look_up(&*net, &wanted, bind).await) }
@@ -70,7 +77,9 @@ pub(crate) async fn follow(
             }
             match &found {
                 Ok(addr) => mesh.add_peer(&node, *addr),
-                Err(error) => tracing::warn!(peer = %node, %error, "where a node is cannot be found out; trying on"),
+                Err(error) => {
+                    tracing::warn!(peer = %node, %error, "where a node is cannot be found out; trying on")
+                }
             }
             told.insert(node, found);
         }

@@ -64,7 +64,9 @@ impl Process {
         let file = site.common.who.nodes.display();
         let addresses = site.addresses()?;
         if addresses.of(&site.node) != Some(&site.own) {
-            bail!("{file}: the entry of this node itself has changed: restart it, and it takes the file");
+            bail!(
+                "{file}: the entry of this node itself has changed: restart it, and it takes the file"
+            );
         }
         let old = self.shared.addresses.borrow().clone();
         let gone = old.iter().filter(|(node, _)| addresses.of(node).is_none());

@@ -82,11 +82,13 @@ impl Site {
         let MeshSection { ca, cert, key, .. } = &self.common.mesh;
         let pem = |path: &Path, what: &str| {
             let cure = "make it with `hearth admin ca issue`";
-            fs::read_to_string(path).with_context(|| format!("[mesh] {what}: cannot read {} ({cure})", path.display()))
+            fs::read_to_string(path)
+                .with_context(|| format!("[mesh] {what}: cannot read {} ({cure})", path.display()))
         };
         let (chain, key_pem, ca) = (pem(cert, "cert")?, pem(key, "key")?, pem(ca, "ca")?);
         authority::refuse_exposed(key)?;
-        Identity::from_pem(&chain, &key_pem, &ca).with_context(|| format!("[mesh] {}", cert.display()))
+        Identity::from_pem(&chain, &key_pem, &ca)
+            .with_context(|| format!("[mesh] {}", cert.display()))
     }
 
     fn prove(&self) -> anyhow::Result<()> {

@@ -116,7 +116,9 @@ impl Process {
     fn drained(&self) -> String {
         match self.shared.node.get().map_or(0, |node| node.serves().len()) {
             0 => "the node is drained".to_owned(),
-            kept => format!("the node is drained, but for {kept} shards that nobody else can serve now"),
+            kept => {
+                format!("the node is drained, but for {kept} shards that nobody else can serve now")
+            }
         }
     }
 
@@ -131,7 +133,9 @@ impl Process {
         let sees_none = !living.nodes.keys().any(|id| core(&id));
         match &node.part {
             Part::Edge(_) => sees_none.then(|| "mesh: sees no core".to_owned()),
-            Part::Core(_) => (named > 0 && sees_none).then(|| format!("mesh: sees none of {named} other cores")),
+            Part::Core(_) => {
+                (named > 0 && sees_none).then(|| format!("mesh: sees none of {named} other cores"))
+            }
         }
     }
 
@@ -171,7 +175,9 @@ impl Process {
     fn seen(&self, node: &Node) -> Vec<Seen> {
         let membership = node.mesh.membership().borrow().clone();
         let links = node.mesh.links();
-        let rtt = |id: &NodeId| links.iter().find(|link| link.peer == *id && link.up).and_then(|link| link.rtt);
+        let rtt = |id: &NodeId| {
+            links.iter().find(|link| link.peer == *id && link.up).and_then(|link| link.rtt)
+        };
         let others = membership.nodes.iter().filter(|(id, _)| **id != node.id);
         let seen = others.map(|(id, state)| Seen {
             node: self.shared.site.world.name_of(id),

@@ -38,7 +38,8 @@ impl Health {
     /// What keeps a core from serving.
     pub(crate) fn troubles(&self) -> Vec<String> {
         let now = self.lock();
-        let opening = (!now.opened && now.failing.is_empty()).then(|| "store: not asked yet".to_owned());
+        let opening =
+            (!now.opened && now.failing.is_empty()).then(|| "store: not asked yet".to_owned());
         let failing = now.failing.iter().map(|(what, why)| format!("store: {what}: {why}"));
         opening.into_iter().chain(failing).collect()
     }
@@ -72,7 +73,11 @@ impl Health {
 ///
 /// # Errors
 /// When regions and datacenters do not fit together.
-pub(crate) fn options(config: &CoreConfig, world: &World, region: RegionId) -> anyhow::Result<ScyllaOptions> {
+pub(crate) fn options(
+    config: &CoreConfig,
+    world: &World,
+    region: RegionId,
+) -> anyhow::Result<ScyllaOptions> {
     let (store, file) = (&config.store, config.common.file.display());
     let mut datacenters = Vec::new();
     for (name, datacenter) in &store.datacenters {
@@ -84,7 +89,9 @@ pub(crate) fn options(config: &CoreConfig, world: &World, region: RegionId) -> a
         datacenters.push((region.id, datacenter.clone()));
     }
     let zoned = world.zones.iter().flat_map(|zone| &zone.regions);
-    if let Some(lacking) = zoned.chain([&region]).find(|id| !datacenters.iter().any(|(known, _)| known == *id)) {
+    if let Some(lacking) =
+        zoned.chain([&region]).find(|id| !datacenters.iter().any(|(known, _)| known == *id))
+    {
         let name = world.region_name(*lacking);
         bail!(
             "{file}: [store] datacenters lacks region {name}: add {name} = \"what the cluster calls its datacenter\""
@@ -120,7 +127,8 @@ pub(crate) async fn open(
             }
             Err(Refusal::Wrong(error)) => return Err(error),
             Err(Refusal::Silent(error)) if Instant::now() >= until => {
-                let (file, points) = (config.common.file.display(), config.store.contact_points.join(", "));
+                let (file, points) =
+                    (config.common.file.display(), config.store.contact_points.join(", "));
                 let waited = config.store.wait_seconds;
                 return Err(error.context(format!(
                     "{file}: [store] contact_points {points}: nothing that helps within {waited} s; see that the cluster runs"
@@ -142,17 +150,27 @@ enum Refusal {
     Silent(anyhow::Error),
 }
 
-async fn try_to_open(options: &ScyllaOptions, config: &CoreConfig) -> Result<(Scylla, Arc<dyn Store>), Refusal> {
+async fn try_to_open(
+    options: &ScyllaOptions,
+    config: &CoreConfig,
+) -> Result<(Scylla, Arc<dyn Store>), Refusal> {
     let connection = connect(options).await?;
     let file = config.common.file.display();
     if config.store.check {
-        let wrong = connection.schema().check().await.map_err(|error| Refusal::Silent(error.into()))?;
+        let wrong =
+            connection.schema().check().await.map_err(|error| Refusal::Silent(error.into()))?;
         if !wrong.is_empty() {
-            return Err(Refusal::Wrong(anyhow!("the store is not as it must be: {}", list(&wrong, &file.to_string()))));
+            return Err(Refusal::Wrong(anyhow!(
+                "the store is not as it must be: {}",
+                list(&wrong, &file.to_string())
+            )));
         }
     }
     let store = connection.store().await.map_err(|error: OpenError| {
-        Refusal::Wrong(anyhow::Error::from(error).context(format!("hearth admin schema apply --config {file}")))
+        Refusal::Wrong(
+            anyhow::Error::from(error)
+                .context(format!("hearth admin schema apply --config {file}")),
+        )
     })?;
     Ok((connection, store))
 }
@@ -161,7 +179,9 @@ async fn connect(options: &ScyllaOptions) -> Result<Scylla, Refusal> {
     use ::store::scylla::ConnectError;
     Scylla::connect(options.clone()).await.map_err(|error| match error {
         ConnectError::Unreachable(_) => Refusal::Silent(error.into()),
-        ConnectError::NoDatacenter { .. } | ConnectError::BadName { .. } => Refusal::Wrong(error.into()),
+        ConnectError::NoDatacenter { .. } | ConnectError::BadName { .. } => {
+            Refusal::Wrong(error.into())
+        }
     })
 }
 
@@ -223,8 +243,10 @@ pub(crate) async fn watch(
             let begun = Instant::now();
             let answer: Result<_, StoreError> = store.fence(*shard).await;
             let seconds = begun.elapsed().as_secs_f64();
-            metrics::histogram!("hearth_store_quorum_read_seconds", "kind" => kind.clone()).record(seconds);
-            metrics::gauge!("hearth_store_answers", "kind" => kind.clone()).set(f64::from(u8::from(answer.is_ok())));
+            metrics::histogram!("hearth_store_quorum_read_seconds", "kind" => kind.clone())
+                .record(seconds);
+            metrics::gauge!("hearth_store_answers", "kind" => kind.clone())
+                .set(f64::from(u8::from(answer.is_ok())));
             health.set(kind, answer.map(drop).map_err(|error| error.to_string()));
         }
     }

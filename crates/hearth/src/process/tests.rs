@@ -12,7 +12,8 @@ use super::*;
 /// Ends a hang; nothing here asserts a time.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CORE: &str = "[[node]]\nid = \"eu-west/core/1\"\nmesh = \"127.0.0.1:1\"\n";
-const EDGE: &str = "[[node]]\nid = \"eu-west/edge/1\"\nmesh = \"127.0.0.1:7400\"\nurl = \"http://edge\"\n";
+const EDGE: &str =
+    "[[node]]\nid = \"eu-west/edge/1\"\nmesh = \"127.0.0.1:7400\"\nurl = \"http://edge\"\n";
 
 /// The folder of an edge on ports of its own.
 struct Folder {
@@ -90,7 +91,10 @@ async fn a_node_says_what_keeps_it_from_work() {
         (&status["region"], &status["state"], &status["sessions"]),
         (&"eu-west".into(), &"serving".into(), &0.into())
     );
-    assert_eq!((&status["draining"], &status["misses"][0]), (&false.into(), &"eu-west/core/1".into()));
+    assert_eq!(
+        (&status["draining"], &status["misses"][0]),
+        (&false.into(), &"eu-west/core/1".into())
+    );
     assert!(status.get("shards").is_none());
     process.end().await;
     assert!(process.readiness().reasons.contains(&"the node is ending".to_owned()));
@@ -107,7 +111,10 @@ async fn a_drain_is_told_and_can_be_called_off() {
     assert!(process.readiness().reasons.contains(&"the node is drained".to_owned()));
     assert_eq!(process.status()["draining"], true);
     process.undrain().unwrap();
-    assert_eq!((process.shared.duty.state(), &process.status()["draining"]), (State::Serving, &false.into()));
+    assert_eq!(
+        (process.shared.duty.state(), &process.status()["draining"]),
+        (State::Serving, &false.into())
+    );
     process.end().await;
 }
 
@@ -121,7 +128,10 @@ async fn a_reload_takes_what_may_change_and_refuses_the_rest_with_the_reason() {
 
     folder.write("nodes.toml", EDGE);
     let taken = reload();
-    assert!(taken.taken.iter().any(|what| what.contains("eu-west/core/1 is no longer named")), "{taken:?}");
+    assert!(
+        taken.taken.iter().any(|what| what.contains("eu-west/core/1 is no longer named")),
+        "{taken:?}"
+    );
     assert_eq!(process.readiness().reasons, ["mesh: sees no core"]);
 
     folder.write("nodes.toml", &EDGE.replace("7400", "7500"));
@@ -129,9 +139,11 @@ async fn a_reload_takes_what_may_change_and_refuses_the_rest_with_the_reason() {
     folder.issue("r1/edge/2");
     let Reloaded { taken, refused } = reload();
     assert!(taken.is_empty(), "{taken:?}");
-    for (why, wanted) in
-        refused.iter().zip(["not of r1/edge/1", "hold from the start of a node", "has changed: restart it"])
-    {
+    for (why, wanted) in refused.iter().zip([
+        "not of r1/edge/1",
+        "hold from the start of a node",
+        "has changed: restart it",
+    ]) {
         assert!(why.contains(wanted) && !why.contains('\n'), "{why}");
     }
 
@@ -139,7 +151,8 @@ async fn a_reload_takes_what_may_change_and_refuses_the_rest_with_the_reason() {
     folder.write("world.toml", "name = 1");
     fs::remove_file(folder.path("node.pem")).unwrap();
     let refused = reload().refused;
-    for (why, wanted) in refused.iter().zip(["node.pem", "world.toml: line 1", "nodes.toml, line "]) {
+    for (why, wanted) in refused.iter().zip(["node.pem", "world.toml: line 1", "nodes.toml, line "])
+    {
         assert!(why.contains(wanted) && !why.contains('\n'), "{why}");
     }
     assert_eq!(refused.len(), 3);
@@ -153,12 +166,17 @@ async fn the_keys_of_identity_providers_are_read_again() {
     let provider = "issuer = \"https://id\"\njwks_file = \"id.json\"";
     folder.write("world.toml", &world(provider));
     let why = process.reload().refused;
-    assert!(why.len() == 1 && why[0].contains("cannot read") && why[0].contains("id.json"), "{why:?}");
-    let key =
-        "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"1\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}";
+    assert!(
+        why.len() == 1 && why[0].contains("cannot read") && why[0].contains("id.json"),
+        "{why:?}"
+    );
+    let key = "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"1\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}";
     folder.write("id.json", &format!("{{\"keys\":[{key}]}}"));
     let Reloaded { taken, refused } = process.reload();
-    assert!(refused.is_empty() && taken[1].ends_with("the keys of 1 identity providers"), "{taken:?} {refused:?}");
+    assert!(
+        refused.is_empty() && taken[1].ends_with("the keys of 1 identity providers"),
+        "{taken:?} {refused:?}"
+    );
     process.end().await;
 }
 

@@ -23,14 +23,19 @@ const EARLY: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When a client is shut out of the mesh.
-pub(super) async fn play(access: &Access, plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
+pub(super) async fn play(
+    access: &Access,
+    plan: &Arc<Plan>,
+    ledger: &Arc<Ledger>,
+) -> anyhow::Result<()> {
     let seats = Arc::new(Semaphore::new(CONNECTED_MAX));
     let mut playing = JoinSet::new();
     let regions = access.regions();
     for (n, author) in plan.authors.iter().enumerate() {
         let seat = seats.clone();
         let region = &regions[n % regions.len()];
-        let options = client::Options { read: Read::Acks, ..access.options(&author.user, None, region) };
+        let options =
+            client::Options { read: Read::Acks, ..access.options(&author.user, None, region) };
         sleep_until(ledger.began() + author.due.saturating_sub(EARLY)).await;
         let seat = seat.acquire_owned().await?;
         let (plan, ledger) = (plan.clone(), ledger.clone());
@@ -49,7 +54,12 @@ pub(super) async fn play(access: &Access, plan: &Arc<Plan>, ledger: &Arc<Ledger>
     Ok(())
 }
 
-async fn author_plays(options: client::Options, plan: &Plan, ledger: &Ledger, n: usize) -> anyhow::Result<()> {
+async fn author_plays(
+    options: client::Options,
+    plan: &Plan,
+    ledger: &Ledger,
+    n: usize,
+) -> anyhow::Result<()> {
     let author = &plan.authors[n];
     let (client, mut events) = Client::connect(options);
     let lanes = author.lanes.iter().enumerate().map(|(lane, sends)| {
@@ -75,7 +85,13 @@ async fn author_plays(options: client::Options, plan: &Plan, ledger: &Ledger, n:
 }
 
 /// One author's lines in one group, in order, each acknowledged before the next.
-async fn lane_plays(client: &Client, plan: &Plan, ledger: &Ledger, lane: u64, sends: &[usize]) -> anyhow::Result<()> {
+async fn lane_plays(
+    client: &Client,
+    plan: &Plan,
+    ledger: &Ledger,
+    lane: u64,
+    sends: &[usize],
+) -> anyhow::Result<()> {
     for &n in sends {
         let send = &plan.sends[n];
         sleep_until(ledger.began() + send.due).await;

@@ -72,7 +72,8 @@ impl fmt::Display for Now {
 impl Ledger {
     pub(super) fn new(plan: Arc<Plan>, watchers: usize, patience: Duration) -> Self {
         let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
-        let histogram = || Histogram::new_with_bounds(1, HOUR_US, 3).expect("three digits are a precision");
+        let histogram =
+            || Histogram::new_with_bounds(1, HOUR_US, 3).expect("three digits are a precision");
         Self {
             patience,
             watchers,
@@ -132,7 +133,13 @@ impl Ledger {
         if self.in_flight.fetch_add(1, Relaxed) == 0 {
             self.moved();
         }
-        self.lock().checker.sent(lane, self.plan.conversation(send), &send.author, &send.id, &send.text);
+        self.lock().checker.sent(
+            lane,
+            self.plan.conversation(send),
+            &send.author,
+            &send.id,
+            &send.text,
+        );
         self.sent_us[n].store(self.now_us().max(1), Relaxed);
     }
 
@@ -172,7 +179,13 @@ impl Ledger {
     }
 
     /// A watcher was shown a message live.
-    pub(super) fn seen(&self, watcher: usize, name: &str, conversation: ConversationId, message: &MessagePayload) {
+    pub(super) fn seen(
+        &self,
+        watcher: usize,
+        name: &str,
+        conversation: ConversationId,
+        message: &MessagePayload,
+    ) {
         let Some(file) = self.file_of(conversation) else { return };
         self.observe(name, conversation, message);
         if let Some(n) = self.plan.send_of(&message.message_id) {
@@ -186,13 +199,21 @@ impl Ledger {
     }
 
     /// Someone was shown a message, live or in history.
-    pub(super) fn observe(&self, observer: &str, conversation: ConversationId, message: &MessagePayload) {
+    pub(super) fn observe(
+        &self,
+        observer: &str,
+        conversation: ConversationId,
+        message: &MessagePayload,
+    ) {
         // Live messages carry no client_msg_id; the message's own id tells which send it is. One that nobody here sent
         // stands for itself.
         let known = self.plan.send_of(&message.message_id).map(|n| self.plan.sends[n].id.clone());
         let id = known.or_else(|| ClientMsgId::new(&message.message_id).ok());
         let Some(observed) = id.and_then(|id| Observed::of_payload(message, id)) else {
-            self.trouble(format!("{observer}: message {} of {conversation} has no good id", message.seq));
+            self.trouble(format!(
+                "{observer}: message {} of {conversation} has no good id",
+                message.seq
+            ));
             return;
         };
         self.lock().checker.observed(observer, conversation, &observed);
@@ -204,13 +225,16 @@ impl Ledger {
 
     /// The files of which this watcher has not seen everything that was acknowledged.
     pub(super) fn missing(&self, watcher: usize) -> Vec<usize> {
-        let behind = |file: &usize| self.seen[watcher][*file].load(Relaxed) < self.heads[*file].load(Relaxed);
+        let behind = |file: &usize| {
+            self.seen[watcher][*file].load(Relaxed) < self.heads[*file].load(Relaxed)
+        };
         (0..self.plan.files.len()).filter(behind).collect()
     }
 
     /// How long nothing was acknowledged or seen although something should be.
     pub(super) fn still(&self) -> Duration {
-        let waiting = self.in_flight.load(Relaxed) > 0 || (0..self.watchers).any(|n| !self.missing(n).is_empty());
+        let waiting = self.in_flight.load(Relaxed) > 0
+            || (0..self.watchers).any(|n| !self.missing(n).is_empty());
         if !waiting {
             self.moved();
         }
@@ -223,7 +247,12 @@ impl Ledger {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
         let Now { planned, acked, .. } = self.now();
-        let trouble = self.lock().troubles.last().map(|why| format!("; last trouble: {why}")).unwrap_or_default();
+        let trouble = self
+            .lock()
+            .troubles
+            .last()
+            .map(|why| format!("; last trouble: {why}"))
+            .unwrap_or_default();
         anyhow::anyhow!(
             "nothing moved for {} s: {acked} of {planned} messages are acknowledged{trouble}",
             self.patience.as_secs()

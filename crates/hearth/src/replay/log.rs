@@ -69,7 +69,10 @@ impl Log {
         let text = crate::text::read(file)?;
         let log = Self::parse(file.display().to_string(), &text);
         if log.lines.is_empty() {
-            anyhow::bail!("{}: no message in it; lines like `[12:30] <nick> text` are wanted", log.file);
+            anyhow::bail!(
+                "{}: no message in it; lines like `[12:30] <nick> text` are wanted",
+                log.file
+            );
         }
         Ok(log)
     }
@@ -122,7 +125,8 @@ fn parse(line: &str) -> Parsed<'_> {
 fn clock(line: &str) -> Option<(u64, &str)> {
     let (clock, rest) = line.strip_prefix('[')?.split_once("] ")?;
     let (hour, minute) = clock.split_once(':')?;
-    let number = |text: &str| (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten().map(u64::from);
+    let number =
+        |text: &str| (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten().map(u64::from);
     let (hour, minute) = (number(hour)?, number(minute)?);
     (hour < 24 && minute < 60).then_some((hour * 60 + minute, rest))
 }
@@ -147,7 +151,10 @@ mod tests {
 
     fn lines(text: &str) -> Vec<(String, String, u64)> {
         let log = Log::parse("x".into(), text);
-        log.lines.into_iter().map(|line| (line.author.to_string(), line.text, line.minute)).collect()
+        log.lines
+            .into_iter()
+            .map(|line| (line.author.to_string(), line.text, line.minute))
+            .collect()
     }
 
     #[test]
@@ -205,12 +212,18 @@ mod tests {
             return;
         };
         let mut files = 0;
-        for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(".raw.txt")) {
+        for entry in entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().ends_with(".raw.txt"))
+        {
             let text = std::fs::read_to_string(entry.path()).unwrap();
             let log = Log::read(&entry.path()).unwrap();
             let Skipped { events, actions, empty, invalid } = log.skipped;
             assert_eq!(invalid, 0, "{}", log.file);
-            assert_eq!(log.lines.len() as u64 + events + actions + empty, text.lines().count() as u64);
+            assert_eq!(
+                log.lines.len() as u64 + events + actions + empty,
+                text.lines().count() as u64
+            );
             files += 1;
         }
         assert_ne!(files, 0, "no logs in {}", folder.display());

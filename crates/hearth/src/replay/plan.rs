@@ -61,7 +61,8 @@ impl Plan {
     /// # Errors
     /// When the operating system has no random numbers.
     pub(super) fn new(logs: Vec<Log>, speed: Option<f64>) -> anyhow::Result<Self> {
-        let run = getrandom::u64().map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+        let run =
+            getrandom::u64().map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
         Self::with_run(logs, speed, run)
     }
 
@@ -113,7 +114,9 @@ fn dues(lines: &[Line], speed: Option<f64>) -> Vec<Duration> {
     for same in lines.chunk_by(|a, b| a.minute == b.minute) {
         for n in 0..same.len() {
             let minutes = (same[0].minute - start) as f64 + n as f64 / same.len() as f64;
-            dues.push(Duration::try_from_secs_f64(minutes * 60.0 / speed).unwrap_or(Duration::MAX / 4));
+            dues.push(
+                Duration::try_from_secs_f64(minutes * 60.0 / speed).unwrap_or(Duration::MAX / 4),
+            );
         }
     }
     dues
@@ -142,7 +145,10 @@ fn authors(sends: &[Send], files: usize) -> Vec<Author> {
         });
         authors[at].1.entry(send.file).or_default().push(n);
     }
-    authors.into_iter().map(|(author, lanes)| Author { lanes: lanes.into_values().collect(), ..author }).collect()
+    authors
+        .into_iter()
+        .map(|(author, lanes)| Author { lanes: lanes.into_values().collect(), ..author })
+        .collect()
 }
 
 /// `observer`, unless an author is called so.
@@ -162,7 +168,10 @@ fn observer(files: &[PlannedFile]) -> anyhow::Result<UserId> {
 }
 
 fn group_name(file: &str) -> String {
-    let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = Path::new(file)
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let mut name = if stem.is_empty() { "log".to_owned() } else { stem };
     while name.len() > limits::GROUP_NAME_BYTES {
         name.pop();
@@ -181,12 +190,19 @@ mod tests {
             author: UserId::new(author).unwrap(),
             text: format!("{file} {n}"),
         };
-        Log { file: file.into(), lines: lines.iter().enumerate().map(line).collect(), skipped: Skipped::default() }
+        Log {
+            file: file.into(),
+            lines: lines.iter().enumerate().map(line).collect(),
+            skipped: Skipped::default(),
+        }
     }
 
     #[test]
     fn every_author_has_his_lines_in_order_by_file() {
-        let logs = vec![log("a.raw.txt", &[(5, "ann"), (5, "bob"), (6, "ann")]), log("b", &[(1, "cid"), (2, "ann")])];
+        let logs = vec![
+            log("a.raw.txt", &[(5, "ann"), (5, "bob"), (6, "ann")]),
+            log("b", &[(1, "cid"), (2, "ann")]),
+        ];
         let plan = Plan::with_run(logs, None, 7).unwrap();
         let names: Vec<_> = plan.authors.iter().map(|author| author.user.as_str()).collect();
         assert_eq!(names, ["ann", "cid", "bob"]);

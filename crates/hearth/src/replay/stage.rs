@@ -14,10 +14,15 @@ use crate::access::Access;
 ///
 /// # Errors
 /// When the mesh refuses it, or does not answer within `patience`.
-pub(super) async fn set(access: &Access, mut plan: Plan, patience: Duration) -> anyhow::Result<Plan> {
+pub(super) async fn set(
+    access: &Access,
+    mut plan: Plan,
+    patience: Duration,
+) -> anyhow::Result<Plan> {
     let regions = access.regions();
     let first = regions.first().context("the zone of the tenant has no region")?;
-    let options = client::Options { http_patience: patience, ..access.options(&plan.observer, None, first) };
+    let options =
+        client::Options { http_patience: patience, ..access.options(&plan.observer, None, first) };
     let http = Http::new(&options);
     for (n, file) in plan.files.iter_mut().enumerate() {
         let authors: Vec<String> = file.authors.iter().map(ToString::to_string).collect();

@@ -71,7 +71,8 @@ pub(super) async fn reach(
     ledger: &Ledger,
     seconds: f64,
 ) -> anyhow::Result<Verdict> {
-    let mut observers: Vec<_> = access.regions().iter().map(|region| watchers::name(region)).collect();
+    let mut observers: Vec<_> =
+        access.regions().iter().map(|region| watchers::name(region)).collect();
     let mut regions = Vec::new();
     for region in access.regions() {
         if !is_up(dir, region).await {
@@ -90,7 +91,10 @@ pub(super) async fn reach(
         regions.push(region.clone());
     }
     let report = ledger.report(&observers);
-    Ok(Verdict { clean: report.is_clean(), summary: summarise(access, plan, ledger, seconds, regions, &report) })
+    Ok(Verdict {
+        clean: report.is_clean(),
+        summary: summarise(access, plan, ledger, seconds, regions, &report),
+    })
 }
 
 /// Whether the region's edge should answer. A mesh that does not say is asked everywhere.
@@ -100,15 +104,24 @@ async fn is_up(dir: &Path, name: &str) -> bool {
     states.iter().all(|state| state.name != name || state.state == RegionState::Up)
 }
 
-async fn read_history(access: &Access, region: &str, plan: &Plan, ledger: &Ledger) -> anyhow::Result<String> {
+async fn read_history(
+    access: &Access,
+    region: &str,
+    plan: &Plan,
+    ledger: &Ledger,
+) -> anyhow::Result<String> {
     let observer = format!("the history at {region}");
     let device = DeviceId::new("reader")?;
     let patience = ledger.patience().min(Duration::from_secs(60));
-    let options = client::Options { http_patience: patience, ..access.options(&plan.observer, Some(&device), region) };
+    let options = client::Options {
+        http_patience: patience,
+        ..access.options(&plan.observer, Some(&device), region)
+    };
     let http = Http::new(&options).at(access.edges_of(region));
     for conversation in plan.files.iter().filter_map(|file| file.conversation) {
         let messages = http.history_after(conversation, 0).await;
-        let messages = messages.map_err(|error| anyhow::anyhow!("{observer} cannot be read: {error}"))?;
+        let messages =
+            messages.map_err(|error| anyhow::anyhow!("{observer} cannot be read: {error}"))?;
         for message in &messages {
             ledger.observe(&observer, conversation, message);
         }
@@ -127,9 +140,16 @@ fn summarise(
     let [ack_ms, deliver_ms] = ledger.latencies_ms().map(|(p50, p99)| Percentiles { p50, p99 });
     let files = plan.files.iter().filter_map(|file| {
         let conversation_id = file.conversation?;
-        Some(FileSummary { file: file.file.clone(), conversation_id, observer: plan.observer.clone() })
+        Some(FileSummary {
+            file: file.file.clone(),
+            conversation_id,
+            observer: plan.observer.clone(),
+        })
     });
-    let found = report.findings.iter().map(|(conversation, finding)| format!("{conversation}: {finding:?}"));
+    let found = report
+        .findings
+        .iter()
+        .map(|(conversation, finding)| format!("{conversation}: {finding:?}"));
     let unacked = if report.acked < report.sent { ledger.troubles() } else { Vec::new() };
     Summary {
         files: files.collect(),
@@ -169,7 +189,10 @@ impl Verdict {
             s.acked as f64 / s.seconds.max(0.001)
         ));
         say(format!("ack      p50 {:>9.2} ms   p99 {:>9.2} ms", s.ack_ms.p50, s.ack_ms.p99));
-        say(format!("deliver  p50 {:>9.2} ms   p99 {:>9.2} ms", s.deliver_ms.p50, s.deliver_ms.p99));
+        say(format!(
+            "deliver  p50 {:>9.2} ms   p99 {:>9.2} ms",
+            s.deliver_ms.p50, s.deliver_ms.p99
+        ));
         say(format!(
             "{} lost, {} duplicated, {} reordered, {} gaps, as seen live in every region and in the history from {}; {} \
              reconnects",
@@ -191,7 +214,9 @@ impl Verdict {
     pub(super) fn judge(&self) -> anyhow::Result<()> {
         let Summary { sent, acked, lost, duplicated, reordered, gaps, .. } = self.summary;
         if !self.clean {
-            anyhow::bail!("the check failed: {lost} lost, {duplicated} duplicated, {reordered} reordered, {gaps} gaps");
+            anyhow::bail!(
+                "the check failed: {lost} lost, {duplicated} duplicated, {reordered} reordered, {gaps} gaps"
+            );
         }
         if acked < sent {
             anyhow::bail!("{} of {sent} messages were not acknowledged", sent - acked);

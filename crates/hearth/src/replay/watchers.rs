@@ -32,9 +32,17 @@ impl Watchers {
     ///
     /// # Errors
     /// When one is shut out or nobody lets it in for as long as patience allows.
-    pub(super) async fn start(access: &Access, plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> anyhow::Result<Self> {
-        let mut watchers =
-            Self { plan: plan.clone(), ledger: ledger.clone(), clients: Vec::new(), tasks: JoinSet::new() };
+    pub(super) async fn start(
+        access: &Access,
+        plan: &Arc<Plan>,
+        ledger: &Arc<Ledger>,
+    ) -> anyhow::Result<Self> {
+        let mut watchers = Self {
+            plan: plan.clone(),
+            ledger: ledger.clone(),
+            clients: Vec::new(),
+            tasks: JoinSet::new(),
+        };
         for (n, region) in access.regions().iter().enumerate() {
             let device = DeviceId::new(format!("watch-{n}"))?;
             let options = access.options(&plan.observer, Some(&device), region);
@@ -48,7 +56,9 @@ impl Watchers {
         for (region, client) in &watchers.clients {
             match tokio::time::timeout(ledger.patience(), client.ready()).await {
                 Ok(ready) => ready?,
-                Err(_) => anyhow::bail!("no edge lets the watcher of {region} in: {:?}", client.state()),
+                Err(_) => {
+                    anyhow::bail!("no edge lets the watcher of {region} in: {:?}", client.state())
+                }
             }
         }
         Ok(watchers)
@@ -71,7 +81,8 @@ impl Watchers {
             for (n, (region, client)) in self.clients.iter().enumerate() {
                 let missing = self.ledger.missing(n);
                 behind |= !missing.is_empty();
-                if let (false, client::State::Closed { why }) = (missing.is_empty(), client.state()) {
+                if let (false, client::State::Closed { why }) = (missing.is_empty(), client.state())
+                {
                     anyhow::bail!("{} was shut out: {why}", name(region));
                 }
                 if nudge && !missing.is_empty() {
@@ -108,12 +119,16 @@ async fn watch(watcher: usize, region: String, mut events: Events, ledger: Arc<L
     let name = name(&region);
     while let Some(event) = events.next().await {
         match event {
-            Event::Message { conversation, message } => ledger.seen(watcher, &name, conversation, &message),
+            Event::Message { conversation, message } => {
+                ledger.seen(watcher, &name, conversation, &message)
+            }
             Event::Disconnected { why } => {
                 ledger.reconnecting();
                 ledger.trouble(format!("{name}: {why}"));
             }
-            Event::Error(error) => ledger.trouble(format!("{name}: {}: {}", error.code, error.message)),
+            Event::Error(error) => {
+                ledger.trouble(format!("{name}: {}: {}", error.code, error.message))
+            }
             _ => {}
         }
     }

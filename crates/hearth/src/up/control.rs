@@ -37,7 +37,8 @@ async fn admit(token: Arc<str>, request: Request, next: Next) -> Response {
     if shown == Some(&*token) {
         next.run(request).await
     } else {
-        Problem(StatusCode::UNAUTHORIZED, "the control token of hearth.json is wanted".into()).into_response()
+        Problem(StatusCode::UNAUTHORIZED, "the control token of hearth.json is wanted".into())
+            .into_response()
     }
 }
 
@@ -65,8 +66,9 @@ async fn change_node(
     State(mesh): State<Arc<LocalWorld>>,
     Path((region, role, name, verb)): Path<(String, String, String, String)>,
 ) -> Result<Json<RegionStatus>, Problem> {
-    let id: NodeId =
-        format!("{region}/{role}/{name}").parse().map_err(|error| not_found(anyhow::Error::from(error)))?;
+    let id: NodeId = format!("{region}/{role}/{name}")
+        .parse()
+        .map_err(|error| not_found(anyhow::Error::from(error)))?;
     let region = mesh.region_of(&id).map_err(not_found)?;
     carry_out(Arc::clone(&region), async move {
         match verb.as_str() {
@@ -111,7 +113,11 @@ async fn fail_back(
     fail(&mesh, name, Failing::Back).await
 }
 
-async fn fail(mesh: &LocalWorld, name: String, order: Failing) -> Result<Json<FailoverStatus>, Problem> {
+async fn fail(
+    mesh: &LocalWorld,
+    name: String,
+    order: Failing,
+) -> Result<Json<FailoverStatus>, Problem> {
     let region = mesh.region(&name).map_err(not_found)?;
     // One of a region that shares a zone with it, and is not the one that may be lost.
     let zones = |id| mesh.material.world.zones_of(id).map(|zone| zone.id).collect::<BTreeSet<_>>();
@@ -142,14 +148,16 @@ async fn to_the_end<T: Send + 'static>(
     order: impl Future<Output = anyhow::Result<T>> + Send + 'static,
 ) -> Result<T, Problem> {
     let done = tokio::spawn(order).await;
-    done.map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?.map_err(conflict)
+    done.map_err(|error| Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+        .map_err(conflict)
 }
 
 async fn change_link(
     State(mesh): State<Arc<LocalWorld>>,
     Path((a, b, verb)): Path<(String, String, String)>,
 ) -> Result<Json<LinkStatus>, Problem> {
-    let (first, second) = (mesh.region(&a).map_err(not_found)?, mesh.region(&b).map_err(not_found)?);
+    let (first, second) =
+        (mesh.region(&a).map_err(not_found)?, mesh.region(&b).map_err(not_found)?);
     if first.id == second.id {
         return Err(conflict(anyhow::anyhow!("a link has two ends; {a} is one region")));
     }

@@ -38,9 +38,14 @@ impl Data {
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
-                bail!("another mesh runs on {}: end it first, or give this one its own --data DIR", dir.display())
+                bail!(
+                    "another mesh runs on {}: end it first, or give this one its own --data DIR",
+                    dir.display()
+                )
             }
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
         }
     }
 
@@ -58,20 +63,25 @@ impl Data {
         let kept = match fs::read_to_string(&kept_path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", kept_path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", kept_path.display()));
+            }
         };
         let text = match (given, &kept) {
             (Some(path), _) => world_text(path)?,
             (None, Some(kept)) => kept.clone(),
             (None, None) => topology::world::SHIPPED[0].1.to_owned(),
         };
-        let name = given.map_or_else(|| kept_path.display().to_string(), |path| path.display().to_string());
+        let name = given
+            .map_or_else(|| kept_path.display().to_string(), |path| path.display().to_string());
         let world = World::parse(&text).map_err(|errors| anyhow::anyhow!("{name}: {errors}"))?;
         if let Some(kept) = kept.as_deref().and_then(|text| World::parse(text).ok()) {
-            same_places(&kept, &world)
-                .map_err(|why| anyhow::anyhow!("{name} does not fit what {} holds: {why}", self.dir.display()))?;
+            same_places(&kept, &world).map_err(|why| {
+                anyhow::anyhow!("{name} does not fit what {} holds: {why}", self.dir.display())
+            })?;
         }
-        fs::write(&kept_path, text).with_context(|| format!("cannot write {}", kept_path.display()))?;
+        fs::write(&kept_path, text)
+            .with_context(|| format!("cannot write {}", kept_path.display()))?;
         Ok(world)
     }
 
@@ -81,15 +91,22 @@ impl Data {
     /// When the machine has no free ports.
     pub(super) async fn ports(&self, world: &World) -> anyhow::Result<Ports> {
         let path = self.dir.join("ports.json");
-        let last: Ports = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let last: Ports = fs::read(&path)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
         let mut claims = Claims::default();
         let mut ports = Ports { control: claims.tcp(last.control).await?, ..Ports::default() };
         for region in &world.regions {
-            let admin = claims.tcp(last.admin.get(&region.name).copied().unwrap_or_default()).await?;
+            let admin =
+                claims.tcp(last.admin.get(&region.name).copied().unwrap_or_default()).await?;
             ports.admin.insert(region.name.clone(), admin);
             for node in region.nodes() {
                 let key = node.to_string();
-                ports.mesh.insert(key.clone(), claims.udp(last.mesh.get(&key).copied().unwrap_or_default())?);
+                ports.mesh.insert(
+                    key.clone(),
+                    claims.udp(last.mesh.get(&key).copied().unwrap_or_default())?,
+                );
                 if node.role == NodeRole::Edge {
                     let wanted = last.edge.get(&key).copied().unwrap_or_default();
                     ports.edge.insert(key, claims.tcp(wanted).await?);
@@ -111,7 +128,10 @@ fn world_text(path: &Path) -> anyhow::Result<String> {
             let names: Vec<_> = topology::world::SHIPPED.iter().map(|(name, _)| *name).collect();
             shipped.map(|(_, text)| (*text).to_owned()).ok_or_else(|| {
                 let names = names.join(", ");
-                anyhow::anyhow!("cannot read the world file {}: {error} (worlds by name: {names})", path.display())
+                anyhow::anyhow!(
+                    "cannot read the world file {}: {error} (worlds by name: {names})",
+                    path.display()
+                )
             })
         }
     }
@@ -128,7 +148,12 @@ fn same_places(kept: &World, new: &World) -> Result<(), String> {
     for old in &kept.zones {
         match new.zone(old.id) {
             Some(now) if now.name == old.name && now.regions.starts_with(&old.regions) => {}
-            _ => return Err(format!("zone {} had the number {} and other regions", old.name, old.id.0)),
+            _ => {
+                return Err(format!(
+                    "zone {} had the number {} and other regions",
+                    old.name, old.id.0
+                ));
+            }
         }
     }
     for old in &kept.tenants {

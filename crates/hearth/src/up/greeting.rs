@@ -13,9 +13,17 @@ use crate::out;
 /// When stdout cannot be written.
 pub(super) fn print(mesh: &LocalWorld, local: &LocalMesh, dir: &Path, wan: bool) -> io::Result<()> {
     let world = &mesh.material.world;
-    let weather = if wan { "with the delays of the world" } else { "without delays (--wan adds them)" };
-    out::line(format_args!("\n  Hearth is up: world {}, {weather}. Data in {}.\n", world.name, dir.display()))?;
-    out::line(format_args!("  {:<12} {:<28} {:<28} {:<16} cores, edges", "region", "edge", "admin", "zones"))?;
+    let weather =
+        if wan { "with the delays of the world" } else { "without delays (--wan adds them)" };
+    out::line(format_args!(
+        "\n  Hearth is up: world {}, {weather}. Data in {}.\n",
+        world.name,
+        dir.display()
+    ))?;
+    out::line(format_args!(
+        "  {:<12} {:<28} {:<28} {:<16} cores, edges",
+        "region", "edge", "admin", "zones"
+    ))?;
     for region in &mesh.regions {
         let about = &region.about;
         let counts = world.region(region.id).map_or((0, 0), |region| (region.cores, region.edges));
@@ -32,11 +40,16 @@ pub(super) fn print(mesh: &LocalWorld, local: &LocalMesh, dir: &Path, wan: bool)
     out::line("")?;
     for tenant in &local.tenants {
         let promise = match tenant.durability {
-            wire::Durability::MultiRegion => "an acknowledged message survives the loss of any region",
+            wire::Durability::MultiRegion => {
+                "an acknowledged message survives the loss of any region"
+            }
             wire::Durability::Region => "an acknowledged message rests in its home region",
         };
         let zone = &tenant.zone;
-        out::line(format_args!("  tenant {:<10} zone {zone:<8} {:<13} {promise}", tenant.name, tenant.durability))?;
+        out::line(format_args!(
+            "  tenant {:<10} zone {zone:<8} {:<13} {promise}",
+            tenant.name, tenant.durability
+        ))?;
     }
     let [near, far] = [local.regions.first(), local.regions.last()]
         .map(|region| region.map(|region| region.name.as_str()).unwrap_or_default());

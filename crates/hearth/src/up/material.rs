@@ -45,10 +45,16 @@ impl Material {
     ///
     /// # Errors
     /// When the data folder holds what it should not, or cannot be written.
-    pub(super) fn gather(data: &Data, world: World, ports: Ports, how: &How<'_>) -> anyhow::Result<(Self, OpenReport)> {
+    pub(super) fn gather(
+        data: &Data,
+        world: World,
+        ports: Ports,
+        how: &How<'_>,
+    ) -> anyhow::Result<(Self, OpenReport)> {
         let keys_dir = LocalMesh::keys(data.dir());
         let keys = Keys::load_or_create(&keys_dir).context("the development keys")?;
-        let verifier = assembly::verifier(&world, how.world_dir, Some(keys.dev.public_key()), keys.stream)?;
+        let verifier =
+            assembly::verifier(&world, how.world_dir, Some(keys.dev.public_key()), keys.stream)?;
         let ca = authority::load_or_create(&keys_dir)?;
         let mut identities = BTreeMap::new();
         for node in world.nodes() {
@@ -98,13 +104,19 @@ fn every_pair(world: &World, mut each: impl FnMut(RegionId, RegionId, Duration, 
     }
 }
 
-fn open_store(data: &Data, world: &Arc<World>, how: &How<'_>) -> anyhow::Result<(Arc<Embedded>, OpenReport)> {
+fn open_store(
+    data: &Data,
+    world: &Arc<World>,
+    how: &How<'_>,
+) -> anyhow::Result<(Arc<Embedded>, OpenReport)> {
     let between = Arc::clone(world);
     let regions = world.regions.iter().map(|region| (region.id, region.name.clone())).collect();
     let zones = world.zones.iter().map(|zone| (zone.id, zone.regions.clone())).collect();
     let mut options = EmbeddedOptions::new(data.dir(), regions, zones);
     for name in how.accept_loss {
-        let region = world.region_by_name(name).with_context(|| format!("--accept-loss: no region {name:?}"))?;
+        let region = world
+            .region_by_name(name)
+            .with_context(|| format!("--accept-loss: no region {name:?}"))?;
         options.accept_loss.push(region.id);
     }
     if how.wan {

@@ -67,13 +67,18 @@ impl RunningNode {
 
     /// No client is sent to it from now on.
     pub(super) fn forget(&self) {
-        self.material.open_edges.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.node.id);
+        self.material
+            .open_edges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.node.id);
     }
 }
 
 fn plan(material: &Arc<Material>, id: &NodeId) -> Plan {
     let net = material.net(id.region);
-    let mut mesh = MeshOptions::new(id.clone(), material.identity(id), material.ports.mesh(id), net);
+    let mut mesh =
+        MeshOptions::new(id.clone(), material.identity(id), material.ports.mesh(id), net);
     let others = material.world.nodes().into_iter().filter(|other| other != id);
     mesh.peers = others.map(|other| (other.clone(), material.ports.mesh(&other))).collect();
     let part = match id.role {

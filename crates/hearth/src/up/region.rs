@@ -34,7 +34,13 @@ struct Now {
 impl Region {
     pub(super) fn new(material: &Arc<Material>, id: RegionId, about: LocalRegion) -> Self {
         let now = Mutex::new(Now { state: RegionState::Killed, nodes: Vec::new() });
-        Self { id, about, material: Arc::clone(material), changing: tokio::sync::Mutex::default(), now }
+        Self {
+            id,
+            about,
+            material: Arc::clone(material),
+            changing: tokio::sync::Mutex::default(),
+            now,
+        }
     }
 
     /// Starts every node; the replica is open already. Blocks.
@@ -102,7 +108,11 @@ impl Region {
         {
             let mut now = self.now();
             if now.state != RegionState::Up {
-                bail!("region {} is {}; only one that is up can be drained", self.about.name, now.state);
+                bail!(
+                    "region {} is {}; only one that is up can be drained",
+                    self.about.name,
+                    now.state
+                );
             }
             now.state = RegionState::Draining;
             for node in &now.nodes {
@@ -121,7 +131,11 @@ impl Region {
             }
             Err(_) => {
                 now.state = RegionState::Up;
-                bail!("region {}: nobody took over all of it within {} s", self.about.name, DRAIN_WAIT.as_secs())
+                bail!(
+                    "region {}: nobody took over all of it within {} s",
+                    self.about.name,
+                    DRAIN_WAIT.as_secs()
+                )
             }
         }
     }
@@ -193,7 +207,10 @@ impl Region {
     pub(super) fn a_core(&self) -> Option<Node> {
         let now = self.now();
         let mut nodes = now.nodes.iter().map(|running| &running.node);
-        nodes.find(|node| node.id.role == NodeRole::Core).filter(|_| now.state == RegionState::Up).cloned()
+        nodes
+            .find(|node| node.id.role == NodeRole::Core)
+            .filter(|_| now.state == RegionState::Up)
+            .cloned()
     }
 
     pub(super) fn status(&self) -> RegionStatus {
@@ -240,6 +257,8 @@ fn each_at_once(nodes: Vec<RunningNode>, end: fn(RunningNode)) {
     });
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await.context("the work panicked")?
 }

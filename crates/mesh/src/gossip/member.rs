@@ -63,8 +63,10 @@ mod tests {
     fn a_life_that_began_with_a_clock_set_back_overtakes_the_one_before() {
         let node: NodeId = "r1/core/1".parse().unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        let before = Member { generation: 1_800_000_000_000, change: 7, ..Member::unknown(node, addr) };
-        let mut now = Member { generation: before.generation - 3_600_000, change: 0, ..before.clone() };
+        let before =
+            Member { generation: 1_800_000_000_000, change: 7, ..Member::unknown(node, addr) };
+        let mut now =
+            Member { generation: before.generation - 3_600_000, change: 0, ..before.clone() };
         let mut renewals = 0;
         while !now.win_addr_conflict(&before) {
             let renewed = now.renew().unwrap();

@@ -7,7 +7,10 @@ use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use foca::{Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec, Runtime, State, Timer};
+use foca::{
+    Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec, Runtime, State,
+    Timer,
+};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::SeedableRng;
 use tokio::time::Instant;
@@ -103,7 +106,8 @@ impl Pool {
                     // It knows what this node was before it changed, so foca drops the datagram. If both changed at once, each
                     // would write to what the other was, for ever: who the sender is now counts all the same.
                     let sender = foca::Member::alive(header.src);
-                    let done = self.foca.apply_many(std::iter::once(sender), true, &mut self.effects);
+                    let done =
+                        self.foca.apply_many(std::iter::once(sender), true, &mut self.effects);
                     note(done, "the sender of stale gossip not noted");
                 }
                 let done = self.foca.handle_data(datagram, &mut self.effects);
@@ -126,7 +130,9 @@ impl Pool {
 
     /// Nobody hears this life of a node: suspects it, as a failed probe would.
     pub(super) fn suspect(&mut self, node: &NodeId, generation: u64, now: Instant) {
-        let lives = |member: &&foca::Member<Member>| member.id().node == *node && member.id().generation == generation;
+        let lives = |member: &&foca::Member<Member>| {
+            member.id().node == *node && member.id().generation == generation
+        };
         let Some(member) = self.foca.iter_members().find(lives) else { return };
         if self.suspected.iter().any(|suspicion| suspicion.is_of(member)) {
             return;
@@ -140,11 +146,14 @@ impl Pool {
 
     /// Declares down whom nobody heard for the time of a suspicion, and who has not objected.
     pub(super) fn give_up(&mut self, now: Instant) {
-        let (due, waiting) = std::mem::take(&mut self.suspected).into_iter().partition(|one| one.until <= now);
+        let (due, waiting) =
+            std::mem::take(&mut self.suspected).into_iter().partition(|one| one.until <= now);
         self.suspected = waiting;
         for suspicion in due {
             let suspicion: Suspicion = suspicion;
-            let silent = |member: &foca::Member<Member>| suspicion.is_of(member) && member.state() == State::Suspect;
+            let silent = |member: &foca::Member<Member>| {
+                suspicion.is_of(member) && member.state() == State::Suspect
+            };
             if self.foca.iter_members().any(silent) {
                 let down = foca::Member::new(suspicion.member, suspicion.incarnation, State::Down);
                 let done = self.foca.apply_many(std::iter::once(down), true, &mut self.effects);
@@ -200,7 +209,10 @@ fn note(done: Result<(), foca::Error>, what: &'static str) {
 
 fn config(timings: &PoolTimings) -> Config {
     let periodic = |frequency, members| {
-        Some(PeriodicParams { frequency, num_members: NonZeroUsize::new(members).unwrap_or(NonZeroUsize::MIN) })
+        Some(PeriodicParams {
+            frequency,
+            num_members: NonZeroUsize::new(members).unwrap_or(NonZeroUsize::MIN),
+        })
     };
     Config {
         probe_period: timings.probe_period,
@@ -325,7 +337,10 @@ mod tests {
                 pools.iter_mut().for_each(|pool| pool.fire(Instant::now()));
                 exchange(&mut pools);
             }
-            assert!(pools.iter().all(|pool| knows_draining(pool) == draining), "within two seconds");
+            assert!(
+                pools.iter().all(|pool| knows_draining(pool) == draining),
+                "within two seconds"
+            );
         }
     }
 }

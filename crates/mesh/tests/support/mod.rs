@@ -85,7 +85,12 @@ pub async fn membership(of: &Mesh, what: &str, mut is: impl FnMut(&Membership) -
     let mut watch = of.membership();
     let waiting = watch.wait_for(|membership| is(membership));
     let done = tokio::time::timeout(DEADLINE, waiting).await.map(|seen| seen.is_ok());
-    assert!(done.unwrap_or(false), "in vain: {} sees {what}; {:?}", of.node(), of.membership().borrow());
+    assert!(
+        done.unwrap_or(false),
+        "in vain: {} sees {what}; {:?}",
+        of.node(),
+        of.membership().borrow()
+    );
 }
 
 /// Waits until exactly these live in the eyes of one.
@@ -101,8 +106,10 @@ pub async fn sees(of: &Mesh, names: &[&str]) {
 }
 
 pub async fn linked(from: &Mesh, to: &NodeId) {
-    until(&format!("link {} to {to}", from.node()), || from.links().iter().any(|link| link.peer == *to && link.up))
-        .await;
+    until(&format!("link {} to {to}", from.node()), || {
+        from.links().iter().any(|link| link.peer == *to && link.up)
+    })
+    .await;
 }
 
 /// Answers every frame of every channel with itself, until the mesh stops.
@@ -153,7 +160,11 @@ pub struct Island {
 impl Island {
     /// Starts; waits for its port to be free when it is a given one.
     pub async fn start(options: MeshOptions) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let mesh = {
             let _inside = runtime.enter();
             let mut started = None;

@@ -86,7 +86,11 @@ pub(super) fn router(steering: Steering) -> Router {
 }
 
 /// Compares digests, so that the time it takes tells nothing of the token.
-async fn admit(token: Option<sha2::digest::Output<Sha256>>, request: Request, next: Next) -> Response {
+async fn admit(
+    token: Option<sha2::digest::Output<Sha256>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let Some(token) = token else {
         let cure = "this node takes no orders here: name a file with a secret in [admin] token_file and restart it, or \
                     use signals";
@@ -95,7 +99,10 @@ async fn admit(token: Option<sha2::digest::Output<Sha256>>, request: Request, ne
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match shown.and_then(|shown| shown.strip_prefix("Bearer ")) {
         Some(shown) if Sha256::digest(shown) == token => next.run(request).await,
-        _ => problem(StatusCode::UNAUTHORIZED, "show the secret of [admin] token_file as Authorization: Bearer"),
+        _ => problem(
+            StatusCode::UNAUTHORIZED,
+            "show the secret of [admin] token_file as Authorization: Bearer",
+        ),
     }
 }
 
@@ -105,7 +112,9 @@ fn problem(status: StatusCode, message: &str) -> Response {
 
 async fn drain(State(operator): State<Arc<dyn Operator>>) -> Response {
     match operator.drain() {
-        Ok(()) => (StatusCode::ACCEPTED, Json(serde_json::json!({ "draining": true }))).into_response(),
+        Ok(()) => {
+            (StatusCode::ACCEPTED, Json(serde_json::json!({ "draining": true }))).into_response()
+        }
         Err(why) => problem(StatusCode::CONFLICT, &why),
     }
 }
@@ -139,7 +148,10 @@ async fn fail_over(
     carried_out(operator.fail_over(region, accept_loss)).await
 }
 
-async fn fail_back(State(operator): State<Arc<dyn Operator>>, Path(region): Path<String>) -> Response {
+async fn fail_back(
+    State(operator): State<Arc<dyn Operator>>,
+    Path(region): Path<String>,
+) -> Response {
     carried_out(operator.fail_back(region)).await
 }
 

@@ -14,10 +14,14 @@ async fn started(readiness: impl Fn() -> Readiness + Send + Sync + 'static) -> A
     started_with(readiness, None).await
 }
 
-async fn started_with(readiness: impl Fn() -> Readiness + Send + Sync + 'static, steering: Option<Steering>) -> Admin {
+async fn started_with(
+    readiness: impl Fn() -> Readiness + Send + Sync + 'static,
+    steering: Option<Steering>,
+) -> Admin {
     let listener = net::OsNet.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let status = Arc::new(|| serde_json::json!({"node": "eu-west/core/1"}));
-    Admin::start(AdminOptions { listener, readiness: Arc::new(readiness), status, steering }).unwrap()
+    Admin::start(AdminOptions { listener, readiness: Arc::new(readiness), status, steering })
+        .unwrap()
 }
 
 async fn fetch(admin: &Admin, path: &str) -> (u16, String) {
@@ -25,8 +29,11 @@ async fn fetch(admin: &Admin, path: &str) -> (u16, String) {
 }
 
 async fn ask(admin: &Admin, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
-    let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let mut request = hyper::Request::builder().method(method).uri(format!("http://{}{path}", admin.local_addr()));
+    let client: Client<HttpConnector, Empty<Bytes>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    let mut request = hyper::Request::builder()
+        .method(method)
+        .uri(format!("http://{}{path}", admin.local_addr()));
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
@@ -41,13 +48,17 @@ async fn readiness_says_what_is_true_at_that_moment() {
     let draining = Arc::new(AtomicBool::new(false));
     let asked = draining.clone();
     let admin = started(move || {
-        let reasons = if asked.load(Ordering::SeqCst) { vec!["draining".to_owned()] } else { vec![] };
+        let reasons =
+            if asked.load(Ordering::SeqCst) { vec!["draining".to_owned()] } else { vec![] };
         Readiness::unless(reasons)
     })
     .await;
     assert_eq!(fetch(&admin, "/readyz").await, (200, r#"{"ready":true,"reasons":[]}"#.into()));
     draining.store(true, Ordering::SeqCst);
-    assert_eq!(fetch(&admin, "/readyz").await, (503, r#"{"ready":false,"reasons":["draining"]}"#.into()));
+    assert_eq!(
+        fetch(&admin, "/readyz").await,
+        (503, r#"{"ready":false,"reasons":["draining"]}"#.into())
+    );
     assert_eq!(fetch(&admin, "/healthz").await, (200, "ok\n".into()));
     assert_eq!(fetch(&admin, "/status").await, (200, r#"{"node":"eu-west/core/1"}"#.into()));
     assert_eq!(fetch(&admin, "/elsewhere").await.0, 404);
@@ -96,7 +107,11 @@ impl Operator for Obedient {
         self.asked.lock().unwrap().push("move");
         let refused = self.refuses.load(Ordering::SeqCst);
         Box::pin(async move {
-            if refused { Err("no such conversation".into()) } else { Ok(serde_json::json!([conversation, region])) }
+            if refused {
+                Err("no such conversation".into())
+            } else {
+                Ok(serde_json::json!([conversation, region]))
+            }
         })
     }
 
@@ -112,7 +127,8 @@ impl Operator for Obedient {
 
     fn reload(&self) -> Reloaded {
         self.asked.lock().unwrap().push("reload");
-        let refused = if self.refuses.load(Ordering::SeqCst) { vec!["the world".into()] } else { vec![] };
+        let refused =
+            if self.refuses.load(Ordering::SeqCst) { vec!["the world".into()] } else { vec![] };
         Reloaded { taken: vec!["the certificate".into()], refused }
     }
 }
@@ -123,23 +139,38 @@ async fn orders_are_taken_from_whoever_shows_the_token_and_from_nobody_else() {
     let steering = Steering { operator: operator.clone(), token: Some("secret".into()) };
     let admin = started_with(Readiness::default, Some(steering)).await;
     for token in [None, Some("wrong"), Some("")] {
-        for path in ["/drain", "/undrain", "/reload", "/conversations/cnv_x/move/eu-west", "/regions/x/failover"] {
+        for path in [
+            "/drain",
+            "/undrain",
+            "/reload",
+            "/conversations/cnv_x/move/eu-west",
+            "/regions/x/failover",
+        ] {
             let (status, text) = ask(&admin, "POST", path, token).await;
             assert!(status == 401 && text.contains("token_file"), "{status} {text}");
         }
     }
     assert!(operator.asked.lock().unwrap().is_empty());
-    assert_eq!(ask(&admin, "POST", "/drain", Some("secret")).await, (202, r#"{"draining":true}"#.into()));
+    assert_eq!(
+        ask(&admin, "POST", "/drain", Some("secret")).await,
+        (202, r#"{"draining":true}"#.into())
+    );
     let moved = ask(&admin, "POST", "/conversations/cnv_x/move/eu-west", Some("secret")).await;
     assert_eq!(moved, (200, r#"["cnv_x","eu-west"]"#.into()));
-    assert_eq!(ask(&admin, "POST", "/undrain", Some("secret")).await, (200, r#"{"draining":false}"#.into()));
+    assert_eq!(
+        ask(&admin, "POST", "/undrain", Some("secret")).await,
+        (200, r#"{"draining":false}"#.into())
+    );
     let (status, text) = ask(&admin, "POST", "/reload", Some("secret")).await;
     assert_eq!((status, text.as_str()), (200, r#"{"taken":["the certificate"],"refused":[]}"#));
     operator.refuses.store(true, Ordering::SeqCst);
     assert_eq!(ask(&admin, "POST", "/reload", Some("secret")).await.0, 409, "a part was refused");
     let refused = ask(&admin, "POST", "/drain", Some("secret")).await;
     assert_eq!(refused, (409, r#"{"message":"it is starting"}"#.into()));
-    assert_eq!(*operator.asked.lock().unwrap(), ["drain", "move", "undrain", "reload", "reload", "drain"]);
+    assert_eq!(
+        *operator.asked.lock().unwrap(),
+        ["drain", "move", "undrain", "reload", "reload", "drain"]
+    );
     assert_eq!(ask(&admin, "GET", "/drain", Some("secret")).await.0, 405);
 }
 

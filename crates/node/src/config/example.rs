@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::{Field, Presence, Section};
 
-const LEGEND: &str = "A line that starts with # and a key shows what holds when it is left out, or how it may look.";
+const LEGEND: &str =
+    "A line that starts with # and a key shows what holds when it is left out, or how it may look.";
 
 /// A section as the example shows it.
 #[derive(Clone, Copy, Debug)]

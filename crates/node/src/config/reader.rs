@@ -27,7 +27,14 @@ impl<'f> File<'f> {
     pub fn top<T: Section>(&mut self) -> Option<T> {
         self.known.extend(T::FIELDS.iter().map(|field| field.key));
         let table = DeTable::clone(&self.root);
-        T::read(&mut Table { text: self.text, name: "", line: 1, table, fields: T::FIELDS, found: self.found })
+        T::read(&mut Table {
+            text: self.text,
+            name: "",
+            line: 1,
+            table,
+            fields: T::FIELDS,
+            found: self.found,
+        })
     }
 
     /// The section `[name]`. One that is not there is empty.
@@ -63,7 +70,12 @@ impl<'f> File<'f> {
         self.found.add(line, problem, cure);
     }
 
-    fn table<T: Section>(&mut self, name: &'static str, brackets: &str, value: Spanned<DeValue<'f>>) -> Option<T> {
+    fn table<T: Section>(
+        &mut self,
+        name: &'static str,
+        brackets: &str,
+        value: Spanned<DeValue<'f>>,
+    ) -> Option<T> {
         let line = line_of(self.text, value.span().start);
         let DeValue::Table(table) = value.into_inner() else {
             let closing = "]".repeat(brackets.len());
@@ -71,7 +83,8 @@ impl<'f> File<'f> {
             self.found.add(line, format!("\"{name}\" is not a section"), cure);
             return None;
         };
-        let mut table = Table { text: self.text, name, line, table, fields: T::FIELDS, found: self.found };
+        let mut table =
+            Table { text: self.text, name, line, table, fields: T::FIELDS, found: self.found };
         table.refuse_unknown();
         T::read(&mut table)
     }
@@ -101,7 +114,11 @@ impl Table<'_, '_> {
     /// The value of a field that must be there.
     pub fn must<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
         if !self.table.contains_key(key) {
-            let place = if self.name.is_empty() { "the file".to_owned() } else { format!("[{}]", self.name) };
+            let place = if self.name.is_empty() {
+                "the file".to_owned()
+            } else {
+                format!("[{}]", self.name)
+            };
             self.found.add(self.line, format!("{place} lacks \"{key}\""), self.field(key).cure());
             return None;
         }
@@ -141,7 +158,10 @@ impl Table<'_, '_> {
     }
 
     fn field(&self, key: &str) -> &'static Field {
-        self.fields.iter().find(|field| field.key == key).expect("a section asks only for fields that it declares")
+        self.fields
+            .iter()
+            .find(|field| field.key == key)
+            .expect("a section asks only for fields that it declares")
     }
 
     fn refuse_unknown(&mut self) {
@@ -150,7 +170,11 @@ impl Table<'_, '_> {
             let line = line_of(self.text, key.span().start);
             let cure = meant(key.get_ref(), known.iter().copied());
             let cure = cure.unwrap_or_else(|| format!("the fields here are {}", known.join(", ")));
-            self.found.add(line, format!("[{}] has no field \"{}\"", self.name, key.get_ref()), cure);
+            self.found.add(
+                line,
+                format!("[{}] has no field \"{}\"", self.name, key.get_ref()),
+                cure,
+            );
         }
     }
 }

@@ -52,8 +52,9 @@ fn what_is_given_counts() {
 
 #[test]
 fn every_mistake_is_told_with_its_line_and_the_cure() {
-    let told =
-        whole("count = \"many\"\nnmae = 1\n[doors]\nbind = \"here\"\ncolour = \"red\"\n[[more]]\ncount = 1\n[dors]\n");
+    let told = whole(
+        "count = \"many\"\nnmae = 1\n[doors]\nbind = \"here\"\ncolour = \"red\"\n[[more]]\ncount = 1\n[dors]\n",
+    );
     let told = told.unwrap_err();
     let lines: Vec<&str> = told.lines().collect();
     for (line, parts) in [
@@ -79,7 +80,8 @@ fn what_is_no_toml_and_what_is_no_section_are_told() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let error = read(Path::new("/nowhere/core.toml"), |file| file.top::<Head>()).unwrap_err().to_string();
+    let error =
+        read(Path::new("/nowhere/core.toml"), |file| file.top::<Head>()).unwrap_err().to_string();
     assert!(error.starts_with("cannot read /nowhere/core.toml: "), "{error}");
 }
 
@@ -97,20 +99,36 @@ fn mistakes_are_one_line_that_names_the_file() {
 fn the_example_says_everything_and_is_itself_a_config() {
     let text = example("A file.", &[Shape::of::<Head>(""), Shape::of::<Doors>("[doors]")]);
     assert!(text.starts_with("# A file.\n#\n# A line"), "{text}");
-    assert!(text.contains("\n\n# Who it is.\nname = \"one\"\n\n# How many.\n#count = 3\n"), "{text}");
+    assert!(
+        text.contains("\n\n# Who it is.\nname = \"one\"\n\n# How many.\n#count = 3\n"),
+        "{text}"
+    );
     assert!(text.contains("# The doors,\n# all of them.\n[doors]\n# Where.\n#bind = "), "{text}");
     whole(&text).unwrap();
     let uncommented: String =
         text.lines().map(|line| line.strip_prefix('#').unwrap_or(line).to_owned() + "\n").collect();
-    let uncommented: String =
-        uncommented.lines().filter(|line| !line.starts_with(' ')).map(|l| l.to_owned() + "\n").collect();
+    let uncommented: String = uncommented
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .map(|l| l.to_owned() + "\n")
+        .collect();
     let (_, doors, _) = whole(&uncommented).unwrap();
-    assert_eq!(doors.also.unwrap(), ["a"], "an optional field's example is a value of it: {uncommented}");
+    assert_eq!(
+        doors.also.unwrap(),
+        ["a"],
+        "an optional field's example is a value of it: {uncommented}"
+    );
 }
 
 #[test]
 fn paths_are_relative_to_the_file_that_names_them() {
-    assert_eq!(beside(Path::new("/etc/hearth/core.toml"), Path::new("ca.pem")), Path::new("/etc/hearth/ca.pem"));
-    assert_eq!(beside(Path::new("/etc/hearth/core.toml"), Path::new("/ca.pem")), Path::new("/ca.pem"));
+    assert_eq!(
+        beside(Path::new("/etc/hearth/core.toml"), Path::new("ca.pem")),
+        Path::new("/etc/hearth/ca.pem")
+    );
+    assert_eq!(
+        beside(Path::new("/etc/hearth/core.toml"), Path::new("/ca.pem")),
+        Path::new("/ca.pem")
+    );
     assert_eq!(beside(Path::new("core.toml"), Path::new("ca.pem")), Path::new("ca.pem"));
 }

@@ -28,17 +28,29 @@ async fn an_unclaimed_shard_has_the_default_lease_and_no_fence(bench: &Bench<'_>
 async fn a_claim_takes_the_next_term_once(bench: &Bench<'_>) {
     for shard in bench.shards() {
         let (one, two) = (bench.store(1), bench.store(2));
-        assert_eq!(one.claim(shard, Epoch(0), &node(1, "a"), Nonce(7), FenceMode::Read).await, Ok(Cas::Applied));
+        assert_eq!(
+            one.claim(shard, Epoch(0), &node(1, "a"), Nonce(7), FenceMode::Read).await,
+            Ok(Cas::Applied)
+        );
         assert_eq!(
             two.claim(shard, Epoch(0), &node(2, "b"), Nonce(8), FenceMode::Read).await,
             Ok(Cas::Refused),
             "{shard}"
         );
         let lease = bench.store(3).lease(shard).await.expect("readable");
-        assert_eq!((lease.epoch, lease.owner, lease.nonce), (Epoch(1), Some(node(1, "a")), Nonce(7)));
+        assert_eq!(
+            (lease.epoch, lease.owner, lease.nonce),
+            (Epoch(1), Some(node(1, "a")), Nonce(7))
+        );
         assert!(!lease.sealed);
-        assert_eq!(two.claim(shard, Epoch(1), &node(2, "b"), Nonce(8), FenceMode::Read).await, Ok(Cas::Applied));
-        assert_eq!(one.lease(shard).await.map(|lease| (lease.epoch, lease.nonce)), Ok((Epoch(2), Nonce(8))));
+        assert_eq!(
+            two.claim(shard, Epoch(1), &node(2, "b"), Nonce(8), FenceMode::Read).await,
+            Ok(Cas::Applied)
+        );
+        assert_eq!(
+            one.lease(shard).await.map(|lease| (lease.epoch, lease.nonce)),
+            Ok((Epoch(2), Nonce(8)))
+        );
     }
 }
 
@@ -50,12 +62,20 @@ async fn of_many_claims_at_once_exactly_one_is_applied(bench: &Bench<'_>) {
             let store = bench.store(region);
             async move {
                 let nonce = Nonce(u128::from(epoch * 100 + u64::from(n)));
-                (nonce, store.claim(shard, Epoch(epoch), &node(region, "a"), nonce, FenceMode::Read).await)
+                (
+                    nonce,
+                    store
+                        .claim(shard, Epoch(epoch), &node(region, "a"), nonce, FenceMode::Read)
+                        .await,
+                )
             }
         });
         let results = join_all(claims).await;
-        let applied: Vec<Nonce> =
-            results.iter().filter(|(_, cas)| *cas == Ok(Cas::Applied)).map(|(nonce, _)| *nonce).collect();
+        let applied: Vec<Nonce> = results
+            .iter()
+            .filter(|(_, cas)| *cas == Ok(Cas::Applied))
+            .map(|(nonce, _)| *nonce)
+            .collect();
         assert_eq!(applied.len(), 1, "{results:?}");
         let lease = bench.store(1).lease(shard).await.expect("readable");
         assert_eq!((lease.epoch, lease.nonce), (Epoch(epoch + 1), applied[0]));
@@ -65,16 +85,38 @@ async fn of_many_claims_at_once_exactly_one_is_applied(bench: &Bench<'_>) {
 async fn a_seal_is_for_the_claim_that_still_stands_and_only_once(bench: &Bench<'_>) {
     for shard in bench.shards() {
         let store = bench.store(1);
-        store.claim(shard, Epoch(0), &node(1, "a"), Nonce(1), FenceMode::Read).await.expect("claimed");
-        assert_eq!(store.seal(shard, Epoch(1), Nonce(2), Slot(0)).await, Ok(Cas::Refused), "another's nonce");
-        assert_eq!(store.seal(shard, Epoch(2), Nonce(1), Slot(0)).await, Ok(Cas::Refused), "another epoch");
+        store
+            .claim(shard, Epoch(0), &node(1, "a"), Nonce(1), FenceMode::Read)
+            .await
+            .expect("claimed");
+        assert_eq!(
+            store.seal(shard, Epoch(1), Nonce(2), Slot(0)).await,
+            Ok(Cas::Refused),
+            "another's nonce"
+        );
+        assert_eq!(
+            store.seal(shard, Epoch(2), Nonce(1), Slot(0)).await,
+            Ok(Cas::Refused),
+            "another epoch"
+        );
         assert_eq!(store.seal(shard, Epoch(1), Nonce(1), Slot(4)).await, Ok(Cas::Applied));
-        assert_eq!(store.seal(shard, Epoch(1), Nonce(1), Slot(5)).await, Ok(Cas::Refused), "sealed already");
-        store.claim(shard, Epoch(1), &node(2, "b"), Nonce(3), FenceMode::Read).await.expect("claimed");
+        assert_eq!(
+            store.seal(shard, Epoch(1), Nonce(1), Slot(5)).await,
+            Ok(Cas::Refused),
+            "sealed already"
+        );
+        store
+            .claim(shard, Epoch(1), &node(2, "b"), Nonce(3), FenceMode::Read)
+            .await
+            .expect("claimed");
         let lease = bench.store(3).lease(shard).await.expect("readable");
         assert!(!lease.sealed);
         assert_eq!(lease.starts.get(Epoch(1)), Some(Slot(4)), "a claim keeps the starts");
-        assert_eq!(store.seal(shard, Epoch(1), Nonce(1), Slot(9)).await, Ok(Cas::Refused), "claimed over");
+        assert_eq!(
+            store.seal(shard, Epoch(1), Nonce(1), Slot(9)).await,
+            Ok(Cas::Refused),
+            "claimed over"
+        );
         assert_eq!(store.seal(shard, Epoch(2), Nonce(3), Slot(9)).await, Ok(Cas::Applied));
         let starts: Vec<_> = store.lease(shard).await.expect("readable").starts.iter().collect();
         assert_eq!(starts, vec![(Epoch(1), Slot(4)), (Epoch(2), Slot(9))]);

@@ -43,12 +43,20 @@ async fn an_append_may_be_repeated_and_every_region_reads_it(bench: &Bench<'_>) 
 
 async fn rows_of_all_epochs_show_in_the_order_of_slot_and_epoch(bench: &Bench<'_>) {
     for shard in bench.shards() {
-        for (epoch, slot, text) in [(2, 1, "d"), (1, 0, "a"), (3, 1, "e"), (1, 1, "c"), (2, 0, "b"), (1, 300, "f")] {
+        for (epoch, slot, text) in
+            [(2, 1, "d"), (1, 0, "a"), (3, 1, "e"), (1, 1, "c"), (2, 0, "b"), (1, 300, "f")]
+        {
             bench.store(1).append(shard, at(epoch, slot), frame(text)).await.expect("appended");
         }
         let read = bench.store(3).read_log(shard, Slot(0), 100).await.expect("read");
-        let want =
-            vec![row(1, 0, "a"), row(2, 0, "b"), row(1, 1, "c"), row(2, 1, "d"), row(3, 1, "e"), row(1, 300, "f")];
+        let want = vec![
+            row(1, 0, "a"),
+            row(2, 0, "b"),
+            row(1, 1, "c"),
+            row(2, 1, "d"),
+            row(3, 1, "e"),
+            row(1, 300, "f"),
+        ];
         assert_eq!(read, want);
     }
 }
@@ -57,9 +65,15 @@ async fn a_read_starts_at_its_slot_and_ends_at_its_limit(bench: &Bench<'_>) {
     let shard = bench.shard(Durability::MultiRegion);
     assert_eq!(bench.store(1).read_log(shard, Slot(0), 10).await, Ok(vec![]));
     for slot in 0..600 {
-        bench.store(1).append(shard, at(1, slot), frame(&slot.to_string())).await.expect("appended");
+        bench
+            .store(1)
+            .append(shard, at(1, slot), frame(&slot.to_string()))
+            .await
+            .expect("appended");
     }
-    let read = |from, limit| async move { bench.store(2).read_log(shard, Slot(from), limit).await.expect("read") };
+    let read = |from, limit| async move {
+        bench.store(2).read_log(shard, Slot(from), limit).await.expect("read")
+    };
     let slots = |rows: &[LogRow]| rows.iter().map(|row| row.at.slot.0).collect::<Vec<_>>();
     assert_eq!(slots(&read(250, 10).await), (250..260).collect::<Vec<_>>());
     assert_eq!(slots(&read(0, 1000).await), (0..600).collect::<Vec<_>>());
@@ -82,7 +96,10 @@ async fn the_largest_frame_comes_back_whole(bench: &Bench<'_>) {
     let shard = bench.shard(Durability::MultiRegion);
     let large: Bytes = (0..2 * LOG_FRAME_BYTES).map(|n| (n % 251) as u8).collect();
     bench.store(1).append(shard, at(1, 0), large.clone()).await.expect("appended");
-    assert_eq!(bench.store(2).read_log(shard, Slot(0), 1).await, Ok(vec![LogRow { at: at(1, 0), frame: large }]));
+    assert_eq!(
+        bench.store(2).read_log(shard, Slot(0), 1).await,
+        Ok(vec![LogRow { at: at(1, 0), frame: large }])
+    );
 }
 
 async fn many_appends_at_once_are_all_there(bench: &Bench<'_>) {
@@ -94,14 +111,20 @@ async fn many_appends_at_once_are_all_there(bench: &Bench<'_>) {
         });
         assert!(join_all(appends).await.into_iter().all(|result| result.is_ok()));
         let read = store.read_log(shard, Slot(0), 1000).await.expect("read");
-        assert_eq!(read, (0..200).map(|slot| row(1, slot, &format!("frame {slot}"))).collect::<Vec<_>>());
+        assert_eq!(
+            read,
+            (0..200).map(|slot| row(1, slot, &format!("frame {slot}"))).collect::<Vec<_>>()
+        );
     }
 }
 
 async fn marks_grow_by_epoch_first(bench: &Bench<'_>) {
     for shard in bench.shards() {
         let of_a_region = [Mark::Follower(RegionId(2)), Mark::Whole(RegionId(2))];
-        for mark in [Mark::Checkpoint, Mark::Committed, Mark::Consumer("push".into())].into_iter().chain(of_a_region) {
+        for mark in [Mark::Checkpoint, Mark::Committed, Mark::Consumer("push".into())]
+            .into_iter()
+            .chain(of_a_region)
+        {
             assert_eq!(bench.store(1).mark(shard, &mark).await, Ok(None));
             let steps: [(Position, Position); 5] = [
                 (at(1, 10), at(1, 10)),
@@ -112,7 +135,11 @@ async fn marks_grow_by_epoch_first(bench: &Bench<'_>) {
             ];
             for (write, then) in steps {
                 bench.store(1).write_mark(shard, &mark, write).await.expect("written");
-                assert_eq!(bench.store(1).mark(shard, &mark).await, Ok(Some(then)), "{mark:?} after {write:?}");
+                assert_eq!(
+                    bench.store(1).mark(shard, &mark).await,
+                    Ok(Some(then)),
+                    "{mark:?} after {write:?}"
+                );
             }
         }
     }

@@ -2,8 +2,14 @@
 
 use conversation::log::LogFrame;
 use conversation::projection::{HeadRow, MessageRow, Row, project};
-use wire::change::{Change, Created, Event, Joined, Left, MembersChanged, Message, MovedIn, MovedOut, Placement, Role};
-use wire::{ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ShardId, Slot, TenantId, UserId};
+use wire::change::{
+    Change, Created, Event, Joined, Left, MembersChanged, Message, MovedIn, MovedOut, Placement,
+    Role,
+};
+use wire::{
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ShardId, Slot, TenantId,
+    UserId,
+};
 
 use super::{Bench, REGIONS, at, conversation};
 use crate::contract::Store;
@@ -62,7 +68,9 @@ async fn put(store: &dyn Store, shard: ShardId, epoch: u64, slot: u64, changes: 
 /// A group with `messages` messages: ver 1 creates it, message n is ver n + 1.
 async fn group(store: &dyn Store, id: ConversationId, messages: u64) -> Vec<Change> {
     let mut changes = vec![change(id, 1, created(&["ann", "bob"]))];
-    changes.extend((1..=messages).map(|seq| change(id, seq + 1, message(seq, "ann", &format!("hello {seq}")))));
+    changes.extend(
+        (1..=messages).map(|seq| change(id, seq + 1, message(seq, "ann", &format!("hello {seq}")))),
+    );
     for (slot, chunk) in (0..).zip(changes.chunks(100)) {
         put(store, id.shard, 1, slot, chunk.to_vec()).await;
     }
@@ -97,16 +105,23 @@ async fn a_conversation_is_read_as_it_was_projected(bench: &Bench<'_>) {
             roles: vec![(user("ann"), Role::Owner)],
             head_seq: 3,
         };
-        put(&*bench.store(1), shard, 1, 9, vec![change(id, 5, Event::MembersChanged(members))]).await;
+        put(&*bench.store(1), shard, 1, 9, vec![change(id, 5, Event::MembersChanged(members))])
+            .await;
         for region in REGIONS {
-            let loaded = bench.store(region.0).conversation(id).await.expect("readable").expect("there");
+            let loaded =
+                bench.store(region.0).conversation(id).await.expect("readable").expect("there");
             assert_eq!(loaded.facts.map(|facts| facts.by), Some(user("ann")));
             assert_eq!(loaded.head.map(|head| (head.head_ver, head.ts_ms)), Some((5, 1005)));
             assert_eq!(loaded.last_message.map(|last| (last.seq, last.ts_ms)), Some((3, 1004)));
-            let members: Vec<_> = loaded.members.iter().map(|m| (m.user.as_str(), m.joined_seq, m.gone)).collect();
+            let members: Vec<_> =
+                loaded.members.iter().map(|m| (m.user.as_str(), m.joined_seq, m.gone)).collect();
             assert_eq!(members, vec![("ann", 1, false), ("bob", 0, true), ("cem", 4, false)]);
-            let roles: Vec<_> = loaded.roles.iter().map(|row| (row.user.as_str(), row.role)).collect();
-            assert_eq!(roles, vec![("ann", Role::Owner), ("bob", Role::Member), ("cem", Role::Admin)]);
+            let roles: Vec<_> =
+                loaded.roles.iter().map(|row| (row.user.as_str(), row.role)).collect();
+            assert_eq!(
+                roles,
+                vec![("ann", Role::Owner), ("bob", Role::Member), ("cem", Role::Admin)]
+            );
             assert_eq!(loaded.inbox, vec![]);
         }
     }
@@ -127,7 +142,11 @@ async fn pages_of_messages_are_inclusive_and_in_order(bench: &Bench<'_>) {
         let changes = group(&*bench.store(1), id, 260).await;
         let store = bench.store(2);
         assert_eq!(store.messages(id, 100, 200).await, Ok(changes[100..=200].to_vec()));
-        assert_eq!(store.messages(id, 255, 259).await, Ok(changes[255..=259].to_vec()), "over a byte of the key");
+        assert_eq!(
+            store.messages(id, 255, 259).await,
+            Ok(changes[255..=259].to_vec()),
+            "over a byte of the key"
+        );
         assert_eq!(store.messages(id, 260, 400).await, Ok(changes[260..].to_vec()));
         assert_eq!(store.messages(id, 300, 200).await, Ok(vec![]));
         assert_eq!(store.messages(id, 1, u64::MAX).await, Ok(changes[1..].to_vec()));
@@ -155,15 +174,27 @@ async fn a_late_projection_of_a_lost_term_changes_nothing(bench: &Bench<'_>) {
             Row::Message(MessageRow { conversation: id, seq: 1, change: change.to_bytes().into() })
         };
         let head = |ver, epoch| {
-            Row::Head(HeadRow { conversation: id, head_ver: ver, epoch: Epoch(epoch), ts_ms: 5, at: at(epoch, ver) })
+            Row::Head(HeadRow {
+                conversation: id,
+                head_ver: ver,
+                epoch: Epoch(epoch),
+                ts_ms: 5,
+                at: at(epoch, ver),
+            })
         };
         store.project(shard, at(2, 5), vec![row("kept"), head(2, 2)]).await.expect("projected");
         store.project(shard, at(1, 900), vec![row("zombie"), head(9, 1)]).await.expect("projected");
-        assert_eq!(store.messages(id, 1, 1).await, Ok(vec![change(id, 2, message(1, "ann", "kept"))]));
+        assert_eq!(
+            store.messages(id, 1, 1).await,
+            Ok(vec![change(id, 2, message(1, "ann", "kept"))])
+        );
         let heads = store.heads(&[id]).await.expect("readable");
         assert_eq!(heads[0].map(|heads| heads.head.head_ver), Some(2));
         store.project(shard, at(2, 6), vec![row("newer")]).await.expect("projected");
-        assert_eq!(store.messages(id, 1, 1).await, Ok(vec![change(id, 2, message(1, "ann", "newer"))]));
+        assert_eq!(
+            store.messages(id, 1, 1).await,
+            Ok(vec![change(id, 2, message(1, "ann", "newer"))])
+        );
     }
 }
 
@@ -187,14 +218,24 @@ async fn a_user_stream_lists_what_was_joined_and_left(bench: &Bench<'_>) {
     for shard in bench.shards() {
         let stream = conversation(shard, 9, ConversationKind::User);
         let [a, b] = [1, 2].map(|n| conversation(shard, n, ConversationKind::Group));
-        let joined = |id, ver| Event::Joined(Joined { conversation: id, name: None, joined_seq: 1, at_ver: ver });
+        let joined = |id, ver| {
+            Event::Joined(Joined { conversation: id, name: None, joined_seq: 1, at_ver: ver })
+        };
         let store = bench.store(1);
-        put(&*store, shard, 1, 0, vec![change(stream, 1, created(&["ann"])), change(stream, 2, joined(a, 1))]).await;
+        put(
+            &*store,
+            shard,
+            1,
+            0,
+            vec![change(stream, 1, created(&["ann"])), change(stream, 2, joined(a, 1))],
+        )
+        .await;
         put(&*store, shard, 1, 1, vec![change(stream, 3, joined(b, 1))]).await;
         let left = Event::Left(Left { conversation: a, at_ver: 4 });
         put(&*store, shard, 1, 2, vec![change(stream, 4, left)]).await;
         let inbox = bench.store(2).inbox(stream).await.expect("readable");
-        let lines: Vec<_> = inbox.iter().map(|row| (row.conversation, row.at_ver, row.left)).collect();
+        let lines: Vec<_> =
+            inbox.iter().map(|row| (row.conversation, row.at_ver, row.left)).collect();
         assert_eq!(lines, vec![(a, 4, true), (b, 1, false)]);
         let loaded = bench.store(2).conversation(stream).await.expect("readable").expect("there");
         assert_eq!(loaded.inbox, inbox);
@@ -211,7 +252,8 @@ async fn heads_and_read_cursors_come_in_the_order_asked(bench: &Bench<'_>) {
     let heads = bench.store(2).heads(&[b, none, a]).await.expect("readable");
     let vers: Vec<_> = heads.iter().map(|heads| heads.map(|heads| heads.head.head_ver)).collect();
     assert_eq!(vers, vec![Some(1), None, Some(4)]);
-    let seqs: Vec<_> = heads.iter().flatten().map(|heads| heads.last_message.map(|last| last.seq)).collect();
+    let seqs: Vec<_> =
+        heads.iter().flatten().map(|heads| heads.last_message.map(|last| last.seq)).collect();
     assert_eq!(seqs, vec![None, Some(3)]);
     assert_eq!(bench.store(2).read_cursors(&user("ann"), &[none, a, b]).await, Ok(vec![0, 3, 0]));
     assert_eq!(bench.store(2).read_cursors(&user("bob"), &[a]).await, Ok(vec![0]));
@@ -225,8 +267,22 @@ async fn what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench: &
     let seen = |ver, epoch, event| Change { epoch: Epoch(epoch), ..change(id, ver, event) };
     let out = MovedOut { to: here, head_seq: 0, stays: vec![] };
     let moved = MovedIn { here, from: born, epoch_base: Epoch(7), stays: vec![] };
-    put(&*bench.store(1), born, 7, 900, vec![seen(1, 7, created(&["ann"])), seen(2, 7, Event::MovedOut(out))]).await;
-    let left = bench.store(2).conversation(id).await.expect("readable").expect("there").placement.expect("placed");
+    put(
+        &*bench.store(1),
+        born,
+        7,
+        900,
+        vec![seen(1, 7, created(&["ann"])), seen(2, 7, Event::MovedOut(out))],
+    )
+    .await;
+    let left = bench
+        .store(2)
+        .conversation(id)
+        .await
+        .expect("readable")
+        .expect("there")
+        .placement
+        .expect("placed");
     assert_eq!((left.whereabouts.placement, left.whereabouts.arrived), (here, false));
     let there = vec![seen(3, 8, Event::MovedIn(moved)), seen(4, 8, message(1, "ann", "hello"))];
     put(&*bench.store(2), here.shard, 1, 3, there).await;
@@ -250,7 +306,8 @@ async fn a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<
         };
         let store = bench.store(1);
         for chunk in (0..BORN).collect::<Vec<_>>().chunks(100) {
-            let changes = chunk.iter().map(|&n| change(numbered(n), 1, created(&["ann"]))).collect();
+            let changes =
+                chunk.iter().map(|&n| change(numbered(n), 1, created(&["ann"]))).collect();
             put(&*store, shard, 1, 4, changes).await;
         }
         let stream = conversation(shard, 9, ConversationKind::User);
@@ -259,8 +316,11 @@ async fn a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<
         let [stays, leaves] = [1, 2].map(|n| conversation(other, n, ConversationKind::Group));
         let to = Placement { n: 1, shard: ShardId { n: 999, ..other } };
         let out = Event::MovedOut(MovedOut { to, head_seq: 0, stays: vec![] });
-        let changes =
-            [change(stays, 1, created(&["ann"])), change(leaves, 1, created(&["ann"])), change(leaves, 2, out)];
+        let changes = [
+            change(stays, 1, created(&["ann"])),
+            change(leaves, 1, created(&["ann"])),
+            change(leaves, 2, out),
+        ];
         put(&*store, other, 1, 0, changes.to_vec()).await;
 
         let mut met = Vec::new();
@@ -273,8 +333,15 @@ async fn a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<
                 None => break,
             }
         }
-        assert!(met.iter().all(|met| met.moved || met.head.conversation.shard == shard), "no others");
-        let find = |id| met.iter().find(|met| met.head.conversation == id).map(|met| (met.head.head_ver, met.moved));
+        assert!(
+            met.iter().all(|met| met.moved || met.head.conversation.shard == shard),
+            "no others"
+        );
+        let find = |id| {
+            met.iter()
+                .find(|met| met.head.conversation == id)
+                .map(|met| (met.head.head_ver, met.moved))
+        };
         let born = (0..BORN).map(numbered).chain([stream]);
         for id in born {
             assert_eq!(find(id), Some((1, false)), "{id}");
@@ -285,6 +352,9 @@ async fn a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), all, "each once");
-        assert!(met.iter().all(|met| met.head.conversation != stream || met.head.at == at(1, 5)), "with its place");
+        assert!(
+            met.iter().all(|met| met.head.conversation != stream || met.head.at == at(1, 5)),
+            "with its place"
+        );
     }
 }

@@ -40,26 +40,39 @@ fn core(region: u16, life: u128) -> CoreKey {
 async fn a_core_is_registered_once_and_renewed_beat_by_beat(bench: &Bench<'_>) {
     let (store, me, life, of) = (bench.store(1), node(1, "renewed"), Nonce(101), core(1, 101));
     assert_eq!(store.core_lease(of).await, Ok(None));
-    assert_eq!(store.renew_core(WIDE, &me, life, Beat(0)).await, Ok(Cas::Refused), "it is not there");
+    assert_eq!(
+        store.renew_core(WIDE, &me, life, Beat(0)).await,
+        Ok(Cas::Refused),
+        "it is not there"
+    );
     assert_eq!(store.break_core(of, Beat(0)).await, Ok(Cas::Refused), "it is not there");
     assert_eq!(store.register_core(WIDE, &me, life).await, Ok(Cas::Applied));
     assert_eq!(store.register_core(WIDE, &me, life).await, Ok(Cas::Refused), "it is there");
     assert_eq!(store.renew_core(WIDE, &me, life, Beat(2)).await, Ok(Cas::Refused), "another beat");
     assert_eq!(store.renew_core(WIDE, &me, life, Beat(1)).await, Ok(Cas::Applied));
-    assert_eq!(store.renew_core(WIDE, &me, life, Beat(1)).await, Ok(Cas::Refused), "a beat is never used twice");
+    assert_eq!(
+        store.renew_core(WIDE, &me, life, Beat(1)).await,
+        Ok(Cas::Refused),
+        "a beat is never used twice"
+    );
     let lease = CoreLease { node: me, life, beat: Beat(2), broken: false };
     assert_eq!(bench.store(3).core_lease(of).await, Ok(Some(lease)), "and every region sees it");
 }
 
 async fn a_broken_core_is_renewed_no_more_and_a_renewed_one_is_not_broken(bench: &Bench<'_>) {
-    let (store, claimant, me, life, of) = (bench.store(1), bench.store(2), node(1, "broken"), Nonce(102), core(1, 102));
+    let (store, claimant, me, life, of) =
+        (bench.store(1), bench.store(2), node(1, "broken"), Nonce(102), core(1, 102));
     store.register_core(WIDE, &me, life).await.expect("registered");
     store.renew_core(WIDE, &me, life, Beat(1)).await.expect("renewed");
     assert_eq!(claimant.break_core(of, Beat(1)).await, Ok(Cas::Refused), "it was renewed since");
     assert_eq!(claimant.break_core(of, Beat(2)).await, Ok(Cas::Applied));
     assert_eq!(store.renew_core(WIDE, &me, life, Beat(2)).await, Ok(Cas::Refused));
     assert_eq!(claimant.break_core(of, Beat(2)).await, Ok(Cas::Applied), "it may be done again");
-    assert_eq!(store.register_core(WIDE, &me, life).await, Ok(Cas::Refused), "it is broken for ever");
+    assert_eq!(
+        store.register_core(WIDE, &me, life).await,
+        Ok(Cas::Refused),
+        "it is broken for ever"
+    );
     let lease = store.core_lease(of).await.expect("readable").expect("there");
     assert_eq!((lease.beat, lease.broken), (Beat(2), true));
 }
@@ -69,8 +82,10 @@ async fn of_a_renewal_and_a_break_at_once_one_is_applied(bench: &Bench<'_>) {
     for n in 110..118 {
         let (life, of) = (Nonce(n), core(1, n));
         store.register_core(WIDE, &me, life).await.expect("registered");
-        let (renewed, broken) =
-            tokio::join!(store.renew_core(WIDE, &me, life, Beat(1)), claimant.break_core(of, Beat(1)));
+        let (renewed, broken) = tokio::join!(
+            store.renew_core(WIDE, &me, life, Beat(1)),
+            claimant.break_core(of, Beat(1))
+        );
         assert!(matches!(
             (renewed, broken),
             (Ok(Cas::Applied), Ok(Cas::Refused)) | (Ok(Cas::Refused), Ok(Cas::Applied))
@@ -106,7 +121,10 @@ async fn a_claim_says_how_its_term_is_served(bench: &Bench<'_>) {
         let store = bench.store(1);
         for (epoch, mode) in (0..).zip([FenceMode::Lease, FenceMode::Read, FenceMode::Lease]) {
             let nonce = Nonce(u128::from(epoch) + 1);
-            assert_eq!(store.claim(shard, Epoch(epoch), &node(1, "a"), nonce, mode).await, Ok(Cas::Applied));
+            assert_eq!(
+                store.claim(shard, Epoch(epoch), &node(1, "a"), nonce, mode).await,
+                Ok(Cas::Applied)
+            );
             assert_eq!(store.lease(shard).await.map(|lease| lease.fence_mode), Ok(mode));
             store.seal(shard, Epoch(epoch + 1), nonce, Slot(epoch)).await.expect("sealed");
             let acting = store.lease(shard).await.expect("readable").acting.expect("sealed");
@@ -118,14 +136,30 @@ async fn a_claim_says_how_its_term_is_served(bench: &Bench<'_>) {
 async fn a_release_stands_until_the_next_seal(bench: &Bench<'_>) {
     for shard in bench.shards() {
         let (home, away) = (bench.store(1), bench.store(2));
-        home.claim(shard, Epoch(0), &node(1, "a"), Nonce(1), FenceMode::Lease).await.expect("claimed");
-        assert_eq!(home.release(shard, Epoch(1), Nonce(1), Slot(5)).await, Ok(Cas::Refused), "not sealed yet");
+        home.claim(shard, Epoch(0), &node(1, "a"), Nonce(1), FenceMode::Lease)
+            .await
+            .expect("claimed");
+        assert_eq!(
+            home.release(shard, Epoch(1), Nonce(1), Slot(5)).await,
+            Ok(Cas::Refused),
+            "not sealed yet"
+        );
         home.seal(shard, Epoch(1), Nonce(1), Slot(0)).await.expect("sealed");
-        assert_eq!(home.release(shard, Epoch(1), Nonce(2), Slot(5)).await, Ok(Cas::Refused), "another's nonce");
+        assert_eq!(
+            home.release(shard, Epoch(1), Nonce(2), Slot(5)).await,
+            Ok(Cas::Refused),
+            "another's nonce"
+        );
         assert_eq!(home.release(shard, Epoch(1), Nonce(1), Slot(5)).await, Ok(Cas::Applied));
-        away.claim(shard, Epoch(1), &node(2, "a"), Nonce(2), FenceMode::Lease).await.expect("claimed");
+        away.claim(shard, Epoch(1), &node(2, "a"), Nonce(2), FenceMode::Lease)
+            .await
+            .expect("claimed");
         assert_eq!(away.lease(shard).await.map(|lease| lease.released), Ok(Some(Slot(5))));
-        assert_eq!(home.release(shard, Epoch(1), Nonce(1), Slot(6)).await, Ok(Cas::Refused), "claimed over");
+        assert_eq!(
+            home.release(shard, Epoch(1), Nonce(1), Slot(6)).await,
+            Ok(Cas::Refused),
+            "claimed over"
+        );
         away.seal(shard, Epoch(2), Nonce(2), Slot(5)).await.expect("sealed");
         let lease = away.lease(shard).await.expect("readable");
         assert_eq!((lease.released, lease.forks), (None, vec![]), "and nothing is left behind");
@@ -145,10 +179,22 @@ async fn a_seal_in_another_region_marks_a_fork_and_its_owner_closes_it(bench: &B
     let told: Vec<_> = forks.iter().map(|fork| (fork.epoch, fork.start, fork.from)).collect();
     assert_eq!(told, [(Epoch(2), Slot(7), RegionId(1)), (Epoch(3), Slot(9), RegionId(2))]);
     assert_eq!(forks[0].old.owner_of(Slot(8)), Some(Epoch(1)), "which owned what was left behind");
-    assert_eq!(away.close_fork(shard, Epoch(2), Nonce(2), Epoch(2)).await, Ok(Cas::Refused), "claimed over");
-    assert_eq!(far.close_fork(shard, Epoch(3), Nonce(3), Epoch(1)).await, Ok(Cas::Refused), "no such fork");
+    assert_eq!(
+        away.close_fork(shard, Epoch(2), Nonce(2), Epoch(2)).await,
+        Ok(Cas::Refused),
+        "claimed over"
+    );
+    assert_eq!(
+        far.close_fork(shard, Epoch(3), Nonce(3), Epoch(1)).await,
+        Ok(Cas::Refused),
+        "no such fork"
+    );
     assert_eq!(far.close_fork(shard, Epoch(3), Nonce(3), Epoch(2)).await, Ok(Cas::Applied));
-    assert_eq!(far.close_fork(shard, Epoch(3), Nonce(3), Epoch(2)).await, Ok(Cas::Refused), "it is closed once");
+    assert_eq!(
+        far.close_fork(shard, Epoch(3), Nonce(3), Epoch(2)).await,
+        Ok(Cas::Refused),
+        "it is closed once"
+    );
     assert_eq!(far.lease(shard).await.map(|lease| lease.forks), Ok(vec![forks[1].clone()]));
     assert_eq!(far.close_fork(shard, Epoch(3), Nonce(3), Epoch(3)).await, Ok(Cas::Applied));
     assert_eq!(far.lease(shard).await.map(|lease| lease.forks), Ok(vec![]));
@@ -157,11 +203,22 @@ async fn a_seal_in_another_region_marks_a_fork_and_its_owner_closes_it(bench: &B
 async fn a_region_is_failed_over_and_back_for_all_to_see(bench: &Bench<'_>) {
     let store = bench.store(1);
     assert_eq!(store.failed_over(WIDE).await, Ok(BTreeSet::new()));
-    assert_eq!(store.set_failed_over(WIDE, RegionId(2), false).await, Ok(Cas::Refused), "it is not");
+    assert_eq!(
+        store.set_failed_over(WIDE, RegionId(2), false).await,
+        Ok(Cas::Refused),
+        "it is not"
+    );
     assert_eq!(store.set_failed_over(WIDE, RegionId(2), true).await, Ok(Cas::Applied));
-    assert_eq!(store.set_failed_over(WIDE, RegionId(2), true).await, Ok(Cas::Refused), "it is already");
+    assert_eq!(
+        store.set_failed_over(WIDE, RegionId(2), true).await,
+        Ok(Cas::Refused),
+        "it is already"
+    );
     assert_eq!(bench.store(3).set_failed_over(WIDE, RegionId(3), true).await, Ok(Cas::Applied));
-    assert_eq!(bench.store(2).failed_over(WIDE).await, Ok(BTreeSet::from([RegionId(2), RegionId(3)])));
+    assert_eq!(
+        bench.store(2).failed_over(WIDE).await,
+        Ok(BTreeSet::from([RegionId(2), RegionId(3)]))
+    );
     assert_eq!(bench.store(3).set_failed_over(WIDE, RegionId(2), false).await, Ok(Cas::Applied));
     assert_eq!(bench.store(2).set_failed_over(WIDE, RegionId(3), false).await, Ok(Cas::Applied));
     assert_eq!(store.failed_over(WIDE).await, Ok(BTreeSet::new()));
@@ -169,7 +226,9 @@ async fn a_region_is_failed_over_and_back_for_all_to_see(bench: &Bench<'_>) {
     assert_eq!(outside, Err(StoreError::NotInZone { region: RegionId(2), zone: NARROW }));
 }
 
-async fn class_region_is_kept_where_it_is_asked_for_and_comes_to_the_others_later(bench: &Bench<'_>) {
+async fn class_region_is_kept_where_it_is_asked_for_and_comes_to_the_others_later(
+    bench: &Bench<'_>,
+) {
     let shard = bench.shard(Durability::Region);
     let (own, other) = (bench.subject.store(RegionId(2)), bench.subject.store(RegionId(3)));
     own.append(shard, at(1, 0), Bytes::from_static(b"kept in two")).await.expect("appended");

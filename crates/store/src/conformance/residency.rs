@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use conversation::projection::{FactsRow, Row};
 use conversation::shard::{FenceMode, Nonce};
-use wire::{ConversationKind, Durability, Epoch, NodeId, RegionId, ShardId, Slot, TenantId, UserId, ZoneId};
+use wire::{
+    ConversationKind, Durability, Epoch, NodeId, RegionId, ShardId, Slot, TenantId, UserId, ZoneId,
+};
 
 use super::{Bench, NARROW, REGIONS, at, conversation};
 use crate::contract::{Mark, StoreError};
@@ -26,7 +28,10 @@ async fn a_zones_bytes_are_only_in_its_regions(bench: &Bench<'_>) {
         store.claim(shard, Epoch(0), &owner, Nonce(1), FenceMode::Read).await.expect("claimed");
         store.append(shard, at(1, 0), Bytes::from_static(LOGGED)).await.expect("appended");
         store.write_fence(shard, Epoch(1)).await.expect("fenced");
-        store.write_mark(shard, &Mark::Consumer("only-for-region-one".into()), at(1, 1)).await.expect("marked");
+        store
+            .write_mark(shard, &Mark::Consumer("only-for-region-one".into()), at(1, 1))
+            .await
+            .expect("marked");
         let facts = FactsRow {
             conversation: conversation(shard, 1, ConversationKind::Group),
             tenant: TenantId::new("demo").expect("a tenant"),
@@ -49,7 +54,10 @@ async fn a_handle_outside_a_zone_may_not_even_ask(bench: &Bench<'_>) {
     let shard = narrow(Durability::MultiRegion, 902);
     let outside = bench.store(2);
     let refused = StoreError::NotInZone { region: RegionId(2), zone: NARROW };
-    assert_eq!(outside.append(shard, at(1, 0), Bytes::from_static(b"x")).await, Err(refused.clone()));
+    assert_eq!(
+        outside.append(shard, at(1, 0), Bytes::from_static(b"x")).await,
+        Err(refused.clone())
+    );
     assert_eq!(outside.read_log(shard, Slot(0), 1).await, Err(refused.clone()));
     assert_eq!(outside.lease(shard).await, Err(refused.clone()));
     assert_eq!(outside.fence(shard).await, Err(refused));

@@ -74,9 +74,15 @@ impl Loss {
     }
 
     /// The zones and classes of which something may be lost.
-    pub(super) fn touched(&self, water: &Water, zones: &[ZoneId]) -> BTreeSet<(ZoneId, Durability)> {
+    pub(super) fn touched(
+        &self,
+        water: &Water,
+        zones: &[ZoneId],
+    ) -> BTreeSet<(ZoneId, Durability)> {
         match &self.touches {
-            Touches::ByNumber => water.last.iter().filter(|&(_, &at)| at >= self.from).map(|(&key, _)| key).collect(),
+            Touches::ByNumber => {
+                water.last.iter().filter(|&(_, &at)| at >= self.from).map(|(&key, _)| key).collect()
+            }
             Touches::AllZones => {
                 let classes = [Durability::Region, Durability::MultiRegion];
                 zones.iter().flat_map(|&zone| classes.map(|class| (zone, class))).collect()
@@ -101,12 +107,20 @@ pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
     }
     if is_new {
         let loss = (water.synced > 0).then(|| Loss::of_everything(store, "the database is gone"));
-        return Ok(Assessment { is_new, water, journals: Vec::new(), checked_bytes: 0, findings, loss });
+        return Ok(Assessment {
+            is_new,
+            water,
+            journals: Vec::new(),
+            checked_bytes: 0,
+            findings,
+            loss,
+        });
     }
     let journals = journal::read_all(&store)?;
     let mut checked_bytes = 0;
-    let mut loss =
-        water.incomplete.then(|| Loss::of_everything(store.clone(), "an earlier repair of this replica did not end"));
+    let mut loss = water.incomplete.then(|| {
+        Loss::of_everything(store.clone(), "an earlier repair of this replica did not end")
+    });
     if tables && loss.is_none() {
         match tables::check(&store)? {
             Checked::Whole(bytes) => checked_bytes = bytes,
@@ -116,7 +130,9 @@ pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
     let loss = loss.or_else(|| missing_commits(&journals, &water, unreadable));
     if loss.is_none() {
         let torn = journals.iter().filter(|journal| journal.broken.is_some());
-        findings.extend(torn.map(|j| Finding::TornTail { file: j.path.clone(), bytes: j.broken_bytes }));
+        findings.extend(
+            torn.map(|j| Finding::TornTail { file: j.path.clone(), bytes: j.broken_bytes }),
+        );
     }
     Ok(Assessment { is_new, water, journals, checked_bytes, findings, loss })
 }
@@ -124,13 +140,21 @@ pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
 /// The rules of the commit numbers, see [`super::highwater`].
 fn missing_commits(journals: &[Journal], water: &Water, unreadable: bool) -> Option<Loss> {
     // Somewhere it is written that all up to here were synced.
-    let said = journals.iter().flat_map(|j| j.commits.iter().chain(&j.later)).map(|commit| commit.synced_before).max();
+    let said = journals
+        .iter()
+        .flat_map(|j| j.commits.iter().chain(&j.later))
+        .map(|commit| commit.synced_before)
+        .max();
     let proven = said.unwrap_or(0).max(water.synced);
-    let touches = if unreadable || proven > water.synced { Touches::AllZones } else { Touches::ByNumber };
+    let touches =
+        if unreadable || proven > water.synced { Touches::AllZones } else { Touches::ByNumber };
     let loss = |journal: &Journal, from: u64, what: &str| Loss {
         from,
         file: journal.path.clone(),
-        what: format!("{what} at byte {}; acknowledged commits from number {from} on are destroyed", journal.valid_end),
+        what: format!(
+            "{what} at byte {}; acknowledged commits from number {from} on are destroyed",
+            journal.valid_end
+        ),
         touches: touches.clone(),
     };
     let mut before: Option<(&Journal, u64)> = None;
@@ -162,7 +186,10 @@ fn missing_commits(journals: &[Journal], water: &Water, unreadable: bool) -> Opt
         Some(_) => None,
         // No journal holds a commit: fjall's tables must, and whether they do is asked once they are open. Unless the
         // first batch is broken and others follow.
-        None => journals.iter().find(|j| !j.later.is_empty() && proven > 0).map(|j| loss(j, 0, j.broken.unwrap_or(""))),
+        None => journals
+            .iter()
+            .find(|j| !j.later.is_empty() && proven > 0)
+            .map(|j| loss(j, 0, j.broken.unwrap_or(""))),
     }
 }
 
@@ -194,14 +221,24 @@ mod tests {
     #[test]
     fn a_torn_tail_behind_the_last_synced_commit_is_no_loss() {
         assert_eq!(lost_from(&[journal(5..10, true, &[])], &water(9)), None);
-        assert_eq!(lost_from(&[journal(5..10, true, &[11])], &water(9)), Some(10), "11 says that 10 was synced");
+        assert_eq!(
+            lost_from(&[journal(5..10, true, &[11])], &water(9)),
+            Some(10),
+            "11 says that 10 was synced"
+        );
     }
 
     #[test]
     fn a_journal_that_ends_before_the_high_water_is_a_loss() {
         assert_eq!(lost_from(&[journal(5..10, false, &[])], &water(10)), Some(10));
-        assert_eq!(lost_from(&[journal(1..5, false, &[]), journal(6..10, false, &[])], &water(9)), Some(5));
-        assert_eq!(lost_from(&[journal(1..1, false, &[]), journal(6..10, false, &[])], &water(9)), Some(0));
+        assert_eq!(
+            lost_from(&[journal(1..5, false, &[]), journal(6..10, false, &[])], &water(9)),
+            Some(5)
+        );
+        assert_eq!(
+            lost_from(&[journal(1..1, false, &[]), journal(6..10, false, &[])], &water(9)),
+            Some(0)
+        );
     }
 
     #[test]
@@ -213,9 +250,18 @@ mod tests {
     #[test]
     fn what_was_vouched_for_may_be_missing() {
         let repaired = Water { floor: 5, ..water(9) };
-        assert_eq!(lost_from(&[journal(1..5, false, &[]), journal(6..10, false, &[])], &repaired), None);
-        assert_eq!(lost_from(&[journal(1..1, false, &[]), journal(6..10, false, &[])], &repaired), None);
-        assert_eq!(lost_from(&[journal(1..5, false, &[]), journal(7..10, false, &[])], &repaired), Some(5));
+        assert_eq!(
+            lost_from(&[journal(1..5, false, &[]), journal(6..10, false, &[])], &repaired),
+            None
+        );
+        assert_eq!(
+            lost_from(&[journal(1..1, false, &[]), journal(6..10, false, &[])], &repaired),
+            None
+        );
+        assert_eq!(
+            lost_from(&[journal(1..5, false, &[]), journal(7..10, false, &[])], &repaired),
+            Some(5)
+        );
     }
 
     #[test]

@@ -29,7 +29,9 @@ impl Commit {
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; BYTES] = bytes.try_into().ok()?;
-        let word = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        (xxh3_64(&bytes[..16]) == word(16)).then(|| Self { number: word(0), synced_before: word(8) })
+        let word =
+            |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        (xxh3_64(&bytes[..16]) == word(16))
+            .then(|| Self { number: word(0), synced_before: word(8) })
     }
 }

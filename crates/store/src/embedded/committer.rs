@@ -115,7 +115,11 @@ impl Committer {
         self.shared.dead.store(true, Ordering::Release);
         // Wakes the thread if it sleeps; if the queue is full it does not.
         let nothing = Arc::new(Write { zone: ZoneId(0), cells: Vec::new(), sync: Sync::Memory });
-        let _ = self.queue.try_send(Pending { write: nothing, bytes: 0, done: Done::Drop(Box::new(())) });
+        let _ = self.queue.try_send(Pending {
+            write: nothing,
+            bytes: 0,
+            done: Done::Drop(Box::new(())),
+        });
     }
 
     /// Lets what was handed in be written, and ends.
@@ -151,7 +155,11 @@ impl Thread {
                 return;
             }
             if let Err(what) = self.commit(&mut batch) {
-                tracing::error!(region = self.shared.region.0, what, "replica stopped: it cannot write");
+                tracing::error!(
+                    region = self.shared.region.0,
+                    what,
+                    "replica stopped: it cannot write"
+                );
                 *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
                 self.shared.dead.store(true, Ordering::Release);
                 return;
@@ -174,9 +182,14 @@ impl Thread {
             let next = match self.waiting.try_recv() {
                 Ok(next) => next,
                 Err(_) => {
-                    let waiting = batch.iter().filter(|pending| pending.write.sync != Sync::Memory).count();
-                    let Some(until) = self.linger.until(begun, waiting).filter(|_| waiting > 0) else { break };
-                    match self.waiting.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    let waiting =
+                        batch.iter().filter(|pending| pending.write.sync != Sync::Memory).count();
+                    let Some(until) = self.linger.until(begun, waiting).filter(|_| waiting > 0)
+                    else {
+                        break;
+                    };
+                    match self.waiting.recv_timeout(until.saturating_duration_since(Instant::now()))
+                    {
                         Ok(next) => next,
                         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
                     }
@@ -190,14 +203,18 @@ impl Thread {
 
     fn commit(&mut self, pending: &mut Vec<Pending>) -> Result<(), String> {
         let begun = Instant::now();
-        let held: BTreeSet<(ZoneId, Durability)> = pending.iter().filter_map(|p| held(&p.write)).collect();
+        let held: BTreeSet<(ZoneId, Durability)> =
+            pending.iter().filter_map(|p| held(&p.write)).collect();
         let to_disk = !held.is_empty();
-        let commit = Commit { number: self.number + 1, synced_before: self.highwater.water().synced };
+        let commit =
+            Commit { number: self.number + 1, synced_before: self.highwater.water().synced };
         let cells = pending.iter().flat_map(|pending| &pending.write.cells);
         write(&self.engine, cells, commit, to_disk).map_err(|error| format!("{error:?}"))?;
         self.number = commit.number;
         if to_disk {
-            self.highwater.raise(self.number, held.into_iter()).map_err(|error| error.to_string())?;
+            self.highwater
+                .raise(self.number, held.into_iter())
+                .map_err(|error| error.to_string())?;
             self.linger.learn(begun.elapsed(), pending.len());
         }
         if !self.dead() {
@@ -226,7 +243,8 @@ pub(super) fn write<'a>(
     commit: Commit,
     to_disk: bool,
 ) -> Result<(), ReplicaError> {
-    let mut merged = Merged { engine, batch: engine.batch(cells.size_hint().0 + 1), kept: HashMap::new() };
+    let mut merged =
+        Merged { engine, batch: engine.batch(cells.size_hint().0 + 1), kept: HashMap::new() };
     for cell in cells {
         merged.put(cell)?;
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fjall::config::CompressionPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+};
 use tokio::sync::watch;
 
 use super::commit::{self, Commit};
@@ -99,9 +101,8 @@ impl Engine {
     pub(super) fn last_commit(&self) -> Result<Commit, ReplicaError> {
         match self.commits.get(commit::KEY).map_err(damaged)? {
             None => Ok(Commit::default()),
-            Some(bytes) => {
-                Commit::from_bytes(&bytes).ok_or_else(|| ReplicaError::Damaged("a bad commit record".into()))
-            }
+            Some(bytes) => Commit::from_bytes(&bytes)
+                .ok_or_else(|| ReplicaError::Damaged("a bad commit record".into())),
         }
     }
 
@@ -117,12 +118,18 @@ impl Engine {
     }
 
     /// What stands under a key, as it is on disk.
-    pub(super) fn raw(&self, table: Table, key: &[u8]) -> Result<Option<fjall::Slice>, ReplicaError> {
+    pub(super) fn raw(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<fjall::Slice>, ReplicaError> {
         self.table(table).get(key).map_err(damaged)
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Stored>, ReplicaError> {
-        self.raw(table, key)?.map(|value| cell::unseal(key, &value).map_err(|e| bad_row(table, &e))).transpose()
+        self.raw(table, key)?
+            .map(|value| cell::unseal(key, &value).map_err(|e| bad_row(table, &e)))
+            .transpose()
     }
 
     pub(super) fn scan(&self, scan: &Scan) -> Result<Vec<(Bytes, Stored)>, ReplicaError> {
@@ -130,7 +137,9 @@ impl Engine {
             return Ok(Vec::new());
         }
         let mut out = Vec::new();
-        for row in self.table(scan.table).range(scan.from.as_slice()..scan.to.as_slice()).take(scan.limit) {
+        for row in
+            self.table(scan.table).range(scan.from.as_slice()..scan.to.as_slice()).take(scan.limit)
+        {
             let (key, value) = row.into_inner().map_err(damaged)?;
             let stored = cell::unseal(&key, &value).map_err(|e| bad_row(scan.table, &e))?;
             out.push((Bytes::copy_from_slice(&key), stored));

@@ -79,7 +79,8 @@ impl HighWater {
 
     /// Opens or creates the file, and makes it say `water` durably.
     pub(super) fn open(path: &Path, water: Water) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut this = Self { file, water, synced_at: Instant::now(), dirty: false };
         this.rewrite(|_| {})?;
         if let Some(folder) = path.parent() {
@@ -93,7 +94,11 @@ impl HighWater {
     }
 
     /// A commit was synced. To be called before it is acknowledged.
-    pub(super) fn raise(&mut self, synced: u64, held: impl Iterator<Item = (ZoneId, Durability)>) -> io::Result<()> {
+    pub(super) fn raise(
+        &mut self,
+        synced: u64,
+        held: impl Iterator<Item = (ZoneId, Durability)>,
+    ) -> io::Result<()> {
         self.water.synced = synced;
         for key in held {
             self.water.last.insert(key, synced);
@@ -120,7 +125,8 @@ impl HighWater {
 
     fn write(&mut self) -> io::Result<()> {
         self.water.turn += 1;
-        let body = postcard::to_stdvec(&self.water).expect("plain data in memory always serializes");
+        let body =
+            postcard::to_stdvec(&self.water).expect("plain data in memory always serializes");
         let mut out = Vec::with_capacity(body.len() + 20);
         out.extend_from_slice(&MAGIC.to_be_bytes());
         out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());

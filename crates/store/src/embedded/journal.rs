@@ -53,7 +53,8 @@ pub(super) fn read_all(database: &Path) -> io::Result<Vec<Journal>> {
     for entry in fs::read_dir(database)? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "jnl")
-            && let Some(number) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok())
+            && let Some(number) =
+                path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok())
         {
             files.push((number, path));
         }
@@ -73,7 +74,9 @@ fn read(path: PathBuf) -> io::Result<Journal> {
             break None;
         }
         match batch(bytes, at) {
-            Ok(batch) if seqno.is_some_and(|before| batch.seqno <= before) => break Some("a batch out of order"),
+            Ok(batch) if seqno.is_some_and(|before| batch.seqno <= before) => {
+                break Some("a batch out of order");
+            }
             Ok(batch) => {
                 seqno = Some(batch.seqno);
                 commits.push(batch.commit);
@@ -82,14 +85,22 @@ fn read(path: PathBuf) -> io::Result<Journal> {
             Err(why) => break Some(why),
         }
     };
-    let later = if broken.is_some() { islands(bytes, at).map(|batch| batch.commit).collect() } else { Vec::new() };
+    let later = if broken.is_some() {
+        islands(bytes, at).map(|batch| batch.commit).collect()
+    } else {
+        Vec::new()
+    };
     let broken_bytes = (bytes.len() - at.min(bytes.len())) as u64;
     Ok(Journal { path, commits, valid_end: at as u64, broken, broken_bytes, later })
 }
 
 /// What can still be read behind `valid_end`: items of whole batches, and of broken ones those that are `whole` by their
 /// own checksum.
-pub(super) fn salvage(path: &Path, valid_end: u64, whole: impl Fn(&[u8], &[u8]) -> bool) -> io::Result<Vec<Item>> {
+pub(super) fn salvage(
+    path: &Path,
+    valid_end: u64,
+    whole: impl Fn(&[u8], &[u8]) -> bool,
+) -> io::Result<Vec<Item>> {
     let bytes = fs::read(path)?;
     let bytes = without_zeros(&bytes);
     let mut items = Vec::new();
@@ -126,7 +137,11 @@ struct Place {
 
 impl Place {
     fn to_item(&self, bytes: &[u8]) -> Item {
-        Item { keyspace: self.keyspace, key: bytes[self.key.clone()].into(), value: bytes[self.value.clone()].into() }
+        Item {
+            keyspace: self.keyspace,
+            key: bytes[self.key.clone()].into(),
+            value: bytes[self.value.clone()].into(),
+        }
     }
 }
 
@@ -221,7 +236,12 @@ mod tests {
 
     fn row(n: u64) -> Cell {
         let stamp = Position { epoch: Epoch(1), slot: Slot(n) };
-        Cell::new(Table::Log, vec![0, 1, 2, n as u8], stamp, format!("row {n} of the log").as_bytes())
+        Cell::new(
+            Table::Log,
+            vec![0, 1, 2, n as u8],
+            stamp,
+            format!("row {n} of the log").as_bytes(),
+        )
     }
 
     /// The journal of a closed database with twelve commits of two rows each.

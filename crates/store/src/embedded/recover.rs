@@ -80,31 +80,47 @@ impl Site<'_> {
         }
         for journal in assessment.journals.iter().filter(|journal| journal.broken.is_some()) {
             // fjall refuses a tail that is torn in the wrong place; what is there was never acknowledged.
-            let surely_void = journal.commits.last().is_some_and(|last| last.number >= assessment.water.synced);
+            let surely_void =
+                journal.commits.last().is_some_and(|last| last.number >= assessment.water.synced);
             self.cut(journal, !surely_void).map_err(self.io("cutting a torn journal"))?;
         }
         let (engine, closed) = match self.engine()? {
             Ok(opened) => opened,
-            Err(what) => return Ok(Tried::Lost(assessment, Loss::of_everything(self.files.store(), what))),
+            Err(what) => {
+                return Ok(Tried::Lost(assessment, Loss::of_everything(self.files.store(), what)));
+            }
         };
         let last = match engine.last_commit() {
             Ok(last) if last.number < assessment.water.synced => {
-                let what =
-                    format!("it ends at commit {}, but {} was acknowledged", last.number, assessment.water.synced);
-                let loss = Loss { from: last.number + 1, ..Loss::of_everything(self.files.store(), what) };
+                let what = format!(
+                    "it ends at commit {}, but {} was acknowledged",
+                    last.number, assessment.water.synced
+                );
+                let loss =
+                    Loss { from: last.number + 1, ..Loss::of_everything(self.files.store(), what) };
                 return Ok(Tried::Lost(assessment, loss));
             }
             Ok(last) => last,
             Err(error) => return Ok(Tried::Lost(assessment, self.unreadable(&error))),
         };
-        let water = Water { synced: last.number.max(assessment.water.synced), ..assessment.water.clone() };
+        let water =
+            Water { synced: last.number.max(assessment.water.synced), ..assessment.water.clone() };
         let clean = assessment.is_new || water.clean;
-        let highwater = HighWater::open(&self.files.highwater(), water).map_err(self.io("writing its side file"))?;
+        let highwater = HighWater::open(&self.files.highwater(), water)
+            .map_err(self.io("writing its side file"))?;
         if assessment.is_new {
             assessment.findings.push(Finding::Created);
         }
         let Assessment { checked_bytes, findings, .. } = assessment;
-        Ok(Tried::Whole(Opened { engine: Arc::new(engine), closed, highwater, last, clean, checked_bytes, findings }))
+        Ok(Tried::Whole(Opened {
+            engine: Arc::new(engine),
+            closed,
+            highwater,
+            last,
+            clean,
+            checked_bytes,
+            findings,
+        }))
     }
 
     fn unreadable(&self, error: &ReplicaError) -> Loss {
@@ -129,19 +145,28 @@ impl Site<'_> {
     }
 
     /// Why a loss cannot be made good from these, if it cannot.
-    pub(super) fn refusal(&self, water: &Water, loss: &Loss, whole: &[RegionId]) -> Option<OpenError> {
+    pub(super) fn refusal(
+        &self,
+        water: &Water,
+        loss: &Loss,
+        whole: &[RegionId],
+    ) -> Option<OpenError> {
         if self.accept_loss {
             return None;
         }
         let zones: Vec<ZoneId> = self.zones.iter().map(|&(zone, _)| zone).collect();
         for (zone, class) in loss.touched(water, &zones) {
             let Some((_, regions)) = self.zones.iter().find(|(z, _)| *z == zone) else { continue };
-            let others = regions.iter().filter(|&&r| r != self.region && whole.contains(&r)).count();
+            let others =
+                regions.iter().filter(|&&r| r != self.region && whole.contains(&r)).count();
             let majority = regions.len() / 2 + 1;
             let needed = regions.len() - majority + 1;
             let why = match class {
                 Durability::Region => {
-                    format!("Records of class region in zone {} are acknowledged by this replica alone", zone.0)
+                    format!(
+                        "Records of class region in zone {} are acknowledged by this replica alone",
+                        zone.0
+                    )
                 }
                 Durability::MultiRegion if others < needed => format!(
                     "Of the other regions of zone {}, {others} are whole, and {needed} are needed to be sure of having all",
@@ -168,13 +193,15 @@ impl Site<'_> {
         others: &[(RegionId, Arc<Engine>)],
     ) -> Result<Opened, OpenError> {
         let water = Water { incomplete: true, ..assessment.water.clone() };
-        let mut highwater =
-            HighWater::open(&self.files.highwater(), water).map_err(self.io("writing its side file"))?;
+        let mut highwater = HighWater::open(&self.files.highwater(), water)
+            .map_err(self.io("writing its side file"))?;
         let mut saved = Vec::new();
         let only_journals = loss.from > 0;
         if only_journals {
             for journal in &assessment.journals {
-                saved.extend(self.salvage(journal).map_err(self.io("saving what a journal still holds"))?);
+                saved.extend(
+                    self.salvage(journal).map_err(self.io("saving what a journal still holds"))?,
+                );
             }
             for journal in assessment.journals.iter().filter(|journal| journal.broken.is_some()) {
                 self.cut(journal, true).map_err(self.io("cutting a damaged journal"))?;
@@ -192,13 +219,15 @@ impl Site<'_> {
                 })?
             }
         };
-        let mut writer = Direct { number: engine.last_commit().unwrap_or_default().number, engine: &engine };
+        let mut writer =
+            Direct { number: engine.last_commit().unwrap_or_default().number, engine: &engine };
         let failed = |error| OpenError::Io {
             name: self.name.to_owned(),
             what: "repairing",
             source: io::Error::other(format!("{error:?}")),
         };
-        let saved: Vec<Cell> = saved.into_iter().filter_map(|item| as_cell(&engine, item)).collect();
+        let saved: Vec<Cell> =
+            saved.into_iter().filter_map(|item| as_cell(&engine, item)).collect();
         let salvaged = saved.len() as u64;
         writer.write(&saved, true).map_err(failed)?;
         let fetched = self.fetch(&mut writer, others).map_err(failed)?;
@@ -223,7 +252,15 @@ impl Site<'_> {
             Finding::Healed { file, what, kept: self.files.damaged(), fetched, salvaged }
         };
         let findings = [assessment.findings.clone(), vec![finding]].concat();
-        Ok(Opened { engine: Arc::new(engine), closed, highwater, last, clean: false, checked_bytes: 0, findings })
+        Ok(Opened {
+            engine: Arc::new(engine),
+            closed,
+            highwater,
+            last,
+            clean: false,
+            checked_bytes: 0,
+            findings,
+        })
     }
 
     /// The database, if it opens.
@@ -231,12 +268,17 @@ impl Site<'_> {
         Ok(self.engine()?.ok().filter(|(engine, _)| engine.last_commit().is_ok()))
     }
 
-    fn fetch(&self, writer: &mut Direct<'_>, others: &[(RegionId, Arc<Engine>)]) -> Result<u64, ReplicaError> {
+    fn fetch(
+        &self,
+        writer: &mut Direct<'_>,
+        others: &[(RegionId, Arc<Engine>)],
+    ) -> Result<u64, ReplicaError> {
         let mut fetched = 0;
         let engine = writer.engine;
         for (zone, regions) in &self.zones {
             for (_, theirs) in others.iter().filter(|(region, _)| regions.contains(region)) {
-                fetched += repair::missing(engine, theirs, *zone, |cells| writer.write(&cells, false))?;
+                fetched +=
+                    repair::missing(engine, theirs, *zone, |cells| writer.write(&cells, false))?;
             }
         }
         Ok(fetched)
@@ -245,9 +287,14 @@ impl Site<'_> {
     fn salvage(&self, journal: &journal::Journal) -> io::Result<Vec<journal::Item>> {
         let zones: BTreeSet<ZoneId> = self.zones.iter().map(|&(zone, _)| zone).collect();
         let ours = |key: &[u8], value: &[u8]| {
-            cell::zone_of(key).is_some_and(|zone| zones.contains(&zone)) && cell::peek(key, value).is_ok()
+            cell::zone_of(key).is_some_and(|zone| zones.contains(&zone))
+                && cell::peek(key, value).is_ok()
         };
-        if journal.broken.is_some() { journal::salvage(&journal.path, journal.valid_end, ours) } else { Ok(Vec::new()) }
+        if journal.broken.is_some() {
+            journal::salvage(&journal.path, journal.valid_end, ours)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// Ends a journal where its last whole batch ends.
@@ -255,7 +302,8 @@ impl Site<'_> {
         if keep_the_rest {
             let bytes = std::fs::read(&journal.path)?;
             let from = usize::try_from(journal.valid_end).unwrap_or(usize::MAX).min(bytes.len());
-            let to = from + usize::try_from(journal.broken_bytes).unwrap_or(0).min(bytes.len() - from);
+            let to =
+                from + usize::try_from(journal.broken_bytes).unwrap_or(0).min(bytes.len() - from);
             self.keep(&journal.path, &bytes[from..to])?;
         }
         let file = std::fs::OpenOptions::new().write(true).open(&journal.path)?;
@@ -288,18 +336,22 @@ impl Site<'_> {
 pub(super) fn is_late(site: &Site<'_>, all: &[(RegionId, &Assessment)]) -> Option<Loss> {
     let mut these = BTreeSet::new();
     for (zone, regions) in &site.zones {
-        let others =
-            all.iter().filter(|(region, other)| *region != site.region && regions.contains(region) && !other.is_new);
+        let others = all.iter().filter(|(region, other)| {
+            *region != site.region && regions.contains(region) && !other.is_new
+        });
         for (_, other) in others {
-            let unknown = other.findings.iter().any(|f| matches!(f, Finding::HighWaterUnreadable { .. }));
+            let unknown =
+                other.findings.iter().any(|f| matches!(f, Finding::HighWaterUnreadable { .. }));
             if unknown || other.water.last.contains_key(&(*zone, Durability::MultiRegion)) {
                 these.insert((*zone, Durability::MultiRegion));
             }
         }
     }
     let what = "there is no database here, but other regions of its zones have data";
-    (!these.is_empty())
-        .then(|| Loss { touches: Touches::These(these), ..Loss::of_everything(site.files.store(), what) })
+    (!these.is_empty()).then(|| Loss {
+        touches: Touches::These(these),
+        ..Loss::of_everything(site.files.store(), what)
+    })
 }
 
 /// Writes to a database that nobody else uses yet.

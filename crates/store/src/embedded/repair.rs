@@ -17,7 +17,8 @@ use crate::quorum::ReplicaError;
 const CHUNK_CELLS: usize = 1024;
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-type Rows<'a> = std::iter::Peekable<Box<dyn Iterator<Item = Result<(Slice, Slice), ReplicaError>> + 'a>>;
+type Rows<'a> =
+    std::iter::Peekable<Box<dyn Iterator<Item = Result<(Slice, Slice), ReplicaError>> + 'a>>;
 
 /// Finds everything of the zone that `theirs` has and that beats what `ours` has, and hands it to `take` in chunks.
 /// Returns how many cells that were. Rows of theirs that are damaged are left out.

@@ -70,10 +70,18 @@ impl fmt::Display for Finding {
         match self {
             Self::Created => f.write_str("created"),
             Self::TornTail { file, bytes } => {
-                write!(f, "{}: {bytes} bytes of an unacknowledged write were cut off", file.display())
+                write!(
+                    f,
+                    "{}: {bytes} bytes of an unacknowledged write were cut off",
+                    file.display()
+                )
             }
             Self::HighWaterUnreadable { file } => {
-                write!(f, "{}: unreadable; damage at the very end of the journal would go unnoticed", file.display())
+                write!(
+                    f,
+                    "{}: unreadable; damage at the very end of the journal would go unnoticed",
+                    file.display()
+                )
             }
             Self::Healed { file, what, kept, fetched, salvaged } => write!(
                 f,
@@ -81,7 +89,9 @@ impl fmt::Display for Finding {
                 file.display(),
                 kept.display()
             ),
-            Self::LossAccepted { file, what } => write!(f, "{}: {what}; loss accepted", file.display()),
+            Self::LossAccepted { file, what } => {
+                write!(f, "{}: {what}; loss accepted", file.display())
+            }
         }
     }
 }

@@ -78,13 +78,17 @@ impl Site {
     /// Serves from now on.
     pub(super) fn start(&self, opened: Opened, linger: Duration) -> io::Result<()> {
         let Opened { engine, closed, highwater, last, .. } = opened;
-        let (committer, thread) = Committer::start(self.region, Arc::clone(&engine), highwater, last, linger)?;
+        let (committer, thread) =
+            Committer::start(self.region, Arc::clone(&engine), highwater, last, linger)?;
         let replica = Replica { engine, committer, thread: Mutex::new(Some(thread)), closed };
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Open(replica);
         Ok(())
     }
 
-    fn with<T>(&self, then: impl FnOnce(&Replica) -> Result<T, ReplicaError>) -> Result<T, ReplicaError> {
+    fn with<T>(
+        &self,
+        then: impl FnOnce(&Replica) -> Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Open(replica) => then(replica),
             State::Shut(..) => Err(ReplicaError::Gone),
@@ -97,7 +101,9 @@ impl Site {
 
     pub(super) fn state(&self) -> RegionState {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Open(replica) => replica.committer.failure().map_or(RegionState::Open, RegionState::Failed),
+            State::Open(replica) => {
+                replica.committer.failure().map_or(RegionState::Open, RegionState::Failed)
+            }
             State::Shut(state, _) => state.clone(),
         }
     }
@@ -168,8 +174,16 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(options: EmbeddedOptions) -> Self {
-        let sites = options.regions.iter().map(|(region, name)| (*region, Site::new(*region, name.clone()))).collect();
-        let zones = options.zones.iter().map(|(zone, regions)| (*zone, regions.as_slice().into())).collect();
+        let sites = options
+            .regions
+            .iter()
+            .map(|(region, name)| (*region, Site::new(*region, name.clone())))
+            .collect();
+        let zones = options
+            .zones
+            .iter()
+            .map(|(zone, regions)| (*zone, regions.as_slice().into()))
+            .collect();
         Self { linger: options.linger, sites, zones, options }
     }
 
@@ -200,7 +214,11 @@ impl Shared {
         site.behind.store(false, Ordering::Release);
         let mut count = 0;
         for (&zone, regions) in self.zones.iter().filter(|(_, regions)| regions.contains(&region)) {
-            for other in regions.iter().filter(|&&other| other != region).filter_map(|&other| self.site(other)) {
+            for other in regions
+                .iter()
+                .filter(|&&other| other != region)
+                .filter_map(|&other| self.site(other))
+            {
                 match self.repair_from(site, other, zone) {
                     Ok(rows) => count += rows,
                     Err(error) => {
@@ -243,7 +261,12 @@ impl Shared {
     }
 
     /// Waits both ways around a read.
-    async fn there_and_back<T>(&self, from: RegionId, to: RegionId, work: impl Future<Output = T>) -> T {
+    async fn there_and_back<T>(
+        &self,
+        from: RegionId,
+        to: RegionId,
+        work: impl Future<Output = T>,
+    ) -> T {
         match self.delay(from, to) {
             None => work.await,
             Some(delay) => {
@@ -286,14 +309,23 @@ impl Replicas for Arc<Shared> {
     }
 
     fn distance(&self, from: RegionId, to: RegionId) -> Duration {
-        if from == to { Duration::ZERO } else { self.delay(from, to).unwrap_or(Duration::from_nanos(1)) }
+        if from == to {
+            Duration::ZERO
+        } else {
+            self.delay(from, to).unwrap_or(Duration::from_nanos(1))
+        }
     }
 
     fn asking(&self) -> Asking {
         if self.is_wide() { Asking::Needed } else { Asking::OneByOne }
     }
 
-    fn write(&self, from: RegionId, to: RegionId, write: &Arc<Write>) -> BoxFuture<'static, Result<(), ReplicaError>> {
+    fn write(
+        &self,
+        from: RegionId,
+        to: RegionId,
+        write: &Arc<Write>,
+    ) -> BoxFuture<'static, Result<(), ReplicaError>> {
         let write = Arc::clone(write);
         let Some(delay) = self.delay(from, to) else {
             let (done, written) = oneshot::channel();
@@ -316,7 +348,8 @@ impl Replicas for Arc<Shared> {
 
     fn write_later(&self, from: RegionId, to: RegionId, write: &Arc<Write>) {
         let Some(site) = self.site(to) else { return };
-        let copy = Arc::new(Write { zone: write.zone, cells: write.cells.clone(), sync: Sync::Memory });
+        let copy =
+            Arc::new(Write { zone: write.zone, cells: write.cells.clone(), sync: Sync::Memory });
         let before = site.later.fetch_add(1, Ordering::AcqRel);
         let later = Later { count: Arc::clone(&site.later) };
         if before >= LATER_WRITES {
@@ -349,7 +382,12 @@ impl Replicas for Arc<Shared> {
         self.there_and_back(from, to, async { self.find(to)?.engine()?.get(table, key) }).await
     }
 
-    async fn scan(&self, from: RegionId, to: RegionId, scan: &Scan) -> Result<Vec<(Bytes, Stored)>, ReplicaError> {
+    async fn scan(
+        &self,
+        from: RegionId,
+        to: RegionId,
+        scan: &Scan,
+    ) -> Result<Vec<(Bytes, Stored)>, ReplicaError> {
         let work = async {
             let engine = self.find(to)?.engine()?;
             if scan.limit <= SHORT_SCAN_ROWS {

@@ -44,21 +44,31 @@ fn check_keyspace(folder: &Path) -> io::Result<Checked> {
     let current = folder.join("current");
     // Without it fjall removes the whole folder.
     let Some((list, sum)) = read_current(folder, &current)? else {
-        return Ok(Checked::Damaged(current, "the file that names a table's present state is not readable".to_owned()));
+        return Ok(Checked::Damaged(
+            current,
+            "the file that names a table's present state is not readable".to_owned(),
+        ));
     };
     if checksum(&list)?.is_none_or(|(found, _)| found != sum) {
         return Ok(Checked::Damaged(list, "a list of tables is not what was written".to_owned()));
     }
     let tables = match read_list(&list) {
         Ok(tables) => tables,
-        Err(error) => return Ok(Checked::Damaged(list, format!("a list of tables is not readable: {error}"))),
+        Err(error) => {
+            return Ok(Checked::Damaged(
+                list,
+                format!("a list of tables is not readable: {error}"),
+            ));
+        }
     };
     let mut bytes = 0;
     for (id, sum) in tables {
         let path = folder.join("tables").join(id.to_string());
         match checksum(&path)? {
             Some((found, length)) if found == sum => bytes += length,
-            Some(_) => return Ok(Checked::Damaged(path, "a table is not what was written".to_owned())),
+            Some(_) => {
+                return Ok(Checked::Damaged(path, "a table is not what was written".to_owned()));
+            }
             None => return Ok(Checked::Damaged(path, "a table is missing".to_owned())),
         }
     }
@@ -73,7 +83,9 @@ fn read_current(folder: &Path, current: &Path) -> io::Result<Option<(PathBuf, u1
     };
     let parsed = bytes.split_first_chunk::<8>().and_then(|(version, rest)| {
         let (sum, rest) = rest.split_first_chunk::<16>()?;
-        (rest == [0]).then(|| (folder.join(format!("v{}", u64::from_le_bytes(*version))), u128::from_le_bytes(*sum)))
+        (rest == [0]).then(|| {
+            (folder.join(format!("v{}", u64::from_le_bytes(*version))), u128::from_le_bytes(*sum))
+        })
     });
     Ok(parsed)
 }
@@ -81,7 +93,10 @@ fn read_current(folder: &Path, current: &Path) -> io::Result<Option<(PathBuf, u1
 /// The ids and checksums of all tables.
 fn read_list(path: &Path) -> io::Result<Vec<(u64, u128)>> {
     let archive = sfa::Reader::new(path).map_err(|error| io::Error::other(format!("{error:?}")))?;
-    let section = archive.toc().section(b"tables").ok_or_else(|| io::Error::other("no section \"tables\""))?;
+    let section = archive
+        .toc()
+        .section(b"tables")
+        .ok_or_else(|| io::Error::other("no section \"tables\""))?;
     let mut reader = section.buf_reader(path)?;
     let mut tables = Vec::new();
     for _level in 0..byte(&mut reader)? {

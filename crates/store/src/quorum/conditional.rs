@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use wire::{Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
 
 use super::{Coordinator, Quorum, Replicas, Scan, Sync, Write};
-use crate::cell::{Cell, Table, after_prefix, core_key, core_life, cores_key, failed_over_key, shard_key};
+use crate::cell::{
+    Cell, Table, after_prefix, core_key, core_life, cores_key, failed_over_key, shard_key,
+};
 use crate::contract::{CoreKey, StoreError};
 
 /// Cores of a region that are listed, at most: far more than there are, and few enough to be read at once.
@@ -79,7 +81,9 @@ pub(super) trait ConditionalRow: Serialize + Sized + Send {
 
 impl ConditionalRow for Lease {
     fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).or_else(|_| postcard::from_bytes::<Untimed>(bytes).map(Untimed::timed)).ok()
+        postcard::from_bytes(bytes)
+            .or_else(|_| postcard::from_bytes::<Untimed>(bytes).map(Untimed::timed))
+            .ok()
     }
 }
 
@@ -129,7 +133,10 @@ impl ConditionalWrites {
 
 impl<R: Replicas> Coordinator<R> {
     /// A serial read.
-    pub(super) async fn serial_read<T: ConditionalRow>(&self, key: RowKey) -> Result<Option<T>, StoreError> {
+    pub(super) async fn serial_read<T: ConditionalRow>(
+        &self,
+        key: RowKey,
+    ) -> Result<Option<T>, StoreError> {
         let quorum = self.zone_majority(key.zone(), key.region())?;
         let turn = self.conditional.turn(key);
         let mut turn = turn.lock().await;
@@ -143,7 +150,10 @@ impl<R: Replicas> Coordinator<R> {
         shard: ShardId,
         change: impl Fn(&Lease) -> Option<Lease> + Send + std::marker::Sync,
     ) -> Result<Cas, StoreError> {
-        self.write_row_if(RowKey::Shard(shard), |lease: Option<Lease>| change(&lease.unwrap_or_default())).await
+        self.write_row_if(RowKey::Shard(shard), |lease: Option<Lease>| {
+            change(&lease.unwrap_or_default())
+        })
+        .await
     }
 
     /// As [`Coordinator::write_if`], for any row, which may not be there.
@@ -159,25 +169,38 @@ impl<R: Replicas> Coordinator<R> {
         match change(self.decoded(key, found)?) {
             None => Ok(Cas::Refused),
             Some(next) => {
-                let bytes = postcard::to_stdvec(&next).expect("plain data in memory always serializes");
+                let bytes =
+                    postcard::to_stdvec(&next).expect("plain data in memory always serializes");
                 self.attempt(&quorum, key, &mut turn, &bytes).await.map(|()| Cas::Applied)
             }
         }
     }
 
     /// All core leases of a region. The lives of earlier processes are left out: they ended with them.
-    pub(super) async fn serial_cores(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+    pub(super) async fn serial_cores(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+    ) -> Result<Vec<CoreLease>, StoreError> {
         let quorum = self.zone_majority(zone, region)?;
         let prefix = cores_key(zone, region);
         let to = after_prefix(&prefix);
-        let found = self.read_cells(&quorum, &Scan { table: Table::Lease, from: prefix, to, limit: CORES_MAX }).await?;
-        let present = found.iter().filter(|(_, stored)| stored.stamp.epoch.0 == self.conditional.boot);
+        let found = self
+            .read_cells(&quorum, &Scan { table: Table::Lease, from: prefix, to, limit: CORES_MAX })
+            .await?;
+        let present =
+            found.iter().filter(|(_, stored)| stored.stamp.epoch.0 == self.conditional.boot);
         let lives = present.filter_map(|(key, _)| core_life(key));
-        let leases = lives.map(|life| self.serial_read(RowKey::Core(CoreKey { zone, region, life })));
+        let leases =
+            lives.map(|life| self.serial_read(RowKey::Core(CoreKey { zone, region, life })));
         Ok(try_join_all(leases).await?.into_iter().flatten().collect())
     }
 
-    fn decoded<T: ConditionalRow>(&self, key: RowKey, found: Option<Bytes>) -> Result<Option<T>, StoreError> {
+    fn decoded<T: ConditionalRow>(
+        &self,
+        key: RowKey,
+        found: Option<Bytes>,
+    ) -> Result<Option<T>, StoreError> {
         let unreadable = || StoreError::Corrupt {
             region: self.region,
             what: format!("the conditional row of {} is none", key.name()),
@@ -186,7 +209,12 @@ impl<R: Replicas> Coordinator<R> {
     }
 
     /// The row, after any attempt in doubt is settled.
-    async fn settled(&self, quorum: &Quorum, key: RowKey, turn: &mut Turn) -> Result<Option<Bytes>, StoreError> {
+    async fn settled(
+        &self,
+        quorum: &Quorum,
+        key: RowKey,
+        turn: &mut Turn,
+    ) -> Result<Option<Bytes>, StoreError> {
         let found = self.read_cell(quorum, Table::Lease, &key.bytes()).await?;
         let fresh = turn.count == 0;
         if let Some(found) = &found
@@ -196,18 +224,29 @@ impl<R: Replicas> Coordinator<R> {
         }
         // Of the processes before this one nobody knows what they left in doubt.
         if turn.in_doubt || (fresh && found.is_some()) {
-            self.attempt(quorum, key, turn, found.as_ref().map_or(NO_ROW, |found| &found.bytes)).await?;
+            self.attempt(quorum, key, turn, found.as_ref().map_or(NO_ROW, |found| &found.bytes))
+                .await?;
         }
         Ok(found.map(|found| found.bytes).filter(|bytes| bytes != NO_ROW))
     }
 
-    async fn attempt(&self, quorum: &Quorum, key: RowKey, turn: &mut Turn, bytes: &[u8]) -> Result<(), StoreError> {
+    async fn attempt(
+        &self,
+        quorum: &Quorum,
+        key: RowKey,
+        turn: &mut Turn,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
         turn.count += 1;
         let doubtful_before = std::mem::replace(&mut turn.in_doubt, true);
         let stamp = Position { epoch: Epoch(self.conditional.boot), slot: Slot(turn.count) };
         let cell = Cell::new(Table::Lease, key.bytes(), stamp, bytes);
         // Whatever the class: the row is what a majority of the zone says.
-        let write = Write { zone: key.zone(), cells: vec![cell], sync: Sync::Disk(Durability::MultiRegion) };
+        let write = Write {
+            zone: key.zone(),
+            cells: vec![cell],
+            sync: Sync::Disk(Durability::MultiRegion),
+        };
         let result = self.write(quorum, write).await;
         turn.in_doubt = match &result {
             Ok(()) => false,

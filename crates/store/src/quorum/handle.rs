@@ -14,7 +14,8 @@ use futures_util::future::try_join_all;
 use tokio::try_join;
 use wire::change::Change;
 use wire::{
-    ClientMsgId, ConversationId, ConversationKind, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId,
+    ClientMsgId, ConversationId, ConversationKind, Epoch, NodeId, Position, RegionId, ShardId,
+    Slot, UserId, ZoneId,
 };
 
 use super::conditional::{FailedOver, RowKey};
@@ -34,7 +35,13 @@ impl<R: Replicas> Coordinator<R> {
         self.write(&quorum, Write { zone: shard.zone, cells, sync }).await
     }
 
-    async fn rows(&self, id: ConversationId, from: Vec<u8>, to: Vec<u8>, limit: usize) -> Result<Found, StoreError> {
+    async fn rows(
+        &self,
+        id: ConversationId,
+        from: Vec<u8>,
+        to: Vec<u8>,
+        limit: usize,
+    ) -> Result<Found, StoreError> {
         let quorum = self.quorum(id.shard)?;
         let scan = Scan { table: Table::Projection, from, to, limit };
         self.read_cells(&quorum, &scan).await
@@ -77,7 +84,10 @@ impl<R: Replicas> Coordinator<R> {
 
     /// Its checksum was right, so it was written like that: by a version that this one cannot read.
     fn not_a_row(&self, kind: Kind) -> StoreError {
-        StoreError::Corrupt { region: self.region, what: format!("a {kind:?} row that this version cannot read") }
+        StoreError::Corrupt {
+            region: self.region,
+            what: format!("a {kind:?} row that this version cannot read"),
+        }
     }
 }
 
@@ -100,19 +110,41 @@ impl<R: Replicas> Store for Coordinator<R> {
         self.write_if(shard, |lease| lease.claimed(observed, owner, nonce, fence_mode)).await
     }
 
-    async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
+    async fn seal(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        start: Slot,
+    ) -> Result<Cas, StoreError> {
         self.write_if(shard, |lease| lease.sealed_at(shard.durability, epoch, nonce, start)).await
     }
 
-    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError> {
+    async fn release(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        end: Slot,
+    ) -> Result<Cas, StoreError> {
         self.write_if(shard, |lease| lease.released_at(epoch, nonce, end)).await
     }
 
-    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError> {
+    async fn close_fork(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        fork: Epoch,
+    ) -> Result<Cas, StoreError> {
         self.write_if(shard, |lease| lease.closed(epoch, nonce, fork)).await
     }
 
-    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+    async fn core_leases(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+    ) -> Result<Vec<CoreLease>, StoreError> {
         self.serial_cores(zone, region).await
     }
 
@@ -120,12 +152,26 @@ impl<R: Replicas> Store for Coordinator<R> {
         self.serial_read(RowKey::Core(of)).await
     }
 
-    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
+    async fn register_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+    ) -> Result<Cas, StoreError> {
         let key = RowKey::Core(CoreKey { zone, region: node.region, life });
-        self.write_row_if(key, |row| row.is_none().then(|| CoreLease::registered(node.clone(), life))).await
+        self.write_row_if(key, |row| {
+            row.is_none().then(|| CoreLease::registered(node.clone(), life))
+        })
+        .await
     }
 
-    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
+    async fn renew_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+        beat: Beat,
+    ) -> Result<Cas, StoreError> {
         let key = RowKey::Core(CoreKey { zone, region: node.region, life });
         self.write_row_if(key, |row: Option<CoreLease>| row?.renewed(beat)).await
     }
@@ -137,16 +183,23 @@ impl<R: Replicas> Store for Coordinator<R> {
     async fn failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {
         let regions = self.regions(zone, self.region)?;
         let reads = regions.iter().map(|&region| async move {
-            let FailedOver(failed_over) = self.serial_read(RowKey::FailedOver(zone, region)).await?.unwrap_or_default();
+            let FailedOver(failed_over) =
+                self.serial_read(RowKey::FailedOver(zone, region)).await?.unwrap_or_default();
             Ok::<_, StoreError>(failed_over.then_some(region))
         });
         Ok(try_join_all(reads).await?.into_iter().flatten().collect())
     }
 
-    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError> {
+    async fn set_failed_over(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+        failed_over: bool,
+    ) -> Result<Cas, StoreError> {
         let key = RowKey::FailedOver(zone, region);
-        let news =
-            |row: Option<FailedOver>| (row.unwrap_or_default().0 != failed_over).then_some(FailedOver(failed_over));
+        let news = |row: Option<FailedOver>| {
+            (row.unwrap_or_default().0 != failed_over).then_some(FailedOver(failed_over))
+        };
         self.write_row_if(key, news).await
     }
 
@@ -156,7 +209,8 @@ impl<R: Replicas> Store for Coordinator<R> {
     }
 
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {
-        let cell = Cell::new(Table::Fence, shard_key(shard), Position { epoch, slot: Slot(0) }, &[]);
+        let cell =
+            Cell::new(Table::Fence, shard_key(shard), Position { epoch, slot: Slot(0) }, &[]);
         self.put(shard, vec![cell], Sync::Disk(shard.durability)).await
     }
 
@@ -171,7 +225,12 @@ impl<R: Replicas> Store for Coordinator<R> {
         self.put(shard, vec![cell], Sync::Disk(shard.durability)).await
     }
 
-    async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+    async fn read_log(
+        &self,
+        shard: ShardId,
+        from: Slot,
+        limit: usize,
+    ) -> Result<Vec<LogRow>, StoreError> {
         let quorum = self.quorum(shard)?;
         let from = log_key(shard, Position { epoch: Epoch(0), slot: from });
         let scan = Scan { table: Table::Log, from, to: after_prefix(&shard_key(shard)), limit };
@@ -188,7 +247,12 @@ impl<R: Replicas> Store for Coordinator<R> {
             .collect()
     }
 
-    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError> {
+    async fn write_mark(
+        &self,
+        shard: ShardId,
+        mark: &Mark,
+        at: Position,
+    ) -> Result<(), StoreError> {
         let cell = Cell::new(Table::Mark, mark_key(shard, mark), at, &[]);
         let sync = match mark {
             Mark::Checkpoint | Mark::Follower(_) => Sync::Disk(shard.durability),
@@ -203,7 +267,12 @@ impl<R: Replicas> Store for Coordinator<R> {
         Ok(found.map(|stored| stored.stamp))
     }
 
-    async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn project(
+        &self,
+        shard: ShardId,
+        stamp: Position,
+        rows: Vec<Row>,
+    ) -> Result<(), StoreError> {
         let cells: Vec<Cell> = rows.iter().map(|row| rows::cell(row, stamp)).collect();
         if cells.is_empty() {
             return Ok(());
@@ -211,9 +280,16 @@ impl<R: Replicas> Store for Coordinator<R> {
         self.put(shard, cells, Sync::Memory).await
     }
 
-    async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
-        let Some(head) = self.one(id, Kind::Head, &[], rows::decode).await? else { return Ok(None) };
-        let inbox = async { if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) } };
+    async fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<LoadedConversation>, StoreError> {
+        let Some(head) = self.one(id, Kind::Head, &[], rows::decode).await? else {
+            return Ok(None);
+        };
+        let inbox = async {
+            if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) }
+        };
         let (facts, last_message, placement, members, roles, inbox) = try_join!(
             self.one(id, Kind::Facts, &[], rows::decode),
             self.one(id, Kind::LastMessage, &[], rows::decode),
@@ -222,11 +298,25 @@ impl<R: Replicas> Store for Coordinator<R> {
             self.all(id, Kind::Role, rows::decode),
             inbox,
         )?;
-        Ok(Some(LoadedConversation { facts, head: Some(head), last_message, members, roles, inbox, placement }))
+        Ok(Some(LoadedConversation {
+            facts,
+            head: Some(head),
+            last_message,
+            members,
+            roles,
+            inbox,
+            placement,
+        }))
     }
 
-    async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError> {
-        let limit = usize::try_from(to_seq.saturating_sub(from_seq).saturating_add(1)).unwrap_or(usize::MAX);
+    async fn messages(
+        &self,
+        id: ConversationId,
+        from_seq: u64,
+        to_seq: u64,
+    ) -> Result<Vec<Change>, StoreError> {
+        let limit = usize::try_from(to_seq.saturating_sub(from_seq).saturating_add(1))
+            .unwrap_or(usize::MAX);
         let from = rows::key(id, Kind::Message, &from_seq.to_be_bytes());
         let to = rows::key(id, Kind::Message, &to_seq.saturating_add(1).to_be_bytes());
         if from >= to {
@@ -235,7 +325,9 @@ impl<R: Replicas> Store for Coordinator<R> {
         let found = self.rows(id, from, to, limit.min(SCAN_ROWS)).await?;
         found
             .iter()
-            .map(|(_, stored)| Change::from_bytes(&stored.bytes).map_err(|_| self.not_a_row(Kind::Message)))
+            .map(|(_, stored)| {
+                Change::from_bytes(&stored.bytes).map_err(|_| self.not_a_row(Kind::Message))
+            })
             .collect()
     }
 
@@ -250,7 +342,9 @@ impl<R: Replicas> Store for Coordinator<R> {
         let found = self.rows(id, from, to, limit.min(SCAN_ROWS)).await?;
         let mut entries = Vec::with_capacity(found.len());
         for (_, stored) in &found {
-            entries.push(rows::change_entry(&stored.bytes).ok_or_else(|| self.not_a_row(Kind::Change))?);
+            entries.push(
+                rows::change_entry(&stored.bytes).ok_or_else(|| self.not_a_row(Kind::Change))?,
+            );
         }
         let seqs = || entries.iter().filter_map(rows::ChangeEntry::seq);
         let messages = match (seqs().min(), seqs().max()) {
@@ -266,7 +360,8 @@ impl<R: Replicas> Store for Coordinator<R> {
         sender: &UserId,
         client_msg_id: &ClientMsgId,
     ) -> Result<Option<Seen>, StoreError> {
-        self.one(id, Kind::Dedupe, &rows::dedupe_rest(sender, client_msg_id), rows::decode_seen).await
+        self.one(id, Kind::Dedupe, &rows::dedupe_rest(sender, client_msg_id), rows::decode_seen)
+            .await
     }
 
     async fn inbox(&self, user_stream: ConversationId) -> Result<Vec<InboxRow>, StoreError> {
@@ -284,7 +379,11 @@ impl<R: Replicas> Store for Coordinator<R> {
         try_join_all(ids.iter().map(one)).await
     }
 
-    async fn conversations(&self, shard: ShardId, after: Option<ConversationId>) -> Result<Stretch, StoreError> {
+    async fn conversations(
+        &self,
+        shard: ShardId,
+        after: Option<ConversationId>,
+    ) -> Result<Stretch, StoreError> {
         let quorum = self.quorum(shard)?;
         let all = rows::kind_prefix(shard.zone, Kind::Head);
         let from = match after {
@@ -296,13 +395,15 @@ impl<R: Replicas> Store for Coordinator<R> {
         let mut last = None;
         let mut met = Vec::new();
         for (_, stored) in &found {
-            let head: HeadRow = rows::decode(&stored.bytes).ok_or_else(|| self.not_a_row(Kind::Head))?;
+            let head: HeadRow =
+                rows::decode(&stored.bytes).ok_or_else(|| self.not_a_row(Kind::Head))?;
             let id = head.conversation;
             last = Some(id);
             if id.shard.durability != shard.durability {
                 continue;
             }
-            let placement: Option<PlacementRow> = self.one(id, Kind::Placement, &[], rows::decode).await?;
+            let placement: Option<PlacementRow> =
+                self.one(id, Kind::Placement, &[], rows::decode).await?;
             if id.shard == shard || placement.is_some() {
                 met.push(Met { head, moved: placement.is_some() });
             }
@@ -310,7 +411,11 @@ impl<R: Replicas> Store for Coordinator<R> {
         Ok(Stretch { met, next: last.filter(|_| found.len() == STRETCH) })
     }
 
-    async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
+    async fn read_cursors(
+        &self,
+        user: &UserId,
+        ids: &[ConversationId],
+    ) -> Result<Vec<u64>, StoreError> {
         let one = async |&id| {
             let row: Option<ReadCursorRow> =
                 self.one(id, Kind::ReadCursor, user.as_str().as_bytes(), rows::decode).await?;

@@ -84,22 +84,29 @@ pub(super) fn failure(error: &ExecutionError) -> Failure {
     let count = |answering: i32| usize::try_from(answering).unwrap_or(0);
     match error {
         // No coordinator had a connection, or there was none to ask.
-        ExecutionError::ConnectionPoolError(_) | ExecutionError::EmptyPlan | ExecutionError::BadQuery(_) => {
-            Failure::Nothing { answering: 0 }
-        }
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, said)) => match error {
-            DbError::Unavailable { alive, .. } => Failure::Nothing { answering: count(*alive) },
-            DbError::IsBootstrapping => Failure::Nothing { answering: 0 },
-            DbError::ReadTimeout { received, .. }
-            | DbError::WriteTimeout { received, .. }
-            | DbError::ReadFailure { received, .. }
-            | DbError::WriteFailure { received, .. } => Failure::Doubt { answering: count(*received) },
-            DbError::Invalid | DbError::SyntaxError | DbError::Unauthorized | DbError::ConfigError => {
-                tracing::warn!(%error, said, "the cluster refuses a statement: check the schema");
-                Failure::Nothing { answering: 0 }
+        ExecutionError::ConnectionPoolError(_)
+        | ExecutionError::EmptyPlan
+        | ExecutionError::BadQuery(_) => Failure::Nothing { answering: 0 },
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, said)) => {
+            match error {
+                DbError::Unavailable { alive, .. } => Failure::Nothing { answering: count(*alive) },
+                DbError::IsBootstrapping => Failure::Nothing { answering: 0 },
+                DbError::ReadTimeout { received, .. }
+                | DbError::WriteTimeout { received, .. }
+                | DbError::ReadFailure { received, .. }
+                | DbError::WriteFailure { received, .. } => {
+                    Failure::Doubt { answering: count(*received) }
+                }
+                DbError::Invalid
+                | DbError::SyntaxError
+                | DbError::Unauthorized
+                | DbError::ConfigError => {
+                    tracing::warn!(%error, said, "the cluster refuses a statement: check the schema");
+                    Failure::Nothing { answering: 0 }
+                }
+                _ => Failure::Doubt { answering: 0 },
             }
-            _ => Failure::Doubt { answering: 0 },
-        },
+        }
         ExecutionError::LastAttemptError(
             RequestAttemptError::SerializationError(_)
             | RequestAttemptError::CqlRequestSerialization(_)
@@ -112,7 +119,9 @@ pub(super) fn failure(error: &ExecutionError) -> Failure {
 /// As [`failure`], of a request that the driver may have made twice: it tells the error of one of them.
 fn failure_since(begun: Instant, error: &ExecutionError) -> Failure {
     match failure(error) {
-        Failure::Nothing { answering } if begun.elapsed() >= SPECULATION_AFTER => Failure::Doubt { answering },
+        Failure::Nothing { answering } if begun.elapsed() >= SPECULATION_AFTER => {
+            Failure::Doubt { answering }
+        }
         failure => failure,
     }
 }
@@ -122,10 +131,15 @@ impl Scylla {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] only if no attempt can have written anything; otherwise [`StoreError::Unknown`].
-    pub(super) async fn write(&self, reach: &Reach, mut bound: BoundStatement) -> Result<(), StoreError> {
+    pub(super) async fn write(
+        &self,
+        reach: &Reach,
+        mut bound: BoundStatement,
+    ) -> Result<(), StoreError> {
         bound.set_execution_profile_handle(Some(reach.profile.clone()));
         bound.set_is_idempotent(true);
-        let request = || -> BoxFuture<'_, _> { Box::pin(self.session.execute_bound_unpaged(&bound)) };
+        let request =
+            || -> BoxFuture<'_, _> { Box::pin(self.session.execute_bound_unpaged(&bound)) };
         self.repeat(reach, request).await
     }
 
@@ -146,7 +160,11 @@ impl Scylla {
             tracing::debug!(%error, ?failure, attempt, "write failed");
             doubt |= matches!(failure, Failure::Doubt { .. });
             if attempt == ATTEMPTS || begun.elapsed() >= PATIENCE {
-                return Err(if doubt { StoreError::Unknown } else { unavailable(reach, failure.answering()) });
+                return Err(if doubt {
+                    StoreError::Unknown
+                } else {
+                    unavailable(reach, failure.answering())
+                });
             }
             sleep(BACKOFF).await;
         }
@@ -194,7 +212,8 @@ impl Scylla {
         reach: &Reach,
         bound: &BoundStatement,
         state: &PagingState,
-    ) -> Result<(scylla::response::query_result::QueryResult, PagingStateResponse), StoreError> {
+    ) -> Result<(scylla::response::query_result::QueryResult, PagingStateResponse), StoreError>
+    {
         let begun = Instant::now();
         let mut attempt = 0;
         loop {
@@ -206,7 +225,10 @@ impl Scylla {
             let failure = failure(&error);
             tracing::debug!(%error, ?failure, attempt, "read failed");
             if attempt == ATTEMPTS || begun.elapsed() >= PATIENCE {
-                return Err(unavailable(reach, failure.answering().min(reach.needed.saturating_sub(1))));
+                return Err(unavailable(
+                    reach,
+                    failure.answering().min(reach.needed.saturating_sub(1)),
+                ));
             }
             sleep(BACKOFF).await;
         }
@@ -216,7 +238,11 @@ impl Scylla {
     ///
     /// # Errors
     /// As [`Scylla::rows`].
-    pub(super) async fn row<R>(&self, reach: &Reach, bound: BoundStatement) -> Result<Option<R>, StoreError>
+    pub(super) async fn row<R>(
+        &self,
+        reach: &Reach,
+        bound: BoundStatement,
+    ) -> Result<Option<R>, StoreError>
     where
         R: for<'frame> DeserializeRow<'frame, 'frame>,
     {
@@ -241,7 +267,8 @@ mod tests {
         assert_eq!(failure(&refused), Failure::Nothing { answering: 1 });
         assert_eq!(failure(&ExecutionError::EmptyPlan), Failure::Nothing { answering: 0 });
         let write_type = scylla::errors::WriteType::Simple;
-        let timeout = db(DbError::WriteTimeout { consistency, required: 2, received: 0, write_type });
+        let timeout =
+            db(DbError::WriteTimeout { consistency, required: 2, received: 0, write_type });
         assert_eq!(failure(&timeout), Failure::Doubt { answering: 0 });
         for error in [DbError::Overloaded, DbError::ServerError, DbError::Other(0x1700)] {
             assert_eq!(failure(&db(error)), Failure::Doubt { answering: 0 });

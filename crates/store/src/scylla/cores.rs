@@ -24,7 +24,11 @@ struct CoreColumns {
 }
 
 impl Handle {
-    pub(super) async fn serial_cores(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+    pub(super) async fn serial_cores(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+    ) -> Result<Vec<CoreLease>, StoreError> {
         let reach = self.serial(&self.cores_reach(zone, region)?);
         let statement = &self.statements(zone)?.control.core_leases;
         let statement = self.bound(statement, &(i32::from(region.0),))?;
@@ -38,7 +42,11 @@ impl Handle {
         patiently(|| Box::pin(self.try_serial_core(&reach, of))).await
     }
 
-    async fn try_serial_core(&self, reach: &Reach, of: CoreKey) -> Result<Option<CoreLease>, StoreError> {
+    async fn try_serial_core(
+        &self,
+        reach: &Reach,
+        of: CoreKey,
+    ) -> Result<Option<CoreLease>, StoreError> {
         let key = (i32::from(of.region.0), Uuid::from_u128(of.life.0));
         let statement = self.bound(&self.statements(of.zone)?.control.core_lease, &key)?;
         let found: Option<CoreColumns> = self.scylla.row(&self.serial(reach), statement).await?;
@@ -46,7 +54,9 @@ impl Handle {
     }
 
     fn core_lease_of(&self, columns: CoreColumns) -> Result<Option<CoreLease>, StoreError> {
-        let CoreColumns { life, node: Some(node), beat: Some(beat), broken } = columns else { return Ok(None) };
+        let CoreColumns { life, node: Some(node), beat: Some(beat), broken } = columns else {
+            return Ok(None);
+        };
         let corrupt = || StoreError::Corrupt {
             region: self.scylla.options.region,
             what: "the lease of a core is not a lease".to_owned(),
@@ -59,10 +69,20 @@ impl Handle {
         }))
     }
 
-    pub(super) async fn register(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
+    pub(super) async fn register(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+    ) -> Result<Cas, StoreError> {
         let of = CoreKey { zone, region: node.region, life };
         let first = CoreLease::registered(node.clone(), life);
-        let values = (node.to_string(), self.signed(first.beat.0)?, i32::from(of.region.0), Uuid::from_u128(life.0));
+        let values = (
+            node.to_string(),
+            self.signed(first.beat.0)?,
+            i32::from(of.region.0),
+            Uuid::from_u128(life.0),
+        );
         let write = self.bound(&self.statements(zone)?.control.register_core, &values)?;
         self.decide_core(of, write, |row| match row {
             None => None,
@@ -72,9 +92,16 @@ impl Handle {
         .await
     }
 
-    pub(super) async fn renew(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
+    pub(super) async fn renew(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+        beat: Beat,
+    ) -> Result<Cas, StoreError> {
         let of = CoreKey { zone, region: node.region, life };
-        let (next, key) = (self.signed(beat.next().0)?, (i32::from(of.region.0), Uuid::from_u128(life.0)));
+        let (next, key) =
+            (self.signed(beat.next().0)?, (i32::from(of.region.0), Uuid::from_u128(life.0)));
         let values = (node.to_string(), next, key.0, key.1, self.signed(beat.0)?);
         let write = self.bound(&self.statements(zone)?.control.renew_core, &values)?;
         self.decide_core(of, write, |row| match row {
@@ -105,7 +132,8 @@ impl Handle {
     ) -> Result<Cas, StoreError> {
         let reach = self.cores_reach(of.zone, of.region)?;
         let judge = &judge;
-        let read = || async { self.try_serial_core(&reach, of).await.map(|row| judge(row.as_ref())) };
+        let read =
+            || async { self.try_serial_core(&reach, of).await.map(|row| judge(row.as_ref())) };
         self.decide(&reach, write, || Box::pin(read())).await
     }
 

@@ -11,16 +11,23 @@ use super::reach;
 use crate::contract::StoreError;
 
 impl Handle {
-    pub(super) async fn serial_failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {
+    pub(super) async fn serial_failed_over(
+        &self,
+        zone: ZoneId,
+    ) -> Result<BTreeSet<RegionId>, StoreError> {
         patiently(|| Box::pin(self.try_serial_failed_over(zone))).await
     }
 
     async fn try_serial_failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {
         let (options, profiles) = (&self.scylla.options, &self.scylla.profiles);
         let reach = self.serial(&reach::conditional(options, profiles, zone, options.region)?);
-        let statement = self.bound(&self.statements(zone)?.control.failed_over, &(i32::from(zone.0),))?;
+        let statement =
+            self.bound(&self.statements(zone)?.control.failed_over, &(i32::from(zone.0),))?;
         let rows: Vec<(i32,)> = self.scylla.rows(&reach, statement, usize::MAX).await?;
-        Ok(rows.into_iter().filter_map(|(region,)| u16::try_from(region).ok().map(RegionId)).collect())
+        Ok(rows
+            .into_iter()
+            .filter_map(|(region,)| u16::try_from(region).ok().map(RegionId))
+            .collect())
     }
 
     pub(super) async fn write_failed_over(
@@ -31,7 +38,8 @@ impl Handle {
     ) -> Result<Cas, StoreError> {
         let reach = reach::conditional(&self.scylla.options, &self.scylla.profiles, zone, region)?;
         let statements = self.statements(zone)?;
-        let statement = if failed_over { &statements.control.fail_over } else { &statements.control.fail_back };
+        let statement =
+            if failed_over { &statements.control.fail_over } else { &statements.control.fail_back };
         let write = self.bound(statement, &(i32::from(zone.0), i32::from(region.0)))?;
         // Once it is as it should be, it does not matter who wrote it.
         let read = || async {

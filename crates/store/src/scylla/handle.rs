@@ -19,8 +19,8 @@ use tokio::try_join;
 use wire::change::Change;
 use wire::limits::{SEQS_PER_BUCKET, SLOTS_PER_CHUNK};
 use wire::{
-    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot,
-    UserId, ZoneId,
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, RegionId,
+    ShardId, Slot, UserId, ZoneId,
 };
 
 use super::Scylla;
@@ -72,7 +72,9 @@ type ConversationColumns = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, O
 
 impl Handle {
     pub(super) fn statements(&self, zone: ZoneId) -> Result<&Statements, StoreError> {
-        self.zones.get(&zone).ok_or(StoreError::NotInZone { region: self.scylla.options.region, zone })
+        self.zones
+            .get(&zone)
+            .ok_or(StoreError::NotInZone { region: self.scylla.options.region, zone })
     }
 
     fn reach(&self, shard: ShardId) -> Result<(Reach, &Statements), StoreError> {
@@ -86,7 +88,8 @@ impl Handle {
         statement: &PreparedStatement,
         values: &impl SerializeRow,
     ) -> Result<BoundStatement, StoreError> {
-        let unfit = |error| self.corrupt(format!("a table of another form than this version's: {error}"));
+        let unfit =
+            |error| self.corrupt(format!("a table of another form than this version's: {error}"));
         statement.clone().bind(values).map_err(unfit)
     }
 
@@ -114,7 +117,9 @@ impl Handle {
     }
 
     fn decode<T: DeserializeOwned>(&self, table: &str, bytes: &[u8]) -> Result<T, StoreError> {
-        rows::decode(bytes).ok_or_else(|| self.corrupt(format!("a row of table {table} that this version cannot read")))
+        rows::decode(bytes).ok_or_else(|| {
+            self.corrupt(format!("a row of table {table} that this version cannot read"))
+        })
     }
 
     /// All rows of a partition of rows that are one blob each.
@@ -132,11 +137,17 @@ impl Handle {
 
     async fn columns(&self, id: ConversationId) -> Result<ConversationColumns, StoreError> {
         let (reach, statements) = self.reach(id.shard)?;
-        let found = self.scylla.row(&reach, self.bound(&statements.conversation, &(id.to_bytes(),))?).await?;
+        let found = self
+            .scylla
+            .row(&reach, self.bound(&statements.conversation, &(id.to_bytes(),))?)
+            .await?;
         Ok(found.unwrap_or_default())
     }
 
-    fn optional<T: DeserializeOwned>(&self, bytes: Option<&Vec<u8>>) -> Result<Option<T>, StoreError> {
+    fn optional<T: DeserializeOwned>(
+        &self,
+        bytes: Option<&Vec<u8>>,
+    ) -> Result<Option<T>, StoreError> {
         bytes.map(|bytes| self.decode("conversation", bytes)).transpose()
     }
 
@@ -150,7 +161,8 @@ impl Handle {
     ) -> Result<Vec<LogRow>, StoreError> {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
-        let values = (home, class, n, self.signed(chunk)?, self.signed(from.0)?, limit_value(limit));
+        let values =
+            (home, class, n, self.signed(chunk)?, self.signed(from.0)?, limit_value(limit));
         let found: Vec<(i64, i64, Bytes)> =
             self.scylla.rows(&reach, self.bound(&statements.read_log, &values)?, limit).await?;
         let row = |(slot, epoch, frame): (i64, i64, Bytes)| LogRow {
@@ -170,13 +182,15 @@ impl Handle {
         limit: usize,
     ) -> Result<Vec<Change>, StoreError> {
         let (reach, statements) = self.reach(id.shard)?;
-        let (bucket, from, to) = (self.bucket_value(from_seq)?, self.signed(from_seq)?, self.signed(to_seq)?);
+        let (bucket, from, to) =
+            (self.bucket_value(from_seq)?, self.signed(from_seq)?, self.signed(to_seq)?);
         let values = (id.to_bytes(), bucket, from, to, limit_value(limit));
         let found: Vec<(Vec<u8>,)> =
             self.scylla.rows(&reach, self.bound(&statements.messages, &values)?, limit).await?;
         let change = |(bytes,): &(Vec<u8>,)| {
-            Change::from_bytes(bytes)
-                .map_err(|_| self.corrupt("a row of table message that this version cannot read".into()))
+            Change::from_bytes(bytes).map_err(|_| {
+                self.corrupt("a row of table message that this version cannot read".into())
+            })
         };
         found.iter().map(change).collect()
     }
@@ -193,7 +207,12 @@ impl Handle {
         let mut next = after_ver.saturating_add(1);
         while entries.len() < limit {
             let left = limit - entries.len();
-            let values = (id.to_bytes(), self.bucket_value(next)?, self.signed(next - 1)?, limit_value(left));
+            let values = (
+                id.to_bytes(),
+                self.bucket_value(next)?,
+                self.signed(next - 1)?,
+                limit_value(left),
+            );
             let found: Vec<(i64, Vec<u8>)> =
                 self.scylla.rows(&reach, self.bound(&statements.changes, &values)?, left).await?;
             let end = (bucket(next) + 1) * SEQS_PER_BUCKET;
@@ -202,7 +221,8 @@ impl Handle {
                     return Ok(entries);
                 }
                 let entry = rows::change_entry(row);
-                let unreadable = || self.corrupt("a row of table change that this version cannot read".into());
+                let unreadable =
+                    || self.corrupt("a row of table change that this version cannot read".into());
                 entries.push(entry.ok_or_else(unreadable)?);
                 next += 1;
             }
@@ -231,19 +251,41 @@ impl Store for Handle {
         self.claim_lease(shard, observed, owner, nonce, fence_mode).await
     }
 
-    async fn seal(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, start: Slot) -> Result<Cas, StoreError> {
+    async fn seal(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        start: Slot,
+    ) -> Result<Cas, StoreError> {
         self.seal_lease(shard, epoch, nonce, start).await
     }
 
-    async fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, end: Slot) -> Result<Cas, StoreError> {
+    async fn release(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        end: Slot,
+    ) -> Result<Cas, StoreError> {
         self.release_lease(shard, epoch, nonce, end).await
     }
 
-    async fn close_fork(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Result<Cas, StoreError> {
+    async fn close_fork(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        fork: Epoch,
+    ) -> Result<Cas, StoreError> {
         self.close_lease(shard, epoch, nonce, fork).await
     }
 
-    async fn core_leases(&self, zone: ZoneId, region: RegionId) -> Result<Vec<CoreLease>, StoreError> {
+    async fn core_leases(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+    ) -> Result<Vec<CoreLease>, StoreError> {
         self.serial_cores(zone, region).await
     }
 
@@ -251,11 +293,22 @@ impl Store for Handle {
         self.serial_core(of).await
     }
 
-    async fn register_core(&self, zone: ZoneId, node: &NodeId, life: Nonce) -> Result<Cas, StoreError> {
+    async fn register_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+    ) -> Result<Cas, StoreError> {
         self.register(zone, node, life).await
     }
 
-    async fn renew_core(&self, zone: ZoneId, node: &NodeId, life: Nonce, beat: Beat) -> Result<Cas, StoreError> {
+    async fn renew_core(
+        &self,
+        zone: ZoneId,
+        node: &NodeId,
+        life: Nonce,
+        beat: Beat,
+    ) -> Result<Cas, StoreError> {
         self.renew(zone, node, life, beat).await
     }
 
@@ -267,7 +320,12 @@ impl Store for Handle {
         self.serial_failed_over(zone).await
     }
 
-    async fn set_failed_over(&self, zone: ZoneId, region: RegionId, failed_over: bool) -> Result<Cas, StoreError> {
+    async fn set_failed_over(
+        &self,
+        zone: ZoneId,
+        region: RegionId,
+        failed_over: bool,
+    ) -> Result<Cas, StoreError> {
         self.write_failed_over(zone, region, failed_over).await
     }
 
@@ -281,14 +339,22 @@ impl Store for Handle {
         let group = i32::from(shard.n / SHARDS_PER_GROUP);
         // The write time is the epoch itself: the highest stays, in whatever order they arrive.
         let epoch = self.signed(epoch.0)?;
-        self.scylla.write(&reach, self.bound(&statements.write_fence, &(epoch, epoch, home, class, group, n))?).await
+        self.scylla
+            .write(
+                &reach,
+                self.bound(&statements.write_fence, &(epoch, epoch, home, class, group, n))?,
+            )
+            .await
     }
 
     async fn fence(&self, shard: ShardId) -> Result<Epoch, StoreError> {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
         let group = i32::from(shard.n / SHARDS_PER_GROUP);
-        let found = self.scylla.row(&reach, self.bound(&statements.fence, &(home, class, group, n))?).await?;
+        let found = self
+            .scylla
+            .row(&reach, self.bound(&statements.fence, &(home, class, group, n))?)
+            .await?;
         Ok(found.map_or(Epoch(0), |(epoch,): (i64,)| Epoch(unsigned(epoch))))
     }
 
@@ -296,11 +362,17 @@ impl Store for Handle {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
         let chunk = self.signed(at.slot.0 / SLOTS_PER_CHUNK)?;
-        let values = (frame, home, class, n, chunk, self.signed(at.slot.0)?, self.signed(at.epoch.0)?);
+        let values =
+            (frame, home, class, n, chunk, self.signed(at.slot.0)?, self.signed(at.epoch.0)?);
         self.scylla.write(&reach, self.bound(&statements.append, &values)?).await
     }
 
-    async fn read_log(&self, shard: ShardId, from: Slot, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+    async fn read_log(
+        &self,
+        shard: ShardId,
+        from: Slot,
+        limit: usize,
+    ) -> Result<Vec<LogRow>, StoreError> {
         self.reach(shard)?;
         let mut out = Vec::new();
         let mut chunk = from.0 / SLOTS_PER_CHUNK;
@@ -308,8 +380,10 @@ impl Store for Handle {
         // but not behind two.
         while out.len() < limit {
             let left = limit - out.len();
-            let (first, second) =
-                try_join!(self.read_chunk(shard, chunk, from, left), self.read_chunk(shard, chunk + 1, from, left),)?;
+            let (first, second) = try_join!(
+                self.read_chunk(shard, chunk, from, left),
+                self.read_chunk(shard, chunk + 1, from, left),
+            )?;
             let end = second.is_empty();
             out.extend(first);
             out.extend(second);
@@ -322,12 +396,18 @@ impl Store for Handle {
         Ok(out)
     }
 
-    async fn write_mark(&self, shard: ShardId, mark: &Mark, at: Position) -> Result<(), StoreError> {
+    async fn write_mark(
+        &self,
+        shard: ShardId,
+        mark: &Mark,
+        at: Position,
+    ) -> Result<(), StoreError> {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
         let (kind, id) = mark_key(mark);
         let time = self.write_time(at)?;
-        let values = (time, self.signed(at.epoch.0)?, self.signed(at.slot.0)?, home, class, n, kind, id);
+        let values =
+            (time, self.signed(at.epoch.0)?, self.signed(at.slot.0)?, home, class, n, kind, id);
         self.scylla.write(&reach, self.bound(&statements.write_mark, &values)?).await
     }
 
@@ -335,32 +415,61 @@ impl Store for Handle {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
         let (kind, id) = mark_key(mark);
-        let found = self.scylla.row(&reach, self.bound(&statements.mark, &(home, class, n, kind, id))?).await?;
-        let position =
-            |(epoch, slot): (i64, i64)| Position { epoch: Epoch(unsigned(epoch)), slot: Slot(unsigned(slot)) };
+        let found = self
+            .scylla
+            .row(&reach, self.bound(&statements.mark, &(home, class, n, kind, id))?)
+            .await?;
+        let position = |(epoch, slot): (i64, i64)| Position {
+            epoch: Epoch(unsigned(epoch)),
+            slot: Slot(unsigned(slot)),
+        };
         Ok(found.map(position))
     }
 
-    async fn project(&self, shard: ShardId, stamp: Position, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn project(
+        &self,
+        shard: ShardId,
+        stamp: Position,
+        rows: Vec<Row>,
+    ) -> Result<(), StoreError> {
         let (reach, _) = self.reach(shard)?;
         self.write_rows(&reach, shard, stamp, &rows).await
     }
 
-    async fn conversation(&self, id: ConversationId) -> Result<Option<LoadedConversation>, StoreError> {
+    async fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<LoadedConversation>, StoreError> {
         let (facts, head, last_message, placement) = self.columns(id).await?;
         let Some(head) = self.optional(head.as_ref())? else { return Ok(None) };
-        let inbox = async { if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) } };
+        let inbox = async {
+            if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) }
+        };
         let (members, roles, inbox) = try_join!(
             self.all(id, "member", |statements| &statements.members),
             self.all(id, "role", |statements| &statements.roles),
             inbox,
         )?;
-        let (facts, last_message) = (self.optional(facts.as_ref())?, self.optional(last_message.as_ref())?);
+        let (facts, last_message) =
+            (self.optional(facts.as_ref())?, self.optional(last_message.as_ref())?);
         let placement = self.optional(placement.as_ref())?;
-        Ok(Some(LoadedConversation { facts, head: Some(head), last_message, members, roles, inbox, placement }))
+        Ok(Some(LoadedConversation {
+            facts,
+            head: Some(head),
+            last_message,
+            members,
+            roles,
+            inbox,
+            placement,
+        }))
     }
 
-    async fn messages(&self, id: ConversationId, from_seq: u64, to_seq: u64) -> Result<Vec<Change>, StoreError> {
+    async fn messages(
+        &self,
+        id: ConversationId,
+        from_seq: u64,
+        to_seq: u64,
+    ) -> Result<Vec<Change>, StoreError> {
         let to_seq = to_seq.min(i64::MAX.unsigned_abs());
         let mut out = Vec::new();
         let mut from = from_seq.max(1);
@@ -399,8 +508,10 @@ impl Store for Handle {
         client_msg_id: &ClientMsgId,
     ) -> Result<Option<Seen>, StoreError> {
         let (reach, statements) = self.reach(id.shard)?;
-        let values = (id.to_bytes(), sender.as_str(), dedupe_part(client_msg_id), client_msg_id.as_str());
-        let found: Option<(Vec<u8>,)> = self.scylla.row(&reach, self.bound(&statements.dedupe, &values)?).await?;
+        let values =
+            (id.to_bytes(), sender.as_str(), dedupe_part(client_msg_id), client_msg_id.as_str());
+        let found: Option<(Vec<u8>,)> =
+            self.scylla.row(&reach, self.bound(&statements.dedupe, &values)?).await?;
         found.map(|(row,)| self.decode("dedupe", &row)).transpose()
     }
 
@@ -419,11 +530,17 @@ impl Store for Handle {
         futures_util::stream::iter(reads).buffered(AT_ONCE).try_collect().await
     }
 
-    async fn conversations(&self, shard: ShardId, after: Option<ConversationId>) -> Result<Stretch, StoreError> {
+    async fn conversations(
+        &self,
+        shard: ShardId,
+        after: Option<ConversationId>,
+    ) -> Result<Stretch, StoreError> {
         let (reach, statements) = self.reach(shard)?;
         // In the order of tokens, which is that of no key. (Of two with one token, once in 2^64, one may be passed over.)
         let statement = match after {
-            Some(after) => self.bound(&statements.walk_on, &(after.to_bytes(), limit_value(STRETCH)))?,
+            Some(after) => {
+                self.bound(&statements.walk_on, &(after.to_bytes(), limit_value(STRETCH)))?
+            }
             None => self.bound(&statements.walk, &(limit_value(STRETCH),))?,
         };
         let found: Vec<WalkColumns> = self.scylla.rows(&reach, statement, STRETCH).await?;
@@ -435,7 +552,8 @@ impl Store for Handle {
         let mut met = Vec::new();
         for (key, head, placement) in &found {
             let born = id(key)?.shard;
-            let wanted = born == shard || (placement.is_some() && born.durability == shard.durability);
+            let wanted =
+                born == shard || (placement.is_some() && born.durability == shard.durability);
             if wanted && let Some(head) = self.optional(head.as_ref())? {
                 met.push(Met { head, moved: placement.is_some() });
             }
@@ -443,12 +561,17 @@ impl Store for Handle {
         Ok(Stretch { met, next: last.filter(|_| found.len() == STRETCH) })
     }
 
-    async fn read_cursors(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
+    async fn read_cursors(
+        &self,
+        user: &UserId,
+        ids: &[ConversationId],
+    ) -> Result<Vec<u64>, StoreError> {
         let one = async |id: ConversationId| {
             let (reach, statements) = self.reach(id.shard)?;
             let statement = self.bound(&statements.read_cursor, &(id.to_bytes(), user.as_str()))?;
             let found: Option<(Vec<u8>,)> = self.scylla.row(&reach, statement).await?;
-            let row: Option<ReadCursorRow> = found.map(|(row,)| self.decode("read_cursor", &row)).transpose()?;
+            let row: Option<ReadCursorRow> =
+                found.map(|(row,)| self.decode("read_cursor", &row)).transpose()?;
             Ok(row.map_or(0, |row| row.read_seq))
         };
         let reads: Vec<_> = ids.iter().map(|&id| one(id)).collect();

@@ -50,7 +50,10 @@ impl Handle {
     async fn try_serial_lease(&self, reach: &Reach, shard: ShardId) -> Result<Lease, StoreError> {
         let reach = self.serial(reach);
         let statements = self.statements(shard.zone)?;
-        let found = self.scylla.row(&reach, self.bound(&statements.control.lease, &shard_key(shard))?).await?;
+        let found = self
+            .scylla
+            .row(&reach, self.bound(&statements.control.lease, &shard_key(shard))?)
+            .await?;
         found.map_or(Ok(Lease::default()), |columns| self.lease_of(shard, columns))
     }
 
@@ -72,7 +75,9 @@ impl Handle {
             let region = RegionId(u16::try_from(region).map_err(|_| corrupt())?);
             Ok::<_, StoreError>(Acting { region, fence_mode: fence_mode(columns.acting_mode)? })
         });
-        let forks = columns.forks.map(|bytes| postcard::from_bytes::<Vec<Fork>>(&bytes).map_err(|_| corrupt()));
+        let forks = columns
+            .forks
+            .map(|bytes| postcard::from_bytes::<Vec<Fork>>(&bytes).map_err(|_| corrupt()));
         Ok(Lease {
             epoch: Epoch(number(columns.epoch.ok_or_else(corrupt)?)?),
             owner: columns.owner.map(|owner| owner.parse().map_err(|_| corrupt())).transpose()?,
@@ -81,7 +86,10 @@ impl Handle {
             starts: starts.collect::<Result<Starts, StoreError>>()?,
             fence_mode: fence_mode(columns.fence_mode)?,
             acting: acting.transpose()?,
-            released: columns.released.map(|end| Ok::<_, StoreError>(Slot(number(end)?))).transpose()?,
+            released: columns
+                .released
+                .map(|end| Ok::<_, StoreError>(Slot(number(end)?)))
+                .transpose()?,
             forks: forks.transpose()?.unwrap_or_default(),
         })
     }
@@ -95,11 +103,15 @@ impl Handle {
         fence_mode: FenceMode,
     ) -> Result<Cas, StoreError> {
         let statements = self.statements(shard.zone)?;
-        let (epoch, owner, uuid) = (self.signed(observed.next().0)?, owner.to_string(), Uuid::from_u128(nonce.0));
+        let (epoch, owner, uuid) =
+            (self.signed(observed.next().0)?, owner.to_string(), Uuid::from_u128(nonce.0));
         let (home, class, n) = shard_key(shard);
         let mode = fence_mode_code(fence_mode);
         let claim = if observed == Epoch(0) {
-            self.bound(&statements.control.claim_first, &(epoch, owner, uuid, mode, home, class, n))?
+            self.bound(
+                &statements.control.claim_first,
+                &(epoch, owner, uuid, mode, home, class, n),
+            )?
         } else {
             self.bound(
                 &statements.control.claim,
@@ -128,26 +140,36 @@ impl Handle {
     ) -> Result<Cas, StoreError> {
         let statements = self.statements(shard.zone)?;
         // Between a claim and its seal nothing else changes the row: what is read here is what the seal finds.
-        let Some(sealed) = self.serial_lease(shard).await?.sealed_at(shard.durability, epoch, nonce, start) else {
+        let Some(sealed) =
+            self.serial_lease(shard).await?.sealed_at(shard.durability, epoch, nonce, start)
+        else {
             return Ok(Cas::Refused);
         };
-        let starts = sealed.starts.iter().map(|(epoch, slot)| Ok((self.signed(epoch.0)?, self.signed(slot.0)?)));
+        let starts = sealed
+            .starts
+            .iter()
+            .map(|(epoch, slot)| Ok((self.signed(epoch.0)?, self.signed(slot.0)?)));
         let starts = starts.collect::<Result<BTreeMap<i64, i64>, StoreError>>()?;
         let (home, class, n) = shard_key(shard);
         let acting = sealed.acting.map(|acting| i32::from(acting.region.0));
         let acting_mode = sealed.acting.map(|acting| fence_mode_code(acting.fence_mode));
-        let forks = postcard::to_stdvec(&sealed.forks).expect("plain data in memory always serializes");
+        let forks =
+            postcard::to_stdvec(&sealed.forks).expect("plain data in memory always serializes");
         let (epoch_value, nonce_value) = (self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
         let values = (starts, acting, acting_mode, forks, home, class, n, epoch_value, nonce_value);
-        self.decide_lease(shard, self.bound(&statements.control.seal, &values)?, |lease| {
-            match lease.sealed_at(shard.durability, epoch, nonce, start) {
+        self.decide_lease(
+            shard,
+            self.bound(&statements.control.seal, &values)?,
+            |lease| match lease.sealed_at(shard.durability, epoch, nonce, start) {
                 Some(_) => None,
-                None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.starts == sealed.starts => {
+                None if (lease.epoch, lease.nonce) == (epoch, nonce)
+                    && lease.starts == sealed.starts =>
+                {
                     Some(Cas::Applied)
                 }
                 None => Some(Cas::Refused),
-            }
-        })
+            },
+        )
         .await
     }
 
@@ -160,7 +182,8 @@ impl Handle {
     ) -> Result<Cas, StoreError> {
         let statements = self.statements(shard.zone)?;
         let (home, class, n) = shard_key(shard);
-        let values = (self.signed(end.0)?, home, class, n, self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
+        let values =
+            (self.signed(end.0)?, home, class, n, self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
         self.decide_lease(shard, self.bound(&statements.control.release, &values)?, |lease| {
             let released = lease.released_at(epoch, nonce, end);
             match released {
@@ -182,14 +205,19 @@ impl Handle {
         let statements = self.statements(shard.zone)?;
         let before = self.serial_lease(shard).await?;
         let Some(closed) = before.closed(epoch, nonce, fork) else { return Ok(Cas::Refused) };
-        let blob = |forks: &[Fork]| postcard::to_stdvec(forks).expect("plain data in memory always serializes");
+        let blob = |forks: &[Fork]| {
+            postcard::to_stdvec(forks).expect("plain data in memory always serializes")
+        };
         let (home, class, n) = shard_key(shard);
         let (epoch_value, nonce_value) = (self.signed(epoch.0)?, Uuid::from_u128(nonce.0));
-        let values = (blob(&closed.forks), home, class, n, epoch_value, nonce_value, blob(&before.forks));
+        let values =
+            (blob(&closed.forks), home, class, n, epoch_value, nonce_value, blob(&before.forks));
         self.decide_lease(shard, self.bound(&statements.control.close_fork, &values)?, |lease| {
             match lease.closed(epoch, nonce, fork) {
                 Some(_) => None,
-                None if (lease.epoch, lease.nonce) == (epoch, nonce) && lease.forks == closed.forks => {
+                None if (lease.epoch, lease.nonce) == (epoch, nonce)
+                    && lease.forks == closed.forks =>
+                {
                     Some(Cas::Applied)
                 }
                 None => Some(Cas::Refused),
@@ -206,7 +234,8 @@ impl Handle {
     ) -> Result<Cas, StoreError> {
         let reach = self.conditional_reach(shard)?;
         let judge = &judge;
-        let read = || async { self.try_serial_lease(&reach, shard).await.map(|lease| judge(&lease)) };
+        let read =
+            || async { self.try_serial_lease(&reach, shard).await.map(|lease| judge(&lease)) };
         self.decide(&reach, write, || Box::pin(read())).await
     }
 
@@ -223,7 +252,8 @@ impl Handle {
         let begun = Instant::now();
         let mut doubt = false;
         loop {
-            let turn = self.scylla.admission.enter(reach).await.map_err(|error| in_doubt(doubt, error))?;
+            let turn =
+                self.scylla.admission.enter(reach).await.map_err(|error| in_doubt(doubt, error))?;
             let outcome = applied(self.scylla.session.execute_bound_unpaged(&write).await);
             drop(turn);
             let error = match outcome {
@@ -273,7 +303,9 @@ fn in_doubt(doubt: bool, error: StoreError) -> StoreError {
 }
 
 /// The first column of the only row. Which others there are depends on the server and on the outcome.
-fn applied(result: Result<scylla::response::query_result::QueryResult, ExecutionError>) -> Result<bool, Failure> {
+fn applied(
+    result: Result<scylla::response::query_result::QueryResult, ExecutionError>,
+) -> Result<bool, Failure> {
     let result = result.map_err(|error| {
         tracing::debug!(%error, "conditional write failed");
         failure(&error)

@@ -37,7 +37,8 @@ pub(super) fn bucket(n: u64) -> u64 {
 }
 
 pub(super) fn dedupe_part(client_msg_id: &ClientMsgId) -> i8 {
-    i8::try_from(xxh3_64(client_msg_id.as_str().as_bytes()) % DEDUPE_PARTS).expect("a small remainder")
+    i8::try_from(xxh3_64(client_msg_id.as_str().as_bytes()) % DEDUPE_PARTS)
+        .expect("a small remainder")
 }
 
 /// Rows under one partition key.
@@ -73,8 +74,10 @@ impl Handle {
         let groups = self.group(statements, write_time, rows)?;
         let several = groups.len() > 1;
         // A closure over borrowed groups would not be general enough for a future that is sent between threads.
-        let writes: Vec<_> = groups.into_iter().map(|group| self.write_group(reach, group)).collect();
-        let written = futures_util::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await;
+        let writes: Vec<_> =
+            groups.into_iter().map(|group| self.write_group(reach, group)).collect();
+        let written =
+            futures_util::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await;
         written.map_err(|error| match error {
             // Others may have been written.
             StoreError::Unavailable { .. } if several => StoreError::Unknown,
@@ -86,7 +89,8 @@ impl Handle {
         if let ([statement], [row]) = (&group.statements[..], &group.rows[..]) {
             return self.scylla.write(reach, self.bound(statement, row)?).await;
         }
-        let statements = group.statements.into_iter().cloned().map(BatchStatement::PreparedStatement).collect();
+        let statements =
+            group.statements.into_iter().cloned().map(BatchStatement::PreparedStatement).collect();
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
         batch.set_execution_profile_handle(Some(reach.profile.clone()));
         batch.set_is_idempotent(true);
@@ -108,7 +112,9 @@ impl Handle {
             let mut values = vec![CqlValue::BigInt(write_time), CqlValue::Blob(value.into())];
             values.extend(placed.key);
             let group = open.entry(placed.partition).or_default();
-            if group.rows.len() == BATCH_ROWS || (group.bytes + bytes > BATCH_BYTES && !group.rows.is_empty()) {
+            if group.rows.len() == BATCH_ROWS
+                || (group.bytes + bytes > BATCH_BYTES && !group.rows.is_empty())
+            {
                 full.push(std::mem::take(group));
             }
             group.statements.push(placed.statement);
@@ -138,16 +144,25 @@ impl Handle {
             Row::Head(row) => of(&s.write_head, row.conversation, vec![]),
             Row::LastMessage(row) => of(&s.write_last_message, row.conversation, vec![]),
             Row::Placement(row) => of(&s.write_placement, row.conversation, vec![]),
-            Row::Member(row) => of(&s.write_member, row.conversation, vec![text(row.user.as_str())]),
+            Row::Member(row) => {
+                of(&s.write_member, row.conversation, vec![text(row.user.as_str())])
+            }
             Row::Role(row) => of(&s.write_role, row.conversation, vec![text(row.user.as_str())]),
-            Row::ReadCursor(row) => of(&s.write_read_cursor, row.conversation, vec![text(row.user.as_str())]),
+            Row::ReadCursor(row) => {
+                of(&s.write_read_cursor, row.conversation, vec![text(row.user.as_str())])
+            }
             Row::Inbox(row) => of(&s.write_inbox, row.stream, vec![conv(row.conversation)]),
             Row::Message(row) => numbered(&s.write_message, row.conversation, row.seq)?,
             Row::Change(row) => numbered(&s.write_change, row.conversation, row.ver)?,
             Row::Dedupe(row) => {
                 let (id, sender, name) = (row.conversation, &row.sender, &row.client_msg_id);
                 let part = dedupe_part(name);
-                let key = vec![conv(id), text(sender.as_str()), CqlValue::TinyInt(part), text(name.as_str())];
+                let key = vec![
+                    conv(id),
+                    text(sender.as_str()),
+                    CqlValue::TinyInt(part),
+                    text(name.as_str()),
+                ];
                 let partition = Partition::Dedupe(id, sender.as_str().into(), part);
                 Placed { statement: &s.write_dedupe, partition, key }
             }

@@ -51,17 +51,25 @@ impl Profiles {
                 .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
                 .request_timeout(Some(REQUEST_TIMEOUT))
         };
-        let speculation =
-            Arc::new(SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: SPECULATION_AFTER });
-        let named = |label: &str, profile: ExecutionProfile| profile.into_handle_with_label(label.to_owned());
-        let quorum = near(own, true, Consistency::Quorum).speculative_execution_policy(Some(speculation.clone()));
+        let speculation = Arc::new(SimpleSpeculativeExecutionPolicy {
+            max_retry_count: 1,
+            retry_interval: SPECULATION_AFTER,
+        });
+        let named = |label: &str, profile: ExecutionProfile| {
+            profile.into_handle_with_label(label.to_owned())
+        };
+        let quorum = near(own, true, Consistency::Quorum)
+            .speculative_execution_policy(Some(speculation.clone()));
         let local = options.datacenters.iter().map(|(region, datacenter)| {
             let local = near(datacenter, false, Consistency::LocalQuorum)
                 .speculative_execution_policy(Some(speculation.clone()));
             (*region, named("local", local.build()))
         });
         Self {
-            admin: named("admin", near(own, true, Consistency::Quorum).request_timeout(Some(ADMIN_TIMEOUT)).build()),
+            admin: named(
+                "admin",
+                near(own, true, Consistency::Quorum).request_timeout(Some(ADMIN_TIMEOUT)).build(),
+            ),
             quorum: named("quorum", quorum.build()),
             local: local.collect(),
             conditional: named("conditional", near(own, true, Consistency::Quorum).build()),
@@ -117,7 +125,11 @@ pub(super) fn conditional(
 }
 
 /// If the handle's region is among them and the one that it is about.
-fn regions_of_zone(options: &ScyllaOptions, zone: ZoneId, about: RegionId) -> Result<&[RegionId], StoreError> {
+fn regions_of_zone(
+    options: &ScyllaOptions,
+    zone: ZoneId,
+    about: RegionId,
+) -> Result<&[RegionId], StoreError> {
     let regions = options.zone(zone).filter(|regions| regions.contains(&options.region));
     match regions {
         Some(regions) if regions.contains(&about) => Ok(regions),

@@ -100,7 +100,10 @@ pub fn steps(options: &ScyllaOptions, zone: ZoneId) -> Vec<Step> {
         if !table.with.is_empty() {
             _ = write!(with, " AND {}", table.with);
         }
-        format!("CREATE TABLE IF NOT EXISTS {keyspace}.{} ({}) WITH {with}", table.name, table.columns)
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.{} ({}) WITH {with}",
+            table.name, table.columns
+        )
     });
     first.extend(tables);
     vec![Step { zone, version: 1, statements: first }]
@@ -156,9 +159,15 @@ const TABLES: &[Table] = &[
         )
     },
     // A row: that region is failed over.
-    Table { conditional: true, ..table("failed_over", "zone int, region int, PRIMARY KEY (zone, region)") },
+    Table {
+        conditional: true,
+        ..table("failed_over", "zone int, region int, PRIMARY KEY (zone, region)")
+    },
     // Write time: the epoch.
-    table("shard_fence", "home int, class tinyint, grp int, n int, epoch bigint, PRIMARY KEY ((home, class, grp), n)"),
+    table(
+        "shard_fence",
+        "home int, class tinyint, grp int, n int, epoch bigint, PRIMARY KEY ((home, class, grp), n)",
+    ),
     // Write time: that of day. A row is only ever written with one content, and whole days are dropped at once.
     Table {
         days: Some(14),
@@ -177,15 +186,24 @@ const TABLES: &[Table] = &[
          PRIMARY KEY ((home, class, n), kind, id)",
     ),
     // Four rows of a projection, each a cell with a write time of its own.
-    table("conversation", "conv blob PRIMARY KEY, facts blob, head blob, last_message blob, placement blob"),
+    table(
+        "conversation",
+        "conv blob PRIMARY KEY, facts blob, head blob, last_message blob, placement blob",
+    ),
     table("member", "conv blob, user_id text, row blob, PRIMARY KEY (conv, user_id)"),
     table("role", "conv blob, user_id text, row blob, PRIMARY KEY (conv, user_id)"),
     // A page is one or two partitions. New messages are read most.
     Table {
         with: "CLUSTERING ORDER BY (seq DESC)",
-        ..table("message", "conv blob, bucket int, seq bigint, change blob, PRIMARY KEY ((conv, bucket), seq)")
+        ..table(
+            "message",
+            "conv blob, bucket int, seq bigint, change blob, PRIMARY KEY ((conv, bucket), seq)",
+        )
     },
-    table("change", "conv blob, bucket int, ver bigint, row blob, PRIMARY KEY ((conv, bucket), ver)"),
+    table(
+        "change",
+        "conv blob, bucket int, ver bigint, row blob, PRIMARY KEY ((conv, bucket), ver)",
+    ),
     // Spread, because a bot may send for years.
     Table {
         days: Some(30),
@@ -208,7 +226,11 @@ impl Schema<'_> {
         let mut plan = Vec::new();
         for (zone, _) in &self.options.zones {
             let versions = self.versions(*zone).await?;
-            plan.extend(steps(self.options, *zone).into_iter().filter(|step| !versions.contains(&step.version)));
+            plan.extend(
+                steps(self.options, *zone)
+                    .into_iter()
+                    .filter(|step| !versions.contains(&step.version)),
+            );
         }
         Ok(plan)
     }
@@ -225,7 +247,11 @@ impl Schema<'_> {
                 self.ask(statement).await?;
             }
             let (_, z) = keyspaces(self.options, step.zone);
-            self.ask(&format!("INSERT INTO {z}.schema_version (version) VALUES ({})", step.version)).await?;
+            self.ask(&format!(
+                "INSERT INTO {z}.schema_version (version) VALUES ({})",
+                step.version
+            ))
+            .await?;
         }
         Ok(plan)
     }
@@ -247,8 +273,14 @@ impl Schema<'_> {
         Ok(wrong)
     }
 
-    async fn check_replication(&self, zone: ZoneId, keyspace: &str) -> Result<Option<Wrong>, SchemaError> {
-        let question = format!("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'");
+    async fn check_replication(
+        &self,
+        zone: ZoneId,
+        keyspace: &str,
+    ) -> Result<Option<Wrong>, SchemaError> {
+        let question = format!(
+            "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'"
+        );
         let found: Vec<(BTreeMap<String, String>,)> = self.read(&question).await?;
         let mut wanted: BTreeMap<String, String> = datacenters(self.options, zone)
             .into_iter()
@@ -263,10 +295,17 @@ impl Schema<'_> {
             return Ok(None);
         }
         let list = |map: &BTreeMap<String, String>| {
-            map.iter().map(|(key, value)| format!("'{key}': '{value}'")).collect::<Vec<_>>().join(", ")
+            map.iter()
+                .map(|(key, value)| format!("'{key}': '{value}'"))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         Ok(Some(Wrong {
-            what: format!("keyspace {keyspace} of zone {} is replicated to {{{}}}", zone.0, list(&there)),
+            what: format!(
+                "keyspace {keyspace} of zone {} is replicated to {{{}}}",
+                zone.0,
+                list(&there)
+            ),
             cure: format!(
                 "ALTER KEYSPACE {keyspace} WITH replication = {{{}}}, then repair it; data in a datacenter that is \
                  no longer named stays there until it is cleaned up",
@@ -284,7 +323,9 @@ impl Schema<'_> {
             );
             let tables: Vec<(String, Option<String>)> = self.read(&question).await?;
             there.extend(
-                tables.into_iter().map(|(table, retry)| ((keyspace.clone(), table), retry.unwrap_or_default())),
+                tables
+                    .into_iter()
+                    .map(|(table, retry)| ((keyspace.clone(), table), retry.unwrap_or_default())),
             );
         }
         let mut wrong = Vec::new();
@@ -296,7 +337,9 @@ impl Schema<'_> {
                 // Servers print the fixed time as they like: 15ms, 15.0ms, 15.00ms.
                 Some(retry) if !retry.to_lowercase().ends_with("ms") => wrong.push(Wrong {
                     what: format!("table {name} has speculative_retry = '{retry}'"),
-                    cure: format!("ALTER TABLE {name} WITH speculative_retry = '{SPECULATIVE_RETRY}'"),
+                    cure: format!(
+                        "ALTER TABLE {name} WITH speculative_retry = '{SPECULATIVE_RETRY}'"
+                    ),
                 }),
                 Some(_) => {}
             }
@@ -304,7 +347,8 @@ impl Schema<'_> {
         let versions = self.versions(zone).await?;
         let newest = steps(self.options, zone).last().map_or(0, |step| step.version);
         if !versions.contains(&newest) {
-            wrong.push(missing(format!("zone {} is not at version {newest} of the schema", zone.0)));
+            wrong
+                .push(missing(format!("zone {} is not at version {newest} of the schema", zone.0)));
         }
         Ok(wrong)
     }
@@ -319,12 +363,17 @@ impl Schema<'_> {
                 Dialect::Scylla => "SELECT name, value FROM system.config",
             };
             let mut statement = Statement::new(question);
-            let only = SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None);
+            let only =
+                SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None);
             statement.set_load_balancing_policy(Some(only));
             statement.set_consistency(scylla::statement::Consistency::One);
-            let settings: BTreeMap<String, Option<String>> =
-                self.read_with::<(String, Option<String>)>(statement, question).await?.into_iter().collect();
-            let server = format!("{} in {}", node.address, node.datacenter.as_deref().unwrap_or("?"));
+            let settings: BTreeMap<String, Option<String>> = self
+                .read_with::<(String, Option<String>)>(statement, question)
+                .await?
+                .into_iter()
+                .collect();
+            let server =
+                format!("{} in {}", node.address, node.datacenter.as_deref().unwrap_or("?"));
             wrong.extend(check_settings(self.options.dialect, &server, &settings));
         }
         Ok(wrong)
@@ -338,7 +387,8 @@ impl Schema<'_> {
         if self.read::<(String,)>(&question).await?.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let versions: Vec<(i32,)> = self.read(&format!("SELECT version FROM {z}.schema_version")).await?;
+        let versions: Vec<(i32,)> =
+            self.read(&format!("SELECT version FROM {z}.schema_version")).await?;
         Ok(versions.into_iter().map(|(version,)| version).collect())
     }
 
@@ -354,11 +404,19 @@ impl Schema<'_> {
         self.read_with(Statement::new(question), question).await
     }
 
-    async fn read_with<R>(&self, statement: Statement, question: &str) -> Result<Vec<R>, SchemaError>
+    async fn read_with<R>(
+        &self,
+        statement: Statement,
+        question: &str,
+    ) -> Result<Vec<R>, SchemaError>
     where
         R: for<'frame> DeserializeRow<'frame, 'frame>,
     {
-        let answer = self.session.query_unpaged(statement, ()).await.map_err(|source| cluster(question, source))?;
+        let answer = self
+            .session
+            .query_unpaged(statement, ())
+            .await
+            .map_err(|source| cluster(question, source))?;
         let none = || SchemaError::Answer { statement: question.to_owned() };
         let rows = answer.into_rows_result().map_err(|_| none())?;
         let rows = rows.rows::<R>().map_err(|_| none())?;
@@ -366,8 +424,14 @@ impl Schema<'_> {
     }
 }
 
-fn check_settings(dialect: Dialect, server: &str, settings: &BTreeMap<String, Option<String>>) -> Vec<Wrong> {
-    let value = |name: &str| settings.get(name).and_then(Option::as_deref).map(|value| value.trim_matches('"'));
+fn check_settings(
+    dialect: Dialect,
+    server: &str,
+    settings: &BTreeMap<String, Option<String>>,
+) -> Vec<Wrong> {
+    let value = |name: &str| {
+        settings.get(name).and_then(Option::as_deref).map(|value| value.trim_matches('"'))
+    };
     let mut wrong = Vec::new();
     match value("commitlog_sync") {
         None | Some("batch" | "group") => {}
@@ -378,7 +442,9 @@ fn check_settings(dialect: Dialect, server: &str, settings: &BTreeMap<String, Op
     }
     if dialect == Dialect::Cassandra && value("paxos_variant") == Some("v1") {
         wrong.push(Wrong {
-            what: format!("server {server} has paxos_variant: v1: claims need twice the round trips"),
+            what: format!(
+                "server {server} has paxos_variant: v1: claims need twice the round trips"
+            ),
             cure: "set paxos_variant: v2 on all servers".into(),
         });
     }
@@ -409,10 +475,14 @@ mod tests {
     fn a_zone_names_its_own_datacenters_and_no_other() {
         for dialect in [Dialect::Cassandra, Dialect::Scylla] {
             let steps = steps(&options(dialect), ZoneId(1));
-            let keyspaces: Vec<_> = steps[0].statements.iter().filter(|it| it.contains("KEYSPACE")).collect();
+            let keyspaces: Vec<_> =
+                steps[0].statements.iter().filter(|it| it.contains("KEYSPACE")).collect();
             assert_eq!(keyspaces.len(), 2);
             for keyspace in keyspaces {
-                assert!(keyspace.contains("'dc1': 3, 'dc3': 3}") && !keyspace.contains("dc2"), "{keyspace}");
+                assert!(
+                    keyspace.contains("'dc1': 3, 'dc3': 3}") && !keyspace.contains("dc2"),
+                    "{keyspace}"
+                );
                 assert_eq!(keyspace.contains("tablets"), dialect == Dialect::Scylla, "{keyspace}");
             }
         }
@@ -433,7 +503,10 @@ mod tests {
     fn a_server_that_confirms_before_it_has_synced_is_found() {
         let settings = |sync: &str| {
             let pairs = [("commitlog_sync", sync), ("paxos_variant", "v1")];
-            pairs.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into_iter().collect()
+            pairs
+                .map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+                .into_iter()
+                .collect()
         };
         assert_eq!(check_settings(Dialect::Scylla, "a", &settings("\"batch\"")), vec![]);
         assert_eq!(check_settings(Dialect::Scylla, "a", &settings("periodic")).len(), 1);

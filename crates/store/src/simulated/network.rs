@@ -89,7 +89,8 @@ impl Network {
             delays: BTreeMap::new(),
             troubles: BTreeMap::new(),
         };
-        let zones = options.zones.into_iter().map(|(zone, regions)| (zone, regions.into())).collect();
+        let zones =
+            options.zones.into_iter().map(|(zone, regions)| (zone, regions.into())).collect();
         Self { zones, sync_all: options.sync_all, world: Mutex::new(world) }
     }
 
@@ -156,11 +157,21 @@ impl Network {
 
     pub(super) fn frames_at(&self, region: RegionId) -> Vec<Bytes> {
         let world = self.world();
-        world.replicas.get(&region).into_iter().flat_map(Replica::log).map(|stored| stored.bytes).collect()
+        world
+            .replicas
+            .get(&region)
+            .into_iter()
+            .flat_map(Replica::log)
+            .map(|stored| stored.bytes)
+            .collect()
     }
 
     pub(super) fn copies(&self, log_key: &Bytes) -> usize {
-        self.world().replicas.values().filter(|replica| replica.has_synced(Table::Log, log_key)).count()
+        self.world()
+            .replicas
+            .values()
+            .filter(|replica| replica.has_synced(Table::Log, log_key))
+            .count()
     }
 
     pub(super) fn holds(&self, region: RegionId, needle: &[u8]) -> bool {
@@ -245,7 +256,12 @@ impl Replicas for Arc<Network> {
         Asking::All
     }
 
-    fn write(&self, from: RegionId, to: RegionId, write: &Arc<Write>) -> BoxFuture<'static, Result<(), ReplicaError>> {
+    fn write(
+        &self,
+        from: RegionId,
+        to: RegionId,
+        write: &Arc<Write>,
+    ) -> BoxFuture<'static, Result<(), ReplicaError>> {
         let (network, write) = (Arc::clone(self), Arc::clone(write));
         let patience = self.world().weather.patience;
         let (confirm, confirmed) = oneshot::channel();
@@ -281,7 +297,12 @@ impl Replicas for Arc<Network> {
         self.ask(from, to, |replica| replica.get(table, key)).await
     }
 
-    async fn scan(&self, from: RegionId, to: RegionId, scan: &Scan) -> Result<Vec<(Bytes, Stored)>, ReplicaError> {
+    async fn scan(
+        &self,
+        from: RegionId,
+        to: RegionId,
+        scan: &Scan,
+    ) -> Result<Vec<(Bytes, Stored)>, ReplicaError> {
         self.ask(from, to, |replica| replica.scan(scan)).await
     }
 }

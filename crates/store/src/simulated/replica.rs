@@ -81,7 +81,12 @@ impl Replica {
     /// All cells of a zone.
     pub(super) fn cells(&self, zone: ZoneId) -> Vec<Cell> {
         let rows = self.rows.iter().filter(|((_, key), _)| zone_of(key) == Some(zone));
-        rows.map(|((table, key), value)| Cell { table: *table, key: key.clone(), value: value.clone() }).collect()
+        rows.map(|((table, key), value)| Cell {
+            table: *table,
+            key: key.clone(),
+            value: value.clone(),
+        })
+        .collect()
     }
 
     /// Takes what is missing here. Returns how many cells that were.

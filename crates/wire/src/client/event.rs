@@ -36,7 +36,14 @@ impl<P: Serialize> Envelope<P> {
     /// With a type and a payload, nothing else.
     #[must_use]
     pub fn new(kind: &str, payload: P) -> Self {
-        Self { id: None, kind: kind.into(), conversation_id: None, client_msg_id: None, re: None, payload }
+        Self {
+            id: None,
+            kind: kind.into(),
+            conversation_id: None,
+            client_msg_id: None,
+            re: None,
+            payload,
+        }
     }
 
     /// For the wire.
@@ -148,7 +155,13 @@ pub struct MessagePayload {
 impl MessagePayload {
     /// From the log's form.
     #[must_use]
-    pub fn new(conversation: &ConversationId, ver: u64, epoch: u64, ts_ms: u64, message: &Message) -> Self {
+    pub fn new(
+        conversation: &ConversationId,
+        ver: u64,
+        epoch: u64,
+        ts_ms: u64,
+        message: &Message,
+    ) -> Self {
         Self {
             message_id: message_id(conversation, message).to_string(),
             seq: message.seq,

@@ -101,7 +101,10 @@ impl SendPayload {
             return Err((ErrorCode::BadRequest, "body is empty".into()));
         }
         if self.body.len() > limits::BODY_BYTES {
-            return Err((ErrorCode::TooLarge, format!("body is over {} bytes", limits::BODY_BYTES)));
+            return Err((
+                ErrorCode::TooLarge,
+                format!("body is over {} bytes", limits::BODY_BYTES),
+            ));
         }
         if self.mentions.len() > limits::MENTIONS {
             return Err((ErrorCode::TooLarge, format!("more than {} mentions", limits::MENTIONS)));
@@ -114,7 +117,10 @@ impl SendPayload {
             .map_err(|e| (ErrorCode::BadRequest, format!("mentions: {e}")))?;
         let meta = self.meta.filter(|meta| !meta.is_null()).map(|meta| meta.to_string());
         if meta.as_ref().is_some_and(|meta| meta.len() > limits::META_BYTES) {
-            return Err((ErrorCode::TooLarge, format!("meta is over {} bytes", limits::META_BYTES)));
+            return Err((
+                ErrorCode::TooLarge,
+                format!("meta is over {} bytes", limits::META_BYTES),
+            ));
         }
         let Self { body, reply_to, thread, .. } = self;
         Ok(Draft { client_msg_id, body, reply_to, thread, mentions, meta })
@@ -151,12 +157,14 @@ impl Request {
         if id.as_ref().is_some_and(|id| id.chars().count() > limits::REQUEST_ID_CHARS) {
             return Err(bare(ErrorCode::BadFrame, "id is longer than 64 characters"));
         }
-        raw.body().map(|body| Self { id: id.clone(), body }).map_err(|(code, message)| RequestError {
-            code,
-            message,
-            re: id,
-            conversation_id: raw.conversation_id.as_deref().map(short),
-            client_msg_id: raw.client_msg_id.as_deref().map(short),
+        raw.body().map(|body| Self { id: id.clone(), body }).map_err(|(code, message)| {
+            RequestError {
+                code,
+                message,
+                re: id,
+                conversation_id: raw.conversation_id.as_deref().map(short),
+                client_msg_id: raw.client_msg_id.as_deref().map(short),
+            }
         })
     }
 
@@ -225,7 +233,9 @@ impl RawEnvelope<'_> {
                     .client_msg_id
                     .as_deref()
                     .ok_or((ErrorCode::BadFrame, "client_msg_id is missing".into()))
-                    .and_then(|text| ClientMsgId::new(text).map_err(|e| (ErrorCode::BadFrame, e.to_string())))?;
+                    .and_then(|text| {
+                        ClientMsgId::new(text).map_err(|e| (ErrorCode::BadFrame, e.to_string()))
+                    })?;
                 let draft = self.payload::<SendPayload>()?.into_draft(client_msg_id)?;
                 Ok(RequestBody::Send { conversation, draft })
             }
@@ -238,18 +248,25 @@ impl RawEnvelope<'_> {
                 Ok(RequestBody::Sync { after })
             }
             "ping" => Ok(RequestBody::Ping),
-            _ => Err((ErrorCode::UnknownType, "this server does not know frames of this type".into())),
+            _ => Err((
+                ErrorCode::UnknownType,
+                "this server does not know frames of this type".into(),
+            )),
         }
     }
 
     fn conversation(&self) -> Result<ConversationId, (ErrorCode, String)> {
-        let text = self.conversation_id.as_deref().ok_or((ErrorCode::BadFrame, "conversation_id is missing".into()))?;
+        let text = self
+            .conversation_id
+            .as_deref()
+            .ok_or((ErrorCode::BadFrame, "conversation_id is missing".into()))?;
         text.parse().map_err(|e: crate::ids::IdError| (ErrorCode::BadFrame, e.to_string()))
     }
 
     fn payload<T: for<'a> Deserialize<'a>>(&self) -> Result<T, (ErrorCode, String)> {
         let raw = self.payload.ok_or((ErrorCode::BadFrame, "payload is missing".into()))?;
-        serde_json::from_str(raw.get()).map_err(|e| (ErrorCode::BadFrame, format!("payload: {}", without_place(&e))))
+        serde_json::from_str(raw.get())
+            .map_err(|e| (ErrorCode::BadFrame, format!("payload: {}", without_place(&e))))
     }
 }
 
@@ -293,7 +310,9 @@ mod tests {
     const CNV: &str = "cnv_ceaacaacaabqaaicamcakbqhbaequcymbuha6";
 
     fn send(extra: &str) -> String {
-        format!(r#"{{"id":"1","type":"message.send","conversation_id":"{CNV}","client_msg_id":"a","payload":{extra}}}"#)
+        format!(
+            r#"{{"id":"1","type":"message.send","conversation_id":"{CNV}","client_msg_id":"a","payload":{extra}}}"#
+        )
     }
 
     fn code(text: &str) -> ErrorCode {
@@ -302,7 +321,9 @@ mod tests {
 
     #[test]
     fn a_send_is_read_whole() {
-        let text = send(r#"{"body":"hi","reply_to":1,"thread":2,"mentions":["bob"],"meta":{"a":[1]},"new_field":1}"#);
+        let text = send(
+            r#"{"body":"hi","reply_to":1,"thread":2,"mentions":["bob"],"meta":{"a":[1]},"new_field":1}"#,
+        );
         let request = Request::parse(&text).unwrap();
         let RequestBody::Send { draft, .. } = &request.body else { panic!("not a send") };
         assert_eq!((draft.body.as_str(), draft.reply_to, draft.thread), ("hi", Some(1), Some(2)));
@@ -321,7 +342,10 @@ mod tests {
         assert_eq!(code(&send("{}")), ErrorCode::BadFrame);
         assert_eq!(code(&send(r#"{"body":7}"#)), ErrorCode::BadFrame);
         assert_eq!(code(&send(r#"{"body":""}"#)), ErrorCode::BadRequest);
-        assert_eq!(code(&send(&format!(r#"{{"body":"{}"}}"#, "x".repeat(16_385)))), ErrorCode::TooLarge);
+        assert_eq!(
+            code(&send(&format!(r#"{{"body":"{}"}}"#, "x".repeat(16_385)))),
+            ErrorCode::TooLarge
+        );
         assert_eq!(
             code(&format!(r#"{{"type":"ping","payload":{}1{}}}"#, "[".repeat(99), "]".repeat(99))),
             ErrorCode::BadFrame

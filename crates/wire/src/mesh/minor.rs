@@ -46,12 +46,16 @@ impl Minor {
         match Frame::from_bytes(frame.clone()) {
             // Who asked asks again, and finds it where it is once he may be told.
             Ok(Frame::Moved { rid: Some(rid), .. }) => {
-                let mut refusal =
-                    Refusal::new(ErrorCode::HomeUnavailable, "it has moved, which this node may not tell");
+                let mut refusal = Refusal::new(
+                    ErrorCode::HomeUnavailable,
+                    "it has moved, which this node may not tell",
+                );
                 refusal.retry_after_ms = Some(1_000);
                 Frame::Reply { rid, result: Err(refusal) }.to_bytes()
             }
-            Ok(Frame::Moved { rid: None, conversation, .. }) => Frame::Lagged { conversation }.to_bytes(),
+            Ok(Frame::Moved { rid: None, conversation, .. }) => {
+                Frame::Lagged { conversation }.to_bytes()
+            }
             Ok(parsed) => without_later_fields(parsed).unwrap_or(frame),
             Err(_) => frame,
         }
@@ -65,10 +69,12 @@ impl Minor {
             return frame;
         }
         match Frame::from_bytes(frame.clone()) {
-            Ok(Frame::Moved { .. }) => RawFrame { kind: NO_KIND, skippable: false, body: Bytes::new() }.to_bytes(),
-            Ok(Frame::Command { command: Command::Move { .. } | Command::TakeIn { .. }, .. }) => {
-                RawFrame { kind: 1, skippable: false, body: Bytes::new() }.to_bytes()
+            Ok(Frame::Moved { .. }) => {
+                RawFrame { kind: NO_KIND, skippable: false, body: Bytes::new() }.to_bytes()
             }
+            Ok(Frame::Command {
+                command: Command::Move { .. } | Command::TakeIn { .. }, ..
+            }) => RawFrame { kind: 1, skippable: false, body: Bytes::new() }.to_bytes(),
             Ok(parsed) => without_later_fields(parsed).unwrap_or(frame),
             Err(_) => frame,
         }
@@ -109,7 +115,8 @@ mod tests {
     use crate::change::Placement;
     use crate::command::Actor;
     use crate::ids::{
-        ConversationId, ConversationKind, Durability, Epoch, RegionId, ShardId, TenantId, UserId, ZoneId,
+        ConversationId, ConversationKind, Durability, Epoch, RegionId, ShardId, TenantId, UserId,
+        ZoneId,
     };
 
     fn shard() -> ShardId {
@@ -121,20 +128,37 @@ mod tests {
     }
 
     fn watch(after_epoch: Option<Epoch>) -> Frame {
-        Frame::Watch { rid: 3, conversation: conversation(), after_ver: Some(1), users: vec![], after_epoch }
+        Frame::Watch {
+            rid: 3,
+            conversation: conversation(),
+            after_ver: Some(1),
+            users: vec![],
+            after_epoch,
+        }
     }
 
     fn watching(head_epoch: Option<Epoch>) -> Frame {
         let members = vec![UserId::new("ann").unwrap()];
-        Frame::Reply { rid: 4, result: Ok(Answer::Watching { head_ver: 9, head_seq: 8, members, head_epoch }) }
+        Frame::Reply {
+            rid: 4,
+            result: Ok(Answer::Watching { head_ver: 9, head_seq: 8, members, head_epoch }),
+        }
     }
 
     fn moved(rid: Option<u64>) -> Frame {
-        Frame::Moved { rid, conversation: conversation(), placement: Placement { n: 2, shard: shard() } }
+        Frame::Moved {
+            rid,
+            conversation: conversation(),
+            placement: Placement { n: 2, shard: shard() },
+        }
     }
 
     fn command(command: Command) -> Frame {
-        let actor = Actor { tenant: TenantId::new("demo").unwrap(), user: UserId::new("ann").unwrap(), device: None };
+        let actor = Actor {
+            tenant: TenantId::new("demo").unwrap(),
+            user: UserId::new("ann").unwrap(),
+            device: None,
+        };
         Frame::Command { rid: 1, actor, conversation: conversation(), command }
     }
 
@@ -151,8 +175,12 @@ mod tests {
 
     #[test]
     fn fields_that_the_oldest_does_not_have_are_not_there() {
-        for (frame, older) in [(watch(Some(Epoch(2))), watch(None)), (watching(Some(Epoch(2))), watching(None))] {
-            for heard in [Minor::OLDEST.written(frame.to_bytes()), Minor::OLDEST.read(frame.to_bytes())] {
+        for (frame, older) in
+            [(watch(Some(Epoch(2))), watch(None)), (watching(Some(Epoch(2))), watching(None))]
+        {
+            for heard in
+                [Minor::OLDEST.written(frame.to_bytes()), Minor::OLDEST.read(frame.to_bytes())]
+            {
                 assert!(heard.len() < older.to_bytes().len(), "without the place of the field");
                 assert_eq!(Frame::from_bytes(heard).unwrap(), older);
             }
@@ -163,12 +191,17 @@ mod tests {
     fn the_oldest_knows_nothing_of_moves() {
         let reply = Frame::from_bytes(Minor::OLDEST.written(moved(Some(6)).to_bytes())).unwrap();
         let Frame::Reply { rid: 6, result: Err(refusal) } = reply else { panic!("{reply:?}") };
-        assert_eq!((refusal.code, refusal.retry_after_ms), (ErrorCode::HomeUnavailable, Some(1_000)));
+        assert_eq!(
+            (refusal.code, refusal.retry_after_ms),
+            (ErrorCode::HomeUnavailable, Some(1_000))
+        );
         let lagged = Frame::from_bytes(Minor::OLDEST.written(moved(None).to_bytes())).unwrap();
         assert_eq!(lagged, Frame::Lagged { conversation: conversation() });
         let unknown = Frame::from_bytes(Minor::OLDEST.read(moved(Some(6)).to_bytes())).unwrap();
         assert_eq!(unknown, Frame::Unsupported { kind: NO_KIND });
-        for later in [Command::Move { to: shard() }, Command::TakeIn { n: 1, ver: 2, from: shard() }] {
+        for later in
+            [Command::Move { to: shard() }, Command::TakeIn { n: 1, ver: 2, from: shard() }]
+        {
             assert!(Frame::from_bytes(Minor::OLDEST.read(command(later).to_bytes())).is_err());
         }
     }

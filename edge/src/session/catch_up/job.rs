@@ -65,13 +65,17 @@ impl Step {
     /// What to ask the home now, and whether in the user's name.
     pub(super) fn question(self) -> Option<(Query, bool)> {
         match self {
-            Self::Knock { after } => Some((Query::History { before: None, after: Some(after), limit: 1 }, true)),
+            Self::Knock { after } => {
+                Some((Query::History { before: None, after: Some(after), limit: 1 }, true))
+            }
             Self::Await { .. } => None,
             Self::Messages { after, .. } => {
                 Some((Query::History { before: None, after: Some(after), limit: PAGE }, true))
             }
             // A user who was removed must still be told so: the edge asks for itself, and stops at that change.
-            Self::Changes { have } => Some((Query::Changes { after_ver: have.ver, limit: PAGE }, false)),
+            Self::Changes { have } => {
+                Some((Query::Changes { after_ver: have.ver, limit: PAGE }, false))
+            }
         }
     }
 

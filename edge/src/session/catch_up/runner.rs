@@ -100,7 +100,12 @@ impl Runner {
                 }
                 let job = Job { slow, ..self.job(Step::Changes { have: at }, Vec::new()) };
                 let waiting = self.jobs.insert(conversation, job);
-                if let Some(Job { step: Step::Await { after } | Step::Knock { after }, syncs, .. }) = waiting {
+                if let Some(Job {
+                    step: Step::Await { after } | Step::Knock { after },
+                    syncs,
+                    ..
+                }) = waiting
+                {
                     // A sync came between the mark and this order.
                     self.restart(conversation, after, syncs);
                 }
@@ -115,8 +120,15 @@ impl Runner {
     fn sync(&mut self, re: Option<String>, after: BTreeMap<ConversationId, u64>) {
         self.next += 1;
         let number = self.next;
-        self.syncs
-            .insert(number, Sync { re, heads: BTreeMap::new(), left: after.len(), weight: super::weight(after.len()) });
+        self.syncs.insert(
+            number,
+            Sync {
+                re,
+                heads: BTreeMap::new(),
+                left: after.len(),
+                weight: super::weight(after.len()),
+            },
+        );
         for (conversation, after) in after {
             if let Err(refusal) = self.shared.admits(&self.session.actor.tenant, &conversation) {
                 self.report(&conversation, &[number], &refusal);
@@ -135,13 +147,21 @@ impl Runner {
 
     fn job(&mut self, step: Step, syncs: Vec<u64>) -> Job {
         self.next += 1;
-        Job { generation: self.next, step, syncs, slow: false, knocked: false, since: Instant::now() }
+        Job {
+            generation: self.next,
+            step,
+            syncs,
+            slow: false,
+            knocked: false,
+            since: Instant::now(),
+        }
     }
 
     /// Takes the session off the live events, if it is attached.
     fn first_step(&mut self, conversation: ConversationId, after: u64) -> Step {
         let session = &self.session;
-        let attached = self.shared.route.interest(&conversation, |i| i.take_off(session, &conversation));
+        let attached =
+            self.shared.route.interest(&conversation, |i| i.take_off(session, &conversation));
         match attached {
             Some(Attached::TakenOff(up_to)) => {
                 session.outbox.take_back(&conversation, after);
@@ -192,16 +212,32 @@ impl Runner {
         }
     }
 
-    async fn answered(&mut self, conversation: ConversationId, generation: u64, result: Result<Answer, Refusal>) {
-        let Some(job) = self.jobs.get(&conversation).filter(|job| job.generation == generation) else { return };
+    async fn answered(
+        &mut self,
+        conversation: ConversationId,
+        generation: u64,
+        result: Result<Answer, Refusal>,
+    ) {
+        let Some(job) = self.jobs.get(&conversation).filter(|job| job.generation == generation)
+        else {
+            return;
+        };
         let deliveries = match (job.step, result) {
             (_, Err(refusal)) => return self.refused(conversation, &refusal),
-            (Step::Knock { after }, Ok(Answer::History { .. })) => return self.admitted(conversation, after),
+            (Step::Knock { after }, Ok(Answer::History { .. })) => {
+                return self.admitted(conversation, after);
+            }
             (Step::Messages { after, up_to }, Ok(Answer::History { messages, has_more, .. })) => {
                 let last = messages.iter().filter_map(seq).next_back().filter(|_| has_more);
-                let step = Step::Messages { after: last.unwrap_or(up_to.seq).max(after), up_to }.skip_nothing();
-                let wanted = |change: &wire::change::Change| seq(change).is_some_and(|n| n > after && n <= up_to.seq);
-                let messages = messages.into_iter().filter(wanted).map(|change| Delivery { change, view: None });
+                let step = Step::Messages { after: last.unwrap_or(up_to.seq).max(after), up_to }
+                    .skip_nothing();
+                let wanted = |change: &wire::change::Change| {
+                    seq(change).is_some_and(|n| n > after && n <= up_to.seq)
+                };
+                let messages = messages
+                    .into_iter()
+                    .filter(wanted)
+                    .map(|change| Delivery { change, view: None });
                 (messages.collect(), Some(step))
             }
             (Step::Changes { .. }, Ok(Answer::Changes { changes, .. })) => (changes, None),
@@ -221,7 +257,12 @@ impl Runner {
     }
 
     /// Waits for room, then sends one change. False when there is nothing more to do for this conversation.
-    async fn deliver(&mut self, conversation: ConversationId, delivery: Delivery, moves: bool) -> bool {
+    async fn deliver(
+        &mut self,
+        conversation: ConversationId,
+        delivery: Delivery,
+        moves: bool,
+    ) -> bool {
         let bound = self.shared.limits.outbox();
         let deadline = self.slow_since.map(|since| since + self.shared.limits.behind);
         let room = std::future::poll_fn(|cx| self.session.outbox.poll_room(cx, bound));
@@ -269,8 +310,10 @@ impl Runner {
     fn rejoin(&mut self, conversation: ConversationId, have: At) -> bool {
         let mut effects = Effects::new(self.shared.limits.outbox());
         let session = &self.session;
-        let rejoined =
-            self.shared.route.interest(&conversation, |i| i.rejoin(session, &conversation, have, &mut effects));
+        let rejoined = self
+            .shared
+            .route
+            .interest(&conversation, |i| i.rejoin(session, &conversation, have, &mut effects));
         self.shared.apply(effects);
         match rejoined {
             Rejoined::Live { head_seq } => {
@@ -321,7 +364,9 @@ impl Runner {
             }
             Step::Changes { .. } if refusal.code == ErrorCode::NotFound => {
                 self.jobs.remove(&conversation);
-                self.shared.route.interest(&conversation, |i| i.remove(&self.session, &conversation, u64::MAX));
+                self.shared
+                    .route
+                    .interest(&conversation, |i| i.remove(&self.session, &conversation, u64::MAX));
             }
             Step::Changes { .. } => self.paused.push(conversation),
         }
@@ -340,8 +385,11 @@ impl Runner {
         for number in syncs {
             let Some(sync) = self.syncs.get_mut(number) else { continue };
             sync.left -= 1;
-            let echo =
-                Echo { re: sync.re.clone(), conversation_id: Some(conversation.to_string()), client_msg_id: None };
+            let echo = Echo {
+                re: sync.re.clone(),
+                conversation_id: Some(conversation.to_string()),
+                client_msg_id: None,
+            };
             let frame = frame::error(echo, refusal.clone());
             self.session.outbox.push_always(Queued { conversation: None, seq: 0, frame });
         }
@@ -380,7 +428,10 @@ impl Runner {
             Step::Knock { .. } if job.knocked => not_a_member(),
             Step::Await { .. } if late => Refusal {
                 retry_after_ms: Some(1_000),
-                ..Refusal::new(ErrorCode::HomeUnavailable, "the home of the conversation does not answer")
+                ..Refusal::new(
+                    ErrorCode::HomeUnavailable,
+                    "the home of the conversation does not answer",
+                )
             },
             _ => {
                 self.next += 1;

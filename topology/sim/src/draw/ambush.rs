@@ -55,7 +55,11 @@ impl Dice<'_> {
         staged.add(at_ms, gone_ms, Fault::Pause { node: owner.clone() });
         if self.inner.random_bool(0.4) {
             let again_ms = self.inner.random_range(GONE_MS);
-            staged.add(at_ms + gone_ms + self.inner.random_range(100..=1_500), again_ms, Fault::Pause { node: owner });
+            staged.add(
+                at_ms + gone_ms + self.inner.random_range(100..=1_500),
+                again_ms,
+                Fault::Pause { node: owner },
+            );
         }
     }
 
@@ -97,7 +101,11 @@ impl Dice<'_> {
         }
         for region in self.two_regions() {
             let (share, by_ms) = (self.hundredths(20..=60), self.inner.random_range(500..=3_000));
-            staged.add(at_ms.saturating_sub(500), 1_000, Fault::LateWrites { region, share, by_ms });
+            staged.add(
+                at_ms.saturating_sub(500),
+                1_000,
+                Fault::LateWrites { region, share, by_ms },
+            );
         }
     }
 
@@ -115,7 +123,8 @@ impl Dice<'_> {
     }
 
     fn core(&mut self) -> NodeId {
-        let nodes: Vec<NodeId> = self.world.nodes().into_iter().filter(|node| node.role == NodeRole::Core).collect();
+        let nodes: Vec<NodeId> =
+            self.world.nodes().into_iter().filter(|node| node.role == NodeRole::Core).collect();
         nodes[self.index(nodes.len())].clone()
     }
 

@@ -29,14 +29,19 @@ fn the_small_world_is_small_and_holds_every_promise() {
     assert_eq!(cores, [1, 2, 1]);
     assert!(world.regions.iter().all(|region| region.edges == 1));
     assert!(world.zones.iter().all(|zone| zone.shards == 1));
-    let classes: Vec<wire::Durability> = world.tenants.iter().map(|tenant| tenant.durability).collect();
-    assert_eq!(classes, [wire::Durability::MultiRegion, wire::Durability::Region, wire::Durability::Region]);
+    let classes: Vec<wire::Durability> =
+        world.tenants.iter().map(|tenant| tenant.durability).collect();
+    assert_eq!(
+        classes,
+        [wire::Durability::MultiRegion, wire::Durability::Region, wire::Durability::Region]
+    );
     assert_eq!(world.zones[1].transit, topology::Transit::Deny);
 }
 
 #[test]
 fn every_kind_of_fault_is_drawn() {
-    let drawn: Vec<Fault> = (0..SEEDS).flat_map(|seed| of_seed(seed).faults).map(|planned| planned.fault).collect();
+    let drawn: Vec<Fault> =
+        (0..SEEDS).flat_map(|seed| of_seed(seed).faults).map(|planned| planned.fault).collect();
     let mut kinds = Vec::new();
     for fault in &drawn {
         if !kinds.contains(&discriminant(fault)) {
@@ -44,7 +49,8 @@ fn every_kind_of_fault_is_drawn() {
         }
     }
     assert_eq!(kinds.len(), KINDS.len() + 1, "these, and regions that are failed over");
-    let restarts = drawn.iter().filter(|fault| matches!(fault, Fault::RollingRestart { .. })).count();
+    let restarts =
+        drawn.iter().filter(|fault| matches!(fault, Fault::RollingRestart { .. })).count();
     assert!(restarts * 20 < drawn.len(), "{restarts} of {}", drawn.len());
 }
 
@@ -70,7 +76,9 @@ fn every_drawn_scenario_is_within_bounds() {
 fn two_seeds_of_five_are_given_a_scene_and_the_others_are_as_before() {
     let scene = |seed: u64| {
         let faults = of_seed(seed).faults.into_iter();
-        faults.filter(|planned| !matches!(planned.fault, Fault::FailOver { .. })).collect::<Vec<_>>()
+        faults
+            .filter(|planned| !matches!(planned.fault, Fault::FailOver { .. }))
+            .collect::<Vec<_>>()
     };
     let staged = (0..SEEDS).filter(|seed| scene(*seed) != plain(*seed).faults).count();
     assert!((150..250).contains(&staged), "{staged} of {SEEDS}");
@@ -108,8 +116,10 @@ fn two_regions_of_a_zone_are_rarely_lost_together() {
         let scenario = of_seed(seed);
         let dice = Dice { inner: SmallRng::seed_from_u64(0), world: &scenario.world };
         let faults = &scenario.faults;
-        together +=
-            usize::from((0..faults.len()).any(|n| faults[..n].iter().any(|a| dice.loses_too_much(a, &faults[n]))));
+        together += usize::from(
+            (0..faults.len())
+                .any(|n| faults[..n].iter().any(|a| dice.loses_too_much(a, &faults[n]))),
+        );
     }
     assert!(together < 15, "{together} of {SEEDS}");
 }
@@ -138,22 +148,35 @@ fn load_is_within_bounds(load: &Load, seed: u64) {
 }
 
 fn fault_is_within_bounds(fault: &Fault, world: &World, seed: u64) {
-    assert!(fault.regions().iter().all(|region| world.region(*region).is_some()), "seed {seed}: {fault:?}");
+    assert!(
+        fault.regions().iter().all(|region| world.region(*region).is_some()),
+        "seed {seed}: {fault:?}"
+    );
     match fault {
         Fault::Clock { node, rate, jump_ms } => {
             assert!(world.nodes().iter().any(|known| known == node), "seed {seed}");
-            assert!((0.8..=1.25).contains(rate) && jump_ms.abs() <= JUMP_MS, "seed {seed}: {fault:?}");
+            assert!(
+                (0.8..=1.25).contains(rate) && jump_ms.abs() <= JUMP_MS,
+                "seed {seed}: {fault:?}"
+            );
             assert!(*rate != 1.0 || *jump_ms != 0, "seed {seed}: {fault:?}");
         }
-        Fault::Kill { node } | Fault::PowerLoss { node } | Fault::Pause { node } | Fault::Drain { node } => {
+        Fault::Kill { node }
+        | Fault::PowerLoss { node }
+        | Fault::Pause { node }
+        | Fault::Drain { node } => {
             assert!(world.nodes().iter().any(|known| known == node), "seed {seed}");
         }
         Fault::Cut { a, b, .. } | Fault::Delay { a, b, .. } => assert_ne!(a, b, "seed {seed}"),
-        Fault::Loss { a, b, share } => assert!(a != b && (0.0..=1.0).contains(share), "seed {seed}: {fault:?}"),
+        Fault::Loss { a, b, share } => {
+            assert!(a != b && (0.0..=1.0).contains(share), "seed {seed}: {fault:?}")
+        }
         Fault::LateWrites { share, by_ms, .. } => {
             assert!((0.0..=1.0).contains(share) && *by_ms > 0, "seed {seed}: {fault:?}");
         }
-        Fault::Diverge { share, .. } => assert!((0.0..=1.0).contains(share), "seed {seed}: {fault:?}"),
+        Fault::Diverge { share, .. } => {
+            assert!((0.0..=1.0).contains(share), "seed {seed}: {fault:?}")
+        }
         _ => {}
     }
 }

@@ -11,8 +11,8 @@ pub(super) const WIDTH: f64 = 1_100.0;
 
 /// Steps that people count in, milliseconds.
 const STEPS_MS: [u64; 20] = [
-    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000, 1_800_000,
-    3_600_000, 7_200_000, 14_400_000, 43_200_000, 86_400_000,
+    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000,
+    900_000, 1_800_000, 3_600_000, 7_200_000, 14_400_000, 43_200_000, 86_400_000,
 ];
 const TIME_TICKS_MAX: u64 = 14;
 /// From here on, a linear scale would press the low values onto the ground.
@@ -27,7 +27,8 @@ impl TimeAxis {
     /// Long enough for every second and every fault. Faults may be planned to outlast the run, and are cut off there.
     pub(super) fn over(outcome: &Outcome) -> Self {
         let seconds = outcome.seconds.last().map_or(0, |second| second.at_ms.saturating_add(1_000));
-        let faults = outcome.faults.iter().map(|fault| fault.to_ms.max(fault.from_ms)).max().unwrap_or(0);
+        let faults =
+            outcome.faults.iter().map(|fault| fault.to_ms.max(fault.from_ms)).max().unwrap_or(0);
         let end_ms = seconds.max(faults.min(outcome.virtual_ms));
         Self { end_ms: if end_ms == 0 { 1_000 } else { end_ms } }
     }
@@ -41,7 +42,8 @@ impl TimeAxis {
     /// Round moments.
     pub(super) fn ticks(&self) -> Vec<u64> {
         let fits = |step: &&u64| self.end_ms / **step <= TIME_TICKS_MAX;
-        let step = STEPS_MS.iter().find(fits).copied().unwrap_or(self.end_ms / TIME_TICKS_MAX).max(1);
+        let step =
+            STEPS_MS.iter().find(fits).copied().unwrap_or(self.end_ms / TIME_TICKS_MAX).max(1);
         (0..=self.end_ms / step).map(|tick| tick * step).collect()
     }
 }
@@ -94,11 +96,17 @@ impl ValueAxis {
             let decades = (self.high / self.low).log10().round() as i32;
             // At most five or so, however wide it is.
             let stride = usize::try_from(decades / 5 + 1).unwrap_or(1);
-            return (0..=decades).step_by(stride).map(|decade| self.low * 10_f64.powi(decade)).collect();
+            return (0..=decades)
+                .step_by(stride)
+                .map(|decade| self.low * 10_f64.powi(decade))
+                .collect();
         }
         let step = nice_step(self.high / 3.5);
         let count = (self.high / step).round().clamp(1.0, 8.0) as u32;
-        (0..=count).map(|tick| f64::from(tick) * step).filter(|tick| *tick <= self.high * 1.001).collect()
+        (0..=count)
+            .map(|tick| f64::from(tick) * step)
+            .filter(|tick| *tick <= self.high * 1.001)
+            .collect()
     }
 }
 
@@ -109,6 +117,7 @@ fn nice_step(value: f64) -> f64 {
         return 1.0;
     }
     let power = 10_f64.powf(value.log10().floor());
-    let nice = [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= value * 0.999);
+    let nice =
+        [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= value * 0.999);
     nice.unwrap_or(10.0 * power)
 }

@@ -27,14 +27,20 @@ pub(super) fn section(outcome: &Outcome) -> String {
     let axis = TimeAxis::over(outcome);
     let mut notes = String::new();
     if outcome.seconds.is_empty() {
-        notes.push_str("<p class=\"quiet\">No second of load was recorded, so there is nothing to plot.</p>");
+        notes.push_str(
+            "<p class=\"quiet\">No second of load was recorded, so there is nothing to plot.</p>",
+        );
     }
     let left_out = lanes::faults_left_out(outcome);
     if left_out > 0 {
         let rest = counted(left_out as u64, "further fault");
         notes.push_str(&format!("<p class=\"quiet\">{rest} not drawn; the table has them.</p>"));
     }
-    format!("<figure class=\"wide\">{}</figure>{notes}{}", drawing(outcome, &axis), faults::table(outcome))
+    format!(
+        "<figure class=\"wide\">{}</figure>{notes}{}",
+        drawing(outcome, &axis),
+        faults::table(outcome)
+    )
 }
 
 fn drawing(outcome: &Outcome, axis: &TimeAxis) -> String {
@@ -88,7 +94,10 @@ fn shades(outcome: &Outcome, axis: &TimeAxis, top: f64, bottom: f64) -> String {
     }
     let rect = |(from, to): (f64, f64)| {
         let (x, y, width) = (place(from), place(top), place((to - from).max(0.0)));
-        format!("<rect class=\"shade\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{}\"/>", place(bottom - top))
+        format!(
+            "<rect class=\"shade\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{}\"/>",
+            place(bottom - top)
+        )
     };
     merged.into_iter().map(rect).collect()
 }
@@ -113,7 +122,9 @@ fn time_grid(axis: &TimeAxis, bottom: f64) -> String {
 
 /// When the first invariant was seen broken. After the load there is no axis any more; the headline says it then.
 fn breach(outcome: &Outcome, axis: &TimeAxis, bottom: f64) -> String {
-    let Some(first) = outcome.broken.first().filter(|first| first.at_ms <= axis.end_ms) else { return String::new() };
+    let Some(first) = outcome.broken.first().filter(|first| first.at_ms <= axis.end_ms) else {
+        return String::new();
+    };
     let x = axis.x(first.at_ms);
     let words = format!("broken: {}", shortened(&first.invariant, 40));
     let fits = x + 6.0 + labels::width(&words, 12.0) <= WIDTH;
@@ -162,11 +173,15 @@ fn in_words(point: &Point) -> String {
 }
 
 fn acks(points: &[Point], axis: &TimeAxis, top: f64, bottom: f64) -> String {
-    let values = ValueAxis::linear(points.iter().flat_map(|point| [point.acked, point.sent]), top, bottom);
-    let mut out =
-        value_grid(&values, "Messages per second", &[("acked", "acknowledged"), ("sent", "sent")], top, |value| {
-            grouped(value as u64)
-        });
+    let values =
+        ValueAxis::linear(points.iter().flat_map(|point| [point.acked, point.sent]), top, bottom);
+    let mut out = value_grid(
+        &values,
+        "Messages per second",
+        &[("acked", "acknowledged"), ("sent", "sent")],
+        top,
+        |value| grouped(value as u64),
+    );
     out.push_str(&area(points, axis, &values, "acked", |point| point.acked));
     out.push_str(&line(points, axis, &values, "sent", |point| Some(point.sent)));
     out
@@ -175,10 +190,19 @@ fn acks(points: &[Point], axis: &TimeAxis, top: f64, bottom: f64) -> String {
 fn waits(points: &[Point], axis: &TimeAxis, top: f64, bottom: f64) -> String {
     // A second without acks has no wait, and leaves a gap.
     let wait = |point: &Point, ms: f64| (point.acked > 0.0 && ms.is_finite()).then_some(ms);
-    let all = points.iter().filter(|point| point.acked > 0.0).flat_map(|point| [point.p50_ms, point.max_ms]);
+    let all = points
+        .iter()
+        .filter(|point| point.acked > 0.0)
+        .flat_map(|point| [point.p50_ms, point.max_ms]);
     let values = ValueAxis::log_if_wide(all, top, bottom);
     let heading = if values.is_log { "Wait for the ack (log scale)" } else { "Wait for the ack" };
-    let mut out = value_grid(&values, heading, &[("longest", "longest"), ("median", "median")], top, span_f64);
+    let mut out = value_grid(
+        &values,
+        heading,
+        &[("longest", "longest"), ("median", "median")],
+        top,
+        span_f64,
+    );
     out.push_str(&line(points, axis, &values, "longest", |point| wait(point, point.max_ms)));
     out.push_str(&line(points, axis, &values, "median", |point| wait(point, point.p50_ms)));
     out
@@ -186,7 +210,9 @@ fn waits(points: &[Point], axis: &TimeAxis, top: f64, bottom: f64) -> String {
 
 fn backlog(points: &[Point], axis: &TimeAxis, top: f64, bottom: f64) -> String {
     let values = ValueAxis::linear(points.iter().map(|point| point.waiting), top, bottom);
-    let mut out = value_grid(&values, "Messages waiting for their ack", &[], top, |value| grouped(value as u64));
+    let mut out = value_grid(&values, "Messages waiting for their ack", &[], top, |value| {
+        grouped(value as u64)
+    });
     out.push_str(&area(points, axis, &values, "waiting", |point| point.waiting));
     out
 }
@@ -199,7 +225,8 @@ fn value_grid(
     top: f64,
     write: impl Fn(f64) -> String,
 ) -> String {
-    let mut out = format!("<text class=\"head\" x=\"0\" y=\"{}\">{heading}</text>", place(top - 14.0));
+    let mut out =
+        format!("<text class=\"head\" x=\"0\" y=\"{}\">{heading}</text>", place(top - 14.0));
     let mut x = LEFT + 110.0;
     for (class, words) in key {
         let (y, line) = (place(top - 14.0), place(top - 18.0));
@@ -245,12 +272,19 @@ fn line(
     format!("<path class=\"line {class}\" d=\"{path}\"/>")
 }
 
-fn area(points: &[Point], axis: &TimeAxis, values: &ValueAxis, class: &str, of: impl Fn(&Point) -> f64) -> String {
+fn area(
+    points: &[Point],
+    axis: &TimeAxis,
+    values: &ValueAxis,
+    class: &str,
+    of: impl Fn(&Point) -> f64,
+) -> String {
     let ground = values.y(0.0);
     let mut path = String::new();
     for point in points {
         let (x, y) = (place(axis.x(point.from_ms)), place(values.y(of(point))));
-        let command = if path.is_empty() { format!("M{x} {}", place(ground)) } else { String::new() };
+        let command =
+            if path.is_empty() { format!("M{x} {}", place(ground)) } else { String::new() };
         path.push_str(&format!("{command}L{x} {y}H{}", place(axis.x(point.to_ms))));
     }
     let outline = line(points, axis, values, class, |point| Some(of(point)));
@@ -265,7 +299,9 @@ fn points(seconds: &[Second]) -> Vec<Point> {
 
 fn point(seconds: &[Second]) -> Point {
     let count = seconds.len() as f64;
-    let largest = |of: fn(&Second) -> f64| seconds.iter().map(of).filter(|ms| ms.is_finite()).fold(0.0, f64::max);
+    let largest = |of: fn(&Second) -> f64| {
+        seconds.iter().map(of).filter(|ms| ms.is_finite()).fold(0.0, f64::max)
+    };
     Point {
         from_ms: seconds.first().map_or(0, |second| second.at_ms),
         to_ms: seconds.last().map_or(0, |second| second.at_ms.saturating_add(1_000)),

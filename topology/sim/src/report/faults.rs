@@ -12,7 +12,8 @@ pub(super) fn table(outcome: &Outcome) -> String {
     if outcome.faults.is_empty() {
         return String::new();
     }
-    let rows: String = outcome.faults.iter().take(FAULTS_SHOWN_MAX).map(|fault| row(outcome, fault)).collect();
+    let rows: String =
+        outcome.faults.iter().take(FAULTS_SHOWN_MAX).map(|fault| row(outcome, fault)).collect();
     format!(
         "<details><summary>{} as a table</summary><div class=\"wide\"><table class=\"entries\"><thead><tr>\
          <th scope=\"col\" class=\"num\">From</th><th scope=\"col\" class=\"num\">To</th>\

@@ -60,7 +60,9 @@ fn graticule() -> String {
         lines.push_str(&format!("M0 {}H{}", place(y), place(WIDTH)));
         words.push_str(&degrees(5.0, y - 4.0, lat, ('N', 'S')));
     }
-    format!("<path class=\"grid\" d=\"{lines}\"/><g class=\"degrees\" aria-hidden=\"true\">{words}</g>")
+    format!(
+        "<path class=\"grid\" d=\"{lines}\"/><g class=\"degrees\" aria-hidden=\"true\">{words}</g>"
+    )
 }
 
 fn degrees(x: f64, y: f64, degrees: i32, (above, below): (char, char)) -> String {

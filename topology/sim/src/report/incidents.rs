@@ -20,7 +20,10 @@ const INCIDENTS_IN_WORDS_MAX: usize = 3;
 
 /// In plain words, in the order of the columns.
 const TERMS: [(&str, &str); 7] = [
-    ("Detection", "from the loss until every living core of the other regions knew. “never”: some never did."),
+    (
+        "Detection",
+        "from the loss until every living core of the other regions knew. “never”: some never did.",
+    ),
     (
         "Takeover",
         "from detection until all multi-region shards of the region were served elsewhere. “never”: they were not.",
@@ -34,29 +37,41 @@ const TERMS: [(&str, &str); 7] = [
         "Longest pause",
         "the longest that a client waited for an ack that the incident fell into. “–”: nobody sent anything.",
     ),
-    ("Backlog", "the most messages that waited for their ack at one moment; clients keep and resend them."),
+    (
+        "Backlog",
+        "the most messages that waited for their ack at one moment; clients keep and resend them.",
+    ),
     (
         "At risk, RPO",
         "acknowledged messages that stood on no replica outside the region when it was lost, and the age of the oldest of \
          them: what would be gone if the region never came back. They are back when it is. 0 ms: nothing was at risk.",
     ),
-    ("RTO", "from the loss until the first message that was sent after it was acknowledged. “never”: none was."),
+    (
+        "RTO",
+        "from the loss until the first message that was sent after it was acknowledged. “never”: none was.",
+    ),
 ];
 
 /// The table and its legend.
 pub(super) fn section(outcome: &Outcome) -> String {
     if outcome.incidents.is_empty() {
-        return "<p class=\"quiet\">No region was lost, drained or cut off in this run.</p>".to_owned();
+        return "<p class=\"quiet\">No region was lost, drained or cut off in this run.</p>"
+            .to_owned();
     }
     let heads: String = COLUMNS
         .iter()
         .map(|(name, is_figure)| {
-            format!("<th scope=\"col\" class=\"{}\">{name}</th>", if *is_figure { "num" } else { "side" })
+            format!(
+                "<th scope=\"col\" class=\"{}\">{name}</th>",
+                if *is_figure { "num" } else { "side" }
+            )
         })
         .collect();
     let bodies: String = outcome.incidents.iter().map(body).collect();
-    let terms: String =
-        TERMS.iter().map(|(term, words)| format!("<div><dt>{term}</dt><dd>{words}</dd></div>")).collect();
+    let terms: String = TERMS
+        .iter()
+        .map(|(term, words)| format!("<div><dt>{term}</dt><dd>{words}</dd></div>"))
+        .collect();
     format!(
         "{}<div class=\"wide\"><table class=\"incidents\"><thead><tr>{heads}</tr></thead>{bodies}</table></div>\
          <dl class=\"terms\">{terms}</dl>",
@@ -69,7 +84,11 @@ fn in_words(outcome: &Outcome) -> String {
     if outcome.incidents.len() > INCIDENTS_IN_WORDS_MAX {
         return String::new();
     }
-    outcome.incidents.iter().map(|incident| format!("<p class=\"spoken\">{}</p>", Escaped(&spoken(incident)))).collect()
+    outcome
+        .incidents
+        .iter()
+        .map(|incident| format!("<p class=\"spoken\">{}</p>", Escaped(&spoken(incident))))
+        .collect()
 }
 
 fn spoken(incident: &Incident) -> String {
@@ -83,7 +102,9 @@ fn spoken(incident: &Incident) -> String {
         None => "Some core of the other regions never knew".to_owned(),
     };
     let served = match incident.takeover_ms {
-        Some(ms) => format!("its multi-region shards were all served elsewhere {} after that", exact(ms)),
+        Some(ms) => {
+            format!("its multi-region shards were all served elsewhere {} after that", exact(ms))
+        }
         None => "not all of its multi-region shards were ever served elsewhere".to_owned(),
     };
     let classes: String = incident.classes.iter().map(spoken_class).collect();
@@ -97,7 +118,11 @@ fn spoken_class(class: &ClassIncident) -> String {
     };
     let risk = match class.at_risk {
         0 => "no acknowledged message was at risk".to_owned(),
-        count => format!("at risk: {}, up to {} old", counted(count, "acknowledged message"), exact(class.rpo_ms)),
+        count => format!(
+            "at risk: {}, up to {} old",
+            counted(count, "acknowledged message"),
+            exact(class.rpo_ms)
+        ),
     };
     format!(" Durability {}: {again}; {risk}.", class.durability)
 }
@@ -115,7 +140,9 @@ fn body(incident: &Incident) -> String {
         never(incident.takeover_ms)
     );
     if incident.classes.is_empty() {
-        out.push_str("<td colspan=\"6\" class=\"side quiet\">no conversation was at home there</td>");
+        out.push_str(
+            "<td colspan=\"6\" class=\"side quiet\">no conversation was at home there</td>",
+        );
     }
     for (index, class) in incident.classes.iter().enumerate() {
         if index > 0 {

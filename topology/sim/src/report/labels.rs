@@ -62,7 +62,10 @@ impl Taken {
         for step in 0..steps {
             let share = f64::from(step) / f64::from(steps);
             let (x, y) = (from.0 + wide * share, from.1 + high * share);
-            self.areas.push((Area { left: x - 3.0, top: y - 3.0, right: x + 3.0, bottom: y + 3.0 }, LINE_COST));
+            self.areas.push((
+                Area { left: x - 3.0, top: y - 3.0, right: x + 3.0, bottom: y + 3.0 },
+                LINE_COST,
+            ));
         }
     }
 
@@ -70,7 +73,8 @@ impl Taken {
     pub(super) fn take_best(&mut self, candidates: &[Area]) -> usize {
         let (mut best, mut least) = (0, f64::INFINITY);
         for (index, candidate) in candidates.iter().enumerate() {
-            let hidden: f64 = self.areas.iter().map(|(area, cost)| area.overlap(candidate) * cost).sum();
+            let hidden: f64 =
+                self.areas.iter().map(|(area, cost)| area.overlap(candidate) * cost).sum();
             // What leaves the frame cannot be read at all.
             let cost = hidden + 12.0 * candidate.outside(&self.frame);
             if cost + 0.5 < least {

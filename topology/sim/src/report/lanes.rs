@@ -52,7 +52,10 @@ pub(super) fn draw(outcome: &Outcome, axis: &TimeAxis, top: f64) -> (String, f64
     let mut y = heading(&mut out, "Faults", top);
     let faults = fault_lanes(outcome);
     if faults.is_empty() {
-        out.push_str(&format!("<text class=\"quiet\" x=\"150\" y=\"{}\">none in this run</text>", place(y + 15.0)));
+        out.push_str(&format!(
+            "<text class=\"quiet\" x=\"150\" y=\"{}\">none in this run</text>",
+            place(y + 15.0)
+        ));
         y += ROW + LANE_GAP;
     }
     for lane in &faults {
@@ -62,7 +65,11 @@ pub(super) fn draw(outcome: &Outcome, axis: &TimeAxis, top: f64) -> (String, f64
         y = heading(&mut out, "Recovery", y + 6.0);
     }
     for incident in &outcome.incidents {
-        let lane = if outcome.incidents.len() > LANES_IN_FULL_MAX { short_recovery } else { recovery_lane };
+        let lane = if outcome.incidents.len() > LANES_IN_FULL_MAX {
+            short_recovery
+        } else {
+            recovery_lane
+        };
         y = draw_lane(&mut out, &lane(incident, axis), axis, y);
     }
     (out, y)
@@ -85,7 +92,10 @@ pub(super) fn link_name(a: &str, b: &str) -> String {
 }
 
 fn heading(out: &mut String, words: &str, top: f64) -> f64 {
-    out.push_str(&format!("<text class=\"head\" x=\"0\" y=\"{}\">{words}</text>", place(top + 12.0)));
+    out.push_str(&format!(
+        "<text class=\"head\" x=\"0\" y=\"{}\">{words}</text>",
+        place(top + 12.0)
+    ));
     top + 22.0
 }
 
@@ -97,7 +107,12 @@ fn fault_lanes(outcome: &Outcome) -> Vec<Lane> {
     let mut lanes: Vec<(usize, Lane)> = Vec::new();
     for fault in shown {
         for (order, name) in places(outcome, fault) {
-            let bar = Bar { class: "fault", label: fault.what.clone(), from_ms: fault.from_ms, to_ms: fault.to_ms };
+            let bar = Bar {
+                class: "fault",
+                label: fault.what.clone(),
+                from_ms: fault.from_ms,
+                to_ms: fault.to_ms,
+            };
             match lanes.iter_mut().find(|(_, lane)| lane.name == name) {
                 Some((_, lane)) => lane.bars.push(bar),
                 None => lanes.push((order, Lane { name, bars: vec![bar] })),
@@ -118,7 +133,9 @@ fn places(outcome: &Outcome, fault: &FaultSpan) -> Vec<(usize, String)> {
     if fault.regions.is_empty() {
         return vec![(0, "all regions".to_owned())];
     }
-    let order = |name: &String| outcome.regions.iter().position(|region| region.name == *name).unwrap_or(world) + 1;
+    let order = |name: &String| {
+        outcome.regions.iter().position(|region| region.name == *name).unwrap_or(world) + 1
+    };
     let names: BTreeSet<&String> = fault.regions.iter().collect();
     names.into_iter().map(|name| (order(name), name.clone())).collect()
 }
@@ -136,7 +153,12 @@ fn recovery_lane(incident: &Incident, axis: &TimeAxis) -> Lane {
     if let Some(detection) = incident.detection_ms {
         let after = incident.takeover_ms.map(|takeover| detection.saturating_add(takeover));
         let label = format!("served elsewhere: {}", span_or(incident.takeover_ms, "never"));
-        bars.push(Bar { class: "takeover", label, from_ms: from_ms.saturating_add(detection), to_ms: until(after) });
+        bars.push(Bar {
+            class: "takeover",
+            label,
+            from_ms: from_ms.saturating_add(detection),
+            to_ms: until(after),
+        });
     }
     for class in &incident.classes {
         let label = format!("{} acks again: {}", class.durability, span_or(class.rto_ms, "never"));
@@ -147,9 +169,13 @@ fn recovery_lane(incident: &Incident, axis: &TimeAxis) -> Lane {
 
 /// The same in one bar.
 fn short_recovery(incident: &Incident, axis: &TimeAxis) -> Lane {
-    let after = incident.detection_ms.zip(incident.takeover_ms).map(|(known, served)| known.saturating_add(served));
+    let after = incident
+        .detection_ms
+        .zip(incident.takeover_ms)
+        .map(|(known, served)| known.saturating_add(served));
     let known = span_or(incident.detection_ms, "never");
-    let label = format!("detected: {known}, served elsewhere: {}", span_or(incident.takeover_ms, "never"));
+    let label =
+        format!("detected: {known}, served elsewhere: {}", span_or(incident.takeover_ms, "never"));
     let to_ms = after.map_or(axis.end_ms, |after| incident.from_ms.saturating_add(after));
     let bars = vec![Bar { class: "takeover", label, from_ms: incident.from_ms, to_ms }];
     Lane { name: format!("{} {}", incident.region, incident.kind), bars }
@@ -197,7 +223,8 @@ fn pack<'a>(lane: &'a Lane, axis: &TimeAxis) -> Vec<Placed<'a>> {
     let mut placed = Vec::with_capacity(lane.bars.len());
     for bar in &lane.bars {
         let (mut put, (from, to)) = put(bar, axis);
-        let is_free = |row: &Vec<(f64, f64)>| row.iter().all(|(start, end)| to <= *start || from >= *end);
+        let is_free =
+            |row: &Vec<(f64, f64)>| row.iter().all(|(start, end)| to <= *start || from >= *end);
         put.row = rows.iter().position(is_free).unwrap_or(rows.len());
         if put.row == rows.len() {
             rows.push(Vec::new());

@@ -44,7 +44,8 @@ fn drawing(outcome: &Outcome) -> String {
     }
     // Names are placed first, as they matter more than delays, and drawn last, so that no line crosses them.
     let zones = zones(outcome);
-    let dots: String = outcome.regions.iter().map(|region| dot(region, &zones, &concerned, &mut taken)).collect();
+    let dots: String =
+        outcome.regions.iter().map(|region| dot(region, &zones, &concerned, &mut taken)).collect();
     let (mut lines, mut figures) = (String::new(), String::new());
     for link in &outcome.links {
         draw_link(outcome, link, &concerned, &mut taken, (&mut lines, &mut figures));
@@ -69,13 +70,22 @@ fn described(outcome: &Outcome, concerned: &Concerned<'_>) -> String {
 }
 
 /// A region's mark and its name, on the side where the name hides least.
-fn dot(region: &RegionFacts, zones: &[&str], concerned: &Concerned<'_>, taken: &mut Taken) -> String {
+fn dot(
+    region: &RegionFacts,
+    zones: &[&str],
+    concerned: &Concerned<'_>,
+    taken: &mut Taken,
+) -> String {
     let (x, y) = point(region);
     let hit = concerned.regions.get(region.name.as_str());
     let is_hit = hit.is_some();
     let mut marks = String::new();
     if is_hit {
-        marks.push_str(&format!("<circle class=\"hit\" cx=\"{}\" cy=\"{}\" r=\"13\"/>", place(x), place(y)));
+        marks.push_str(&format!(
+            "<circle class=\"hit\" cx=\"{}\" cy=\"{}\" r=\"13\"/>",
+            place(x),
+            place(y)
+        ));
     }
     marks.push_str(&zone_marks(region, zones, x, y));
     let name = shortened(&region.name, NAME_CHARS_MAX);
@@ -105,7 +115,9 @@ fn zone_marks(region: &RegionFacts, zones: &[&str], x: f64, y: f64) -> String {
     for (ring, zone) in region.zones.iter().take(3).enumerate().rev() {
         let radius = place(5.5 + 2.5 * ring as f64);
         let class = zone_class(zone, zones);
-        marks.push_str(&format!("<circle class=\"dot {class}\" cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"/>"));
+        marks.push_str(&format!(
+            "<circle class=\"dot {class}\" cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"/>"
+        ));
     }
     marks
 }
@@ -174,7 +186,9 @@ fn draw_link(
     let Some((a, b)) = parts.first() else { return };
     let (x, y) = along(*a, *b, labels::width(&delay, FONT - 1.5), taken);
     let (x, y) = (place(x), place(y + 4.0));
-    figures.push_str(&format!("<text class=\"delay\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{delay}</text>"));
+    figures.push_str(&format!(
+        "<text class=\"delay\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{delay}</text>"
+    ));
 }
 
 /// Where on a line a label hides least: the middle if it can.
@@ -223,7 +237,10 @@ fn delays(outcome: &Outcome) -> String {
 fn delay_row(outcome: &Outcome, region: &RegionFacts) -> String {
     let mut cells = String::new();
     for other in &outcome.regions {
-        let link = outcome.links.iter().find(|link| ordered(&link.a, &link.b) == ordered(&region.name, &other.name));
+        let link = outcome
+            .links
+            .iter()
+            .find(|link| ordered(&link.a, &link.b) == ordered(&region.name, &other.name));
         let delay = link.map_or_else(|| "·".to_owned(), |link| span_f64(link.delay_ms));
         cells.push_str(&format!("<td class=\"num\">{delay}</td>"));
     }
@@ -242,12 +259,15 @@ impl<'a> Concerned<'a> {
         for fault in &outcome.faults {
             let span = (fault.from_ms, fault.to_ms);
             match fault.regions.as_slice() {
-                [a, b] if fault.is_link => concerned.links.entry(ordered(a, b)).or_default().push(span),
+                [a, b] if fault.is_link => {
+                    concerned.links.entry(ordered(a, b)).or_default().push(span)
+                }
                 names => names.iter().for_each(|name| concerned.region(name, span)),
             }
         }
         for incident in &outcome.incidents {
-            concerned.region(&incident.region, (incident.from_ms, incident.to_ms.unwrap_or(u64::MAX)));
+            concerned
+                .region(&incident.region, (incident.from_ms, incident.to_ms.unwrap_or(u64::MAX)));
         }
         concerned
     }
@@ -265,7 +285,8 @@ fn spans_attribute(spans: Option<&Spans>) -> String {
 }
 
 fn zones(outcome: &Outcome) -> Vec<&str> {
-    let zones: BTreeSet<&str> = outcome.regions.iter().flat_map(|region| &region.zones).map(String::as_str).collect();
+    let zones: BTreeSet<&str> =
+        outcome.regions.iter().flat_map(|region| &region.zones).map(String::as_str).collect();
     zones.into_iter().collect()
 }
 

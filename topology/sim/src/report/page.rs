@@ -8,8 +8,7 @@ const STYLE: &str = include_str!("style.css");
 /// Niceties; without it nothing is missing.
 const SCRIPT: &str = include_str!("script.js");
 /// Nothing may be loaded, whatever slips into the page.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// The whole file.
 pub(super) fn html(outcome: &Outcome) -> String {

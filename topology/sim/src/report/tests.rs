@@ -1,8 +1,8 @@
 use super::text::place;
 use super::{html, json};
 use crate::outcome::{
-    Broken, ClassIncident, Counts, Entry, FaultSpan, Incident, Latency, LinkFacts, Outcome, RegionFacts, RegionPeople,
-    Second,
+    Broken, ClassIncident, Counts, Entry, FaultSpan, Incident, Latency, LinkFacts, Outcome,
+    RegionFacts, RegionPeople, Second,
 };
 
 /// What an attacker, or an unlucky name, would bring.
@@ -23,7 +23,14 @@ fn entry(at_ms: u64, who: &str, what: &str) -> Entry {
 fn class(durability: &str, figures: [u64; 5]) -> ClassIncident {
     let [pause_ms, backlog, at_risk, rpo_ms, rto_ms] = figures;
     let durability = durability.into();
-    ClassIncident { durability, pause_ms: Some(pause_ms), backlog, at_risk, rpo_ms, rto_ms: Some(rto_ms) }
+    ClassIncident {
+        durability,
+        pause_ms: Some(pause_ms),
+        backlog,
+        at_risk,
+        rpo_ms,
+        rto_ms: Some(rto_ms),
+    }
 }
 
 fn incident() -> Incident {
@@ -34,7 +41,10 @@ fn incident() -> Incident {
         to_ms: Some(25_018),
         detection_ms: Some(1_241),
         takeover_ms: Some(873),
-        classes: vec![class("multi-region", [3_421, 18, 0, 0, 3_187]), class("region", [15_823, 46, 3, 212, 15_344])],
+        classes: vec![
+            class("multi-region", [3_421, 18, 0, 0, 3_187]),
+            class("region", [15_823, 46, 3, 212, 15_344]),
+        ],
     }
 }
 
@@ -52,7 +62,13 @@ fn rehearsed() -> Outcome {
         from_ms: 10_007,
         to_ms: 25_018,
     };
-    let wait = |phase: &str, count| Latency { phase: phase.into(), count, p50_ms: 61.0, p99_ms: 182.0, max_ms: 190.5 };
+    let wait = |phase: &str, count| Latency {
+        phase: phase.into(),
+        count,
+        p50_ms: 61.0,
+        p99_ms: 182.0,
+        max_ms: 190.5,
+    };
     Outcome {
         scenario: "region-loss".into(),
         about: "A region dies under load.".into(),
@@ -88,18 +104,29 @@ fn rehearsed() -> Outcome {
 }
 
 fn broken() -> Outcome {
-    let found =
-        |invariant: &str, at_ms| Broken { invariant: invariant.into(), at_ms, what: format!("{invariant} m-0193") };
-    Outcome { held: false, broken: vec![found("lost", 20_250), found("gap", 30_000)], ..rehearsed() }
+    let found = |invariant: &str, at_ms| Broken {
+        invariant: invariant.into(),
+        at_ms,
+        what: format!("{invariant} m-0193"),
+    };
+    Outcome {
+        held: false,
+        broken: vec![found("lost", 20_250), found("gap", 30_000)],
+        ..rehearsed()
+    }
 }
 
 /// As odd as numbers and names can be.
 fn odd() -> Outcome {
     let mut odd = broken();
-    let odd_numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX, f64::MIN_POSITIVE];
+    let odd_numbers =
+        [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX, f64::MIN_POSITIVE];
     let name = |at: usize| format!("{}-{at}", "a-region-with-a-long-name".repeat(4));
-    odd.regions = (0..12).map(|at| region(&name(at), odd_numbers[at % 6], odd_numbers[(at + 1) % 6])).collect();
-    odd.links = (0..66).map(|at| link(&name(at % 12), &name(at % 11), odd_numbers[at % 6])).collect();
+    odd.regions = (0..12)
+        .map(|at| region(&name(at), odd_numbers[at % 6], odd_numbers[(at + 1) % 6]))
+        .collect();
+    odd.links =
+        (0..66).map(|at| link(&name(at % 12), &name(at % 11), odd_numbers[at % 6])).collect();
     odd.seconds = (0..4_000).map(second).collect();
     for (at, second) in odd.seconds.iter_mut().enumerate() {
         (second.p50_ms, second.max_ms) = (odd_numbers[at % 6], odd_numbers[(at + 2) % 6]);
@@ -108,9 +135,19 @@ fn odd() -> Outcome {
     for fault in &mut odd.faults {
         (fault.from_ms, fault.to_ms) = (u64::MAX, 0);
     }
-    let never = Incident { detection_ms: None, takeover_ms: None, to_ms: None, classes: Vec::new(), ..incident() };
-    odd.incidents = vec![Incident { detection_ms: Some(u64::MAX), takeover_ms: Some(u64::MAX), ..incident() }, never];
-    odd.people[0].latency[0] = Latency { p50_ms: f64::NAN, p99_ms: f64::INFINITY, ..odd.people[0].latency[0].clone() };
+    let never = Incident {
+        detection_ms: None,
+        takeover_ms: None,
+        to_ms: None,
+        classes: Vec::new(),
+        ..incident()
+    };
+    odd.incidents = vec![
+        Incident { detection_ms: Some(u64::MAX), takeover_ms: Some(u64::MAX), ..incident() },
+        never,
+    ];
+    odd.people[0].latency[0] =
+        Latency { p50_ms: f64::NAN, p99_ms: f64::INFINITY, ..odd.people[0].latency[0].clone() };
     odd.virtual_ms = u64::MAX;
     odd.counts.packets = u64::MAX;
     odd.timeline = (0..30_000).map(|at| entry(at, "ann", "sends")).collect();
@@ -138,14 +175,26 @@ fn hostile() -> Outcome {
         people.region = HOSTILE.into();
         people.latency.iter_mut().for_each(|latency| latency.phase = HOSTILE.into());
     }
-    outcome.broken.iter_mut().for_each(|broken| (broken.invariant, broken.what) = (HOSTILE.into(), HOSTILE.into()));
-    outcome.timeline.iter_mut().for_each(|entry| (entry.who, entry.what) = (HOSTILE.into(), HOSTILE.into()));
+    outcome
+        .broken
+        .iter_mut()
+        .for_each(|broken| (broken.invariant, broken.what) = (HOSTILE.into(), HOSTILE.into()));
+    outcome
+        .timeline
+        .iter_mut()
+        .for_each(|entry| (entry.who, entry.what) = (HOSTILE.into(), HOSTILE.into()));
     outcome
 }
 
 fn samples() -> [(&'static str, Outcome); 5] {
     let empty = Outcome::default();
-    [("empty", empty), ("rehearsed", rehearsed()), ("broken", broken()), ("odd", odd()), ("hostile", hostile())]
+    [
+        ("empty", empty),
+        ("rehearsed", rehearsed()),
+        ("broken", broken()),
+        ("odd", odd()),
+        ("hostile", hostile()),
+    ]
 }
 
 /// The page without style and script, which are ours and hold `<` and `http`-like words at will.
@@ -215,8 +264,13 @@ fn text_from_a_run_never_becomes_markup() {
 fn an_outcome_without_anything_is_a_page_all_the_same() {
     let page = html(&Outcome::default());
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
-    for said in ["BROKEN", "No invariant is named.", "No region was lost", "none in this run", "The timeline is empty"]
-    {
+    for said in [
+        "BROKEN",
+        "No invariant is named.",
+        "No region was lost",
+        "none in this run",
+        "The timeline is empty",
+    ] {
         assert!(page.contains(said), "{said:?} is missing");
     }
 }
@@ -226,7 +280,10 @@ fn a_page_loads_nothing_from_anywhere() {
     for (name, outcome) in samples() {
         let page = html(&outcome);
         let page = page.replace(HOSTILE, "");
-        for loads in ["http://", "https://", "@import", "url(", "<link", "<img", "<iframe", "fetch(", "import("] {
+        for loads in [
+            "http://", "https://", "@import", "url(", "<link", "<img", "<iframe", "fetch(",
+            "import(",
+        ] {
             assert!(!page.contains(loads), "{loads} in {name}");
         }
         assert!(page.contains("default-src 'none'"), "and may not, in {name}");
@@ -238,8 +295,20 @@ fn every_figure_of_an_incident_is_shown_to_the_millisecond() {
     let page = html(&rehearsed());
     let (_, after) = page.split_once("<table class=\"incidents\">").expect("there is the table");
     let (table, _) = after.split_once("</table>").expect("it ends");
-    let figures = ["10.007 s", "15.011 s", "1.241 s", "873 ms", "3.421 s", ">18<", "0 messages", "0 ms", "3.187 s"];
-    for figure in figures.into_iter().chain(["15.823 s", ">46<", "3 messages", "212 ms", "15.344 s"]) {
+    let figures = [
+        "10.007 s",
+        "15.011 s",
+        "1.241 s",
+        "873 ms",
+        "3.421 s",
+        ">18<",
+        "0 messages",
+        "0 ms",
+        "3.187 s",
+    ];
+    for figure in
+        figures.into_iter().chain(["15.823 s", ">46<", "3 messages", "212 ms", "15.344 s"])
+    {
         assert!(table.contains(figure), "{figure} is missing in {table}");
     }
 }
@@ -248,7 +317,13 @@ fn every_figure_of_an_incident_is_shown_to_the_millisecond() {
 fn what_never_came_is_said_and_not_left_blank() {
     let mut outcome = rehearsed();
     let class = ClassIncident { pause_ms: None, rto_ms: None, ..class("multi-region", [0; 5]) };
-    let never = Incident { to_ms: None, detection_ms: None, takeover_ms: None, classes: vec![class], ..incident() };
+    let never = Incident {
+        to_ms: None,
+        detection_ms: None,
+        takeover_ms: None,
+        classes: vec![class],
+        ..incident()
+    };
     outcome.incidents = vec![never];
     let page = html(&outcome);
     assert_eq!(page.matches("<strong class=\"never\">never</strong>").count(), 3);
@@ -273,10 +348,10 @@ fn the_command_shows_the_same_run_again() {
     outcome.scenario = "drawn-42".into();
     assert!(html(&outcome).contains("<code>hearth sim replay 42</code>"));
     outcome.scenario = "my run's".into();
-    assert!(
-        html(&outcome)
-            .contains(&format!("<code>hearth sim run {} --seed 42</code>", r"&#39;my run&#39;\&#39;&#39;s&#39;"))
-    );
+    assert!(html(&outcome).contains(&format!(
+        "<code>hearth sim run {} --seed 42</code>",
+        r"&#39;my run&#39;\&#39;&#39;s&#39;"
+    )));
 }
 
 #[test]
@@ -300,7 +375,11 @@ fn a_long_run_stays_a_page_that_opens() {
 #[test]
 fn the_map_marks_what_the_faults_concerned_and_nothing_else() {
     let page = html(&rehearsed());
-    assert_eq!(page.matches("class=\"region is-hit\"").count(), 1, "a cut link does not concern its ends");
+    assert_eq!(
+        page.matches("class=\"region is-hit\"").count(),
+        1,
+        "a cut link does not concern its ends"
+    );
     assert_eq!(page.matches("class=\"link is-hit\"").count(), 1);
     assert!(page.contains("data-spans=\"10007-25018\""), "and says when");
 }

@@ -38,8 +38,11 @@ pub(super) fn table(entries: &[Entry]) -> String {
 }
 
 fn entries_between(entries: &[Entry]) -> String {
-    let count =
-        if entries.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", grouped(entries.len() as u64)) };
+    let count = if entries.len() == 1 {
+        "1 entry".to_owned()
+    } else {
+        format!("{} entries", grouped(entries.len() as u64))
+    };
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return count };
     format!("{count}, from {} to {}", moment(first.at_ms), moment(last.at_ms))
 }

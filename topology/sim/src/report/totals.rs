@@ -25,7 +25,8 @@ pub(super) fn section(outcome: &Outcome) -> String {
         ("Gaps: seqs not shown", counts.gaps),
     ];
     let fine: String = traffic.iter().map(|(name, count)| row(name, *count, "")).collect();
-    let wrong: String = wrongs.iter().map(|(name, count)| row(name, *count, class(*count))).collect();
+    let wrong: String =
+        wrongs.iter().map(|(name, count)| row(name, *count, class(*count))).collect();
     format!(
         "<div class=\"pair\"><table><caption>Traffic</caption><tbody>{fine}</tbody></table>\
          <table><caption>Must be 0</caption><tbody>{wrong}</tbody></table></div>"
@@ -37,5 +38,8 @@ fn class(count: u64) -> &'static str {
 }
 
 fn row(name: &str, count: u64, class: &str) -> String {
-    format!("<tr><th scope=\"row\">{name}</th><td class=\"num{class}\">{}</td></tr>", grouped(count))
+    format!(
+        "<tr><th scope=\"row\">{name}</th><td class=\"num{class}\">{}</td></tr>",
+        grouped(count)
+    )
 }

@@ -37,7 +37,8 @@ fn headline(outcome: &Outcome) -> String {
     } else {
         ("broken", "✕", first_broken(outcome))
     };
-    let name = if outcome.scenario.is_empty() { "a scenario without a name" } else { &outcome.scenario };
+    let name =
+        if outcome.scenario.is_empty() { "a scenario without a name" } else { &outcome.scenario };
     format!(
         "<header class=\"verdict {class}\"><p class=\"word\"><span aria-hidden=\"true\">{sign}</span> {}</p>\
          <div><h1>{}</h1><p class=\"about\">{}</p><p><strong>{}</strong></p></div></header>\
@@ -49,7 +50,10 @@ fn headline(outcome: &Outcome) -> String {
         Escaped(&meaning),
         fact("World", &outcome.world),
         fact("Seed", &outcome.seed.to_string()),
-        fact("Virtual time", &format!("{} (in {} CPU)", span(outcome.virtual_ms), span(outcome.cpu_ms))),
+        fact(
+            "Virtual time",
+            &format!("{} (in {} CPU)", span(outcome.virtual_ms), span(outcome.cpu_ms))
+        ),
         fact("Hash", &outcome.hash),
         Escaped(&command(outcome))
     )
@@ -65,7 +69,10 @@ fn first_broken(outcome: &Outcome) -> String {
 }
 
 fn fact(name: &str, value: &str) -> String {
-    format!("<div><dt>{name}</dt><dd>{}</dd></div>", Escaped(if value.is_empty() { NOTHING } else { value }))
+    format!(
+        "<div><dt>{name}</dt><dd>{}</dd></div>",
+        Escaped(if value.is_empty() { NOTHING } else { value })
+    )
 }
 
 /// Over all incidents the worst, so that one glance is enough when it is good.
@@ -86,7 +93,11 @@ fn figures(outcome: &Outcome) -> String {
     }
     let counts = &outcome.counts;
     let wrong = [counts.lost, counts.duplicated, counts.reordered, counts.gaps];
-    tiles.push_str(&tile("Lost, doubled, reordered, gaps", &wrong.map(|count| count.to_string()).join(" · "), ""));
+    tiles.push_str(&tile(
+        "Lost, doubled, reordered, gaps",
+        &wrong.map(|count| count.to_string()).join(" · "),
+        "",
+    ));
     format!("<ul class=\"tiles\" aria-label=\"The worst of all incidents\">{tiles}</ul>")
 }
 
@@ -121,7 +132,10 @@ fn broken(outcome: &Outcome) -> String {
     let left_out = outcome.broken.len().saturating_sub(BROKEN_SHOWN_MAX) as u64;
     let more = match left_out {
         0 => String::new(),
-        _ => format!("<p class=\"quiet\">{} not shown; the JSON has all.</p>", counted(left_out, "later finding")),
+        _ => format!(
+            "<p class=\"quiet\">{} not shown; the JSON has all.</p>",
+            counted(left_out, "later finding")
+        ),
     };
     format!(
         "<section aria-labelledby=\"broken\"><h2 id=\"broken\">What broke</h2><div class=\"wide\"><table>\
@@ -141,11 +155,17 @@ fn broken_row(broken: &Broken) -> String {
 }
 
 fn before(outcome: &Outcome, first: &Broken) -> String {
-    let end = outcome.timeline.iter().rposition(|entry| entry.at_ms <= first.at_ms).map_or(0, |last| last + 1);
+    let end = outcome
+        .timeline
+        .iter()
+        .rposition(|entry| entry.at_ms <= first.at_ms)
+        .map_or(0, |last| last + 1);
     let entries = &outcome.timeline[end.saturating_sub(ENTRIES_BEFORE)..end];
     let heading = format!("<h3>Just before <code>{}</code></h3>", Escaped(&first.invariant));
     if entries.is_empty() {
-        return format!("{heading}<p class=\"quiet\">{NOTHING} the timeline has nothing from before that moment.</p>");
+        return format!(
+            "{heading}<p class=\"quiet\">{NOTHING} the timeline has nothing from before that moment.</p>"
+        );
     }
     format!("{heading}{}", timeline::table(entries))
 }

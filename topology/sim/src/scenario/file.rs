@@ -36,7 +36,10 @@ impl Scenario {
     ///
     /// # Errors
     /// Everything that is wrong with it, each with its line and the cure.
-    pub fn parse(text: &str, load_world: &dyn Fn(&str) -> Result<World, String>) -> Result<Self, Mistakes> {
+    pub fn parse(
+        text: &str,
+        load_world: &dyn Fn(&str) -> Result<World, String>,
+    ) -> Result<Self, Mistakes> {
         let mut found = Found::default();
         match read(text, load_world, &mut found) {
             Some(scenario) if found.is_empty() => Ok(scenario),
@@ -46,10 +49,15 @@ impl Scenario {
 }
 
 /// Reads as far as it can. None only when something is wrong.
-fn read(text: &str, load_world: &dyn Fn(&str) -> Result<World, String>, found: &mut Found) -> Option<Scenario> {
+fn read(
+    text: &str,
+    load_world: &dyn Fn(&str) -> Result<World, String>,
+    found: &mut Found,
+) -> Option<Scenario> {
     let root = mistakes::root(text, found)?;
     let root = root.get_ref();
-    let mut top = Section { text, name: "", heading: "the file".into(), line: 1, table: root, found };
+    let mut top =
+        Section { text, name: "", heading: "the file".into(), line: 1, table: root, found };
     top.refuse_unknown(&keys::of("").chain(["load", "fault"]).collect::<Vec<_>>());
     let name = top.text("name");
     let about = top.text("about");
@@ -89,7 +97,11 @@ fn fence(top: &mut Section<'_, '_>) -> Option<Fence> {
         "read" => Some(Fence::Read),
         "lease" => Some(Fence::Lease),
         _ => {
-            top.found.add(line, format!("\"{value}\" is not a fence"), "write \"read\" or \"lease\"");
+            top.found.add(
+                line,
+                format!("\"{value}\" is not a fence"),
+                "write \"read\" or \"lease\"",
+            );
             None
         }
     }
@@ -102,7 +114,11 @@ fn times(top: &mut Section<'_, '_>) -> Option<Times> {
     let quiet_ms = match quiet_ms {
         Some(quiet) if quiet.value >= load_ms => {
             let problem = format!("quiet_s = {} leaves no time for faults", seconds(quiet.value));
-            top.found.add(quiet.line, problem, format!("write less than seconds = {}", seconds(load_ms)));
+            top.found.add(
+                quiet.line,
+                problem,
+                format!("write less than seconds = {}", seconds(load_ms)),
+            );
             // Told once is enough: what follows is measured against the default.
             default_quiet_ms(load_ms)
         }
@@ -116,15 +132,27 @@ fn default_quiet_ms(load_ms: u64) -> u64 {
     (load_ms / 4).min(QUIET_MAX_MS)
 }
 
-fn load(named: &At<String>, load_world: &dyn Fn(&str) -> Result<World, String>, found: &mut Found) -> Option<World> {
+fn load(
+    named: &At<String>,
+    load_world: &dyn Fn(&str) -> Result<World, String>,
+    found: &mut Found,
+) -> Option<World> {
     let world = match load_world(&named.value) {
         Ok(world) => world,
         Err(why) => {
-            let shipped: Vec<&str> = topology::world::SHIPPED.iter().map(|(name, _)| *name).collect();
+            let shipped: Vec<&str> =
+                topology::world::SHIPPED.iter().map(|(name, _)| *name).collect();
             let cure = meant(&named.value, shipped.iter().copied()).unwrap_or_else(|| {
-                format!("name one that is shipped ({}), or a file relative to this one", shipped.join(", "))
+                format!(
+                    "name one that is shipped ({}), or a file relative to this one",
+                    shipped.join(", ")
+                )
             });
-            let problem = format!("there is no world \"{}\": {}", named.value, why.trim().replace('\n', " | "));
+            let problem = format!(
+                "there is no world \"{}\": {}",
+                named.value,
+                why.trim().replace('\n', " | ")
+            );
             found.add(named.line, problem, cure);
             return None;
         }
@@ -132,12 +160,23 @@ fn load(named: &At<String>, load_world: &dyn Fn(&str) -> Result<World, String>, 
     let nodes = world.nodes().len();
     if nodes > NODES_MAX {
         let problem = format!("the world \"{}\" has {nodes} nodes", named.value);
-        found.add(named.line, problem, format!("choose one of at most {NODES_MAX}, or give its regions fewer cores"));
+        found.add(
+            named.line,
+            problem,
+            format!("choose one of at most {NODES_MAX}, or give its regions fewer cores"),
+        );
     }
-    for region in world.regions.iter().filter(|region| !(1..=REGION_ID_MAX).contains(&region.id.0)) {
-        let problem =
-            format!("the region \"{}\" of the world \"{}\" has id = {}", region.name, named.value, region.id.0);
-        found.add(named.line, problem, format!("simulate a copy of the world with numbers from 1 to {REGION_ID_MAX}"));
+    for region in world.regions.iter().filter(|region| !(1..=REGION_ID_MAX).contains(&region.id.0))
+    {
+        let problem = format!(
+            "the region \"{}\" of the world \"{}\" has id = {}",
+            region.name, named.value, region.id.0
+        );
+        found.add(
+            named.line,
+            problem,
+            format!("simulate a copy of the world with numbers from 1 to {REGION_ID_MAX}"),
+        );
     }
     Some(world)
 }
@@ -161,7 +200,9 @@ fn people(text: &str, root: &DeTable<'_>, found: &mut Found) -> Load {
         edits_per_s: s.number("edits_per_s").map_or(usual.edits_per_s, |at| at.value),
         reads_per_s: s.number("reads_per_s").map_or(usual.reads_per_s, |at| at.value),
         moves_per_s: s.number("moves_per_s").map_or(usual.moves_per_s, |at| at.value),
-        region_moves_per_s: s.number("region_moves_per_s").map_or(usual.region_moves_per_s, |at| at.value),
+        region_moves_per_s: s
+            .number("region_moves_per_s")
+            .map_or(usual.region_moves_per_s, |at| at.value),
         resend: s.number("resend").map_or(usual.resend, |at| at.value),
         body_bytes: s.small("body_bytes").unwrap_or(usual.body_bytes),
     };

@@ -10,7 +10,10 @@ pub const SHIPPED: [(&str, &str); 13] = [
     ("region-failover", include_str!("../../scenarios/region-failover.toml")),
     ("region-drain", include_str!("../../scenarios/region-drain.toml")),
     ("moving-house", include_str!("../../scenarios/moving-house.toml")),
-    ("moving-out-of-a-lost-region", include_str!("../../scenarios/moving-out-of-a-lost-region.toml")),
+    (
+        "moving-out-of-a-lost-region",
+        include_str!("../../scenarios/moving-out-of-a-lost-region.toml"),
+    ),
     ("partial-partition", include_str!("../../scenarios/partial-partition.toml")),
     ("zone-cut", include_str!("../../scenarios/zone-cut.toml")),
     ("zombie-core", include_str!("../../scenarios/zombie-core.toml")),
@@ -39,11 +42,16 @@ mod tests {
     #[test]
     fn every_shipped_scenario_is_read_and_says_what_it_shows() {
         for (name, text) in SHIPPED {
-            let scenario = Scenario::parse(text, &shipped_world).unwrap_or_else(|errors| panic!("{name}:\n{errors}"));
+            let scenario = Scenario::parse(text, &shipped_world)
+                .unwrap_or_else(|errors| panic!("{name}:\n{errors}"));
             assert_eq!(scenario.name, name);
             assert!(!scenario.about.is_empty() && !scenario.about.contains('\n'), "{name}");
             assert!(!scenario.faults.is_empty(), "{name}");
-            assert_eq!(shipped(name).map(|shipped| shipped.faults), Some(scenario.faults), "{name}");
+            assert_eq!(
+                shipped(name).map(|shipped| shipped.faults),
+                Some(scenario.faults),
+                "{name}"
+            );
         }
         assert!(shipped("no-such").is_none());
     }

@@ -71,7 +71,10 @@ impl Cast {
                 tenant: tenant.clone(),
                 region: *region,
             };
-            if !watchers.iter().any(|watcher| (&watcher.tenant, watcher.region) == (tenant, *region)) {
+            if !watchers
+                .iter()
+                .any(|watcher| (&watcher.tenant, watcher.region) == (tenant, *region))
+            {
                 watchers.push(named("watch"));
             }
             if !guests.iter().any(|guest| guest.tenant == *tenant) {
@@ -87,10 +90,9 @@ impl Cast {
 fn residents(world: &World, clients: u16) -> Vec<Resident> {
     let mut residents = Vec::new();
     for region in &world.regions {
-        let local = world
-            .tenants
-            .iter()
-            .filter(|tenant| world.zone(tenant.zone).is_some_and(|zone| zone.regions.contains(&region.id)));
+        let local = world.tenants.iter().filter(|tenant| {
+            world.zone(tenant.zone).is_some_and(|zone| zone.regions.contains(&region.id))
+        });
         let local: Vec<&TenantId> = local.map(|tenant| &tenant.id).collect();
         // Every tenant has somebody who can write.
         let count = usize::from(clients).max(local.len());
@@ -114,12 +116,19 @@ fn plans(world: &World, load: &Load, residents: &[Resident], dice: &mut impl Rng
             Durability::Region => Durability::MultiRegion,
             Durability::MultiRegion => Durability::Region,
         };
-        let durability = if round % 2 == 1 && zone.offers(other) { other } else { tenant.durability };
-        plans.push(Plan::Group { tenant: tenant.id.clone(), name: format!("group {n}"), home, durability });
+        let durability =
+            if round % 2 == 1 && zone.offers(other) { other } else { tenant.durability };
+        plans.push(Plan::Group {
+            tenant: tenant.id.clone(),
+            name: format!("group {n}"),
+            home,
+            durability,
+        });
     }
     for n in 0..usize::from(load.directs) {
         let tenant = &world.tenants[n % world.tenants.len()].id;
-        let of_tenant: Vec<&Resident> = residents.iter().filter(|resident| resident.tenant == *tenant).collect();
+        let of_tenant: Vec<&Resident> =
+            residents.iter().filter(|resident| resident.tenant == *tenant).collect();
         let Some(a) = of_tenant.choose(dice) else { continue };
         let far: Vec<&&Resident> = of_tenant.iter().filter(|b| b.region != a.region).collect();
         let near: Vec<&&Resident> = of_tenant.iter().filter(|b| b.user != a.user).collect();

@@ -41,17 +41,35 @@ impl Invitations {
 
     /// Whether he was asked in between these changes' times.
     #[must_use]
-    pub fn any(&self, user: &UserId, conversation: ConversationId, within_ms: std::ops::RangeInclusive<u64>) -> bool {
+    pub fn any(
+        &self,
+        user: &UserId,
+        conversation: ConversationId,
+        within_ms: std::ops::RangeInclusive<u64>,
+    ) -> bool {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.iter().any(|(who, which, at)| (who, which) == (user, &conversation) && within_ms.contains(at))
+        inner
+            .iter()
+            .any(|(who, which, at)| (who, which) == (user, &conversation) && within_ms.contains(at))
     }
 }
 
 /// An owner of groups takes the guest into them and out again, at random.
-pub async fn edit(town: Town, owner: Resident, guest: UserId, groups: Vec<ConversationId>, edits: Edits) {
+pub async fn edit(
+    town: Town,
+    owner: Resident,
+    guest: UserId,
+    groups: Vec<ConversationId>,
+    edits: Edits,
+) {
     let Edits { per_s, seed, invitations } = edits;
     let mut dice = SmallRng::seed_from_u64(seed);
-    let http = Http::new(&town.options(&owner.tenant, &owner.user, &Arc::new(AtomicUsize::new(0)), dice.random()));
+    let http = Http::new(&town.options(
+        &owner.tenant,
+        &owner.user,
+        &Arc::new(AtomicUsize::new(0)),
+        dice.random(),
+    ));
     let mut inside = vec![false; groups.len()];
     town.wait_for(Phase::Load).await;
     while *town.phase.borrow() == Phase::Load && !groups.is_empty() {
@@ -78,7 +96,12 @@ pub async fn edit(town: Town, owner: Resident, guest: UserId, groups: Vec<Conver
 /// Reads a page of some conversation now and then, from the nearest edge that answers.
 pub async fn read(town: Town, who: Resident, talks: Vec<Talk>, per_s: f64, seed: u64) {
     let mut dice = SmallRng::seed_from_u64(seed);
-    let http = Http::new(&town.options(&who.tenant, &who.user, &Arc::new(AtomicUsize::new(0)), dice.random()));
+    let http = Http::new(&town.options(
+        &who.tenant,
+        &who.user,
+        &Arc::new(AtomicUsize::new(0)),
+        dice.random(),
+    ));
     town.wait_for(Phase::Load).await;
     let mut n = 0;
     while *town.phase.borrow() == Phase::Load {
@@ -92,14 +115,20 @@ pub async fn read(town: Town, who: Resident, talks: Vec<Talk>, per_s: f64, seed:
             n += 1;
             town.ledger.count(|counts| counts.reads += 1);
             for message in &page.messages {
-                town.ledger.shown(&format!("page {n} of {}", who.user), talk.id, message, town.now_ms());
+                town.ledger.shown(
+                    &format!("page {n} of {}", who.user),
+                    talk.id,
+                    message,
+                    town.now_ms(),
+                );
             }
         }
     }
 }
 
 fn pause(per_s: f64, dice: &mut SmallRng) -> Duration {
-    Duration::from_secs_f64(dice.random_range(0.5..1.5) / per_s.max(0.001)).min(Duration::from_secs(3_600))
+    Duration::from_secs_f64(dice.random_range(0.5..1.5) / per_s.max(0.001))
+        .min(Duration::from_secs(3_600))
 }
 
 /// How the last reading goes.

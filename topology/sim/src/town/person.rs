@@ -79,7 +79,8 @@ impl Person {
     /// Talks in those of the conversations that he is a member of.
     #[must_use]
     pub fn new(town: Town, who: Resident, talks: &[Talk], pace: Pace, seed: u64) -> Self {
-        let talks: Vec<Talk> = talks.iter().filter(|talk| talk.members.contains(&who.user)).cloned().collect();
+        let talks: Vec<Talk> =
+            talks.iter().filter(|talk| talk.members.contains(&who.user)).cloned().collect();
         for talk in &talks {
             town.ledger.watches(who.user.as_str(), talk.id);
         }
@@ -102,7 +103,8 @@ impl Person {
     /// Lives until the run ends.
     pub async fn run(mut self) {
         loop {
-            let options = self.town.options(&self.who.tenant, &self.who.user, &self.turn, self.dice.random());
+            let options =
+                self.town.options(&self.who.tenant, &self.who.user, &self.turn, self.dice.random());
             let (client, events) = Client::connect(options);
             let end = self.live(&client, events).await;
             client.close().await;
@@ -161,7 +163,10 @@ impl Person {
 
     fn leave_at(&mut self, every_ms: Option<u64>) -> Option<Instant> {
         let every_ms = every_ms?.max(2);
-        Some(Instant::now() + Duration::from_millis(self.dice.random_range(every_ms / 2..every_ms * 3 / 2)))
+        Some(
+            Instant::now()
+                + Duration::from_millis(self.dice.random_range(every_ms / 2..every_ms * 3 / 2)),
+        )
     }
 
     /// Until he says the next thing: as long as chance will have it, at his pace on average.
@@ -182,7 +187,14 @@ impl Person {
         let answer = hand_over(client, said.clone())?;
         let Self { town, who, .. } = self;
         let lane = lane(&said.conversation, who);
-        town.ledger.sending((lane, who.region), said.conversation, &who.user, &said.id, &said.body, town.now_ms());
+        town.ledger.sending(
+            (lane, who.region),
+            said.conversation,
+            &who.user,
+            &said.id,
+            &said.body,
+            town.now_ms(),
+        );
         self.owed.push_back(said);
         Some(answer)
     }
@@ -195,7 +207,8 @@ impl Person {
                 let was_owed = self.owed.iter().any(|owed| owed.id == said.id);
                 self.owed.retain(|owed| owed.id != said.id);
                 if was_owed && self.dice.random::<f64>() < self.pace.resend {
-                    let later = Instant::now() + Duration::from_millis(self.dice.random_range(200..9_000));
+                    let later =
+                        Instant::now() + Duration::from_millis(self.dice.random_range(200..9_000));
                     let at = self.again.partition_point(|(at, _)| *at <= later);
                     self.again.insert(at, (later, said));
                 }
@@ -219,7 +232,9 @@ impl Person {
                     town.ledger.shown(who.user.as_str(), conversation, &message, town.now_ms());
                 }
             }
-            Event::Disconnected { why } => town.ledger.reconnecting(who.user.as_str(), who.region, &why),
+            Event::Disconnected { why } => {
+                town.ledger.reconnecting(who.user.as_str(), who.region, &why)
+            }
             Event::Closed { why } => {
                 town.ledger.broken("shut-out", town.now_ms(), format!("{}: {why}", who.user));
             }

@@ -49,9 +49,14 @@ pub fn made_in(cast: &Cast, region: RegionId) -> Vec<(UserId, Plan)> {
     let maker = |plan: &Plan| match plan {
         Plan::Group { tenant, home, .. } => {
             let of_tenant = || cast.residents.iter().filter(|resident| resident.tenant == *tenant);
-            of_tenant().find(|resident| resident.region == *home).or_else(|| of_tenant().next()).cloned()
+            of_tenant()
+                .find(|resident| resident.region == *home)
+                .or_else(|| of_tenant().next())
+                .cloned()
         }
-        Plan::Direct { a, .. } => cast.residents.iter().find(|resident| resident.user == *a).cloned(),
+        Plan::Direct { a, .. } => {
+            cast.residents.iter().find(|resident| resident.user == *a).cloned()
+        }
     };
     let local = cast.plans.iter().filter_map(|plan| {
         let maker = maker(plan)?;
@@ -65,25 +70,53 @@ pub async fn make(town: Town, cast: Arc<Cast>, maker: UserId, plan: Plan, seed: 
     made.add(one(&town, &cast, &maker, plan, seed).await);
 }
 
-async fn one(town: &Town, cast: &Cast, maker: &UserId, plan: Plan, seed: u64) -> anyhow::Result<Talk> {
-    let http = |tenant: &TenantId| Http::new(&town.options(tenant, maker, &Arc::new(AtomicUsize::new(0)), seed));
+async fn one(
+    town: &Town,
+    cast: &Cast,
+    maker: &UserId,
+    plan: Plan,
+    seed: u64,
+) -> anyhow::Result<Talk> {
+    let http = |tenant: &TenantId| {
+        Http::new(&town.options(tenant, maker, &Arc::new(AtomicUsize::new(0)), seed))
+    };
     match plan {
         Plan::Group { tenant, name, home, durability } => {
-            let everyone = cast.residents.iter().chain(&cast.watchers).filter(|one| one.tenant == tenant);
+            let everyone =
+                cast.residents.iter().chain(&cast.watchers).filter(|one| one.tenant == tenant);
             let members: Vec<UserId> = everyone.map(|one| one.user.clone()).collect();
             let request = CreateGroup {
                 name: name.clone(),
-                members: members.iter().filter(|member| *member != maker).map(ToString::to_string).collect(),
+                members: members
+                    .iter()
+                    .filter(|member| *member != maker)
+                    .map(ToString::to_string)
+                    .collect(),
                 home_region: Some(town.world.region_name(home)),
                 durability: Some(durability),
             };
-            let group = http(&tenant).create_group(&request).await.with_context(|| format!("{name} of {tenant}"))?;
-            Ok(Talk { id: group.conversation_id, tenant, members, owner: maker.clone(), is_group: true })
+            let group = http(&tenant)
+                .create_group(&request)
+                .await
+                .with_context(|| format!("{name} of {tenant}"))?;
+            Ok(Talk {
+                id: group.conversation_id,
+                tenant,
+                members,
+                owner: maker.clone(),
+                is_group: true,
+            })
         }
         Plan::Direct { tenant, a, b } => {
             let opened = http(&tenant).open_direct(b.as_str()).await;
             let direct = opened.with_context(|| format!("a conversation of {a} and {b}"))?;
-            Ok(Talk { id: direct.conversation_id, tenant, members: vec![a, b], owner: maker.clone(), is_group: false })
+            Ok(Talk {
+                id: direct.conversation_id,
+                tenant,
+                members: vec![a, b],
+                owner: maker.clone(),
+                is_group: false,
+            })
         }
     }
 }

@@ -60,7 +60,14 @@ impl Watcher {
     #[must_use]
     pub fn guest(town: Town, who: Resident, seed: u64) -> Self {
         let name = who.user.to_string();
-        Self { town, who, name, is_guest: true, dice: SmallRng::seed_from_u64(seed), seen: BTreeMap::new() }
+        Self {
+            town,
+            who,
+            name,
+            is_guest: true,
+            dice: SmallRng::seed_from_u64(seed),
+            seen: BTreeMap::new(),
+        }
     }
 
     /// Watches for ever, from edge to edge.
@@ -85,7 +92,8 @@ impl Watcher {
     }
 
     async fn dial(&self, url: &str) -> anyhow::Result<Socket> {
-        let host: SocketAddr = url.trim_start_matches("http://").parse().context("an edge's address")?;
+        let host: SocketAddr =
+            url.trim_start_matches("http://").parse().context("an edge's address")?;
         let tcp = SimNet.connect(host).await?;
         let mut request = format!("ws://{host}/v1/stream").into_client_request()?;
         let token = self.town.token(&self.who.tenant, &self.who.user, &device());
@@ -99,7 +107,8 @@ impl Watcher {
     }
 
     async fn watch(&mut self, mut socket: Socket) -> anyhow::Result<std::convert::Infallible> {
-        let mut session = Session { missing: self.seen.keys().copied().collect(), ..Session::default() };
+        let mut session =
+            Session { missing: self.seen.keys().copied().collect(), ..Session::default() };
         self.sync(&mut socket, &session).await?;
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval(PING);
@@ -131,7 +140,8 @@ impl Watcher {
             Durability::Region => 0,
             Durability::MultiRegion => seen.len(),
         };
-        let after: BTreeMap<String, usize> = wanted.map(|(id, seen)| (id.to_string(), after(id, seen))).collect();
+        let after: BTreeMap<String, usize> =
+            wanted.map(|(id, seen)| (id.to_string(), after(id, seen))).collect();
         say(socket, "sync", serde_json::json!({ "after": after })).await
     }
 
@@ -147,7 +157,9 @@ impl Watcher {
                 for (conversation, early) in session.end_sync(&done) {
                     // What the sync has brought meanwhile is no news.
                     for message in &early {
-                        let is_new = self.known(conversation, message.seq).is_none_or(|known| known < message.epoch);
+                        let is_new = self
+                            .known(conversation, message.seq)
+                            .is_none_or(|known| known < message.epoch);
                         if is_new && message.epoch >= self.last_epoch(conversation) {
                             self.message(conversation, message, session);
                         }
@@ -170,7 +182,12 @@ impl Watcher {
         self.seen.get(&conversation).and_then(|seen| seen.last()).copied().unwrap_or(0)
     }
 
-    fn message(&mut self, conversation: ConversationId, message: &MessagePayload, session: &mut Session) {
+    fn message(
+        &mut self,
+        conversation: ConversationId,
+        message: &MessagePayload,
+        session: &mut Session,
+    ) {
         let now_ms = self.town.now_ms();
         if self.is_guest {
             return self.town.ledger.shown_to_guest(&self.who.user, conversation, message, now_ms);
@@ -188,11 +205,15 @@ impl Watcher {
             Some(_) if is_missing => return,
             None if message.seq == next => {}
             // Live ones may come before the answer to the sync, and again with it.
-            _ if is_missing => return session.early.entry(conversation).or_default().push(message.clone()),
+            _ if is_missing => {
+                return session.early.entry(conversation).or_default().push(message.clone());
+            }
             _ => {
                 let what = if message.seq > next { "skips to" } else { "goes back to" };
-                let what =
-                    format!("a session of {} {what} seq {} in {conversation}: {next} is next", self.name, message.seq);
+                let what = format!(
+                    "a session of {} {what} seq {} in {conversation}: {next} is next",
+                    self.name, message.seq
+                );
                 return self.town.ledger.broken("session-order", now_ms, what);
             }
         }
@@ -212,7 +233,10 @@ struct Session {
 
 impl Session {
     /// What came early, in order and each once, of the conversations that the sync has brought.
-    fn end_sync(&mut self, done: &SyncDonePayload) -> BTreeMap<ConversationId, Vec<MessagePayload>> {
+    fn end_sync(
+        &mut self,
+        done: &SyncDonePayload,
+    ) -> BTreeMap<ConversationId, Vec<MessagePayload>> {
         self.is_answered = true;
         let mut early = BTreeMap::new();
         for conversation in done.heads.keys() {

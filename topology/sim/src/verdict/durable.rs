@@ -20,7 +20,10 @@ const ROWS_AT_ONCE: usize = 4_096;
 pub type Frames = BTreeMap<ShardId, Vec<LogFrame>>;
 
 /// The rows of a shard that count, in order, as its home region's quorum tells.
-pub(super) async fn read(store: Arc<dyn Store>, shard: ShardId) -> Result<Vec<LogFrame>, StoreError> {
+pub(super) async fn read(
+    store: Arc<dyn Store>,
+    shard: ShardId,
+) -> Result<Vec<LogFrame>, StoreError> {
     let starts = store.lease(shard).await?.starts;
     let mut frames: Vec<LogFrame> = Vec::new();
     let mut from = Slot(0);
@@ -39,19 +42,29 @@ pub(super) async fn read(store: Arc<dyn Store>, shard: ShardId) -> Result<Vec<Lo
 }
 
 /// What does not hold, each with the name of the invariant.
-pub(super) fn check(frames: &Frames, logs: &Logs, store: &Simulated, world: &World) -> Vec<(&'static str, String)> {
+pub(super) fn check(
+    frames: &Frames,
+    logs: &Logs,
+    store: &Simulated,
+    world: &World,
+) -> Vec<(&'static str, String)> {
     let mut broken = Vec::new();
     let mut told: BTreeMap<ConversationId, Vec<&Change>> = BTreeMap::new();
     for (shard, frames) in frames {
         for (expected, frame) in frames.iter().enumerate() {
             if frame.slot.0 != expected as u64 {
-                broken.push(("hole", format!("slot {expected} of {shard} holds nothing that counts")));
+                broken.push((
+                    "hole",
+                    format!("slot {expected} of {shard} holds nothing that counts"),
+                ));
                 break;
             }
         }
         let needed = match shard.durability {
             Durability::Region => 1,
-            Durability::MultiRegion => world.zone(shard.zone).map_or(1, |zone| zone.regions.len() / 2 + 1),
+            Durability::MultiRegion => {
+                world.zone(shard.zone).map_or(1, |zone| zone.regions.len() / 2 + 1)
+            }
         };
         let thin = frames.iter().find(|frame| store.copies(*shard, frame.at()) < needed);
         if let Some(frame) = thin {
@@ -70,7 +83,8 @@ pub(super) fn check(frames: &Frames, logs: &Logs, store: &Simulated, world: &Wor
         let mut told = told.remove(id).unwrap_or_default();
         // It may have been in several shards.
         told.sort_by_key(|change| change.ver);
-        let differs = told.iter().copied().zip(projected).find(|(told, projected)| told != projected);
+        let differs =
+            told.iter().copied().zip(projected).find(|(told, projected)| told != projected);
         if let Some((told, projected)) = differs {
             let what = format!(
                 "the log says ver {} of {id} at epoch {}, the projections ver {} at epoch {}, and not the same",
@@ -78,7 +92,11 @@ pub(super) fn check(frames: &Frames, logs: &Logs, store: &Simulated, world: &Wor
             );
             broken.push(("projected", what));
         } else if told.len() != projected.len() {
-            let what = format!("{id} has {} changes in the log and {} in the projections", told.len(), projected.len());
+            let what = format!(
+                "{id} has {} changes in the log and {} in the projections",
+                told.len(),
+                projected.len()
+            );
             broken.push(("projected", what));
         }
     }

@@ -12,7 +12,8 @@ use crate::hooks;
 use crate::ledger::Sent;
 use crate::observe::{Absence, Promise, millis};
 use crate::outcome::{
-    Broken, ClassIncident, Counts, FaultSpan, Incident, Latency, LinkFacts, Outcome, RegionFacts, RegionPeople, Second,
+    Broken, ClassIncident, Counts, FaultSpan, Incident, Latency, LinkFacts, Outcome, RegionFacts,
+    RegionPeople, Second,
 };
 
 /// Longest wait that is told apart, milliseconds.
@@ -36,8 +37,17 @@ pub(super) fn outcome(evidence: &Evidence<'_>, broken: Vec<Broken>, mut counts: 
         broken,
         regions: regions(evidence),
         links: links(evidence),
-        faults: evidence.spans.iter().map(|(fault, from, to)| span(evidence, fault, *from, *to)).collect(),
-        incidents: evidence.observer.absences.iter().map(|absence| incident(evidence, absence, &sends)).collect(),
+        faults: evidence
+            .spans
+            .iter()
+            .map(|(fault, from, to)| span(evidence, fault, *from, *to))
+            .collect(),
+        incidents: evidence
+            .observer
+            .absences
+            .iter()
+            .map(|absence| incident(evidence, absence, &sends))
+            .collect(),
         people: people(evidence, &sends),
         seconds: seconds(evidence, &sends),
         counts,
@@ -85,7 +95,8 @@ fn incident(evidence: &Evidence<'_>, absence: &Absence, sends: &[Sent]) -> Incid
     let world = &evidence.scenario.world;
     let since = |at: u64| at.saturating_sub(absence.from_ms);
     let homed = world.shards_homed_in(absence.region);
-    let mut promises: Vec<Promise> = homed.iter().map(|shard| (shard.durability, shard.zone)).collect();
+    let mut promises: Vec<Promise> =
+        homed.iter().map(|shard| (shard.durability, shard.zone)).collect();
     promises.sort_by_key(|(class, zone)| (*class == Durability::Region, *zone));
     promises.dedup();
     Incident {
@@ -94,12 +105,22 @@ fn incident(evidence: &Evidence<'_>, absence: &Absence, sends: &[Sent]) -> Incid
         from_ms: absence.from_ms.saturating_sub(evidence.origin_ms),
         to_ms: absence.to_ms.map(|at| at.saturating_sub(evidence.origin_ms)),
         detection_ms: absence.noticed_ms.map(since),
-        takeover_ms: absence.served_ms.map(|at| at.saturating_sub(absence.noticed_ms.unwrap_or(absence.from_ms))),
-        classes: promises.into_iter().map(|promise| class_incident(world, absence, promise, sends)).collect(),
+        takeover_ms: absence
+            .served_ms
+            .map(|at| at.saturating_sub(absence.noticed_ms.unwrap_or(absence.from_ms))),
+        classes: promises
+            .into_iter()
+            .map(|promise| class_incident(world, absence, promise, sends))
+            .collect(),
     }
 }
 
-fn class_incident(world: &World, absence: &Absence, promise: Promise, sends: &[Sent]) -> ClassIncident {
+fn class_incident(
+    world: &World,
+    absence: &Absence,
+    promise: Promise,
+    sends: &[Sent],
+) -> ClassIncident {
     let home = |sent: &&Sent| {
         let shard = sent.conversation.shard;
         shard.home == absence.region && (shard.durability, shard.zone) == promise
@@ -108,7 +129,9 @@ fn class_incident(world: &World, absence: &Absence, promise: Promise, sends: &[S
     let from = absence.from_ms;
     // Sends on which the incident fell: under way when it began, or begun while it lasted.
     let to = absence.to_ms.unwrap_or(u64::MAX);
-    let felt = ours.iter().filter(|sent| sent.sent_ms <= to && sent.acked_ms.is_none_or(|acked| acked >= from));
+    let felt = ours
+        .iter()
+        .filter(|sent| sent.sent_ms <= to && sent.acked_ms.is_none_or(|acked| acked >= from));
     let waits = felt.clone().filter_map(|sent| Some(sent.acked_ms?.saturating_sub(sent.sent_ms)));
     let after = ours.iter().filter(|sent| sent.sent_ms >= from).filter_map(|sent| sent.acked_ms);
     let (at_risk, rpo_ms) = absence.at_risk.get(&promise).copied().unwrap_or_default();
@@ -187,7 +210,8 @@ fn histogram() -> Histogram<u64> {
 fn seconds(evidence: &Evidence<'_>, sends: &[Sent]) -> Vec<Second> {
     let seconds = evidence.observer.waiting.iter().enumerate().map(|(n, waiting)| {
         let at_ms = n as u64 * 1_000;
-        let within = |at: u64| (at_ms..at_ms + 1_000).contains(&at.saturating_sub(evidence.origin_ms));
+        let within =
+            |at: u64| (at_ms..at_ms + 1_000).contains(&at.saturating_sub(evidence.origin_ms));
         let acked = sends.iter().filter(|sent| sent.acked_ms.is_some_and(within));
         let waits = latency("", acked);
         Second {

@@ -138,7 +138,9 @@ pub enum Lost {
     },
     /// The last owner acknowledges by its timed lease, and this process keeps none, so it can tell no time by which that
     /// one has ended. Let a core of the zone take the shard that has timed leases configured.
-    #[error("the shard is acknowledged by timed leases, which this node does not keep: configure them for its zone")]
+    #[error(
+        "the shard is acknowledged by timed leases, which this node does not keep: configure them for its zone"
+    )]
     NoTimedLease,
     /// The region that is left acknowledges without a timed lease, so nothing can prove that it has stopped.
     #[error("region {} acknowledges without a timed lease: bring it back, and let it release the shard", region.0)]

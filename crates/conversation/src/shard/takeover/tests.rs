@@ -23,7 +23,14 @@ fn row(epoch: u64, slot: u64) -> LogRow {
 /// Epoch 1 from slot 0, epoch 2 from slot 2; both sealed.
 fn lease() -> Lease {
     let starts = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(2))]);
-    Lease { epoch: Epoch(2), owner: Some(node()), nonce: Nonce(2), sealed: true, starts, ..Lease::default() }
+    Lease {
+        epoch: Epoch(2),
+        owner: Some(node()),
+        nonce: Nonce(2),
+        sealed: true,
+        starts,
+        ..Lease::default()
+    }
 }
 
 fn claimed() -> Lease {
@@ -95,7 +102,11 @@ fn a_takeover_goes_through_its_steps_in_order() {
 fn the_first_owner_of_a_shard_finds_nothing_and_starts_at_slot_zero() {
     let mut takeover = over(&Lease::default());
     takeover.on(Done::Cas(Cas::Applied)).unwrap();
-    takeover.on(Done::Lease(Lease::default().claimed(Epoch(0), &node(), MINE, FenceMode::Read).unwrap())).unwrap();
+    takeover
+        .on(Done::Lease(
+            Lease::default().claimed(Epoch(0), &node(), MINE, FenceMode::Read).unwrap(),
+        ))
+        .unwrap();
     takeover.on(Done::Fenced).unwrap();
     takeover.on(Done::Marks { checkpoint: None, committed: None }).unwrap();
     takeover.on(Done::Tail(vec![])).unwrap();
@@ -153,7 +164,10 @@ fn a_seal_with_unknown_outcome_is_settled_by_reading_it() {
         let mut takeover = at_seal(rows());
         takeover.on(first).unwrap();
         let newer = claimed().claimed(Epoch(3), &node(), Nonce(9), FenceMode::Read).unwrap();
-        assert!(matches!(takeover.on(Done::Lease(newer)), Err(Lost::Superseded { epoch: Epoch(4), .. })));
+        assert!(matches!(
+            takeover.on(Done::Lease(newer)),
+            Err(Lost::Superseded { epoch: Epoch(4), .. })
+        ));
     }
 }
 
@@ -194,7 +208,8 @@ fn a_page_cut_inside_a_slot_is_not_a_hole() {
 #[test]
 fn a_full_page_with_a_hole_in_it_ends_the_tail() {
     let mut takeover = at_tail(Some(at(2, 2)), None);
-    let rows = std::iter::once(row(2, 2)).chain((4..3 + TAIL_PAGE_ROWS as u64).map(|slot| row(2, slot)));
+    let rows =
+        std::iter::once(row(2, 2)).chain((4..3 + TAIL_PAGE_ROWS as u64).map(|slot| row(2, slot)));
     takeover.on(Done::Tail(rows.collect())).unwrap();
     assert_eq!(takeover.next(), Some(Do::Rewrite { rows: vec![row(2, 2)] }));
 }

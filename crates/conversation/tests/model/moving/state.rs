@@ -10,8 +10,8 @@ use hearth_conversation::shard::Starts;
 use wire::change::{Change, Created, Event, Placement, Role};
 use wire::command::{Actor, Command, Draft};
 use wire::{
-    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId, Slot, TenantId,
-    UserId, ZoneId,
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId,
+    Slot, TenantId, UserId, ZoneId,
 };
 
 use super::table::{Frame, Table};
@@ -94,11 +94,19 @@ pub(super) fn index(shard: ShardId) -> usize {
 }
 
 pub(super) fn id(durability: Durability) -> ConversationId {
-    ConversationId { kind: ConversationKind::Group, shard: shard_id(0, durability), unique: [7; 16] }
+    ConversationId {
+        kind: ConversationKind::Group,
+        shard: shard_id(0, durability),
+        unique: [7; 16],
+    }
 }
 
 pub(super) fn ann() -> Actor {
-    Actor { tenant: TenantId::new("demo").unwrap(), user: UserId::new("ann").unwrap(), device: None }
+    Actor {
+        tenant: TenantId::new("demo").unwrap(),
+        user: UserId::new("ann").unwrap(),
+        device: None,
+    }
 }
 
 pub(super) fn name(message: usize) -> ClientMsgId {
@@ -118,7 +126,11 @@ pub(super) fn send(message: usize) -> Command {
 
 impl State {
     /// Everything is in the first shard, in which a group of one is created.
-    pub(super) fn new(durability: Durability, messages: usize, (moves, crashes, forks): (u8, u8, u8)) -> Self {
+    pub(super) fn new(
+        durability: Durability,
+        messages: usize,
+        (moves, crashes, forks): (u8, u8, u8),
+    ) -> Self {
         let created = Created {
             tenant: ann().tenant,
             name: Some("tea".into()),
@@ -126,10 +138,19 @@ impl State {
             members: vec![(ann().user, Role::Owner)],
         };
         let epoch = Epoch(EPOCHS[0]);
-        let change =
-            Change { conversation: id(durability), ver: 1, epoch, ts_ms: CLOCKS_MS[0], event: Event::Created(created) };
-        let log =
-            hearth_conversation::log::LogFrame { epoch, slot: Slot(0), ts_ms: CLOCKS_MS[0], changes: vec![change] };
+        let change = Change {
+            conversation: id(durability),
+            ver: 1,
+            epoch,
+            ts_ms: CLOCKS_MS[0],
+            event: Event::Created(created),
+        };
+        let log = hearth_conversation::log::LogFrame {
+            epoch,
+            slot: Slot(0),
+            ts_ms: CLOCKS_MS[0],
+            changes: vec![change],
+        };
         let first = Frame::new(log, false);
         let view = Rc::new(Table::of([&first]));
         let shards = std::array::from_fn(|n| {
@@ -172,7 +193,12 @@ impl State {
 
 impl Shard {
     pub(super) fn moment(&self, n: usize, durability: Durability) -> Moment<'_> {
-        Moment { now_ms: CLOCKS_MS[n], shard: shard_id(n, durability), epoch: self.epoch, starts: &self.starts }
+        Moment {
+            now_ms: CLOCKS_MS[n],
+            shard: shard_id(n, durability),
+            epoch: self.epoch,
+            starts: &self.starts,
+        }
     }
 
     pub(super) fn all_committed(&self) -> bool {
@@ -186,7 +212,12 @@ impl Shard {
 }
 
 impl Memory {
-    pub(super) fn new(conversation: Conversation, away_before: Slot, moment: Moment<'_>, messages: usize) -> Rc<Self> {
+    pub(super) fn new(
+        conversation: Conversation,
+        away_before: Slot,
+        moment: Moment<'_>,
+        messages: usize,
+    ) -> Rc<Self> {
         let known = |message: usize| {
             let unknown = conversation.needs_dedupe_lookup(&ann(), &send(message));
             match conversation.decide(moment, &ann(), send(message), None) {

@@ -50,7 +50,9 @@ impl World {
     fn settle(&self, state: &mut State) {
         if !self.bounds.late_offers {
             let shards = &state.shards;
-            state.offers.retain(|offer| shards[index(offer.from)].mover.offers().any(|open| open == *offer));
+            state.offers.retain(|offer| {
+                shards[index(offer.from)].mover.offers().any(|open| open == *offer)
+            });
         }
         for shard in &mut state.shards {
             let reached = match self.mutant {
@@ -90,7 +92,10 @@ impl World {
                 if seen_everywhere || self.is_forking() {
                     let mut to = state.clone();
                     let projected = self.project(&mut to, at, seen_everywhere).map(|()| to);
-                    found.push(Step { action: Action::Project { shard: at, seen_everywhere }, to: projected });
+                    found.push(Step {
+                        action: Action::Project { shard: at, seen_everywhere },
+                        to: projected,
+                    });
                 }
             }
         }
@@ -125,8 +130,9 @@ impl World {
         if believed || rows.counts(id, &state.shards[index(judge)].starts) {
             return Conversation::load(id, rows);
         }
-        let starts =
-            (0..SHARDS).map(|n| (shard_id(n, self.bounds.durability), state.shards[n].starts.clone())).collect();
+        let starts = (0..SHARDS)
+            .map(|n| (shard_id(n, self.bounds.durability), state.shards[n].starts.clone()))
+            .collect();
         let mut replayed = Conversation::empty(id);
         replayed.replay(&table.changes(), &starts);
         replayed
@@ -136,7 +142,8 @@ impl World {
         let memory = self.open(state, at);
         let (shard, conversation) = (&state.shards[at], &memory.conversation);
         let mut seen = None;
-        if conversation.needs_dedupe_lookup(&ann(), &send(message)) && !self.is(Mutant::MemoryOnly) {
+        if conversation.needs_dedupe_lookup(&ann(), &send(message)) && !self.is(Mutant::MemoryOnly)
+        {
             seen = shard.view.seen(&name(message)).filter(|seen| match self.mutant {
                 Some(Mutant::TableBelieved) => true,
                 Some(Mutant::StartsOfHereOnly) => shard.starts.owns(seen.at),
@@ -203,11 +210,16 @@ impl World {
         let moment = state.shards[at].moment(at, self.bounds.durability);
         let command = Command::TakeIn { n: offer.n, ver: offer.ver, from: offer.from };
         match memory.conversation.decide(moment, &ann(), command, None) {
-            Decision::Already(_) if self.is(Mutant::NoNumber) => Some(Ok(self.forced(state, offer, at))),
+            Decision::Already(_) if self.is(Mutant::NoNumber) => {
+                Some(Ok(self.forced(state, offer, at)))
+            }
             Decision::Already(_) => self.answered(state, offer, at),
-            Decision::ReadAgain if self.is(Mutant::NoWaitForProjection) => Some(Ok(self.forced(state, offer, at))),
+            Decision::ReadAgain if self.is(Mutant::NoWaitForProjection) => {
+                Some(Ok(self.forced(state, offer, at)))
+            }
             Decision::ReadAgain => {
-                let fresh = self.remember(state, at, &state.shards[at].view, state.shards[at].start);
+                let fresh =
+                    self.remember(state, at, &state.shards[at].view, state.shards[at].start);
                 match fresh.conversation.admit(moment, offer) {
                     Decision::Commit(changes) => {
                         let mut to = state.clone();
@@ -227,8 +239,7 @@ impl World {
     /// The answer to an offer, if it leaves and changes anything.
     fn answered(&self, state: &State, offer: Offer, at: usize) -> Option<Stepped> {
         let (source, shard) = (index(offer.from), &state.shards[at]);
-        let arrived =
-            |frame: &Rc<Frame>| matches!(&frame.change().event, Event::MovedIn(moved) if moved.here.n == offer.n);
+        let arrived = |frame: &Rc<Frame>| matches!(&frame.change().event, Event::MovedIn(moved) if moved.here.n == offer.n);
         let in_every_region = !self.is_forking()
             || self.is(Mutant::StopAtTheFirstMoveIn)
             || shard.log.iter().position(arrived).is_none_or(|slot| slot < shard.everywhere);
@@ -281,12 +292,25 @@ impl World {
                     applied.event = Event::Unknown { kind: 99, body: bytes::Bytes::new() };
                 }
             }
-            memory.conversation.apply(&applied, place).expect("a change follows on the state it was decided on");
-            let log = LogFrame { epoch: place.epoch, slot: place.slot, ts_ms: change.ts_ms, changes: vec![change] };
+            memory
+                .conversation
+                .apply(&applied, place)
+                .expect("a change follows on the state it was decided on");
+            let log = LogFrame {
+                epoch: place.epoch,
+                slot: place.slot,
+                ts_ms: change.ts_ms,
+                changes: vec![change],
+            };
             shard.log.push(Frame::new(log, self.is(Mutant::StampedByPlace)));
         }
         let moment = shard.moment(at, self.bounds.durability);
-        shard.memory = Some(Memory::new(memory.conversation, memory.away_before, moment, self.bounds.messages));
+        shard.memory = Some(Memory::new(
+            memory.conversation,
+            memory.away_before,
+            moment,
+            self.bounds.messages,
+        ));
         if self.is(Mutant::UncommittedDrive) {
             let last = shard.log.last().expect("just appended").clone();
             shard.mover.take(&last.log);
@@ -305,7 +329,8 @@ impl World {
             match self.mutant {
                 Some(Mutant::EpochReset) => moved.epoch_base = Epoch(0),
                 Some(Mutant::OffsetFromTheEpoch) => {
-                    moved.epoch_base = Epoch((moved.epoch_base.0 + 1).saturating_sub(moment.epoch.0));
+                    moved.epoch_base =
+                        Epoch((moved.epoch_base.0 + 1).saturating_sub(moment.epoch.0));
                 }
                 Some(Mutant::OlderTime) => change.ts_ms = moment.now_ms,
                 _ => return change,
@@ -323,14 +348,20 @@ impl World {
         shard.mover.take(&frame.log);
         let (change, head) = (frame.change(), to.head());
         if change.ver != head.ver + 1 {
-            return Err(format!("ver {} of shard {at} is committed after ver {}", change.ver, head.ver));
+            return Err(format!(
+                "ver {} of shard {at} is committed after ver {}",
+                change.ver, head.ver
+            ));
         }
         if change.epoch < head.epoch || change.ts_ms < head.ts_ms {
             return Err(format!("ver {}: the epoch or the time falls", change.ver));
         }
         let arrives = matches!(change.event, Event::MovedIn(_));
         if arrives && (change.epoch <= head.epoch || change.ts_ms <= head.ts_ms) {
-            return Err(format!("ver {}: the epoch or the time does not rise with the move", change.ver));
+            return Err(format!(
+                "ver {}: the epoch or the time does not rise with the move",
+                change.ver
+            ));
         }
         if let Some(lost) = to.lost.iter().find(|lost| lost.change().epoch >= change.epoch) {
             return Err(format!(
@@ -340,7 +371,8 @@ impl World {
             ));
         }
         let message = message_of(change);
-        if message.is_some() && to.history.iter().any(|there| message_of(there.change()) == message) {
+        if message.is_some() && to.history.iter().any(|there| message_of(there.change()) == message)
+        {
             return Err(format!("message {message:?} counts twice"));
         }
         to.history.push(frame.clone());
@@ -374,13 +406,18 @@ impl World {
         }
         let all = to.shards.iter().all(|shard| shard.projected == shard.committed);
         let by_place = self.is(Mutant::StampedByPlace);
-        if all && !self.is_forking() && !by_place && !to.shards[at].view.is(&Table::of(&to.history)) {
+        if all && !self.is_forking() && !by_place && !to.shards[at].view.is(&Table::of(&to.history))
+        {
             return Err("what is projected is not what was committed".into());
         }
         if all && by_place {
             let loaded = Conversation::load(id(self.bounds.durability), to.shards[at].view.load());
             if loaded.head_ver() != to.head().ver {
-                return Err(format!("the head is ver {}, and is read as {}", to.head().ver, loaded.head_ver()));
+                return Err(format!(
+                    "the head is ver {}, and is read as {}",
+                    to.head().ver,
+                    loaded.head_ver()
+                ));
             }
         }
         Ok(())
@@ -400,7 +437,10 @@ impl World {
             for cut in shard.everywhere..shard.log.len() {
                 for came_over in [CameOver::Nothing, CameOver::Sends, CameOver::Rows] {
                     let forked = self.fork(state, at, cut, came_over);
-                    found.push(Step { action: Action::Fork { shard: at, cut, came_over }, to: forked });
+                    found.push(Step {
+                        action: Action::Fork { shard: at, cut, came_over },
+                        to: forked,
+                    });
                 }
             }
         }
@@ -446,7 +486,11 @@ impl World {
         for frame in gone[..committed].iter().rev() {
             let change = frame.change();
             if to.head() != change {
-                return Err(format!("the fork cuts ver {}, and ver {} follows on it", change.ver, to.head().ver));
+                return Err(format!(
+                    "the fork cuts ver {}, and ver {} follows on it",
+                    change.ver,
+                    to.head().ver
+                ));
             }
             to.history.pop();
             to.lost.push(frame.clone());
@@ -462,10 +506,12 @@ impl World {
         }
         // What every region has, and of this shard what it keeps.
         let others = to.shards.iter().enumerate().filter(|(n, _)| *n != at);
-        let frames = others.flat_map(|(_, shard)| &shard.log[..shard.everywhere]).chain(&to.shards[at].log);
+        let frames =
+            others.flat_map(|(_, shard)| &shard.log[..shard.everywhere]).chain(&to.shards[at].log);
         let mut view = Table::of(frames);
         for frame in &gone[..projected] {
-            let views = to.shards.iter_mut().map(|shard| Rc::make_mut(&mut shard.view)).chain([&mut view]);
+            let views =
+                to.shards.iter_mut().map(|shard| Rc::make_mut(&mut shard.view)).chain([&mut view]);
             match came_over {
                 CameOver::Nothing => {}
                 CameOver::Sends => views.for_each(|view| view.project_sends(frame)),
@@ -515,7 +561,11 @@ impl World {
             };
             let shown = vers.into_iter().try_for_each(|ver| {
                 let before = std::mem::replace(&mut to.edge.shown, ver);
-                if ver == before + 1 { Ok(()) } else { Err(format!("ver {ver} is shown after ver {before}")) }
+                if ver == before + 1 {
+                    Ok(())
+                } else {
+                    Err(format!("ver {ver} is shown after ver {before}"))
+                }
             });
             found.push(Step { action: Action::Deliver { from: at, ver }, to: shown.map(|()| to) });
         }
@@ -524,16 +574,21 @@ impl World {
     /// Everything sent is acknowledged, every move is over, and the edge asks where it is and has shown all.
     pub(super) fn is_done(&self, state: &State) -> bool {
         let settled = |shard: &Shard| {
-            shard.projected == shard.log.len() && shard.mover.cursor().slot.0 as usize == shard.log.len()
+            shard.projected == shard.log.len()
+                && shard.mover.cursor().slot.0 as usize == shard.log.len()
         };
         let acked = state.acked.iter().all(Option::is_some);
-        let whereabouts = state.history.iter().rev().find_map(|frame| match &frame.change().event {
-            Event::MovedOut(_) => Some(None),
-            Event::MovedIn(moved) => Some(Some(moved.here)),
-            _ => None,
-        });
+        let whereabouts =
+            state.history.iter().rev().find_map(|frame| match &frame.change().event {
+                Event::MovedOut(_) => Some(None),
+                Event::MovedIn(moved) => Some(Some(moved.here)),
+                _ => None,
+            });
         // It asks in the right shard: one that has come back to where it was born need not have been heard of.
-        let asks_at = state.edge.placement.map_or(shard_id(0, self.bounds.durability), |placement| placement.shard);
+        let asks_at = state
+            .edge
+            .placement
+            .map_or(shard_id(0, self.bounds.durability), |placement| placement.shard);
         let is_at = match whereabouts {
             None => Some(shard_id(0, self.bounds.durability)),
             Some(here) => here.map(|here| here.shard),

@@ -31,7 +31,9 @@ struct Cell {
 impl Frame {
     /// `by_place`: a mutant's stamps, which are the frame's place.
     pub(super) fn new(log: LogFrame, by_place: bool) -> Rc<Self> {
-        let stamped = project(&log).into_iter().flat_map(|(stamp, rows)| rows.into_iter().map(move |row| (stamp, row)));
+        let stamped = project(&log)
+            .into_iter()
+            .flat_map(|(stamp, rows)| rows.into_iter().map(move |row| (stamp, row)));
         let cell = |(stamp, row): (Position, Row)| {
             let stamp = if by_place { log.at() } else { stamp };
             let fingerprint = xxh3_64(format!("{stamp:?} {row:?}").as_bytes());
@@ -96,7 +98,11 @@ impl Table {
 
     /// Only what became of sends: these rows may get somewhere before those of the log.
     pub(super) fn project_sends(&mut self, frame: &Frame) {
-        frame.rows.iter().filter(|cell| matches!(cell.row, Row::Dedupe(_))).for_each(|cell| self.write(cell));
+        frame
+            .rows
+            .iter()
+            .filter(|cell| matches!(cell.row, Row::Dedupe(_)))
+            .for_each(|cell| self.write(cell));
     }
 
     fn write(&mut self, cell: &Cell) {

@@ -13,27 +13,41 @@ use wire::{Position, Slot};
 use super::{Mutant, SLOTS_MAX, State, World, bit, places};
 
 impl State {
-    pub(super) fn begins_well(&self, world: &World, before: &Lease, term: &Term) -> Result<(), String> {
+    pub(super) fn begins_well(
+        &self,
+        world: &World,
+        before: &Lease,
+        term: &Term,
+    ) -> Result<(), String> {
         for slot in (0..term.start.0).map(Slot) {
             let row = term.tail.iter().find(|row| row.at.slot == slot);
             let row = row.ok_or_else(|| format!("slot {} is missing below the start", slot.0))?;
             if term.tail.iter().any(|other| other.at != row.at && other.frame == row.frame) {
-                return Err(format!("{:?} stands twice in the log of epoch {}", row.frame, term.epoch.0));
+                return Err(format!(
+                    "{:?} stands twice in the log of epoch {}",
+                    row.frame, term.epoch.0
+                ));
             }
         }
-        let cut = places(self.committed).filter(|&at| before.starts.owns(at) && !self.lease.starts.owns(at));
+        let cut = places(self.committed)
+            .filter(|&at| before.starts.owns(at) && !self.lease.starts.owns(at));
         let missing = cut.count() as u64;
         let reported = match (&term.loss, world.mutant) {
-            (None, _) if missing > 0 => return Err(format!("{missing} committed frames were cut off without a fork")),
+            (None, _) if missing > 0 => {
+                return Err(format!("{missing} committed frames were cut off without a fork"));
+            }
             (Some(_), Some(Mutant::RowsCounted)) => self.rows_past(before, term.start),
             (Some(_), Some(Mutant::StaleMarkReported)) => {
-                let highest = self.marks_under_way().into_iter().flatten().map(|mark| mark.slot.0).max();
+                let highest =
+                    self.marks_under_way().into_iter().flatten().map(|mark| mark.slot.0).max();
                 highest.unwrap_or(0).saturating_sub(term.start.0)
             }
             (loss, _) => loss.map_or(0, |loss| loss.frames_min),
         };
         if reported > missing {
-            return Err(format!("at least {reported} frames were reported missing, and {missing} are"));
+            return Err(format!(
+                "at least {reported} frames were reported missing, and {missing} are"
+            ));
         }
         self.clone().nothing_is_lost().map(|_| ())
     }
@@ -41,7 +55,8 @@ impl State {
     /// Mutant only: rows that are on their way past the end, as somebody may count them.
     fn rows_past(&self, before: &Lease, end: Slot) -> u64 {
         let slots = (end.0..SLOTS_MAX).map(Slot);
-        let rows = slots.filter_map(|slot| before.starts.owner_of(slot).map(|epoch| Position { epoch, slot }));
+        let rows = slots
+            .filter_map(|slot| before.starts.owner_of(slot).map(|epoch| Position { epoch, slot }));
         rows.filter(|&at| self.content[bit(at)] != 0).count() as u64
     }
 
@@ -51,10 +66,13 @@ impl State {
         if !counts && !world.bounds.bad_clock {
             return Err(format!("{at:?} is acknowledged, and is void"));
         }
-        let twice = places(self.committed)
-            .any(|other| other != at && self.content[bit(other)] == message && self.lease.starts.owns(other));
+        let twice = places(self.committed).any(|other| {
+            other != at && self.content[bit(other)] == message && self.lease.starts.owns(other)
+        });
         if counts && twice {
-            return Err(format!("message {message} is acknowledged at {at:?}, and stands in the log already"));
+            return Err(format!(
+                "message {message} is acknowledged at {at:?}, and stands in the log already"
+            ));
         }
         self.committed |= 1 << bit(at);
         self.acked[usize::from(message) - 1] = true;
@@ -67,7 +85,8 @@ impl State {
         if !self.lease.forks.is_empty() {
             return Ok(self);
         }
-        for message in (1..).zip(self.acked).filter(|&(_, acked)| acked).map(|(message, _)| message) {
+        for message in (1..).zip(self.acked).filter(|&(_, acked)| acked).map(|(message, _)| message)
+        {
             let rows = (0..super::PLACES).filter(|&bit| self.content[bit] == message);
             // Messages that are not part of this search count as acknowledged, and have no rows.
             let mut rows = rows.map(super::place).peekable();

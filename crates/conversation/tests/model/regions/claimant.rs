@@ -6,17 +6,31 @@ use hearth_conversation::shard::{
 };
 use wire::{Durability, Epoch, Position, RegionId, Slot};
 
-use super::{Action, Actor, Mutant, SLOTS_MAX, Serving, State, Steps, World, bit, nonce, region, site};
+use super::{
+    Action, Actor, Mutant, SLOTS_MAX, Serving, State, Steps, World, bit, nonce, region, site,
+};
 use crate::search::Step;
 
 impl World {
-    pub(super) fn claimant_steps(&self, state: &State, actor: usize, machine: &Takeover, found: &mut Steps) {
+    pub(super) fn claimant_steps(
+        &self,
+        state: &State,
+        actor: usize,
+        machine: &Takeover,
+        found: &mut Steps,
+    ) {
         let at = self.bounds.claimants[actor];
         match machine.next() {
             Some(Do::ReadLease) => self.read_lease(state, actor, found),
             Some(Do::ReadCores { region }) => {
-                let done = Done::Cores { leases: self.cores(state, actor, region), replied_at: Uptime::default() };
-                found.push(Step { action: Action::ReadCores(actor), to: self.tell(state.clone(), actor, done) });
+                let done = Done::Cores {
+                    leases: self.cores(state, actor, region),
+                    replied_at: Uptime::default(),
+                };
+                found.push(Step {
+                    action: Action::ReadCores(actor),
+                    to: self.tell(state.clone(), actor, done),
+                });
             }
             Some(Do::WaitUntil { until }) => {
                 let to = self.tell(state.clone(), actor, Done::Clock(until));
@@ -25,7 +39,8 @@ impl World {
             }
             Some(Do::Claim { observed, .. }) if observed.0 < self.bounds.epochs => {
                 let mut to = state.clone();
-                let claimed = to.lease.claimed(observed, &self.nodes[actor], nonce(actor), FenceMode::Lease);
+                let claimed =
+                    to.lease.claimed(observed, &self.nodes[actor], nonce(actor), FenceMode::Lease);
                 let cas = if claimed.is_some() { Cas::Applied } else { Cas::Refused };
                 to.lease = claimed.unwrap_or(to.lease);
                 if self.mutant == Some(Mutant::LastClaimedCounts)
@@ -34,18 +49,27 @@ impl World {
                 {
                     acting.region = region(at);
                 }
-                found.push(Step { action: Action::Claim(actor), to: self.tell(to, actor, Done::Cas(cas)) });
+                found.push(Step {
+                    action: Action::Claim(actor),
+                    to: self.tell(to, actor, Done::Cas(cas)),
+                });
             }
             Some(Do::WriteFence { epoch }) => {
                 let mut to = state.clone();
                 to.sites[at].fence = to.sites[at].fence.max(epoch.0 as u8);
-                found.push(Step { action: Action::Fence(actor), to: self.tell(to, actor, Done::Fenced) });
+                found.push(Step {
+                    action: Action::Fence(actor),
+                    to: self.tell(to, actor, Done::Fenced),
+                });
             }
             Some(Do::ReadMarks { across }) => {
                 let matters = across && state.lease.released.is_none();
                 for committed in if matters { state.marks_under_way() } else { vec![None] } {
                     let marks = Done::Marks { checkpoint: None, committed };
-                    found.push(Step { action: Action::ReadMarks(actor), to: self.tell(state.clone(), actor, marks) });
+                    found.push(Step {
+                        action: Action::ReadMarks(actor),
+                        to: self.tell(state.clone(), actor, marks),
+                    });
                 }
             }
             Some(Do::ReadTail { from, .. }) => {
@@ -57,8 +81,12 @@ impl World {
             }
             Some(Do::Rewrite { rows }) => {
                 let mut to = state.clone();
-                to.sites[at].durable |= rows.iter().fold(0, |places, row| places | 1 << bit(row.at));
-                found.push(Step { action: Action::Rewrite(actor), to: self.tell(to, actor, Done::Rewritten) });
+                to.sites[at].durable |=
+                    rows.iter().fold(0, |places, row| places | 1 << bit(row.at));
+                found.push(Step {
+                    action: Action::Rewrite(actor),
+                    to: self.tell(to, actor, Done::Rewritten),
+                });
             }
             Some(Do::Seal { epoch, start, .. }) => {
                 let to = self.seal(state, actor, epoch, start);
@@ -83,7 +111,10 @@ impl World {
         if self.mutant == Some(Mutant::ReleasedEndIgnored) {
             lease.released = lease.released.map(|_| Slot(0));
         }
-        found.push(Step { action: Action::ReadLease(actor), to: self.tell(to, actor, Done::Lease(lease)) });
+        found.push(Step {
+            action: Action::ReadLease(actor),
+            to: self.tell(to, actor, Done::Lease(lease)),
+        });
     }
 
     fn cores(&self, state: &State, actor: usize, region: RegionId) -> Vec<CoreLease> {
@@ -112,7 +143,9 @@ impl World {
     /// The wait is over, and with it every lease that was seen; nothing was renewed.
     fn break_cores(&self, mut to: State, actor: usize) -> Result<State, String> {
         let Actor::Claimant { machine, .. } = &to.actors[actor] else { return Ok(to) };
-        let Some(Do::BreakCores { lives, .. }) = machine.next() else { return Err("waited for nothing".into()) };
+        let Some(Do::BreakCores { lives, .. }) = machine.next() else {
+            return Err("waited for nothing".into());
+        };
         for (life, _) in lives {
             let core = &mut to.cores[life.0 as usize - 1];
             (core.over, core.broken) = (true, true);
@@ -122,7 +155,11 @@ impl World {
 
     fn seal(&self, state: &State, actor: usize, epoch: Epoch, end: Slot) -> Result<State, String> {
         let mut to = state.clone();
-        let start = if self.mutant == Some(Mutant::SealAtTheMark) { self.mark_of(state, actor).max(end) } else { end };
+        let start = if self.mutant == Some(Mutant::SealAtTheMark) {
+            self.mark_of(state, actor).max(end)
+        } else {
+            end
+        };
         match to.lease.sealed_at(Durability::Region, epoch, nonce(actor), start) {
             Some(sealed) => {
                 let before = std::mem::replace(&mut to.lease, sealed);
@@ -134,7 +171,8 @@ impl World {
 
     /// The highest mark there is, as far as it holds.
     fn mark_of(&self, state: &State, actor: usize) -> Slot {
-        let forks = state.lease.left_by(Durability::Region, region(self.bounds.claimants[actor])).is_some();
+        let forks =
+            state.lease.left_by(Durability::Region, region(self.bounds.claimants[actor])).is_some();
         let highest = state.marks_under_way().into_iter().flatten().max();
         highest.filter(|_| forks).map_or(Slot(0), |mark| state.lease.starts.bound(mark))
     }
@@ -142,7 +180,9 @@ impl World {
     /// Tells the machine, and issues at once what it wants written: a write can only gain by being issued early.
     pub(super) fn tell(&self, mut to: State, actor: usize, done: Done) -> Result<State, String> {
         let at = self.bounds.claimants[actor];
-        let Actor::Claimant { machine, must, starts, .. } = &mut to.actors[actor] else { return Ok(to) };
+        let Actor::Claimant { machine, must, starts, .. } = &mut to.actors[actor] else {
+            return Ok(to);
+        };
         if let Done::Lease(lease) = &done {
             starts.clone_from(&lease.starts);
         }
@@ -177,7 +217,13 @@ impl State {
     }
 
     /// A term begins. `before`: the lease row as it was before the seal.
-    fn begin(mut self, world: &World, actor: usize, before: &Lease, start: Slot) -> Result<Self, String> {
+    fn begin(
+        mut self,
+        world: &World,
+        actor: usize,
+        before: &Lease,
+        start: Slot,
+    ) -> Result<Self, String> {
         let Actor::Claimant { machine, .. } = &self.actors[actor] else { return Ok(self) };
         let term = machine.clone().finished().ok_or("sealed, and did not finish")?;
         let term = Term { start, ..term };

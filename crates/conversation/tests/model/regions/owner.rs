@@ -13,7 +13,13 @@ use super::{Action, Actor, Mutant, Serving, State, Steps, World, bit, frame, non
 use crate::search::Step;
 
 impl World {
-    pub(super) fn owner_steps(&self, state: &State, actor: usize, serving: &Serving, found: &mut Steps) {
+    pub(super) fn owner_steps(
+        &self,
+        state: &State,
+        actor: usize,
+        serving: &Serving,
+        found: &mut Steps,
+    ) {
         for message in 1..=self.bounds.messages as u8 {
             // Of the stranded ones the salvage speaks first, as the shard's one task does.
             if !state.acked[usize::from(message) - 1] && serving.stranded.is_empty() {
@@ -28,7 +34,10 @@ impl World {
             let end = to.serving(actor).and_then(|serving| serving.owner.release());
             if let Some(end) = end.filter(|_| state.lease.released.is_none()) {
                 to.actors[actor] = Actor::Gone;
-                to.lease = to.lease.released_at(serving.owner.epoch(), nonce(actor), end).unwrap_or(to.lease);
+                to.lease = to
+                    .lease
+                    .released_at(serving.owner.epoch(), nonce(actor), end)
+                    .unwrap_or(to.lease);
                 found.push(Step { action: Action::Release(actor), to: Ok(to) });
             }
         }
@@ -65,7 +74,10 @@ impl World {
         if serving.owner.in_flight() == 0 {
             let mut to = state.clone();
             to.acked[usize::from(message) - 1] = true;
-            found.push(Step { action: Action::AlreadySent(actor, message), to: to.nothing_is_lost() });
+            found.push(Step {
+                action: Action::AlreadySent(actor, message),
+                to: to.nothing_is_lost(),
+            });
         }
     }
 
@@ -73,10 +85,14 @@ impl World {
         let Actor::Owner(serving) = &state.actors[actor] else { return Known::AskTheStore };
         let holds = |at: Position| state.content[bit(at)] == message;
         let epoch = serving.owner.epoch();
-        if (serving.start.0..serving.owner.next_slot().0).any(|slot| holds(Position { epoch, slot: Slot(slot) })) {
+        if (serving.start.0..serving.owner.next_slot().0)
+            .any(|slot| holds(Position { epoch, slot: Slot(slot) }))
+        {
             return Known::InFlight;
         }
-        let owned = |slot: u64| serving.starts.owner_of(Slot(slot)).map(|epoch| Position { epoch, slot: Slot(slot) });
+        let owned = |slot: u64| {
+            serving.starts.owner_of(Slot(slot)).map(|epoch| Position { epoch, slot: Slot(slot) })
+        };
         let in_tail = (0..serving.start.0).filter_map(owned).any(holds);
         if in_tail && !self.bounds.forgetful { Known::Tail } else { Known::AskTheStore }
     }
@@ -86,7 +102,13 @@ impl World {
         let next = serving.owner.next_slot().0;
         let first = (next - serving.owner.in_flight() as u64..next)
             .map(|slot| Position { epoch, slot: Slot(slot) })
-            .find(|&at| serving.owner.clone().on_append(at.slot, Appended::Unknown).is_ok_and(|again| again.is_some()));
+            .find(|&at| {
+                serving
+                    .owner
+                    .clone()
+                    .on_append(at.slot, Appended::Unknown)
+                    .is_ok_and(|again| again.is_some())
+            });
         let Some(at) = first else { return };
         let mut to = state.clone();
         to.sites[site].durable |= 1 << bit(at);
@@ -99,7 +121,9 @@ impl World {
     /// Reads the fence of the own region, and then the clock.
     fn acknowledge(&self, state: &State, actor: usize, serving: &Serving, found: &mut Steps) {
         let mut asked = serving.owner.clone();
-        let (Some(ticket), here) = (asked.start_fence_read(), &state.sites[self.bounds.claimants[actor]]) else {
+        let (Some(ticket), here) =
+            (asked.start_fence_read(), &state.sites[self.bounds.claimants[actor]])
+        else {
             return;
         };
         let core = &state.cores[actor];
@@ -107,7 +131,8 @@ impl World {
         let hold = Hold { life: nonce(actor), until: Uptime(Duration::from_secs(1)) };
         let now = if core.over && !unchecked { hold.until } else { Uptime::default() };
         for level in (0..=self.bounds.epochs).filter(|&level| {
-            level == u64::from(here.fence) || (level > u64::from(here.fence) && here.fences & (1 << level) != 0)
+            level == u64::from(here.fence)
+                || (level > u64::from(here.fence) && here.fences & (1 << level) != 0)
         }) {
             let level = if self.mutant == Some(Mutant::NoLocalFence) { 0 } else { level };
             let (mut to, mut owner) = (state.clone(), asked.clone());
@@ -149,17 +174,22 @@ impl World {
                 if self.mutant != Some(Mutant::OldRegionNotFenced) {
                     old.fence = old.fence.max(epoch.0 as u8);
                 }
-                let must = if self.mutant == Some(Mutant::OneReplicaRead) { 0 } else { old.durable };
+                let must =
+                    if self.mutant == Some(Mutant::OneReplicaRead) { 0 } else { old.durable };
                 if let Some(serving) = to.serving(actor) {
                     serving.must = must;
                 }
-                found.push(Step { action: Action::SalvageFence(actor), to: to.told(actor, Brought::Fenced) });
+                found.push(Step {
+                    action: Action::SalvageFence(actor),
+                    to: to.told(actor, Brought::Fenced),
+                });
             }
             Some(Bring::ReadOld { from, .. }) => {
                 for rows in state.readings(from, &serving.forks[0].old, serving.must) {
                     let mut to = state.clone().told(actor, Brought::Old(rows.clone()));
                     if let Some(serving) = to.as_mut().ok().and_then(|to| to.serving(actor)) {
-                        serving.stranded = rows.iter().rev().map(|row: &LogRow| row.frame[0]).collect();
+                        serving.stranded =
+                            rows.iter().rev().map(|row: &LogRow| row.frame[0]).collect();
                     }
                     found.push(Step { action: Action::SalvageRead(actor), to });
                 }
@@ -174,7 +204,10 @@ impl World {
             }
             Some(Bring::ReadLease) => {
                 let lease = to.lease.clone();
-                found.push(Step { action: Action::Close(actor), to: to.told(actor, Brought::Lease(lease)) });
+                found.push(Step {
+                    action: Action::Close(actor),
+                    to: to.told(actor, Brought::Lease(lease)),
+                });
             }
             None => {}
         }

@@ -3,11 +3,20 @@
 use hearth_conversation::shard::{Cas, Do, Done, Lost, Takeover};
 use wire::{Epoch, Slot};
 
-use super::{Action, Actor, Late, Mutant, QUORUM, READS, State, Steps, World, bit, frame, log_rows, nonce, subsets};
+use super::{
+    Action, Actor, Late, Mutant, QUORUM, READS, State, Steps, World, bit, frame, log_rows, nonce,
+    subsets,
+};
 use crate::search::Step;
 
 impl World {
-    pub(super) fn claimant_steps(&self, state: &State, actor: usize, machine: &Takeover, found: &mut Steps) {
+    pub(super) fn claimant_steps(
+        &self,
+        state: &State,
+        actor: usize,
+        machine: &Takeover,
+        found: &mut Steps,
+    ) {
         let Some(asked) = machine.next() else { return };
         match asked {
             Do::ReadLease => {
@@ -40,21 +49,36 @@ impl World {
                     return;
                 }
                 let mut to = state.clone();
-                let cas = match to.lease.claimed(observed, &self.nodes[actor], nonce(actor), self.fence_mode(actor)) {
+                let cas = match to.lease.claimed(
+                    observed,
+                    &self.nodes[actor],
+                    nonce(actor),
+                    self.fence_mode(actor),
+                ) {
                     Some(claimed) => {
                         to.lease = claimed;
                         Cas::Applied
                     }
                     None => Cas::Refused,
                 };
-                found.push(Step { action: Action::Claim(actor), to: self.tell(to, actor, Done::Cas(cas)) });
+                found.push(Step {
+                    action: Action::Claim(actor),
+                    to: self.tell(to, actor, Done::Cas(cas)),
+                });
                 let to = state.with_late(actor, Late::Claim { observed });
-                found.push(Step { action: Action::ClaimUnknown(actor), to: self.tell(to, actor, Done::Unknown) });
+                found.push(Step {
+                    action: Action::ClaimUnknown(actor),
+                    to: self.tell(to, actor, Done::Unknown),
+                });
             }
             Do::WriteFence { epoch } => self.write_fence(state, actor, epoch, found),
             Do::ReadMarks { .. } => {
-                let marks = Done::Marks { checkpoint: state.checkpoint, committed: state.checkpoint };
-                found.push(Step { action: Action::ReadMarks(actor), to: self.tell(state.clone(), actor, marks) });
+                let marks =
+                    Done::Marks { checkpoint: state.checkpoint, committed: state.checkpoint };
+                found.push(Step {
+                    action: Action::ReadMarks(actor),
+                    to: self.tell(state.clone(), actor, marks),
+                });
             }
             Do::ReadTail { from, .. } => self.read_tail(state, actor, from, found),
             Do::Rewrite { rows } => {
@@ -79,7 +103,10 @@ impl World {
                 let to = to.starts_hold().and_then(|to| self.tell(to, actor, Done::Cas(cas)));
                 found.push(Step { action: Action::Seal(actor), to });
                 let to = state.with_late(actor, Late::Seal { epoch, start });
-                found.push(Step { action: Action::SealUnknown(actor), to: self.tell(to, actor, Done::Unknown) });
+                found.push(Step {
+                    action: Action::SealUnknown(actor),
+                    to: self.tell(to, actor, Done::Unknown),
+                });
             }
         }
     }
@@ -102,9 +129,16 @@ impl World {
             to.fences |= 1 << level;
             for replica in [one, two] {
                 let fence = &mut to.replicas[replica].fence;
-                *fence = if self.mutant == Some(Mutant::FenceNotMax) { level } else { level.max(*fence) };
+                *fence = if self.mutant == Some(Mutant::FenceNotMax) {
+                    level
+                } else {
+                    level.max(*fence)
+                };
             }
-            found.push(Step { action: Action::FenceAtQuorum(actor), to: self.tell(to, actor, Done::Fenced) });
+            found.push(Step {
+                action: Action::FenceAtQuorum(actor),
+                to: self.tell(to, actor, Done::Fenced),
+            });
         }
     }
 
@@ -119,25 +153,35 @@ impl World {
         }
         let mine = 1u64 << (actor * READS);
         let asked = state.replicas.iter().filter(|replica| replica.asked & mine != 0).count();
-        for (index, replica) in state.replicas.iter().enumerate().filter(|(_, replica)| replica.asked & mine == 0) {
+        for (index, replica) in
+            state.replicas.iter().enumerate().filter(|(_, replica)| replica.asked & mine == 0)
+        {
             for arrived in subsets(state.rows & !replica.rows) {
                 let mut to = state.clone();
                 to.replicas[index].rows |= arrived;
                 to.replicas[index].asked |= mine;
-                let Actor::Claimant { tail, early_tail, machine, .. } = &mut to.actors[actor] else { continue };
+                let Actor::Claimant { tail, early_tail, machine, .. } = &mut to.actors[actor]
+                else {
+                    continue;
+                };
                 *tail |= to.replicas[index].rows;
                 let to = if asked + 1 < QUORUM {
                     Ok(to)
                 } else {
                     let rows = std::mem::take(tail);
-                    if matches!(machine.next(), Some(Do::WriteFence { .. } | Do::WaitUntil { .. })) {
+                    if matches!(machine.next(), Some(Do::WriteFence { .. } | Do::WaitUntil { .. }))
+                    {
                         *early_tail = Some(rows);
                     }
                     for replica in &mut to.replicas {
                         replica.asked &= !mine;
                     }
                     let early = early_tail.is_some();
-                    if early { Ok(to) } else { self.tell(to, actor, Done::Tail(log_rows(rows, from))) }
+                    if early {
+                        Ok(to)
+                    } else {
+                        self.tell(to, actor, Done::Tail(log_rows(rows, from)))
+                    }
                 };
                 found.push(Step { action: Action::ReadTailAtOne(actor), to });
             }
@@ -146,7 +190,9 @@ impl World {
 
     /// Tells the machine, and issues at once what it wants written: a write can only gain by being issued early.
     pub(super) fn tell(&self, mut to: State, actor: usize, done: Done) -> Result<State, String> {
-        let Actor::Claimant { machine, early_tail, .. } = &mut to.actors[actor] else { return Ok(to) };
+        let Actor::Claimant { machine, early_tail, .. } = &mut to.actors[actor] else {
+            return Ok(to);
+        };
         match machine.on(done) {
             Ok(()) => {}
             Err(Lost::Superseded { .. }) => {
@@ -165,7 +211,9 @@ impl World {
                 to.rows |= rows.iter().fold(0, |rows, row| rows | 1 << bit(row.at));
             }
             Some(Do::ReadMarks { .. }) if self.bounds.reduced && !self.bounds.checkpoints => {
-                machine.on(Done::Marks { checkpoint: None, committed: None }).map_err(|lost| lost.to_string())?;
+                machine
+                    .on(Done::Marks { checkpoint: None, committed: None })
+                    .map_err(|lost| lost.to_string())?;
             }
             None => {
                 let term = machine.clone().finished().ok_or("ended, neither lost nor finished")?;

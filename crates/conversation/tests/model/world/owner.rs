@@ -73,7 +73,11 @@ impl World {
         } else {
             let Some(ticket) = owner.start_fence_read() else { return };
             // Reads under way cover different slots, so how many slots are durable tells them apart.
-            Read { id: reads.iter().map(|read| read.id).max().unwrap_or(0) + 1, ticket: Some(ticket), seen: 0 }
+            Read {
+                id: reads.iter().map(|read| read.id).max().unwrap_or(0) + 1,
+                ticket: Some(ticket),
+                seen: 0,
+            }
         };
         reads.push(read);
         let (index, id) = (reads.len() - 1, reads[reads.len() - 1].id);
@@ -93,7 +97,9 @@ impl World {
         assert!(id < READS);
         let mine = 1u64 << (actor * READS + id);
         let asked = state.replicas.iter().filter(|replica| replica.asked & mine != 0).count();
-        for (at, replica) in state.replicas.iter().enumerate().filter(|(_, replica)| replica.asked & mine == 0) {
+        for (at, replica) in
+            state.replicas.iter().enumerate().filter(|(_, replica)| replica.asked & mine == 0)
+        {
             let arrives = |level: &u8| {
                 let over = *level > replica.fence || self.mutant == Some(Mutant::FenceNotMax);
                 *level == replica.fence || (over && state.fences & (1 << level) != 0)

@@ -4,7 +4,9 @@ use hearth_conversation::log::LogRow;
 use hearth_conversation::shard::{Owner, Term};
 use wire::{Epoch, Position, Slot};
 
-use super::{Actor, Bounds, Late, QUORUM, READS, Replica, Rows, State, bit, frame, log_rows, nonce};
+use super::{
+    Actor, Bounds, Late, QUORUM, READS, Replica, Rows, State, bit, frame, log_rows, nonce,
+};
 
 impl State {
     pub(super) fn with_late(&self, actor: usize, late: Late) -> Self {
@@ -38,9 +40,17 @@ impl State {
         ways
     }
 
-    pub(super) fn begin(&mut self, actor: usize, term: &Term, bounds: Bounds) -> Result<(), String> {
-        for (slot, committed) in
-            self.committed.iter().enumerate().map(|(slot, committed)| (Slot(slot as u64), committed))
+    pub(super) fn begin(
+        &mut self,
+        actor: usize,
+        term: &Term,
+        bounds: Bounds,
+    ) -> Result<(), String> {
+        for (slot, committed) in self
+            .committed
+            .iter()
+            .enumerate()
+            .map(|(slot, committed)| (Slot(slot as u64), committed))
         {
             let Some(epoch) = *committed else { continue };
             let at = Position { epoch, slot };
@@ -50,13 +60,17 @@ impl State {
                 term.tail.iter().any(|row| row.at == at && row.frame == frame(at))
             };
             if !kept || slot >= term.start {
-                return Err(format!("{at:?} was committed and is not in the log of epoch {}", term.epoch.0));
+                return Err(format!(
+                    "{at:?} was committed and is not in the log of epoch {}",
+                    term.epoch.0
+                ));
             }
         }
         for row in &term.tail {
             self.commit(row.at)?;
         }
-        self.actors[actor] = Actor::Owner { owner: Owner::new(term), reads: Vec::new(), durable: 0 };
+        self.actors[actor] =
+            Actor::Owner { owner: Owner::new(term), reads: Vec::new(), durable: 0 };
         self.term_begins(actor);
         // A frame that never arrives is one that was not appended, so appending all at once leaves nothing out; but for an
         // owner that lets go when nothing is open.
@@ -76,8 +90,15 @@ impl State {
         self.rows |= 1 << bit(at);
     }
 
-    pub(super) fn fence_read(mut self, actor: usize, index: usize, fence: Epoch) -> Result<Self, String> {
-        let Actor::Owner { owner, reads, durable } = &mut self.actors[actor] else { return Ok(self) };
+    pub(super) fn fence_read(
+        mut self,
+        actor: usize,
+        index: usize,
+        fence: Epoch,
+    ) -> Result<Self, String> {
+        let Actor::Owner { owner, reads, durable } = &mut self.actors[actor] else {
+            return Ok(self);
+        };
         let read = reads.remove(index);
         let epoch = owner.epoch();
         let slots: Vec<u64> = match read.ticket {
@@ -93,7 +114,11 @@ impl State {
         self.acknowledged(epoch, slots)
     }
 
-    pub(super) fn acknowledged(mut self, epoch: Epoch, slots: impl IntoIterator<Item = u64>) -> Result<Self, String> {
+    pub(super) fn acknowledged(
+        mut self,
+        epoch: Epoch,
+        slots: impl IntoIterator<Item = u64>,
+    ) -> Result<Self, String> {
         for slot in slots.into_iter().map(Slot) {
             self.commit(Position { epoch, slot })?;
         }
@@ -119,11 +144,18 @@ impl State {
         let committed = &mut self.committed[at.slot.0 as usize];
         match committed {
             Some(epoch) if *epoch != at.epoch => {
-                return Err(format!("slot {} was committed by epoch {} and by {}", at.slot.0, epoch.0, at.epoch.0));
+                return Err(format!(
+                    "slot {} was committed by epoch {} and by {}",
+                    at.slot.0, epoch.0, at.epoch.0
+                ));
             }
             _ => *committed = Some(at.epoch),
         }
-        if self.lease.starts.owns(at) { Ok(()) } else { Err(format!("{at:?} is acknowledged, and is void")) }
+        if self.lease.starts.owns(at) {
+            Ok(())
+        } else {
+            Err(format!("{at:?} is acknowledged, and is void"))
+        }
     }
 
     /// What is committed counts by the starts, which is what consumers go by.
@@ -142,7 +174,11 @@ impl State {
     pub(super) fn reduce(&mut self, bounds: Bounds) {
         // Rows of an epoch at or past the start of a newer one count for nobody who can still seal or serve.
         let void = log_rows(Rows::MAX, Slot(0)).iter().fold(0, |void, row| {
-            let newer = self.lease.starts.iter().any(|(epoch, start)| epoch > row.at.epoch && start <= row.at.slot);
+            let newer = self
+                .lease
+                .starts
+                .iter()
+                .any(|(epoch, start)| epoch > row.at.epoch && start <= row.at.slot);
             if newer { void | 1 << bit(row.at) } else { void }
         });
         self.rows &= !void;
@@ -153,8 +189,12 @@ impl State {
             Late::Seal { epoch, .. } => {
                 *epoch == lease.epoch && lease.nonce == nonce(usize::from(*actor)) && !lease.sealed
             }
-            Late::Renew { from } => lives[usize::from(*actor)].beat == *from && !lives[usize::from(*actor)].broken,
-            Late::Break { life, beat } => lives[usize::from(*life)].beat == *beat && !lives[usize::from(*life)].broken,
+            Late::Renew { from } => {
+                lives[usize::from(*actor)].beat == *from && !lives[usize::from(*actor)].broken
+            }
+            Late::Break { life, beat } => {
+                lives[usize::from(*life)].beat == *beat && !lives[usize::from(*life)].broken
+            }
             Late::Release { epoch, .. } => *epoch == lease.epoch && lease.released.is_none(),
         });
         // An owner that has acknowledged everything does nothing more.
@@ -163,7 +203,9 @@ impl State {
             match actor {
                 Actor::Claimant { tail, .. } => *tail &= !void,
                 Actor::Owner { owner, reads, .. }
-                    if owner.committed().slot.0 == slots && reads.is_empty() && !bounds.releases() =>
+                    if owner.committed().slot.0 == slots
+                        && reads.is_empty()
+                        && !bounds.releases() =>
                 {
                     *actor = Actor::Gone;
                 }

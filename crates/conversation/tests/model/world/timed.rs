@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use hearth_conversation::shard::renewal::{Hold, Renew, Renewed};
-use hearth_conversation::shard::{AckBy, Beat, Cas, ClockError, CoreLease, Do, Done, Nonce, Renewal, Timing, Uptime};
+use hearth_conversation::shard::{
+    AckBy, Beat, Cas, ClockError, CoreLease, Do, Done, Nonce, Renewal, Timing, Uptime,
+};
 
 use super::{Action, Actor, Late, Mutant, State, Steps, World, nonce};
 use crate::search::Step;
@@ -61,15 +63,29 @@ impl World {
             let mut renewal = Renewal::new(nonce(actor), self.timing());
             renewal.next(clock(0, true)).expect("nobody broke it");
             renewal.on(Renewed::Cas(Cas::Applied)).expect("nobody broke it");
-            LifeState { beat: Beat(1), broken: false, renewal: Some(renewal), until: None, tried: None, began: None }
+            LifeState {
+                beat: Beat(1),
+                broken: false,
+                renewal: Some(renewal),
+                until: None,
+                tried: None,
+                began: None,
+            }
         };
-        if self.bounds.timed.is_some() { (0..self.bounds.claimants).map(life).collect() } else { Vec::new() }
+        if self.bounds.timed.is_some() {
+            (0..self.bounds.claimants).map(life).collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Readings of a clock that can make a difference: `worst` is the one that hurts.
     fn readings(&self, state: &State, worst: bool) -> impl Iterator<Item = Uptime> + use<> {
         let (now, reduced) = (state.now, self.bounds.reduced);
-        [false, true].into_iter().filter(move |&fast| !reduced || fast == worst).map(move |fast| clock(now, fast))
+        [false, true]
+            .into_iter()
+            .filter(move |&fast| !reduced || fast == worst)
+            .map(move |fast| clock(now, fast))
     }
 
     pub(super) fn time_steps(&self, state: &State, found: &mut Steps) {
@@ -116,7 +132,12 @@ impl World {
                 Ok(Renew::Read { .. }) => {
                     let life = &to.lives[actor];
                     let (beat, broken) = (life.beat, life.broken);
-                    let row = CoreLease { node: self.nodes[actor].clone(), life: nonce(actor), beat, broken };
+                    let row = CoreLease {
+                        node: self.nodes[actor].clone(),
+                        life: nonce(actor),
+                        beat,
+                        broken,
+                    };
                     let before = to.lives[actor].hold();
                     to.told(actor, Renewed::Row(Some(row)));
                     if to.lives[actor].hold() != before {
@@ -132,14 +153,22 @@ impl World {
     /// What a wrong process takes for the end of its lease, when a beat is confirmed.
     fn take_for_longer(&self, to: &mut State, actor: usize, now: Uptime) {
         let life = &mut to.lives[actor];
-        let start = if self.mutant == Some(Mutant::LeaseStartAtTheReply) { Some(now) } else { life.tried.take() };
+        let start = if self.mutant == Some(Mutant::LeaseStartAtTheReply) {
+            Some(now)
+        } else {
+            life.tried.take()
+        };
         life.until = start.map(|start| start.after(self.timing().holds()));
     }
 
     fn renew(&self, to: &mut State, actor: usize, from: Beat) -> Cas {
         let life = &mut to.lives[actor];
-        let row =
-            CoreLease { node: self.nodes[actor].clone(), life: nonce(actor), beat: life.beat, broken: life.broken };
+        let row = CoreLease {
+            node: self.nodes[actor].clone(),
+            life: nonce(actor),
+            beat: life.beat,
+            broken: life.broken,
+        };
         match (row.renewed(from), self.mutant) {
             (_, Some(Mutant::BeatReused)) if !life.broken => Cas::Applied,
             (_, Some(Mutant::BlindRenewal)) => {
@@ -169,7 +198,8 @@ impl World {
         for replied_at in self.readings(state, false) {
             let early = self.mutant == Some(Mutant::WatchFromTheSend);
             let replied_at = if early { clock(0, false) } else { replied_at };
-            let to = self.tell(state.clone(), actor, Done::Cores { leases: leases.clone(), replied_at });
+            let to =
+                self.tell(state.clone(), actor, Done::Cores { leases: leases.clone(), replied_at });
             found.push(Step { action: Action::ReadCores(actor), to });
         }
     }
@@ -185,19 +215,35 @@ impl World {
         }
     }
 
-    pub(super) fn break_cores(&self, state: &State, actor: usize, lives: &[(Nonce, Beat)], found: &mut Steps) {
+    pub(super) fn break_cores(
+        &self,
+        state: &State,
+        actor: usize,
+        lives: &[(Nonce, Beat)],
+        found: &mut Steps,
+    ) {
         let mut to = state.clone();
         let mut all = Cas::Applied;
         let mut unknown = state.clone();
         for &(life, beat) in lives {
-            let index = (0..self.bounds.claimants).find(|&index| nonce(index) == life).expect("it was listed");
-            if self.broken(&mut to, index, beat) == Cas::Refused && self.mutant != Some(Mutant::BlindClaim) {
+            let index = (0..self.bounds.claimants)
+                .find(|&index| nonce(index) == life)
+                .expect("it was listed");
+            if self.broken(&mut to, index, beat) == Cas::Refused
+                && self.mutant != Some(Mutant::BlindClaim)
+            {
                 all = Cas::Refused;
             }
             unknown = unknown.with_late(actor, Late::Break { life: index as u8, beat });
         }
-        found.push(Step { action: Action::BreakCores(actor), to: self.tell(to, actor, Done::Cas(all)) });
-        found.push(Step { action: Action::BreakUnknown(actor), to: self.tell(unknown, actor, Done::Unknown) });
+        found.push(Step {
+            action: Action::BreakCores(actor),
+            to: self.tell(to, actor, Done::Cas(all)),
+        });
+        found.push(Step {
+            action: Action::BreakUnknown(actor),
+            to: self.tell(unknown, actor, Done::Unknown),
+        });
     }
 
     pub(super) fn broken(&self, to: &mut State, life: usize, beat: Beat) -> Cas {
@@ -223,12 +269,18 @@ impl World {
             }
             let mut to = state.clone();
             if out_of_order && *durable != 0 {
-                found.push(Step { action: Action::Acknowledge(actor), to: to.acknowledge_at_once(actor) });
+                found.push(Step {
+                    action: Action::Acknowledge(actor),
+                    to: to.acknowledge_at_once(actor),
+                });
             } else if let Some(ticket) = owner.start_clock_read() {
                 let Actor::Owner { owner, .. } = &mut to.actors[actor] else { continue };
                 let epoch = owner.epoch();
                 let acked = owner.on_clock(ticket, now, Some(hold)).expect("the term goes on");
-                found.push(Step { action: Action::Acknowledge(actor), to: to.acknowledged(epoch, acked) });
+                found.push(Step {
+                    action: Action::Acknowledge(actor),
+                    to: to.acknowledged(epoch, acked),
+                });
             }
         }
     }

@@ -9,7 +9,8 @@ fn id(n: u8) -> ConversationId {
 }
 
 fn model() -> Model {
-    let mut model = Model::new(UserId::new("ann").unwrap(), TenantId::new("demo").unwrap(), UtcOffset::UTC);
+    let mut model =
+        Model::new(UserId::new("ann").unwrap(), TenantId::new("demo").unwrap(), UtcOffset::UTC);
     let n = model.upsert(&group(1, &["ann", "bob"]));
     model.switch(n);
     model.upsert(&group(2, &["ann", "cid"]));
@@ -17,8 +18,10 @@ fn model() -> Model {
 }
 
 fn group(n: u8, members: &[&str]) -> GroupPayload {
-    let members: Vec<_> =
-        members.iter().map(|user| json!({"user_id": user, "role": "member", "joined_seq": 1})).collect();
+    let members: Vec<_> = members
+        .iter()
+        .map(|user| json!({"user_id": user, "role": "member", "joined_seq": 1}))
+        .collect();
     serde_json::from_value(json!({"conversation_id": id(n), "kind": "group", "name": format!("room{n}"), "zone": "z",
         "home_region": "r", "acting_region": "r", "durability": "multi-region", "epoch": 1, "head_seq": 0,
         "members": members}))
@@ -26,8 +29,10 @@ fn group(n: u8, members: &[&str]) -> GroupPayload {
 }
 
 fn message(seq: u64, sender: &str, message_id: &str, body: &str) -> MessagePayload {
-    serde_json::from_value(json!({"message_id": message_id, "seq": seq, "ver": seq, "epoch": 1, "sender": sender,
-        "device_id": "", "ts_ms": 45_000_000, "body": body}))
+    serde_json::from_value(
+        json!({"message_id": message_id, "seq": seq, "ver": seq, "epoch": 1, "sender": sender,
+        "device_id": "", "ts_ms": 45_000_000, "body": body}),
+    )
     .unwrap()
 }
 
@@ -53,8 +58,12 @@ fn ones_own_message_is_told_once_whichever_comes_first() {
             model.sent(id(1), &message_id, Ok(&ack(1)));
         }
         let told: Vec<_> = model.news().collect();
-        let delivered =
-            News::Delivered { seq: 1, time: "12:30".into(), body: "hi".into(), durability: Durability::MultiRegion };
+        let delivered = News::Delivered {
+            seq: 1,
+            time: "12:30".into(),
+            body: "hi".into(),
+            durability: Durability::MultiRegion,
+        };
         assert_eq!(told, [delivered]);
         let room = model.room().unwrap();
         assert!(room.pending.is_empty() && room.messages[&1].delivery.is_some());
@@ -93,5 +102,7 @@ fn a_message_that_is_refused_stays_and_says_why() {
     let mut model = model();
     let message_id = model.sending(id(1), &ClientMsgId::new("x").unwrap(), "hi");
     model.sent(id(1), &message_id, Err("not_a_member: no".into()));
-    assert!(matches!(&model.rooms[0].pending[0].state, Delivery::Failed(why) if why.contains("no")));
+    assert!(
+        matches!(&model.rooms[0].pending[0].state, Delivery::Failed(why) if why.contains("no"))
+    );
 }

@@ -2,8 +2,7 @@ use std::fs;
 
 use super::*;
 
-const CORE: &str =
-    "node = \"eu-west/core/1\"\n[store]\ncontact_points = [\"c\"]\ndatacenters = { eu-west = \"dc1\" }\n";
+const CORE: &str = "node = \"eu-west/core/1\"\n[store]\ncontact_points = [\"c\"]\ndatacenters = { eu-west = \"dc1\" }\n";
 
 fn read<T>(text: &str, read: impl Fn(&Path) -> Result<T, ConfigError>) -> Result<T, String> {
     let dir = tempfile::tempdir().unwrap();
@@ -29,10 +28,16 @@ fn a_core_needs_to_know_who_it_is_and_where_its_store_is_and_all_else_has_a_defa
     assert_eq!((common.mesh.bind, &common.admin.token_file), (None, &None));
     assert_eq!(common.mesh.minor, Minor::NEWEST);
     assert_eq!(common.admin.bind.to_string(), "127.0.0.1:9400");
-    assert_eq!((common.log.format, common.log.level.as_str()), (LogFormat::Json, "info,scylla=warn"));
+    assert_eq!(
+        (common.log.format, common.log.level.as_str()),
+        (LogFormat::Json, "info,scylla=warn")
+    );
     assert_eq!((common.shutdown.drain_seconds, common.shutdown.stop_seconds), (30, 5));
     let store = &config.store;
-    assert_eq!((store.copies.get(), store.in_flight_max.get(), store.waiting_max.get()), (3, 256, 4096));
+    assert_eq!(
+        (store.copies.get(), store.in_flight_max.get(), store.waiting_max.get()),
+        (3, 256, 4096)
+    );
     assert_eq!((store.prefix.as_str(), store.dialect, store.check), ("", Dialect::Scylla, true));
 }
 
@@ -41,8 +46,14 @@ fn the_defaults_of_the_store_are_those_of_its_options() {
     let config = core(CORE).unwrap().store;
     let options = ::store::scylla::ScyllaOptions::new(vec![], wire::RegionId(1), vec![], vec![]);
     assert_eq!(config.copies.get(), options.copies);
-    assert_eq!((config.in_flight_max.get(), config.waiting_max.get()), (options.in_flight_max, options.waiting_max));
-    assert_eq!((config.prefix.as_str(), config.dialect), (options.prefix.as_str(), options.dialect));
+    assert_eq!(
+        (config.in_flight_max.get(), config.waiting_max.get()),
+        (options.in_flight_max, options.waiting_max)
+    );
+    assert_eq!(
+        (config.prefix.as_str(), config.dialect),
+        (options.prefix.as_str(), options.dialect)
+    );
 }
 
 #[test]

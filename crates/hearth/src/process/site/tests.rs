@@ -16,8 +16,12 @@ struct Folder {
 impl Folder {
     fn new() -> Self {
         let folder = Self { dir: tempfile::tempdir().unwrap(), ca: MeshCa::create().unwrap() };
-        folder.write("world.toml", World::shipped("one-region").map(|_| topology::world::SHIPPED[2].1).unwrap());
-        folder.write("nodes.toml", "[[node]]\nid = \"eu-west/core/1\"\nmesh = \"127.0.0.1:7400\"\n");
+        folder.write(
+            "world.toml",
+            World::shipped("one-region").map(|_| topology::world::SHIPPED[2].1).unwrap(),
+        );
+        folder
+            .write("nodes.toml", "[[node]]\nid = \"eu-west/core/1\"\nmesh = \"127.0.0.1:7400\"\n");
         folder.write(
             "core.toml",
             "node = \"eu-west/core/1\"\n[store]\ncontact_points = [\"c\"]\ndatacenters = { eu-west = \"d\" }\n",
@@ -70,17 +74,32 @@ fn each_thing_that_keeps_a_node_from_starting_is_told_with_its_cure() {
     assert!(edge.contains("is a core: start it with `hearth core --config"), "{edge}");
 
     folder.write("nodes.toml", "");
-    assert!(folder.why().contains("does not say where eu-west/core/1 is: add [[node]]"), "{}", folder.why());
+    assert!(
+        folder.why().contains("does not say where eu-west/core/1 is: add [[node]]"),
+        "{}",
+        folder.why()
+    );
     folder.write("nodes.toml", "[[node]]\nid = \"eu-west/core/1\"\nmesh = \"nowhere\"\n");
     assert!(folder.why().contains("nodes.toml, line 3: "), "{}", folder.why());
 
     let folder = Folder::new();
     folder.issue("r1/core/2");
-    assert!(folder.why().contains("is that of eu-west/core/2, not of eu-west/core/1: issue one"), "{}", folder.why());
+    assert!(
+        folder.why().contains("is that of eu-west/core/2, not of eu-west/core/1: issue one"),
+        "{}",
+        folder.why()
+    );
     folder.write("node.pem", "rubbish");
-    assert!(folder.why().contains("[mesh] ") && folder.why().contains("not PEM"), "{}", folder.why());
+    assert!(
+        folder.why().contains("[mesh] ") && folder.why().contains("not PEM"),
+        "{}",
+        folder.why()
+    );
     fs::remove_file(folder.dir.path().join("ca.pem")).unwrap();
-    assert!(folder.why().contains("[mesh] ca: cannot read") && folder.why().contains("hearth admin ca issue"));
+    assert!(
+        folder.why().contains("[mesh] ca: cannot read")
+            && folder.why().contains("hearth admin ca issue")
+    );
 
     let folder = Folder::new();
     let key = folder.dir.path().join("node.key.pem");

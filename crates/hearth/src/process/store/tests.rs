@@ -28,7 +28,10 @@ fn a_region_without_a_datacenter_and_a_datacenter_without_a_region_are_told() {
     let why = |text: &str| options(&config(text), &world, RegionId(1)).unwrap_err().to_string();
     let first = &world.regions[0].name;
     let lacking = why(&format!("{{ {first} = \"dc1\" }}"));
-    assert!(lacking.contains("core.toml: [store] datacenters lacks region") && lacking.contains("add "), "{lacking}");
+    assert!(
+        lacking.contains("core.toml: [store] datacenters lacks region") && lacking.contains("add "),
+        "{lacking}"
+    );
     assert!(why("{ atlantis = \"dc1\" }").contains("no region \"atlantis\""));
 }
 
@@ -50,7 +53,11 @@ fn what_fails_is_a_reason_until_it_answers_again() {
 #[test]
 fn what_a_new_cluster_lacks_is_one_cure_and_other_wrongs_have_theirs() {
     let wrong = |what: &str, cure: &str| Wrong { what: what.into(), cure: cure.into() };
-    let all = [wrong("table a", "apply the schema"), wrong("table b", "apply the schema"), wrong("server c", "set d")];
+    let all = [
+        wrong("table a", "apply the schema"),
+        wrong("table b", "apply the schema"),
+        wrong("server c", "set d"),
+    ];
     let told = list(&all, "core.toml");
     assert_eq!(
         told,

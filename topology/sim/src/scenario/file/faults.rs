@@ -18,9 +18,14 @@ pub(super) struct Times {
 }
 
 /// Names are not looked up, and times not compared, when the file does not say in what.
-pub(super) fn read(mut s: Section<'_, '_>, world: Option<&World>, times: Option<&Times>) -> Option<Planned> {
+pub(super) fn read(
+    mut s: Section<'_, '_>,
+    world: Option<&World>,
+    times: Option<&Times>,
+) -> Option<Planned> {
     let kind = s.text("kind");
-    let known = kind.as_ref().and_then(|kind| keys::KINDS.iter().find(|(name, _)| *name == kind.value));
+    let known =
+        kind.as_ref().and_then(|kind| keys::KINDS.iter().find(|(name, _)| *name == kind.value));
     match (&kind, known) {
         (_, Some((name, own))) => {
             s.heading = format!("a fault of kind \"{name}\"");
@@ -29,7 +34,12 @@ pub(super) fn read(mut s: Section<'_, '_>, world: Option<&World>, times: Option<
         }
         (kind, None) => {
             if let Some(kind) = kind {
-                unknown("kind of fault", kind, keys::KINDS.iter().map(|(name, _)| (*name).to_owned()), s.found);
+                unknown(
+                    "kind of fault",
+                    kind,
+                    keys::KINDS.iter().map(|(name, _)| (*name).to_owned()),
+                    s.found,
+                );
             }
             s.refuse_unknown(&keys::of("fault").collect::<Vec<_>>());
         }
@@ -46,14 +56,21 @@ pub(super) fn read(mut s: Section<'_, '_>, world: Option<&World>, times: Option<
 fn is_in_time(at: &At<u64>, for_ms: Option<&At<u64>>, times: &Times, found: &mut Found) {
     let calm = seconds(times.calm_ms);
     if at.value >= times.calm_ms {
-        let problem = format!("the fault begins at {} s, and all must be over at {calm} s", seconds(at.value));
+        let problem = format!(
+            "the fault begins at {} s, and all must be over at {calm} s",
+            seconds(at.value)
+        );
         found.add(at.line, problem, "let it begin earlier, or raise seconds, or lower quiet_s");
     } else if let Some(lasts) = for_ms
         && at.value + lasts.value > times.calm_ms
     {
         let (end, most) = (seconds(at.value + lasts.value), seconds(times.calm_ms - at.value));
         let problem = format!("the fault ends at {end} s, and all must be over at {calm} s");
-        found.add(lasts.line, problem, format!("write for = {most}, or leave the line out, or raise seconds"));
+        found.add(
+            lasts.line,
+            problem,
+            format!("write for = {most}, or leave the line out, or raise seconds"),
+        );
     }
 }
 
@@ -121,7 +138,8 @@ impl Reader<'_, '_, '_> {
     fn cut(&mut self) -> Option<Fault> {
         let between = self.between();
         let ways = self.choice("ways", &[("both", Ways::Both), ("one", Ways::AToB)]);
-        let what = self.choice("what", &[("all", What::All), ("mesh", What::Mesh), ("store", What::Store)]);
+        let what = self
+            .choice("what", &[("all", What::All), ("mesh", What::Mesh), ("store", What::Store)]);
         let (a, b) = between?;
         Some(Fault::Cut { a, b, ways: ways?, what: what? })
     }
@@ -138,8 +156,13 @@ impl Reader<'_, '_, '_> {
         let at = self.s.text(key)?;
         let chosen = choices.iter().find(|(name, _)| *name == at.value).map(|(_, value)| *value);
         if chosen.is_none() {
-            let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            self.s.found.add(at.line, format!("{key} = \"{}\"", at.value), format!("write {}", names.join(" or ")));
+            let names: Vec<String> =
+                choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+            self.s.found.add(
+                at.line,
+                format!("{key} = \"{}\"", at.value),
+                format!("write {}", names.join(" or ")),
+            );
         }
         chosen
     }
@@ -153,7 +176,12 @@ impl Reader<'_, '_, '_> {
         let world = self.world?;
         let known = world.region_by_name(&name.value).map(|region| region.id);
         if known.is_none() {
-            unknown("region", name, world.regions.iter().map(|region| region.name.clone()), self.s.found);
+            unknown(
+                "region",
+                name,
+                world.regions.iter().map(|region| region.name.clone()),
+                self.s.found,
+            );
         }
         known
     }

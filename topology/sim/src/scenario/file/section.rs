@@ -25,7 +25,8 @@ impl<'a> Section<'a, '_> {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
                 let cure = meant(name, known.iter().copied());
-                let cure = cure.unwrap_or_else(|| format!("the keys here are {}", known.join(", ")));
+                let cure =
+                    cure.unwrap_or_else(|| format!("the keys here are {}", known.join(", ")));
                 let problem = format!("{} has no \"{name}\"", self.heading);
                 self.found.add(line_of(self.text, key.span().start), problem, cure);
             }
@@ -85,7 +86,8 @@ impl<'a> Section<'a, '_> {
     /// A whole number within its range.
     pub(super) fn signed(&mut self, key: &'static str) -> Option<At<i64>> {
         let (value, line) = self.value(key)?;
-        let number = value.as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
+        let number =
+            value.as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
         let Some(whole) = number else { return self.wrong(key, line, "a whole number") };
         self.in_range(key, At { value: whole as f64, line })?;
         Some(At { value: whole, line })
@@ -96,7 +98,8 @@ impl<'a> Section<'a, '_> {
         if (least..=most).contains(&at.value) {
             return Some(at);
         }
-        let cure = format!("write a number from {least} to {most}: {}", keys::find(self.name, key).doc);
+        let cure =
+            format!("write a number from {least} to {most}: {}", keys::find(self.name, key).doc);
         self.found.add(at.line, format!("{key} = {}", at.value), cure);
         None
     }
@@ -105,7 +108,11 @@ impl<'a> Section<'a, '_> {
     fn value(&mut self, key: &'static str) -> Option<(&'a DeValue<'a>, usize)> {
         let Some(value) = self.table.get(key) else {
             if keys::find(self.name, key).is_required {
-                self.found.add(self.line, format!("{} lacks \"{key}\"", self.heading), self.cure(key));
+                self.found.add(
+                    self.line,
+                    format!("{} lacks \"{key}\"", self.heading),
+                    self.cure(key),
+                );
             }
             return None;
         };

@@ -82,7 +82,10 @@ fn every_kind_of_fault_is_read() {
             "kind = \"cut\"\nbetween = [\"us-east\", \"eu-west\"]",
             Fault::Cut { a: us, b: eu, ways: Ways::Both, what: What::All },
         ),
-        ("kind = \"loss\"\nbetween = [\"us-east\", \"eu-west\"]\nshare = 1", Fault::Loss { a: us, b: eu, share: 1.0 }),
+        (
+            "kind = \"loss\"\nbetween = [\"us-east\", \"eu-west\"]\nshare = 1",
+            Fault::Loss { a: us, b: eu, share: 1.0 },
+        ),
         (
             "kind = \"delay\"\nbetween = [\"us-east\", \"eu-west\"]\nextra_ms = 9",
             Fault::Delay { a: us, b: eu, extra_ms: 9 },
@@ -91,13 +94,22 @@ fn every_kind_of_fault_is_read() {
             "kind = \"replica-down\"\nregion = \"eu-west\"\npower_loss = true",
             Fault::ReplicaDown { region: eu, power_loss: true },
         ),
-        ("kind = \"slow-disk\"\nregion = \"eu-west\"\nsync_ms = 0x10", Fault::SlowDisk { region: eu, sync_ms: 16 }),
+        (
+            "kind = \"slow-disk\"\nregion = \"eu-west\"\nsync_ms = 0x10",
+            Fault::SlowDisk { region: eu, sync_ms: 16 },
+        ),
         (
             "kind = \"late-writes\"\nregion = \"eu-west\"\nshare = 0.5\nby_ms = 9",
             Fault::LateWrites { region: eu, share: 0.5, by_ms: 9 },
         ),
-        ("kind = \"diverge\"\nregion = \"eu-west\"\nshare = 0.5", Fault::Diverge { region: eu, share: 0.5 }),
-        ("kind = \"flap\"\nregion = \"eu-west\"\nevery_ms = 90", Fault::Flap { region: eu, every_ms: 90 }),
+        (
+            "kind = \"diverge\"\nregion = \"eu-west\"\nshare = 0.5",
+            Fault::Diverge { region: eu, share: 0.5 },
+        ),
+        (
+            "kind = \"flap\"\nregion = \"eu-west\"\nevery_ms = 90",
+            Fault::Flap { region: eu, every_ms: 90 },
+        ),
         ("kind = \"fail-over\"\nregion = \"us-east\"", Fault::FailOver { region: us }),
         ("kind = \"rolling-restart\"", Fault::RollingRestart { older: false }),
     ];
@@ -146,7 +158,10 @@ fn names_that_the_world_does_not_have_are_refused() {
             "kind = \"kill\"\nnode = \"eu-west/core/9\"",
             "line 7: there is no node \"eu-west/core/9\"; did you mean \"eu-west/core/",
         ),
-        ("kind = \"kill\"\nnode = \"\"", "line 7: there is no node \"\"; there are eu-west/core/1, "),
+        (
+            "kind = \"kill\"\nnode = \"\"",
+            "line 7: there is no node \"\"; there are eu-west/core/1, ",
+        ),
         (
             "kind = \"cut\"\nbetween = [\"eu-west\", \"mars\"]",
             "line 7: there is no region \"mars\"; there are eu-west, us-east, ap-south",
@@ -155,7 +170,10 @@ fn names_that_the_world_does_not_have_are_refused() {
             "kind = \"cut\"\nbetween = [\"eu-west\", \"eu-west\"]",
             "line 7: a fault of kind \"cut\" between \"eu-west\" and itself",
         ),
-        ("kind = \"cut\"\nbetween = [\"eu-west\"]", "line 7: a fault of kind \"cut\" is not between two regions"),
+        (
+            "kind = \"cut\"\nbetween = [\"eu-west\"]",
+            "line 7: a fault of kind \"cut\" is not between two regions",
+        ),
     ];
     for (keys, wanted) in faults {
         refused(&format!("{TOP}[[fault]]\nat = 1\n{keys}\n"), &[wanted]);
@@ -166,10 +184,16 @@ fn names_that_the_world_does_not_have_are_refused() {
 fn impossible_values_are_refused() {
     let faults = [
         ("for = 0\nkind = \"rolling-restart\"", "for = 0; write a number from 0.001"),
-        ("kind = \"clock\"\nnode = \"r1/core/1\"\nrate = 3", "rate = 3; write a number from 0.5 to 2"),
+        (
+            "kind = \"clock\"\nnode = \"r1/core/1\"\nrate = 3",
+            "rate = 3; write a number from 0.5 to 2",
+        ),
         ("kind = \"clock\"\nnode = \"r1/core/1\"", "nothing is wrong with this clock"),
         ("kind = \"slow-disk\"\nregion = \"eu-west\"\nsync_ms = -4", "sync_ms = -4"),
-        ("kind = \"slow-disk\"\nregion = \"eu-west\"\nsync_ms = 1.5", "\"sync_ms\" is not a whole number"),
+        (
+            "kind = \"slow-disk\"\nregion = \"eu-west\"\nsync_ms = 1.5",
+            "\"sync_ms\" is not a whole number",
+        ),
         ("kind = \"diverge\"\nregion = \"eu-west\"\nshare = nan", "\"share\" is not a number"),
         (
             "kind = \"cut\"\nbetween = [\"eu-west\", \"us-east\"]\nways = \"two\"",
@@ -192,7 +216,10 @@ fn impossible_values_are_refused() {
         &format!("{TOP}quiet_s = 40\n"),
         &["line 4: quiet_s = 40 leaves no time for faults; write less than seconds = 40"],
     );
-    refused(&format!("{TOP}[load]\ngroups = 0\ndirects = 0\n"), &["nobody has anything to talk in"]);
+    refused(
+        &format!("{TOP}[load]\ngroups = 0\ndirects = 0\n"),
+        &["nobody has anything to talk in"],
+    );
     refused(
         &format!("load = 3\nfault = 4\n{TOP}"),
         &["line 1: \"load\" is not a table", "line 2: \"fault\" is not a table"],
@@ -209,7 +236,9 @@ fn a_world_that_is_too_large_is_refused() {
     };
     let errors = Scenario::parse(TOP, &large).unwrap_err().to_string();
     assert!(
-        errors.starts_with("line 2: the world \"three-regions\" has 71 nodes; choose one of at most 24"),
+        errors.starts_with(
+            "line 2: the world \"three-regions\" has 71 nodes; choose one of at most 24"
+        ),
         "{errors}"
     );
 }
@@ -231,9 +260,11 @@ fn a_region_whose_number_fits_no_address_is_refused() {
 
 #[test]
 fn a_fault_of_a_world_that_is_not_there_is_no_second_mistake() {
-    let text =
-        "name = \"x\"\nworld = \"a.toml\"\nseconds = 9\n[[fault]]\nat = 1\nkind = \"kill\"\nnode = \"n/core/1\"\n";
-    refused(text, &["line 2: there is no world \"a.toml\": no such file; name one that is shipped"]);
+    let text = "name = \"x\"\nworld = \"a.toml\"\nseconds = 9\n[[fault]]\nat = 1\nkind = \"kill\"\nnode = \"n/core/1\"\n";
+    refused(
+        text,
+        &["line 2: there is no world \"a.toml\": no such file; name one that is shipped"],
+    );
 }
 
 /// Not a proof: a great many files that are nearly right.
@@ -270,11 +301,16 @@ fn no_input_makes_it_panic() {
             let _ = parse(&mutated.into_iter().collect::<String>());
         }
         // A value of every type for every key.
-        for value in ["0", "-1", "1e300", "\"\"", "[]", "[\"\"]", "{}", "true", "1979-05-27", "[[1]]"] {
+        for value in
+            ["0", "-1", "1e300", "\"\"", "[]", "[\"\"]", "{}", "true", "1979-05-27", "[[1]]"]
+        {
             for (n, line) in text.lines().enumerate().filter(|(_, line)| line.contains(" = ")) {
                 let key = line.split(" = ").next().unwrap_or_default();
                 let other = format!("{key} = {value}");
-                let lines = text.lines().enumerate().map(|(m, line)| if m == n { other.as_str() } else { line });
+                let lines = text
+                    .lines()
+                    .enumerate()
+                    .map(|(m, line)| if m == n { other.as_str() } else { line });
                 let _ = parse(&lines.collect::<Vec<_>>().join("\n"));
             }
         }
@@ -285,7 +321,10 @@ fn no_input_makes_it_panic() {
 fn every_key_belongs_to_a_kind_and_every_kind_has_only_keys() {
     for (kind, own) in KINDS {
         for name in *own {
-            assert!(KEYS.iter().any(|key| (key.section, key.key) == ("fault", *name)), "{kind}: {name}");
+            assert!(
+                KEYS.iter().any(|key| (key.section, key.key) == ("fault", *name)),
+                "{kind}: {name}"
+            );
         }
     }
     let shared = ["at", "for", "kind"];

@@ -61,7 +61,11 @@ fn by_lease_the_owners_node_is_broken_before_the_claim() {
     let mut takeover = Takeover::over(&home(), timed(AWAY, Durability::MultiRegion)).unwrap();
     broken(&mut takeover, HOME, &[core("r1/core/1", 5), core("r1/core/1", 6)]);
     claim(&mut takeover, &home());
-    assert_eq!(takeover.next(), Some(Do::WriteFence { epoch: Epoch(3) }), "the fence is written in either mode");
+    assert_eq!(
+        takeover.next(),
+        Some(Do::WriteFence { epoch: Epoch(3) }),
+        "the fence is written in either mode"
+    );
     takeover.on(Done::Fenced).unwrap();
     takeover.on(Done::Marks { checkpoint: Some(at(2, 2)), committed: None }).unwrap();
     takeover.on(Done::Tail(vec![])).unwrap();
@@ -77,7 +81,11 @@ fn an_owner_that_let_go_is_not_waited_for_unless_it_was_claimed_over() {
     assert!(matches!(takeover.next(), Some(Do::Claim { .. })));
     let claimed = released.claimed(Epoch(2), &node(), Nonce(9), FenceMode::Lease).unwrap();
     let takeover = Takeover::over(&claimed, timed(HOME, Durability::MultiRegion)).unwrap();
-    assert_eq!(takeover.next(), Some(Do::ReadCores { region: HOME }), "who claimed it may seal and acknowledge");
+    assert_eq!(
+        takeover.next(),
+        Some(Do::ReadCores { region: HOME }),
+        "who claimed it may seal and acknowledge"
+    );
 }
 
 #[test]
@@ -94,7 +102,10 @@ fn an_owner_that_lives_is_looked_at_again_for_it_may_have_let_go() {
 #[test]
 fn who_keeps_no_timed_lease_takes_from_nobody_who_does() {
     let untimed = |region, durability| Claimant::untimed(MINE, region, durability);
-    assert_eq!(Takeover::over(&home(), untimed(HOME, Durability::MultiRegion)), Err(Lost::NoTimedLease));
+    assert_eq!(
+        Takeover::over(&home(), untimed(HOME, Durability::MultiRegion)),
+        Err(Lost::NoTimedLease)
+    );
     assert_eq!(Takeover::over(&home(), untimed(AWAY, Durability::Region)), Err(Lost::NoTimedLease));
     let mut takeover = Takeover::new(untimed(AWAY, Durability::Region));
     assert_eq!(takeover.on(Done::Lease(home())), Err(Lost::NoTimedLease));
@@ -104,7 +115,11 @@ fn who_keeps_no_timed_lease_takes_from_nobody_who_does() {
     );
     let acting = Some(Acting { region: HOME, fence_mode: FenceMode::Read });
     let left = Lease { acting, ..home() };
-    assert_eq!(across(&left), Err(Lost::Untimed { region: HOME }), "nothing could prove that it has stopped");
+    assert_eq!(
+        across(&left),
+        Err(Lost::Untimed { region: HOME }),
+        "nothing could prove that it has stopped"
+    );
     assert!(across(&Lease { released: Some(Slot(2)), ..left }).is_ok(), "it said so itself");
 }
 
@@ -128,7 +143,8 @@ fn another_region_breaks_all_cores_and_reports_what_is_missing() {
     takeover.on(Done::Rewritten).unwrap();
     assert_eq!(takeover.next(), Some(Do::Seal { epoch: Epoch(3), nonce: MINE, start: Slot(4) }));
     takeover.on(Done::Unknown).unwrap();
-    let sealed = home().claimed(Epoch(2), &"r2/core/9".parse().unwrap(), MINE, FenceMode::Lease).unwrap();
+    let sealed =
+        home().claimed(Epoch(2), &"r2/core/9".parse().unwrap(), MINE, FenceMode::Lease).unwrap();
     let sealed = sealed.sealed_at(Durability::Region, Epoch(3), MINE, Slot(4)).unwrap();
     takeover.on(Done::Lease(sealed.clone())).unwrap();
     let term = takeover.finished().unwrap();
@@ -161,7 +177,11 @@ fn after_a_release_the_other_region_waits_for_what_is_on_its_way() {
     takeover.on(Done::Fenced).unwrap();
     takeover.on(Done::Marks { checkpoint: Some(at(2, 2)), committed: None }).unwrap();
     takeover.on(Done::Tail(vec![row(2, 2)])).unwrap();
-    assert_eq!(takeover.next(), Some(Do::ReadTail { from: Slot(3), limit: TAIL_PAGE_ROWS }), "slot 3 is missing");
+    assert_eq!(
+        takeover.next(),
+        Some(Do::ReadTail { from: Slot(3), limit: TAIL_PAGE_ROWS }),
+        "slot 3 is missing"
+    );
     takeover.on(Done::Tail(vec![])).unwrap();
     takeover.on(Done::Tail(vec![row(2, 3)])).unwrap();
     takeover.on(Done::Rewritten).unwrap();
@@ -173,7 +193,9 @@ fn after_a_release_the_other_region_waits_for_what_is_on_its_way() {
 #[test]
 fn a_region_that_sealed_just_before_the_claim_is_broken_before_the_log_is_read() {
     // Home had sealed, and another core of home had claimed over it, unsealed; away had died in a claim before.
-    let unsealed = home().claimed(Epoch(2), &"r2/core/1".parse().unwrap(), Nonce(9), FenceMode::Lease).unwrap();
+    let unsealed = home()
+        .claimed(Epoch(2), &"r2/core/1".parse().unwrap(), Nonce(9), FenceMode::Lease)
+        .unwrap();
     let mut takeover = Takeover::over(&unsealed, timed(HOME, Durability::Region)).unwrap();
     let sealed = unsealed.sealed_at(Durability::Region, Epoch(3), Nonce(9), Slot(3)).unwrap();
     claim(&mut takeover, &sealed);
@@ -184,7 +206,9 @@ fn a_region_that_sealed_just_before_the_claim_is_broken_before_the_log_is_read()
 #[test]
 fn a_release_that_a_seal_took_back_is_no_release() {
     let released = Lease { released: Some(Slot(4)), ..home() };
-    let unsealed = released.claimed(Epoch(2), &"r1/core/2".parse().unwrap(), Nonce(9), FenceMode::Lease).unwrap();
+    let unsealed = released
+        .claimed(Epoch(2), &"r1/core/2".parse().unwrap(), Nonce(9), FenceMode::Lease)
+        .unwrap();
     let mut takeover = across(&unsealed).unwrap();
     let sealed = unsealed.sealed_at(Durability::Region, Epoch(3), Nonce(9), Slot(4)).unwrap();
     claim(&mut takeover, &sealed);
