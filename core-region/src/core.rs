@@ -7,14 +7,14 @@ use mesh::Mesh;
 use store::Store;
 use tokio::sync::watch;
 use topology::World;
-use wire::change::Placement;
+use wire::change::Home;
 use wire::command::{Answer, Command, Refusal};
 use wire::mesh::Minor;
 use wire::{ConversationId, ConversationKind, Durability, ErrorCode, NodeId, RegionId, ShardId};
 
 use crate::consumers::{Carried, Carriers};
 use crate::everywhere;
-use crate::failover::{Decided, Failover, NotDecided};
+use crate::failover::{Failover, FailoverError, FailoverReport};
 use crate::followers::Followers;
 use crate::intake::{self, Intake};
 use crate::limits::Limits;
@@ -142,7 +142,7 @@ impl Core {
         &self,
         conversation: ConversationId,
         to: RegionId,
-    ) -> Result<Placement, Refusal> {
+    ) -> Result<Home, Refusal> {
         let born = conversation.shard;
         let shard = ShardId { home: to, ..born };
         if conversation.kind == ConversationKind::User {
@@ -171,8 +171,8 @@ impl Core {
             );
             return Err(Refusal::new(ErrorCode::BadRequest, message));
         }
-        let mut known = Placement { n: 0, shard: born };
-        let mut begun: Option<Placement> = None;
+        let mut known = Home { generation: 0, shard: born };
+        let mut begun: Option<Home> = None;
         loop {
             // Whoever writes in it waits for all of them.
             if begun.is_none()
@@ -204,10 +204,10 @@ impl Core {
                 Carried::Answered(Err(refusal)) => return Err(refusal),
                 Carried::Answered(Ok(_)) => return Err(lost_sight()),
             };
-            if let Some(begun) = begun.filter(|begun| begun.n <= heard.n) {
+            if let Some(begun) = begun.filter(|begun| begun.generation <= heard.generation) {
                 return Ok(begun);
             }
-            if heard.n <= known.n {
+            if heard.generation <= known.generation {
                 return Err(lost_sight());
             }
             known = heard;
@@ -223,7 +223,7 @@ impl Core {
         &self,
         region: RegionId,
         accept_loss: bool,
-    ) -> Result<Decided, NotDecided> {
+    ) -> Result<FailoverReport, FailoverError> {
         self.running.failover.fail_over(region, accept_loss).await
     }
 
@@ -232,7 +232,7 @@ impl Core {
     ///
     /// # Errors
     /// Why not.
-    pub async fn fail_back(&self, region: RegionId) -> Result<Decided, NotDecided> {
+    pub async fn fail_back(&self, region: RegionId) -> Result<FailoverReport, FailoverError> {
         self.running.failover.fail_back(region).await
     }
 

@@ -39,18 +39,18 @@ const ROWS_AT_ONCE: usize = 512;
 
 /// What came of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
+pub struct FailoverReport {
     /// In which zones.
     pub zones: Vec<ZoneId>,
     /// Nothing can be missing: every shard was handed over in order.
     pub planned: bool,
     /// Every shard of class `region` whose home it is.
-    pub shards: Vec<ShardOutlook>,
+    pub shards: Vec<ShardLossEstimate>,
 }
 
 /// One shard of a region that is failed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardOutlook {
+pub struct ShardLossEstimate {
     /// Which.
     pub shard: ShardId,
     /// Who serves it, in the last term that began.
@@ -65,7 +65,7 @@ pub struct ShardOutlook {
 
 /// Why nothing was decided, or not all of it is done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotDecided {
+pub enum FailoverError {
     /// It has no shard of class `region` that another could serve.
     #[error("no other region of this core's zones can serve what lives in region {}: ask a core of a zone that it shares", region.0)]
     NothingToDo {
@@ -78,7 +78,7 @@ pub enum NotDecided {
         /// Which.
         region: RegionId,
         /// What.
-        shards: Vec<ShardOutlook>,
+        shards: Vec<ShardLossEstimate>,
     },
     /// It has no core that could take its shards back.
     #[error("no core of region {} is alive: bring it back first", region.0)]
@@ -178,13 +178,13 @@ impl Failover {
     }
 
     /// The shards of class `region` that live in a region, in zones of this core.
-    fn shards(&self, region: RegionId) -> Result<Vec<ShardId>, NotDecided> {
+    fn shards(&self, region: RegionId) -> Result<Vec<ShardId>, FailoverError> {
         let zones: Vec<ZoneId> = self.zones().collect();
         let homed = self.world.shards_homed_in(region).into_iter();
         let concerned = homed
             .filter(|shard| shard.durability == Durability::Region && zones.contains(&shard.zone));
         let shards: Vec<ShardId> = concerned.collect();
-        if shards.is_empty() { Err(NotDecided::NothingToDo { region }) } else { Ok(shards) }
+        if shards.is_empty() { Err(FailoverError::NothingToDo { region }) } else { Ok(shards) }
     }
 
     /// Lets other regions serve what lives there in class `region`, and waits until they do. Dropped, a decision that was
@@ -196,7 +196,7 @@ impl Failover {
         &self,
         region: RegionId,
         accept_loss: bool,
-    ) -> Result<Decided, NotDecided> {
+    ) -> Result<FailoverReport, FailoverError> {
         let shards = self.shards(region)?;
         let planned = self.is_alive(region);
         let mut outlook = Vec::with_capacity(shards.len());
@@ -208,7 +208,7 @@ impl Failover {
             });
         }
         if !planned && !accept_loss {
-            return Err(NotDecided::WouldLose { region, shards: outlook });
+            return Err(FailoverError::WouldLose { region, shards: outlook });
         }
         let zones = self.decide(&shards, region, true).await?;
         tracing::warn!(region = region.0, planned, "failed over");
@@ -222,14 +222,14 @@ impl Failover {
                 for shard in &shards {
                     outlook.push(self.estimate(*shard).await?);
                 }
-                return Err(NotDecided::WouldLose { region, shards: outlook });
+                return Err(FailoverError::WouldLose { region, shards: outlook });
             }
         };
         let owners = settled?;
         for (shard, owner) in outlook.iter_mut().zip(owners) {
             shard.owner = owner;
         }
-        Ok(Decided { zones, planned, shards: outlook })
+        Ok(FailoverReport { zones, planned, shards: outlook })
     }
 
     /// Resolves when none of the region's cores lives.
@@ -247,10 +247,13 @@ impl Failover {
     ///
     /// # Errors
     /// Why not.
-    pub(crate) async fn fail_back(&self, region: RegionId) -> Result<Decided, NotDecided> {
+    pub(crate) async fn fail_back(
+        &self,
+        region: RegionId,
+    ) -> Result<FailoverReport, FailoverError> {
         let shards = self.shards(region)?;
         if !self.is_alive(region) {
-            return Err(NotDecided::NotBack { region });
+            return Err(FailoverError::NotBack { region });
         }
         self.caught_up(&shards, region).await?;
         let zones = self.decide(&shards, region, false).await?;
@@ -260,11 +263,11 @@ impl Failover {
         for shard in shards {
             outlook.push(self.nothing_missing(shard).await?);
         }
-        Ok(Decided { zones, planned: true, shards: outlook })
+        Ok(FailoverReport { zones, planned: true, shards: outlook })
     }
 
     /// Waits until the region's followers lack hardly anything of these shards: a claim that had to read it all would last.
-    async fn caught_up(&self, shards: &[ShardId], region: RegionId) -> Result<(), NotDecided> {
+    async fn caught_up(&self, shards: &[ShardId], region: RegionId) -> Result<(), FailoverError> {
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
             let mut lacking = Vec::new();
@@ -278,7 +281,7 @@ impl Failover {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                return Err(NotDecided::NotCaughtUp { region, lacking });
+                return Err(FailoverError::NotCaughtUp { region, lacking });
             }
             tokio::time::sleep(SETTLE_EVERY).await;
         }
@@ -304,7 +307,7 @@ impl Failover {
         shards: &[ShardId],
         region: RegionId,
         over: bool,
-    ) -> Result<Vec<ZoneId>, NotDecided> {
+    ) -> Result<Vec<ZoneId>, FailoverError> {
         let mut zones: Vec<ZoneId> = shards.iter().map(|shard| shard.zone).collect();
         zones.dedup();
         for zone in &zones {
@@ -319,7 +322,7 @@ impl Failover {
         &self,
         shards: &[ShardId],
         is_there: impl Fn(RegionId) -> bool,
-    ) -> Result<Vec<Option<NodeId>>, NotDecided> {
+    ) -> Result<Vec<Option<NodeId>>, FailoverError> {
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
             let mut owners = Vec::with_capacity(shards.len());
@@ -338,19 +341,25 @@ impl Failover {
                 return Ok(owners);
             }
             if Instant::now() >= deadline {
-                return Err(NotDecided::Unsettled { waiting });
+                return Err(FailoverError::Unsettled { waiting });
             }
             tokio::time::sleep(SETTLE_EVERY).await;
         }
     }
 
-    async fn nothing_missing(&self, shard: ShardId) -> Result<ShardOutlook, NotDecided> {
+    async fn nothing_missing(&self, shard: ShardId) -> Result<ShardLossEstimate, FailoverError> {
         let owner = self.store.lease(shard).await?.owner;
-        Ok(ShardOutlook { shard, owner, frames_missing_min: 0, window_ms: Some(0), since_ms: None })
+        Ok(ShardLossEstimate {
+            shard,
+            owner,
+            frames_missing_min: 0,
+            window_ms: Some(0),
+            since_ms: None,
+        })
     }
 
     /// What would be missing if the first successor that has a live core went on from what has come over to it.
-    async fn estimate(&self, shard: ShardId) -> Result<ShardOutlook, NotDecided> {
+    async fn estimate(&self, shard: ShardId) -> Result<ShardLossEstimate, FailoverError> {
         let lost = self.live().with_failed_over(FailedOver::from([(shard.zone, shard.home)]));
         let order = placement::region_order(&self.world, &shard, &lost);
         let successor = order.into_iter().find(|region| lost.of_region(*region).next().is_some());
@@ -362,7 +371,7 @@ impl Failover {
         let (end, last_ts_ms) = end(&there, shard, &lease, followed).await?;
         let whole = there.mark(shard, &Mark::Whole(successor)).await?.map(|at| at.slot.0 * 1_000);
         let since_ms = last_ts_ms.max(whole);
-        Ok(ShardOutlook {
+        Ok(ShardLossEstimate {
             shard,
             owner: lease.owner,
             frames_missing_min: committed.0.saturating_sub(end.0),

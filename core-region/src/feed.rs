@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wire::ConversationId;
-use wire::change::{Change, Placement};
+use wire::change::{Change, Home};
 use wire::command::{Delivery, View};
 
 use crate::intake::outbox::Outbox;
@@ -142,7 +142,7 @@ impl Feed {
     }
 
     /// The conversation is in another shard: everyone who watches is told, and goes on there.
-    pub(crate) fn moved(&mut self, conversation: ConversationId, placement: Placement) {
+    pub(crate) fn moved(&mut self, conversation: ConversationId, placement: Home) {
         for watch in self.watches.remove(&conversation).unwrap_or_default() {
             if let Some(stream) = self.streams.get_mut(&watch.to.id()) {
                 stream.watched.remove(&conversation);
@@ -277,7 +277,7 @@ mod tests {
         let mut feed = Feed::new(2);
         let (a, b) = (stream(&mut feed, 1000), stream(&mut feed, 1000));
         feed.watch(&a, conversation(), 0, false);
-        let placement = Placement { n: 1, shard: conversation().shard };
+        let placement = Home { generation: 1, shard: conversation().shard };
         feed.moved(conversation(), placement);
         feed.publish(&change(1), None);
         let mut taken = VecDeque::new();

@@ -40,6 +40,6 @@ mod status;
 mod tasks;
 
 pub use crate::core::{Core, CoreOptions};
-pub use failover::{Decided, NotDecided, ShardOutlook};
+pub use failover::{FailoverError, FailoverReport, ShardLossEstimate};
 pub use limits::Limits;
 pub use status::{CoreStatus, FollowerStatus, ShardStatus, Stage};

@@ -533,7 +533,13 @@ fn offered(shard: ShardId, input: Input) -> Result<Offered, Input> {
     match input {
         Input {
             from: to,
-            ask: Ask::Command { rid, conversation, command: Command::TakeIn { n, ver, from }, .. },
+            ask:
+                Ask::Command {
+                    rid,
+                    conversation,
+                    command: Command::AcceptTransfer { n, ver, from },
+                    ..
+                },
         } => {
             let offer = Offer { conversation, n, ver, from, to: shard };
             Ok(Offered { offer, to, rid })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use conversation::log::LogFrame;
 use conversation::rebuild::{Gap, Rebuilt};
-use store::{Met, Store, StoreError};
+use store::{ConversationRef, Store, StoreError};
 use wire::{ConversationId, Position};
 
 /// A committed row that is not in the log for so long does not come any more.
@@ -20,7 +20,7 @@ const CHANGES_AT_ONCE: usize = 256;
 pub(crate) struct Rebuild {
     store: Arc<dyn Store>,
     gap: Gap,
-    met: VecDeque<Met>,
+    met: VecDeque<ConversationRef>,
     walk: Walk,
     reading: Option<Reading>,
     frames: VecDeque<LogFrame>,
@@ -109,7 +109,7 @@ impl Rebuild {
     }
 
     /// One that has moved is read from its beginning; of another the last pages are skimmed until one begins before the gap.
-    async fn begin(&self, met: Met) -> Result<Reading, StoreError> {
+    async fn begin(&self, met: ConversationRef) -> Result<Reading, StoreError> {
         let (conversation, head_ver) = (met.head.conversation, met.head.head_ver);
         let mut ver = if met.moved { 0 } else { head_ver };
         while ver > 0 {

@@ -9,8 +9,8 @@
 
 pub(crate) mod homes;
 pub(crate) mod link;
+mod owner_view;
 pub(crate) mod pending;
-mod placement;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use mesh::Mesh;
 use tokio::sync::{oneshot, watch};
-use wire::change::Placement as Home;
+use wire::change::Home;
 use wire::command::{Actor, Answer, Command, Query, Refusal};
 use wire::{ConversationId, ErrorCode, NodeId, ShardId};
 
@@ -26,8 +26,8 @@ use crate::shared::Shared;
 use crate::subscriptions::Interest;
 use homes::Homes;
 use link::Link;
+use owner_view::OwnerView;
 use pending::{Ask, ReplyTo, unavailable};
-use placement::Placement;
 
 /// Changes asked for at once to fill a hole.
 const HOLE_CHANGES: u16 = 200;
@@ -36,7 +36,7 @@ const HOLE_CHANGES: u16 = 200;
 pub(crate) struct Route {
     mesh: Mesh,
     links: Mutex<HashMap<ShardId, Arc<Link>>>,
-    placement: watch::Receiver<Arc<Placement>>,
+    placement: watch::Receiver<Arc<OwnerView>>,
     homes: Arc<Homes>,
     /// Held, shared, by who works on a conversation where it is; alone, by who takes it to another link.
     staying: RwLock<()>,
@@ -57,8 +57,8 @@ pub struct LinkStatus {
 }
 
 impl Route {
-    pub(crate) fn new(mesh: Mesh, world: &Arc<topology::World>) -> (Self, placement::Follow) {
-        let (follow, placement) = Placement::follow(mesh.membership(), world.clone());
+    pub(crate) fn new(mesh: Mesh, world: &Arc<topology::World>) -> (Self, owner_view::Follow) {
+        let (follow, placement) = OwnerView::follow(mesh.membership(), world.clone());
         let (homes, staying) = (Arc::default(), RwLock::default());
         (
             Self {
@@ -147,7 +147,7 @@ impl Route {
         if !self.homes.learn(&shared.world, conversation, home) {
             return false;
         }
-        tracing::debug!(%conversation, shard = %home.shard, n = home.n, "the conversation has moved");
+        tracing::debug!(%conversation, shard = %home.shard, n = home.generation, "the conversation has moved");
         metrics::counter!("hearth_edge_moved_total").increment(1);
         let new = self.link(&home.shard);
         let requests = old.pending().take(&conversation);

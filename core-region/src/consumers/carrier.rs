@@ -11,7 +11,7 @@ use mesh::{Mesh, Receiver, Sender};
 use tokio::sync::mpsc;
 use topology::World;
 use topology::placement::{self, Live};
-use wire::change::Placement;
+use wire::change::Home;
 use wire::command::{Actor, Answer, Command, Refusal};
 use wire::mesh::{Frame, Purpose, StreamEnd};
 use wire::{ConversationId, NodeId, ShardId, TenantId, UserId};
@@ -49,7 +49,7 @@ pub(crate) enum Carried {
     /// It was answered: what it asks for is committed, or cannot be.
     Answered(Result<Answer, Refusal>),
     /// The conversation is in another shard.
-    Moved(Placement),
+    Moved(Home),
 }
 
 /// Who moves conversations: a node of the mesh, for itself.

@@ -172,7 +172,7 @@ impl Driver {
                     shard: to,
                     conversation,
                     actor: nobody(),
-                    command: Command::TakeIn { n, ver, from },
+                    command: Command::AcceptTransfer { n, ver, from },
                     number: self.count,
                     done: self.done_out.clone(),
                 });
@@ -190,13 +190,13 @@ impl Driver {
         let Some(offer) = self.numbers.remove(&number) else { return };
         self.under_way.remove(&offer);
         match carried {
-            Carried::Answered(Ok(Answer::TakenIn { everywhere: true })) => {
+            Carried::Answered(Ok(Answer::TransferAccepted { everywhere: true })) => {
                 tracing::info!(conversation = %offer.conversation, to = %offer.to, n = offer.n, "moved");
                 metrics::counter!("hearth_moves_total").increment(1);
                 lock(&self.shared).mover.taken_in(offer.conversation, offer.n);
                 self.tell();
             }
-            Carried::Answered(Ok(Answer::TakenIn { everywhere: false })) => {
+            Carried::Answered(Ok(Answer::TransferAccepted { everywhere: false })) => {
                 lock(&self.shared).mover.arrived(offer.conversation, offer.n);
                 self.tell();
                 self.again_at = Some(Instant::now() + AGAIN);

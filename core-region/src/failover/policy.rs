@@ -11,7 +11,7 @@ use topology::placement::{self, FailedOver};
 use topology::world::Zone;
 use wire::{RegionId, ShardId, ZoneId};
 
-use super::{Failover, NotDecided, ShardOutlook};
+use super::{Failover, FailoverError, ShardLossEstimate};
 use crate::clock;
 
 /// A region is away for so long before it counts as lost: gossip flickers.
@@ -91,11 +91,11 @@ async fn decide(
     region: RegionId,
     noticed_ms: u64,
     max_rpo: Duration,
-) -> Result<(), NotDecided> {
+) -> Result<(), FailoverError> {
     let shards = shards(failover, zone, region);
     let mut since_ms = Some(noticed_ms);
     for shard in &shards {
-        let ShardOutlook { since_ms: since, .. } = failover.estimate(*shard).await?;
+        let ShardLossEstimate { since_ms: since, .. } = failover.estimate(*shard).await?;
         since_ms = since_ms.min(since);
     }
     let missing =

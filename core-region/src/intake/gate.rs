@@ -107,7 +107,7 @@ fn tenant_lives_here(world: &World, shard: &ShardId, actor: &Actor) -> Result<()
 
 /// What nodes do in no user's name.
 fn is_of_the_mesh(command: &Command) -> bool {
-    matches!(command, Command::Move { .. } | Command::TakeIn { .. })
+    matches!(command, Command::Move { .. } | Command::AcceptTransfer { .. })
 }
 
 /// Notes and moves come from cores, all else from edges.
@@ -138,7 +138,7 @@ fn names_itself(
         Command::OpenDirect { with } => {
             world.direct_id(&actor.tenant, &actor.user, with) == Some(*id)
         }
-        Command::Send(_) | Command::TakeIn { .. } => id.kind != ConversationKind::User,
+        Command::Send(_) | Command::AcceptTransfer { .. } => id.kind != ConversationKind::User,
         Command::Move { to } => id.kind != ConversationKind::User && world.has_shard(to),
         Command::NoteJoined { .. } | Command::NoteLeft { .. } => {
             world.user_stream_id(&actor.tenant, &actor.user) == Some(*id)
@@ -292,7 +292,8 @@ mod tests {
         assert_eq!(code("r1/core/1", &to(1)), None);
         assert_eq!(code("r1/edge/1", &to(1)), Some(ErrorCode::Forbidden));
         assert_eq!(code("r1/core/1", &to(999)), Some(ErrorCode::BadRequest));
-        let offer = command("closed", ours, Command::TakeIn { n: 1, ver: 1, from: shard(1) });
+        let offer =
+            command("closed", ours, Command::AcceptTransfer { n: 1, ver: 1, from: shard(1) });
         assert_eq!(
             (code("r1/core/1", &offer), code("r1/edge/1", &offer)),
             (None, Some(ErrorCode::Forbidden))

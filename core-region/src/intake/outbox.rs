@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
-use wire::change::Placement;
+use wire::change::Home;
 use wire::command::{Answer, Refusal};
 use wire::mesh::StreamEnd;
 use wire::{ConversationId, NodeId};
@@ -36,7 +36,7 @@ pub(crate) enum Out {
         /// Which.
         conversation: ConversationId,
         /// Where.
-        placement: Placement,
+        placement: Home,
     },
     /// An encoded delivery, shared by all streams that watch its conversation.
     Delivery(Bytes),
@@ -150,12 +150,7 @@ impl Outbox {
     }
 
     /// Says in which shard a conversation is, as the answer to an admitted request or (none) as the end of a watch.
-    pub(crate) fn moved(
-        &self,
-        rid: Option<u64>,
-        conversation: ConversationId,
-        placement: Placement,
-    ) {
+    pub(crate) fn moved(&self, rid: Option<u64>, conversation: ConversationId, placement: Home) {
         self.push(Out::Moved { rid, conversation, placement });
     }
 

@@ -228,7 +228,7 @@ impl Commits {
     pub(super) fn on_renewed(&mut self) -> Result<(), Stopped> {
         let held =
             self.held.as_mut().map_or(HeldLease::default(), |held| *held.borrow_and_update());
-        if held.life.map(|life| life.nonce) == self.owner.life() {
+        if held.incarnation.map(|incarnation| incarnation.nonce) == self.owner.incarnation() {
             return Ok(());
         }
         self.owner.stop();

@@ -72,9 +72,9 @@ impl Entry {
         }
     }
 
-    /// Whether where it is may be told ([`Whereabouts::is_certain`](conversation::moving::Whereabouts::is_certain)).
+    /// Whether where it is may be told ([`Location::is_certain`](conversation::moving::Location::is_certain)).
     pub(crate) fn is_certain(&self) -> bool {
-        self.has_left || self.conversation.whereabouts().is_certain()
+        self.has_left || self.conversation.location().is_certain()
     }
 
     /// A change of it was committed.
@@ -138,8 +138,13 @@ pub(crate) struct Place {
 
 impl Place {
     /// `life` tells it from other places of the same conversation, earlier or later: their tickets differ.
-    fn new(life: u32) -> Self {
-        Self { entry: None, waiting: VecDeque::new(), gone: u64::from(life) << 32, runnable: false }
+    fn new(incarnation: u32) -> Self {
+        Self {
+            entry: None,
+            waiting: VecDeque::new(),
+            gone: u64::from(incarnation) << 32,
+            runnable: false,
+        }
     }
 
     /// The ticket of the last one in the queue.
@@ -178,8 +183,8 @@ impl Entries {
             self.make_room();
             self.lives = self.lives.wrapping_add(1);
         }
-        let life = self.lives;
-        (self.places.get_or_insert_mut(id, || Place::new(life)), !new)
+        let incarnation = self.lives;
+        (self.places.get_or_insert_mut(id, || Place::new(incarnation)), !new)
     }
 
     /// The place of a conversation, if there is one. Does not count as use.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conversation::dedupe::Seen;
-use conversation::moving::{Moment, Offer};
+use conversation::moving::{DecisionContext, Offer};
 use conversation::sequencer::{Conversation, Decision, Outcome as Decided, Replayed};
 use conversation::shard::Starts;
 use futures_util::stream::FuturesUnordered;
 use store::{Store, StoreError};
 use tokio::sync::{Semaphore, mpsc};
-use wire::change::{Change, Event, Placement};
+use wire::change::{Change, Event, Home};
 use wire::command::{Actor, Answer, Command, Query, Refusal, View};
 use wire::{
     ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ErrorCode, Position,
@@ -99,7 +99,7 @@ pub(super) struct Work {
     /// Those that are read again soon: where they are was hearsay.
     pub(super) hearsay: BTreeSet<ConversationId>,
     /// Those that have left, and who watches them is not told yet: where to, and before which slot they left.
-    pub(super) departing: BTreeMap<ConversationId, (Placement, Slot)>,
+    pub(super) departing: BTreeMap<ConversationId, (Home, Slot)>,
     pub(super) reads: Reads,
     pub(super) replays: mpsc::Sender<replay::Done>,
     /// One permit a conversation that is being read.
@@ -178,8 +178,13 @@ impl Work {
         Ok(())
     }
 
-    fn moment(&self) -> Moment<'_> {
-        Moment { now_ms: self.now_ms, shard: self.shard, epoch: self.epoch, starts: &self.starts }
+    fn moment(&self) -> DecisionContext<'_> {
+        DecisionContext {
+            now_ms: self.now_ms,
+            shard: self.shard,
+            epoch: self.epoch,
+            starts: &self.starts,
+        }
     }
 
     fn decide(
@@ -246,7 +251,7 @@ impl Work {
     fn answer_if_here(&mut self, entry: Option<&Entry>, offered: Offered) -> Option<Offered> {
         let Some(entry) = entry else { return Some(offered) };
         let Offer { n, ver, from, .. } = offered.offer;
-        let command = Command::TakeIn { n, ver, from };
+        let command = Command::AcceptTransfer { n, ver, from };
         let Decision::Already(decided) =
             entry.conversation.decide(self.moment(), &nobody(), command, None)
         else {
@@ -263,7 +268,7 @@ impl Work {
 
     /// The answer to an offer of what is here: whether it is everywhere already, if that does not come with the acknowledgement.
     fn taken_in(&mut self, entry: &Entry, offer: Offer, answer: Answer) -> Answer {
-        let Answer::TakenIn { everywhere: false } = answer else { return answer };
+        let Answer::TransferAccepted { everywhere: false } = answer else { return answer };
         let key = (offer.conversation, offer.n);
         // Asked again, it has not become more, whatever was said since.
         let arrived = entry.touched.map_or(entry.away_before, Slot::next);
@@ -272,7 +277,7 @@ impl Work {
         if everywhere || self.awaited_everywhere.len() > AWAITED_MAX {
             self.awaited_everywhere.remove(&key);
         }
-        Answer::TakenIn { everywhere }
+        Answer::TransferAccepted { everywhere }
     }
 
     /// In a while.
@@ -508,10 +513,10 @@ async fn read(
     let Some(rows) = until_answered(|| store.conversation(id)).await? else {
         return Ok(Conversation::empty(id));
     };
-    let whereabouts = rows.whereabouts(id);
-    let judge = whereabouts.judge();
+    let location = rows.location(id);
+    let judge = location.judge();
     // Of one that is elsewhere only that is asked.
-    if id.shard.durability == Durability::MultiRegion || (whereabouts.arrived && judge != here) {
+    if id.shard.durability == Durability::MultiRegion || (location.arrived && judge != here) {
         return Ok(Conversation::load(id, rows));
     }
     let mut known = BTreeMap::from([(here, starts)]);

@@ -157,8 +157,8 @@ async fn perform(
         Do::WaitUntil { until } => Done::Clock(waited(until).await),
         Do::BreakCores { region, lives } => {
             let mut all = Cas::Applied;
-            for (life, beat) in lives {
-                let of = CoreKey { zone: shard.zone, region, life };
+            for (incarnation, beat) in lives {
+                let of = CoreKey { zone: shard.zone, region, incarnation };
                 if store.break_core(of, beat).await? == Cas::Refused {
                     all = Cas::Refused;
                 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conversation::shard::renewal::{Broken, Hold, Renew, Renewed};
-use conversation::shard::{Life, Nonce, Renewal, Timing};
+use conversation::shard::{Incarnation, Nonce, Renewal, Timing};
 use store::{CoreKey, Store, StoreError};
 use tokio::sync::watch;
 use topology::World;
@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeldLease {
     /// Registered, and not known to be broken.
-    pub(crate) life: Option<Life>,
+    pub(crate) incarnation: Option<Incarnation>,
     /// Until when it may acknowledge.
     pub(crate) hold: Option<Hold>,
 }
@@ -87,16 +87,16 @@ impl Keeper {
 
     async fn live_on(self) {
         loop {
-            let life = Nonce(rand::random());
-            let broken = self.live(life).await;
+            let incarnation = Nonce(rand::random());
+            let broken = self.live(incarnation).await;
             self.held.send_replace(HeldLease::default());
             metrics::counter!("hearth_leases_broken_total").increment(1);
             tracing::warn!(zone = self.zone.0, %broken, "nothing more is acknowledged under it: beginning a new one");
         }
     }
 
-    async fn live(&self, life: Nonce) -> Broken {
-        let mut renewal = Renewal::new(life, self.timing);
+    async fn live(&self, incarnation: Nonce) -> Broken {
+        let mut renewal = Renewal::new(incarnation, self.timing);
         loop {
             let next = match renewal.next(clock::now()) {
                 Ok(next) => next,
@@ -116,8 +116,10 @@ impl Keeper {
             if let Err(broken) = renewal.on(renewed) {
                 return broken;
             }
-            let life = renewal.is_registered().then_some(Life { nonce: life, timing: self.timing });
-            let held = HeldLease { life, hold: renewal.hold() };
+            let incarnation = renewal
+                .is_registered()
+                .then_some(Incarnation { nonce: incarnation, timing: self.timing });
+            let held = HeldLease { incarnation, hold: renewal.hold() };
             self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
             if unknown {
                 tokio::time::sleep(RETRY).await;
@@ -128,12 +130,14 @@ impl Keeper {
     async fn perform(&self, step: Renew) -> Result<Renewed, StoreError> {
         let Self { zone, node, store, .. } = self;
         Ok(match step {
-            Renew::Register { life } => Renewed::Cas(store.register_core(*zone, node, life).await?),
-            Renew::Beat { life, from } => {
-                Renewed::Cas(store.renew_core(*zone, node, life, from).await?)
+            Renew::Register { incarnation } => {
+                Renewed::Cas(store.register_core(*zone, node, incarnation).await?)
             }
-            Renew::Read { life } => Renewed::Row(
-                store.core_lease(CoreKey { zone: *zone, region: node.region, life }).await?,
+            Renew::Beat { incarnation, from } => {
+                Renewed::Cas(store.renew_core(*zone, node, incarnation, from).await?)
+            }
+            Renew::Read { incarnation } => Renewed::Row(
+                store.core_lease(CoreKey { zone: *zone, region: node.region, incarnation }).await?,
             ),
             Renew::Wait { .. } => Renewed::Unknown,
         })

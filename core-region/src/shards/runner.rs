@@ -391,11 +391,14 @@ async fn claimant(shared: &ShardsOptions, shard: ShardId) -> Claimant {
     let by_lease = shared.world.zone(shard.zone).is_some_and(|zone| zone.fence == Fence::Lease);
     if shard.durability == Durability::MultiRegion && !by_lease {
         // Its own leases may be there to be broken, from when the zone said otherwise.
-        return Claimant { life: held.borrow().life, ..untimed };
+        return Claimant { incarnation: held.borrow().incarnation, ..untimed };
     }
     // Gone only with the core.
-    let life = held.wait_for(|held| held.life.is_some()).await.map_or(None, |held| held.life);
-    Claimant { fence_mode: FenceMode::Lease, life, ..untimed }
+    let incarnation = held
+        .wait_for(|held| held.incarnation.is_some())
+        .await
+        .map_or(None, |held| held.incarnation);
+    Claimant { fence_mode: FenceMode::Lease, incarnation, ..untimed }
 }
 
 /// Resolves when another has been wanted for a while and this core is nobody's guest any more.

@@ -11,7 +11,7 @@ use conversation::log::LogRow;
 use conversation::projection::{InboxRow, Row};
 use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
-use store::{CoreKey, Heads, Mark, Store, StoreError, Stretch};
+use store::{CoreKey, Heads, Mark, ScanPage, Store, StoreError};
 use tokio::sync::watch;
 use wire::change::Change;
 use wire::{
@@ -111,18 +111,18 @@ impl Store for Between {
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
     ) -> Result<Cas, StoreError> {
-        self.store.register_core(zone, node, life).await
+        self.store.register_core(zone, node, incarnation).await
     }
     async fn renew_core(
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
         beat: Beat,
     ) -> Result<Cas, StoreError> {
-        self.store.renew_core(zone, node, life, beat).await
+        self.store.renew_core(zone, node, incarnation, beat).await
     }
     async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
         self.store.break_core(of, beat).await
@@ -217,7 +217,7 @@ impl Store for Between {
         &self,
         shard: ShardId,
         after: Option<ConversationId>,
-    ) -> Result<Stretch, StoreError> {
+    ) -> Result<ScanPage, StoreError> {
         self.store.conversations(shard, after).await
     }
     async fn read_cursors(

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use conversation::log::LogFrame;
 use conversation::projection;
 use conversation::shard::{ClockError, Timing};
-use hearth_core_region::{Limits, NotDecided};
+use hearth_core_region::{FailoverError, Limits};
 use store::Mark;
-use wire::change::{Change, Event, MembersChanged, Message, MovedOut, Placement, Role, Stay};
+use wire::change::{Change, Event, Home, MembersChanged, Message, MovedOut, Role, Tenure};
 use wire::command::Answer;
 use wire::{
     ClientMsgId, ConversationId, Epoch, ErrorCode, NodeId, Position, RegionId, ShardId, Slot,
@@ -131,7 +131,7 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
     let away = site.cores[&node("r2/core/1")].core.clone();
     notices(&site, "r2/core/1", "r1/core/1", false).await;
     match away.fail_over(HOME, false).await {
-        Err(NotDecided::WouldLose { region: HOME, shards }) => {
+        Err(FailoverError::WouldLose { region: HOME, shards }) => {
             assert!(
                 shards.iter().any(|outlook| outlook.shard == shard && outlook.window_ms.is_some()),
                 "{shards:?}"
@@ -244,7 +244,7 @@ async fn a_region_that_is_lost_while_it_is_failed_over_needs_somebody_to_accept_
     site.kill(&node("r1/core/1"));
     // Nobody knows yet that it does not live.
     match away.fail_over(HOME, false).await {
-        Err(NotDecided::WouldLose { region: HOME, .. }) => {}
+        Err(FailoverError::WouldLose { region: HOME, .. }) => {}
         other => panic!("{other:?}"),
     }
     assert_eq!(
@@ -340,7 +340,7 @@ async fn other_regions_follow_what_comes_over_and_no_further_and_project_it() {
         let followers = site.cores[&node("r2/core/1")].core.status().followers;
         followers.into_iter().find(|follower| follower.shard == shard)
     };
-    let again = eventually("the follower's next life", follower).await;
+    let again = eventually("the follower's next incarnation", follower).await;
     assert_eq!(
         (again.next, again.committed, again.last_ts_ms),
         (end, end, None),
@@ -355,11 +355,11 @@ async fn what_cannot_be_decided_is_refused() {
     let nowhere = RegionId(9);
     assert_eq!(
         core.fail_over(nowhere, true).await,
-        Err(NotDecided::NothingToDo { region: nowhere })
+        Err(FailoverError::NothingToDo { region: nowhere })
     );
     site.kill(&node("r1/core/1"));
     notices(&site, "r2/core/1", "r1/core/1", false).await;
-    assert_eq!(core.fail_back(HOME).await, Err(NotDecided::NotBack { region: HOME }));
+    assert_eq!(core.fail_back(HOME).await, Err(FailoverError::NotBack { region: HOME }));
 }
 
 fn homed_in(region: RegionId, shard: ShardId) -> ShardId {
@@ -383,7 +383,7 @@ async fn a_conversation_moves_and_survives_the_loss_of_where_it_was_and_of_where
     let mut watching = edge.open(shard).await;
     watching.watch(id, Some(0), &[]).await.unwrap().unwrap();
     let far = site.cores[&node("r3/core/1")].core.clone();
-    let to = Placement { n: 1, shard: homed_in(AWAY, shard) };
+    let to = Home { generation: 1, shard: homed_in(AWAY, shard) };
     assert_eq!(far.move_conversation(id, AWAY).await, Ok(to));
     assert_eq!(vers(&watching.deliveries(3).await)[&id], [1, 2, 3]);
     assert_eq!(moved(&mut watching).await, (None, to), "the watch ends");
@@ -443,7 +443,7 @@ async fn a_conversation_does_not_move_while_a_region_does_not_follow() {
     assert_eq!(refusal.code, ErrorCode::HomeUnavailable, "{}", refusal.message);
     assert_eq!(edge.send(&ann, id, "m-2", "x").await.seq, 2, "nobody has to wait");
     add(&mut site, &node("r3/core/1"));
-    assert_eq!(core.move_conversation(id, AWAY).await.map(|to| to.n), Ok(1));
+    assert_eq!(core.move_conversation(id, AWAY).await.map(|to| to.generation), Ok(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -483,13 +483,13 @@ async fn a_move_that_was_lost_never_was() {
     for other in [AWAY, FAR] {
         site.simulated().cut(HOME, other);
     }
-    let to = Placement { n: 1, shard: homed_in(AWAY, shard) };
+    let to = Home { generation: 1, shard: homed_in(AWAY, shard) };
     let starts = site.store(AWAY).lease(shard).await.unwrap().starts.iter().collect();
-    let stay = Stay { shard, after: Epoch(0), until: Epoch(1), ended_ts_ms: 9, starts };
-    let left = Event::MovedOut(MovedOut { to, head_seq: 1, stays: vec![stay] });
+    let stay = Tenure { shard, after: Epoch(0), until: Epoch(1), ended_ts_ms: 9, starts };
+    let left = Event::MovedOut(MovedOut { to, head_seq: 1, tenures: vec![stay] });
     only_rows_come_over(&site, id, 3, [left]).await;
     kill_and_fail_over(&mut site, "r1/core/1", "r2/core/1").await;
-    let home = Placement { n: 0, shard };
+    let home = Home { generation: 0, shard };
     assert_eq!(asked_by(&ann, &edge, to.shard, id).await, home, "also where it would have gone");
     assert_eq!(edge.send(&ann, id, "m-2", "x").await.seq, 2);
     assert_eq!(told(&messages(&edge, id).await).len(), 2);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wire::change::{Event, Placement};
+use wire::change::{Event, Home};
 use wire::command::Actor;
 use wire::mesh::{Frame, Minor};
 use wire::{ConversationId, ErrorCode, RegionId, ShardId};
@@ -10,7 +10,7 @@ use wire::{ConversationId, ErrorCode, RegionId, ShardId};
 use super::edge::{Edge, Stream, ack, actor, send, vers};
 use super::site::{Site, THREE, eventually, node};
 
-pub(crate) async fn moved(stream: &mut Stream) -> (Option<u64>, Placement) {
+pub(crate) async fn moved(stream: &mut Stream) -> (Option<u64>, Home) {
     loop {
         match stream.fed.pop_front() {
             Some(Frame::Feed { .. }) => {}
@@ -25,16 +25,11 @@ pub(crate) async fn moved(stream: &mut Stream) -> (Option<u64>, Placement) {
 }
 
 /// What the owner of the shard says to a send of something new.
-pub(crate) async fn asked(edge: &Edge, shard: ShardId, id: ConversationId) -> Placement {
+pub(crate) async fn asked(edge: &Edge, shard: ShardId, id: ConversationId) -> Home {
     asked_by(&actor("demo", "ann"), edge, shard, id).await
 }
 
-pub(crate) async fn asked_by(
-    ann: &Actor,
-    edge: &Edge,
-    shard: ShardId,
-    id: ConversationId,
-) -> Placement {
+pub(crate) async fn asked_by(ann: &Actor, edge: &Edge, shard: ShardId, id: ConversationId) -> Home {
     let mut stream = edge.open(shard).await;
     let rid = stream.start(ann, id, send("somewhere", "x")).await;
     stream.flush().await;
@@ -53,7 +48,7 @@ async fn who_watches_or_asks_hears_where_it_is_and_finds_everything_there() {
     let first = edge.send(&ann, id, "m-1", "x").await;
     let mut watching = edge.open(id.shard).await;
     watching.watch(id, Some(0), &[]).await.unwrap().unwrap();
-    let to = Placement { n: 1, shard: site.shard(2, 0) };
+    let to = Home { generation: 1, shard: site.shard(2, 0) };
     let any = site.cores[&node("r3/core/1")].core.clone();
     assert_eq!(any.move_conversation(id, RegionId(2)).await, Ok(to));
     let fed = watching.deliveries(3).await;
@@ -75,7 +70,7 @@ async fn who_watches_or_asks_hears_where_it_is_and_finds_everything_there() {
     assert_eq!(vers(&fed)[&id], [4, 5]);
     assert!(matches!(fed[0].change.event, Event::MovedIn(_)) && fed[0].view.is_some());
     assert_eq!(any.move_conversation(id, RegionId(2)).await, Ok(to), "it is there already");
-    let home = Placement { n: 2, shard: id.shard };
+    let home = Home { generation: 2, shard: id.shard };
     assert_eq!(any.move_conversation(id, RegionId(1)).await, Ok(home));
     assert_eq!(ack(edge.ask(&ann, id, send("m-3", "x")).await).seq, 3, "and back");
     assert_eq!(asked(&edge, to.shard, id).await, home);
@@ -149,5 +144,5 @@ async fn nothing_moves_while_a_node_knows_no_moves_and_everything_else_goes_on()
         mesh.speaks_before(Minor::MOVES).is_none().then_some(())
     })
     .await;
-    assert_eq!(core.move_conversation(id, RegionId(2)).await.unwrap().n, 1);
+    assert_eq!(core.move_conversation(id, RegionId(2)).await.unwrap().generation, 1);
 }

@@ -133,7 +133,7 @@ async fn moves_are_known_though_the_log_has_forgotten_them() {
     let meanwhile = mover.move_conversation(back, RegionId(2)).await.unwrap();
     assert_eq!(send_to(&edge, back, meanwhile.shard, "m-2").await, 2);
     let home = mover.move_conversation(back, HOME).await.unwrap();
-    assert_eq!((home.n, home.shard), (2, shard));
+    assert_eq!((home.generation, home.shard), (2, shard));
     assert_eq!(send_to(&edge, back, shard, "m-3").await, 3);
     let end = forget_log(&site, shard).await;
 

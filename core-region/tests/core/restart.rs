@@ -12,7 +12,7 @@ async fn after_everything_was_dropped_a_new_life_goes_on_from_the_disk() {
     for (world, lives) in [(ONE, 3), (THREE, 2)] {
         let dir = dir.path().join(lives.to_string());
         let mut id = None;
-        for life in 0..lives {
+        for incarnation in 0..lives {
             let mut site = Site::on_disk(world, &dir);
             site.add_all();
             site.settled().await;
@@ -28,23 +28,23 @@ async fn after_everything_was_dropped_a_new_life_goes_on_from_the_disk() {
             };
             let mut stream = edge.open(id.shard).await;
             // The whole life before this one again, then something new.
-            for n in 0..(life + 1) * EACH {
+            for n in 0..(incarnation + 1) * EACH {
                 stream.start(&ann, id, send(&format!("m-{n}"), "x")).await;
             }
             stream.flush().await;
             let acks: Vec<_> =
-                stream.answers((life + 1) * EACH).await.into_values().map(ack).collect();
+                stream.answers((incarnation + 1) * EACH).await.into_values().map(ack).collect();
             for (n, ack) in acks.iter().enumerate() {
                 // More were sent at the end of each life.
                 let seq = n + 1 + (EACH + 1) * (n / EACH);
                 assert_eq!(
                     (ack.seq, ack.duplicate),
-                    (seq as u64, n < life * EACH),
-                    "message {n} in life {life}"
+                    (seq as u64, n < incarnation * EACH),
+                    "message {n} in incarnation {incarnation}"
                 );
             }
             // Twice in one breath, with more between the two than memory holds.
-            let twice = format!("twice-{life}");
+            let twice = format!("twice-{incarnation}");
             let first = stream.start(&ann, id, send(&twice, "x")).await;
             for n in 0..EACH {
                 stream.start(&ann, id, send(&format!("{twice}-{n}"), "x")).await;

@@ -132,16 +132,16 @@ pub fn change_bytes(change: &Change) -> usize {
         }
         Event::Joined(_) => 320,
         Event::Left(_) => 48,
-        Event::MovedOut(out) => 32 + stays_bytes(&out.stays),
-        Event::MovedIn(moved) => 64 + stays_bytes(&moved.stays),
+        Event::MovedOut(out) => 32 + stays_bytes(&out.tenures),
+        Event::MovedIn(moved) => 64 + stays_bytes(&moved.tenures),
         Event::Unknown { body, .. } => body.len() + 16,
         _ => wire::limits::LOG_FRAME_BYTES,
     };
     HEAD + event
 }
 
-fn stays_bytes(stays: &[wire::change::Stay]) -> usize {
-    stays.iter().map(|stay| 56 + 20 * stay.starts.len()).sum()
+fn stays_bytes(tenures: &[wire::change::Tenure]) -> usize {
+    tenures.iter().map(|stay| 56 + 20 * stay.starts.len()).sum()
 }
 
 #[cfg(test)]

@@ -8,20 +8,20 @@
 //!
 //! | rule | where |
 //! |---|---|
-//! | M1 nothing is decided behind `MovedOut` | [`Whereabouts::serves`], asked by every decision |
+//! | M1 nothing is decided behind `MovedOut` | [`Location::serves`], asked by every decision |
 //! | M2 every later owner goes on; the destination takes a move in once | [`Mover`], `Conversation::admit` |
 //! | M3 nothing is taken in before all of it can be read there | [`Mover::reach`], and `Conversation::admit` looks itself |
-//! | M4 epoch, time and the stamps of rows grow | [`Whereabouts::visible`], `MovedIn::epoch_base`, [`crate::projection::project`] |
+//! | M4 epoch, time and the stamps of rows grow | [`Location::visible`], `MovedIn::epoch_base`, [`crate::projection::project`] |
 //! | M5 class `region`: every region has `MovedOut`, then `MovedIn` | [`Mover::reach`], [`Mover::taken_in`] |
 //! | M6 delivery by `ver`, the highest `n` wins | [`crate::edge_cursor`], [`supersedes`] |
 //!
 //! What a send became in an earlier shard is looked up where it was projected; whether that row counts is judged by the
-//! starts of that shard, which a conversation of class `region` takes along ([`Whereabouts::counts`], R4).
+//! starts of that shard, which a conversation of class `region` takes along ([`Location::counts`], R4).
 
 pub mod mover;
 
 use serde::{Deserialize, Serialize};
-use wire::change::{Change, MovedIn, MovedOut, Placement, Stay};
+use wire::change::{Change, Home, MovedIn, MovedOut, Tenure};
 use wire::command::Refusal;
 use wire::limits::DEDUPE_MS;
 use wire::{Durability, Epoch, ErrorCode, Position, ShardId, Slot};
@@ -32,7 +32,7 @@ use crate::shard::Starts;
 pub use mover::{Mover, Offer};
 
 /// Stays in shards of class `region` that a conversation takes along; so often it may move within the time for which sends are remembered.
-pub const STAYS_MAX: usize = 8;
+pub const TENURES_MAX: usize = 8;
 /// Terms of a shard of class `region` that a conversation can take along.
 pub const STARTS_MAX: usize = 128;
 /// Over this epoch, as clients see it, a conversation moves no more: stores keep some 22 bits of it.
@@ -40,7 +40,7 @@ pub const EPOCH_TO_MOVE_MAX: Epoch = Epoch(1 << 20);
 
 /// The place in the world and in time from which a command is decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment<'a> {
+pub struct DecisionContext<'a> {
     /// The owner's wall clock, milliseconds since 1970.
     pub now_ms: u64,
     /// The shard that it owns.
@@ -53,26 +53,26 @@ pub struct Moment<'a> {
 
 /// In which shard a conversation is, and what it has taken along.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Whereabouts {
+pub struct Location {
     /// Where it is, or goes.
-    pub placement: Placement,
+    pub placement: Home,
     /// Whether it is there. Until then it is nowhere: nobody decides anything for it.
     pub arrived: bool,
     /// The epoch that clients see is this plus that of the shard.
     pub epoch_base: Epoch,
-    /// See [`MovedOut::stays`].
-    pub stays: Vec<Stay>,
+    /// See [`MovedOut::tenures`].
+    pub tenures: Vec<Tenure>,
 }
 
-impl Whereabouts {
+impl Location {
     /// Of one that never moved.
     #[must_use]
     pub fn born_in(shard: ShardId) -> Self {
         Self {
-            placement: Placement { n: 0, shard },
+            placement: Home { generation: 0, shard },
             arrived: true,
             epoch_base: Epoch(0),
-            stays: Vec::new(),
+            tenures: Vec::new(),
         }
     }
 
@@ -83,7 +83,7 @@ impl Whereabouts {
             placement: out.to,
             arrived: false,
             epoch_base: change.epoch,
-            stays: out.stays.clone(),
+            tenures: out.tenures.clone(),
         }
     }
 
@@ -94,7 +94,7 @@ impl Whereabouts {
             placement: moved.here,
             arrived: true,
             epoch_base: moved.epoch_base,
-            stays: moved.stays.clone(),
+            tenures: moved.tenures.clone(),
         }
     }
 
@@ -130,15 +130,15 @@ impl Whereabouts {
     }
 
     /// In which of its stays an epoch was seen, by number.
-    fn stay_of(&self, epoch: Epoch) -> Option<(usize, &Stay)> {
-        self.stays.iter().enumerate().find(|(_, stay)| stay.after < epoch && epoch <= stay.until)
+    fn stay_of(&self, epoch: Epoch) -> Option<(usize, &Tenure)> {
+        self.tenures.iter().enumerate().find(|(_, stay)| stay.after < epoch && epoch <= stay.until)
     }
 
     /// The shard by whose starts it is judged whether what is known of it counts: where it is, or was until it left. What was decided in
     /// those before that is settled.
     #[must_use]
     pub fn judge(&self) -> ShardId {
-        let left = self.stays.last().filter(|_| !self.arrived).map(|stay| stay.shard);
+        let left = self.tenures.last().filter(|_| !self.arrived).map(|stay| stay.shard);
         left.unwrap_or(self.placement.shard)
     }
 
@@ -148,11 +148,11 @@ impl Whereabouts {
     pub(crate) fn row_counts(&self, stamp: Position, starts: &Starts) -> Option<bool> {
         let within =
             |base: Epoch| Position { epoch: Epoch(stamp.epoch.0 - base.0), slot: stamp.slot };
-        if self.arrived && (stamp.epoch > self.epoch_base || self.stays.is_empty()) {
+        if self.arrived && (stamp.epoch > self.epoch_base || self.tenures.is_empty()) {
             return Some(starts.believe(within(self.epoch_base)));
         }
         let (index, stay) = self.stay_of(stamp.epoch)?;
-        let is_judge = !self.arrived && index + 1 == self.stays.len();
+        let is_judge = !self.arrived && index + 1 == self.tenures.len();
         let at = within(stay.after);
         Some(if is_judge { starts.believe(at) } else { owned_then(stay, at) })
     }
@@ -160,7 +160,7 @@ impl Whereabouts {
     /// What it takes along when it leaves for `to`, its last change having been seen with `epoch`.
     pub(crate) fn leave(
         &self,
-        moment: Moment<'_>,
+        moment: DecisionContext<'_>,
         epoch: Epoch,
         to: ShardId,
         head_seq: u64,
@@ -176,9 +176,9 @@ impl Whereabouts {
             let message = format!("its epoch is over {}: it moves no more", EPOCH_TO_MOVE_MAX.0);
             return Err(Refusal::new(ErrorCode::BadRequest, message));
         }
-        let mut stays = Vec::new();
+        let mut tenures = Vec::new();
         if from.durability == Durability::Region {
-            stays.extend(self.stays.iter().cloned());
+            tenures.extend(self.tenures.iter().cloned());
             let starts: Vec<(Epoch, Slot)> = moment.starts.iter().collect();
             if starts.len() > STARTS_MAX {
                 let message = format!(
@@ -186,14 +186,14 @@ impl Whereabouts {
                 );
                 return Err(Refusal::new(ErrorCode::BadRequest, message));
             }
-            stays.push(Stay {
+            tenures.push(Tenure {
                 shard: from,
                 after: self.epoch_base,
                 until: epoch,
                 ended_ts_ms: moment.now_ms,
                 starts,
             });
-            let oldest = if stays.len() > STAYS_MAX { Some(stays.remove(0)) } else { None };
+            let oldest = if tenures.len() > TENURES_MAX { Some(tenures.remove(0)) } else { None };
             if let Some(oldest) =
                 oldest.filter(|stay| moment.now_ms.saturating_sub(stay.ended_ts_ms) <= DEDUPE_MS)
             {
@@ -204,19 +204,23 @@ impl Whereabouts {
                 return Err(refusal);
             }
         }
-        Ok(MovedOut { to: Placement { n: self.placement.n + 1, shard: to }, head_seq, stays })
+        Ok(MovedOut {
+            to: Home { generation: self.placement.generation + 1, shard: to },
+            head_seq,
+            tenures,
+        })
     }
 }
 
 /// Whether this place of the shard of a stay counted when the stay ended.
-fn owned_then(stay: &Stay, at: Position) -> bool {
+fn owned_then(stay: &Tenure, at: Position) -> bool {
     Starts::from_iter(stay.starts.iter().copied()).owns(at)
 }
 
 /// Whether what is heard now replaces what is known (M6): answers of different shards come in any order.
 #[must_use]
-pub fn supersedes(heard: Placement, known: Option<Placement>) -> bool {
-    known.is_none_or(|known| heard.n > known.n)
+pub fn supersedes(heard: Home, known: Option<Home>) -> bool {
+    known.is_none_or(|known| heard.generation > known.generation)
 }
 
 /// The stamp under which the rows of a change are written, its frame being at `at`. Not the frame's own place: the rows of a

@@ -18,7 +18,7 @@ use wire::{ClientMsgId, ConversationId, Epoch, Position, TenantId, UserId};
 
 use crate::dedupe::{Seen, fingerprint_of_message};
 use crate::log::LogFrame;
-use crate::moving::{Whereabouts, stamp};
+use crate::moving::{Location, stamp};
 
 /// One row of a projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum Row {
     /// How far a user has read, or written himself.
     ReadCursor(ReadCursorRow),
     /// In which shard a conversation is. No row: where it was born.
-    Placement(PlacementRow),
+    Home(PlacementRow),
 }
 
 /// Key: conversation.
@@ -199,7 +199,7 @@ pub struct PlacementRow {
     /// Which conversation.
     pub conversation: ConversationId,
     /// In which shard.
-    pub whereabouts: Whereabouts,
+    pub location: Location,
     /// See [`HeadRow::at`].
     pub at: Position,
 }
@@ -241,7 +241,7 @@ enum Key {
     Role(ConversationId, UserId),
     Inbox(ConversationId, ConversationId),
     ReadCursor(ConversationId, UserId),
-    Placement(ConversationId),
+    Home(ConversationId),
 }
 
 impl Rows {
@@ -289,8 +289,8 @@ impl Rows {
                 left: true,
                 at: self.at,
             }),
-            Event::MovedOut(out) => self.placement(conversation, Whereabouts::left(change, out)),
-            Event::MovedIn(moved) => self.placement(conversation, Whereabouts::came(moved)),
+            Event::MovedOut(out) => self.placement(conversation, Location::left(change, out)),
+            Event::MovedIn(moved) => self.placement(conversation, Location::came(moved)),
             // A newer node's: kept for those who catch up by `ver`, and counted.
             _ => {}
         }
@@ -386,9 +386,9 @@ impl Rows {
         self.put(Key::Role(conversation, user.clone()), Row::Role(row));
     }
 
-    fn placement(&mut self, conversation: ConversationId, whereabouts: Whereabouts) {
-        let row = PlacementRow { conversation, whereabouts, at: self.at };
-        self.put(Key::Placement(conversation), Row::Placement(row));
+    fn placement(&mut self, conversation: ConversationId, location: Location) {
+        let row = PlacementRow { conversation, location, at: self.at };
+        self.put(Key::Home(conversation), Row::Home(row));
     }
 
     fn inbox(&mut self, row: InboxRow) {

@@ -94,7 +94,7 @@ impl Rebuilt {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use wire::change::{MovedIn, MovedOut, Placement};
+    use wire::change::{Home, MovedIn, MovedOut};
     use wire::{ConversationKind, Durability, Epoch, RegionId, ZoneId};
 
     use super::*;
@@ -168,9 +168,13 @@ mod tests {
 
     #[test]
     fn of_a_conversation_that_was_elsewhere_meanwhile_only_what_stood_in_this_log_counts() {
-        let placed = |n, shard| Placement { n, shard };
+        let placed = |n, shard| Home { generation: n, shard };
         let out = |n, to| {
-            Some(Event::MovedOut(MovedOut { to: placed(n, shard(to)), head_seq: 0, stays: vec![] }))
+            Some(Event::MovedOut(MovedOut {
+                to: placed(n, shard(to)),
+                head_seq: 0,
+                tenures: vec![],
+            }))
         };
         let came = |n, from, here| {
             let here = placed(n, shard(here));
@@ -178,7 +182,7 @@ mod tests {
                 here,
                 from: shard(from),
                 epoch_base: Epoch(1),
-                stays: vec![],
+                tenures: vec![],
             }))
         };
         let changes = vec![

@@ -20,7 +20,7 @@ use wire::{ErrorCode, UserId};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub struct MembershipRequest<'a> {
     /// Come in.
     pub add: &'a [UserId],
     /// Go out.
@@ -38,7 +38,7 @@ pub fn change_members<M>(
     members: &BTreeMap<UserId, M>,
     role_of: impl Fn(&M) -> Role,
     by: &UserId,
-    wish: Wish<'_>,
+    wish: MembershipRequest<'_>,
     head_seq: u64,
 ) -> Result<Option<MembersChanged>, Refusal> {
     let mine = role_of(members.get(by).ok_or_else(not_a_member)?);
@@ -211,7 +211,7 @@ mod tests {
         roles: &[(&str, Role)],
     ) -> Result<Option<MembersChanged>, ErrorCode> {
         let roles: Vec<_> = roles.iter().map(|&(name, role)| (user(name), role)).collect();
-        let wish = Wish { add: &users(add), remove: &users(remove), roles: &roles };
+        let wish = MembershipRequest { add: &users(add), remove: &users(remove), roles: &roles };
         change_members(&group(), |role| *role, &user(by), wish, 9).map_err(|refusal| refusal.code)
     }
 
@@ -289,7 +289,7 @@ mod tests {
         let full: BTreeMap<_, _> =
             (0..GROUP_MEMBERS).map(|n| (user(&format!("u{n}")), Role::Owner)).collect();
         let add = |add: &str, remove: &str| {
-            let wish = Wish { add: &users(add), remove: &users(remove), roles: &[] };
+            let wish = MembershipRequest { add: &users(add), remove: &users(remove), roles: &[] };
             change_members(&full, |role| *role, &user("u0"), wish, 0)
                 .map_err(|refusal| refusal.code)
         };

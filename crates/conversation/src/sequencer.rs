@@ -14,14 +14,14 @@ mod view;
 use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
-use wire::change::{Change, Created, Event, MembersChanged, Message, Placement, Role};
+use wire::change::{Change, Created, Event, Home, MembersChanged, Message, Role};
 use wire::command::{Ack, Refusal};
 use wire::{
     ConversationId, ConversationKind, Epoch, ErrorCode, Position, ShardId, TenantId, UserId,
 };
 
 use crate::dedupe::{Dedupe, Seen, fingerprint_of_message};
-use crate::moving::Whereabouts;
+use crate::moving::Location;
 use crate::projection::{
     FactsRow, HeadRow, InboxRow, LastMessageRow, MemberRow, PlacementRow, RoleRow,
 };
@@ -34,7 +34,7 @@ pub use draft::check_draft;
 #[derive(Clone, Debug)]
 pub struct Conversation {
     id: ConversationId,
-    whereabouts: Whereabouts,
+    location: Location,
     facts: Option<Facts>,
     members: BTreeMap<UserId, Member>,
     head_seq: u64,
@@ -102,17 +102,17 @@ pub struct LoadedConversation {
 impl LoadedConversation {
     /// In which shard it is, as far as these rows are right.
     #[must_use]
-    pub fn whereabouts(&self, id: ConversationId) -> Whereabouts {
+    pub fn location(&self, id: ConversationId) -> Location {
         self.placement
             .as_ref()
-            .map_or_else(|| Whereabouts::born_in(id.shard), |row| row.whereabouts.clone())
+            .map_or_else(|| Location::born_in(id.shard), |row| row.location.clone())
     }
 
     /// Whether all of it counts. If not, the rows of what was lost with a region have taken the place of those that do, or nobody
     /// remembers: [replay](Conversation::replay) the changes. Only of class `region`. `starts`: of the [judge](Whereabouts::judge)'s shard.
     #[must_use]
     pub fn counts(&self, id: ConversationId, starts: &Starts) -> bool {
-        let whereabouts = self.whereabouts(id);
+        let location = self.location(id);
         let one = [
             self.facts.as_ref().map(|row| row.at),
             self.head.map(|row| row.at),
@@ -125,7 +125,7 @@ impl LoadedConversation {
             one.into_iter().flatten().chain(members).chain(self.inbox.iter().map(|row| row.at));
         // Rows of old versions do not say, and are from before regions could be lost.
         let mut said = all.filter(|at| *at != Position::default());
-        said.all(|at| whereabouts.row_counts(at, starts) == Some(true))
+        said.all(|at| location.row_counts(at, starts) == Some(true))
     }
 }
 
@@ -152,8 +152,8 @@ pub enum Decision {
     Refuse(Refusal),
     /// It is in another shard, or on its way there. Said as soon as [`crate::moving::Mover::may_tell`]; until then the
     /// request waits.
-    Moved(Placement),
-    /// To [`wire::command::Command::TakeIn`]: what is known of it may be older than its last change in the other shard. Read it from the
+    Moved(Home),
+    /// To [`wire::command::Command::AcceptTransfer`]: what is known of it may be older than its last change in the other shard. Read it from the
     /// projections now, and [`Conversation::admit`].
     ReadAgain,
 }
@@ -171,9 +171,9 @@ pub enum Outcome {
     /// To a note.
     Noted,
     /// To a move.
-    Moving(Placement),
+    Moving(Home),
     /// To an offer to take it in.
-    TakenIn,
+    TransferAccepted,
 }
 
 impl Outcome {
@@ -190,7 +190,7 @@ impl Outcome {
             Event::Created(_) => Self::View { created: true },
             Event::MembersChanged(_) => Self::View { created: false },
             Event::MovedOut(out) => Self::Moving(out.to),
-            Event::MovedIn(_) => Self::TakenIn,
+            Event::MovedIn(_) => Self::TransferAccepted,
             _ => Self::Noted,
         }
     }
@@ -214,7 +214,7 @@ impl Conversation {
     pub fn empty(id: ConversationId) -> Self {
         Self {
             id,
-            whereabouts: Whereabouts::born_in(id.shard),
+            location: Location::born_in(id.shard),
             facts: None,
             members: BTreeMap::new(),
             head_seq: 0,
@@ -250,9 +250,9 @@ impl Conversation {
         let dedupe = if head_seq == 0 { Dedupe::complete() } else { Dedupe::partial() };
         Self {
             id,
-            whereabouts: rows
+            location: rows
                 .placement
-                .map_or_else(|| Whereabouts::born_in(id.shard), |row| row.whereabouts),
+                .map_or_else(|| Location::born_in(id.shard), |row| row.location),
             facts: rows.facts.map(|row| Facts { tenant: row.tenant, name: row.name, by: row.by }),
             members: members.collect(),
             head_seq,
@@ -277,14 +277,14 @@ impl Conversation {
         let head_ver = self.head_ver;
         for (at, change) in changes.iter().filter(|(_, change)| change.ver > head_ver) {
             let comes = matches!(change.event, Event::MovedIn(_));
-            let shard = self.whereabouts.placement.shard;
+            let shard = self.location.placement.shard;
             if *at != Position::default() {
                 let Some(starts) = starts.get(&shard) else { return Replayed::Needs(shard) };
                 if !starts.believe(*at) {
                     return Replayed::Cut;
                 }
             }
-            if comes == self.whereabouts.arrived || self.apply(change, *at).is_err() {
+            if comes == self.location.arrived || self.apply(change, *at).is_err() {
                 return Replayed::Cut;
             }
         }
@@ -322,8 +322,8 @@ impl Conversation {
                 let join = Join { at_ver: left.at_ver, joined: false, name: None, joined_seq: 0 };
                 self.joins.insert(left.conversation, join);
             }
-            Event::MovedOut(out) => self.whereabouts = Whereabouts::left(change, out),
-            Event::MovedIn(moved) => self.whereabouts = Whereabouts::came(moved),
+            Event::MovedOut(out) => self.location = Location::left(change, out),
+            Event::MovedIn(moved) => self.location = Location::came(moved),
             // A newer node's: it counts, whatever it is.
             _ => {}
         }
@@ -391,20 +391,20 @@ impl Conversation {
     ///
     /// # Errors
     /// Where it is instead, or goes.
-    pub fn served_from(&self, shard: ShardId) -> Result<(), Placement> {
-        if self.whereabouts.serves(shard) { Ok(()) } else { Err(self.whereabouts.placement) }
+    pub fn served_from(&self, shard: ShardId) -> Result<(), Home> {
+        if self.location.serves(shard) { Ok(()) } else { Err(self.location.placement) }
     }
 
     /// In which shard it is.
     #[must_use]
-    pub fn whereabouts(&self) -> &Whereabouts {
-        &self.whereabouts
+    pub fn location(&self) -> &Location {
+        &self.location
     }
 
     /// Whether what the store remembers of a send is of a frame that counts (R4). `starts`: of the shard it is in now.
     #[must_use]
     pub fn counts(&self, seen: &Seen, starts: &Starts) -> bool {
-        self.whereabouts.counts(seen, starts)
+        self.location.counts(seen, starts)
     }
 
     /// Its id.

@@ -9,9 +9,9 @@
 //! **Marks** (checkpoint, committed, a consumer's cursor) are [`Position`](wire::Position)s and *exclusive*: `(epoch, slot)` says, in the
 //! term `epoch`, "everything before `slot`". They order by (epoch, slot).
 
-mod breaker;
 pub mod core_lease;
 pub mod lease;
+mod lease_revoker;
 pub mod owner;
 pub mod renewal;
 pub mod salvage;
@@ -25,4 +25,4 @@ pub use owner::{AckBy, Owner};
 pub use renewal::Renewal;
 pub use salvage::Salvage;
 pub use starts::Starts;
-pub use takeover::{Claimant, Do, Done, Life, Lost, Takeover, Term};
+pub use takeover::{Claimant, Do, Done, Incarnation, Lost, Takeover, Term};

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use hearth_conversation::log::{FRAME_OVERHEAD_BYTES, LogFrame, change_bytes};
-use hearth_conversation::moving::{Moment, Offer};
+use hearth_conversation::moving::{DecisionContext, Offer};
 use hearth_conversation::projection::{Row, project};
 use hearth_conversation::sequencer::{Conversation, Decision, LoadedConversation};
 use hearth_conversation::shard::Starts;
@@ -89,9 +89,9 @@ struct Run {
     frames: Vec<LogFrame>,
 }
 
-fn moment(shard: ShardId, n: u64, starts: &Starts) -> Moment<'_> {
+fn moment(shard: ShardId, n: u64, starts: &Starts) -> DecisionContext<'_> {
     let epoch = Epoch(if shard.n == 0 { 40 } else { 1 } + n / 7);
-    Moment { now_ms: if shard.n == 0 { 1_000 } else { 900 } + n, shard, epoch, starts }
+    DecisionContext { now_ms: if shard.n == 0 { 1_000 } else { 900 } + n, shard, epoch, starts }
 }
 
 fn run(commands: Vec<(u8, Command)>) -> Run {
@@ -106,7 +106,7 @@ fn run(commands: Vec<(u8, Command)>) -> Run {
     for (n, (by, command)) in commands.enumerate() {
         let index =
             usize::from(matches!(command, Command::NoteJoined { .. } | Command::NoteLeft { .. }));
-        let moment = moment(run.states[index].whereabouts().placement.shard, n as u64, &starts);
+        let moment = moment(run.states[index].location().placement.shard, n as u64, &starts);
         let actor = Actor { tenant: tenant(), user: user(by), device: None };
         let Decision::Commit(changes) = run.states[index].decide(moment, &actor, command, None)
         else {
@@ -119,7 +119,7 @@ fn run(commands: Vec<(u8, Command)>) -> Run {
 }
 
 impl Run {
-    fn commit(&mut self, index: usize, moment: Moment<'_>, changes: Vec<Change>) {
+    fn commit(&mut self, index: usize, moment: DecisionContext<'_>, changes: Vec<Change>) {
         // Slots tell the shards apart, and so tell whether the last frame can take more.
         let base = if moment.shard.n == 0 { 0 } else { 500 };
         let fits = |frame: &&mut LogFrame| {
@@ -149,16 +149,16 @@ impl Run {
     /// What has left one shard arrives in the other, where it is made from its projections.
     fn take_in(&mut self, n: u64) {
         let group = &self.states[0];
-        let whereabouts = group.whereabouts();
-        if whereabouts.arrived {
+        let location = group.location();
+        if location.arrived {
             return;
         }
         let mut table = Table::default();
         self.frames.iter().for_each(|frame| table.project(frame));
         let loaded = Conversation::load(group.id(), table.load(group.id()));
-        let to = whereabouts.placement;
+        let to = location.placement;
         let (from, ver) = (shard(1 - to.shard.n), group.head_ver());
-        let offer = Offer { conversation: group.id(), n: to.n, ver, from, to: to.shard };
+        let offer = Offer { conversation: group.id(), n: to.generation, ver, from, to: to.shard };
         let starts = Starts::default();
         let moment = moment(to.shard, n, &starts);
         let Decision::Commit(changes) = loaded.admit(moment, offer) else { panic!("not admitted") };
@@ -183,7 +183,7 @@ fn shown(state: &Conversation) -> impl PartialEq + std::fmt::Debug {
         state.facts().cloned(),
         state.joins().clone(),
         state.last_ts_ms(),
-        state.whereabouts().clone(),
+        state.location().clone(),
     )
 }
 
@@ -206,7 +206,7 @@ impl Table {
             }
             Row::Inbox(row) => format!("inbox {} {}", row.stream, row.conversation),
             Row::ReadCursor(row) => format!("read {} {}", row.conversation, row.user),
-            Row::Placement(row) => format!("placement {}", row.conversation),
+            Row::Home(row) => format!("placement {}", row.conversation),
         };
         let newer = self.0.get(&key).is_none_or(|(there, _)| *there <= stamp);
         if newer {
@@ -230,7 +230,7 @@ impl Table {
                 Row::Member(row) if row.conversation == id => loaded.members.push(row),
                 Row::Role(row) if row.conversation == id => loaded.roles.push(row),
                 Row::Inbox(row) if row.stream == id => loaded.inbox.push(row),
-                Row::Placement(row) if row.conversation == id => loaded.placement = Some(row),
+                Row::Home(row) if row.conversation == id => loaded.placement = Some(row),
                 _ => {}
             }
         }
@@ -382,7 +382,7 @@ proptest! {
             });
             prop_assert!(loaded.needs_dedupe_lookup(&actor, &retry));
             let starts = Starts::default();
-            let moment = moment(loaded.whereabouts().placement.shard, 2_000, &starts);
+            let moment = moment(loaded.location().placement.shard, 2_000, &starts);
             let decision = loaded.decide(moment, &actor, retry, Some(&row.seen));
             let Decision::Already(hearth_conversation::sequencer::Outcome::Ack(ack)) = decision else {
                 return Err(TestCaseError::fail(format!("{decision:?}")));

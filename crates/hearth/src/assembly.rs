@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use auth::Verifier;
-use core_region::{Core, CoreOptions, Decided, NotDecided};
+use core_region::{Core, CoreOptions, FailoverError, FailoverReport};
 
 use edge::{Edge, EdgeOptions, EdgeUrls};
 use mesh::{Mesh, MeshOptions};
@@ -155,10 +155,10 @@ impl Node {
             Failing::Over { accept_loss } => core.fail_over(id, accept_loss).await,
             Failing::Back => core.fail_back(id).await,
         };
-        let (decided, Decided { zones, planned, shards }) = match decided {
+        let (decided, FailoverReport { zones, planned, shards }) = match decided {
             Ok(decided) => (true, decided),
-            Err(NotDecided::WouldLose { shards, .. }) => {
-                (false, Decided { zones: vec![], planned: false, shards })
+            Err(FailoverError::WouldLose { shards, .. }) => {
+                (false, FailoverReport { zones: vec![], planned: false, shards })
             }
             Err(error) => return Err(error.into()),
         };
@@ -210,7 +210,7 @@ impl Node {
             conversation_id: id,
             region: to.name.clone(),
             shard: placement.shard.to_string(),
-            moves: placement.n,
+            moves: placement.generation,
         })
     }
 

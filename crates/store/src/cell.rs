@@ -11,7 +11,7 @@
 //! |---|---|---|---|
 //! | log | shard, slot 8, epoch 8 | (epoch, slot) | the frame |
 //! | lease | shard | (boot, count): versions of the conditional writes | [`Lease`](conversation::shard::Lease) |
-//! | lease | zone 2, region 2, 2, life 16 | as above | [`CoreLease`](conversation::shard::CoreLease) |
+//! | lease | zone 2, region 2, 2, incarnation 16 | as above | [`CoreLease`](conversation::shard::CoreLease) |
 //! | fence | shard | (epoch, 0) | nothing |
 //! | mark | shard, kind 1, consumer's name | the mark itself | nothing |
 //! | projection | zone 2, kind 1, conversation 23, what the kind says ([`rows`](crate::rows)) | [`stamp`](conversation::moving::stamp) of the change | the row |
@@ -186,7 +186,7 @@ pub(crate) fn cores_key(zone: ZoneId, region: RegionId) -> Vec<u8> {
 
 pub(crate) fn core_key(of: CoreKey) -> Vec<u8> {
     let mut key = cores_key(of.zone, of.region);
-    key.extend_from_slice(&of.life.0.to_be_bytes());
+    key.extend_from_slice(&of.incarnation.0.to_be_bytes());
     key
 }
 

@@ -51,7 +51,7 @@ pub struct CoreKey {
     /// The core's.
     pub region: RegionId,
     /// Its life.
-    pub life: Nonce,
+    pub incarnation: Nonce,
 }
 
 /// How far a conversation has come.
@@ -65,7 +65,7 @@ pub struct Heads {
 
 /// A conversation met on a walk over all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Met {
+pub struct ConversationRef {
     /// Its last change.
     pub head: HeadRow,
     /// Whether it was ever in another shard than the one that it was born in.
@@ -74,9 +74,9 @@ pub struct Met {
 
 /// A stretch of such a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct ScanPage {
     /// In an order of the store's own.
-    pub met: Vec<Met>,
+    pub met: Vec<ConversationRef>,
     /// What the walk goes on after; none: that was all.
     pub next: Option<ConversationId>,
 }
@@ -195,7 +195,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
     ) -> Result<Cas, StoreError>;
 
     /// Writes the beat after `beat`, if that one is there and unbroken: [`CoreLease::renewed`].
@@ -203,7 +203,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
         beat: Beat,
     ) -> Result<Cas, StoreError>;
 
@@ -321,7 +321,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         shard: ShardId,
         after: Option<ConversationId>,
-    ) -> Result<Stretch, StoreError>;
+    ) -> Result<ScanPage, StoreError>;
 
     /// How far a user has read these conversations (own sends count), in their order; 0: nothing.
     async fn read_cursors(

@@ -231,7 +231,7 @@ impl Embedded {
     /// Returns how many rows that were. A region that is open is only repaired.
     ///
     /// # Errors
-    /// As [`Embedded::open`]; the region stays closed then.
+    /// As [`Embedded::open`]; the region tenures closed then.
     pub async fn restore(self: &Arc<Self>, region: RegionId) -> Result<u64, OpenError> {
         if let Some(site) = self.shared.site(region)
             && site.state() != RegionState::Open

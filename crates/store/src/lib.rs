@@ -23,4 +23,4 @@ mod cell;
 mod quorum;
 mod rows;
 
-pub use contract::{CoreKey, Heads, Mark, Met, Store, StoreError, Stretch};
+pub use contract::{ConversationRef, CoreKey, Heads, Mark, ScanPage, Store, StoreError};

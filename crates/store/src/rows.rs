@@ -35,7 +35,7 @@ pub(crate) enum Kind {
     Inbox = 7,
     ReadCursor = 8,
     Role = 9,
-    Placement = 10,
+    Home = 10,
 }
 
 /// The start of all keys of a kind.
@@ -75,7 +75,7 @@ pub(crate) fn cell(row: &Row, stamp: Position) -> Cell {
         Row::ReadCursor(row) => {
             key(row.conversation, Kind::ReadCursor, row.user.as_str().as_bytes())
         }
-        Row::Placement(row) => key(row.conversation, Kind::Placement, &[]),
+        Row::Home(row) => key(row.conversation, Kind::Home, &[]),
     };
     Cell::new(Table::Projection, key, stamp, &value(row))
 }
@@ -99,7 +99,7 @@ pub(crate) fn value(row: &Row) -> Bytes {
         Row::Dedupe(row) => encode(&row.seen),
         Row::Inbox(row) => encode(row),
         Row::ReadCursor(row) => encode(row),
-        Row::Placement(row) => encode(row),
+        Row::Home(row) => encode(row),
     }
 }
 

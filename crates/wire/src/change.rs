@@ -143,9 +143,9 @@ pub struct Left {
 
 /// In which shard a conversation is. Of two placements of one conversation the one with the higher `n` is the later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Placement {
+pub struct Home {
     /// How often it has moved; 0: it is where it was born.
-    pub n: u64,
+    pub generation: u64,
     /// The shard.
     pub shard: ShardId,
 }
@@ -154,31 +154,31 @@ pub struct Placement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovedOut {
     /// Where it goes.
-    pub to: Placement,
+    pub to: Home,
     /// Number of its last message.
     pub head_seq: u64,
     /// The last shards that it has been in, this one included, oldest first: all in which anybody may still ask what a send became.
     /// Only in class `region`: a shard of the other class never forks.
-    pub stays: Vec<Stay>,
+    pub tenures: Vec<Tenure>,
 }
 
 /// See [`Event::MovedIn`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovedIn {
     /// Where it is now.
-    pub here: Placement,
+    pub here: Home,
     /// The shard that it comes from.
     pub from: ShardId,
     /// The epoch that clients see is this plus the epoch of the shard, from here on: it was the epoch of
     /// [`Event::MovedOut`], so what comes is higher than all that was.
     pub epoch_base: Epoch,
     /// As in [`MovedOut`].
-    pub stays: Vec<Stay>,
+    pub tenures: Vec<Tenure>,
 }
 
 /// A time that a conversation spent in one shard, and what of that shard's log counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Stay {
+pub struct Tenure {
     /// Which.
     pub shard: ShardId,
     /// As clients see them, the epochs of this stay are higher than this,

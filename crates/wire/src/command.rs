@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::change::{Change, Placement, Role};
+use crate::change::{Change, Home, Role};
 use crate::code::ErrorCode;
 use crate::ids::{
     ClientMsgId, ConversationId, DeviceId, Durability, Epoch, MessageId, RegionId, ShardId,
@@ -72,8 +72,8 @@ pub enum Command {
     },
     /// From the owner of the shard that a conversation has left to the owner of the one it goes to: it is yours. Only a
     /// core may say it.
-    TakeIn {
-        /// The move's number ([`Placement::n`]).
+    AcceptTransfer {
+        /// The move's number ([`Home::n`]).
         n: u64,
         /// `ver` of [`crate::change::Event::MovedOut`].
         ver: u64,
@@ -260,9 +260,9 @@ pub enum Answer {
         head_epoch: Option<Epoch>,
     },
     /// To [`Command::Move`]: it goes, or has gone, there.
-    Moving(Placement),
-    /// To [`Command::TakeIn`]: its arrival is committed.
-    TakenIn {
+    Moving(Home),
+    /// To [`Command::AcceptTransfer`]: its arrival is committed.
+    TransferAccepted {
         /// And it is in every region that may ever act for this shard: the offer need not be repeated.
         everywhere: bool,
     },

@@ -13,7 +13,7 @@ mod minor;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::change::Placement;
+use crate::change::Home;
 use crate::command::{Actor, Answer, Command, Delivery, Query, Refusal};
 use crate::ids::{ConversationId, Epoch, NodeId, ShardId, UserId};
 
@@ -199,7 +199,7 @@ pub enum Frame {
         /// Which.
         conversation: ConversationId,
         /// Where. The one with the highest `n` that an edge has heard of is where it asks.
-        placement: Placement,
+        placement: Home,
     },
     /// Owner to edge, the last frame on a shard stream.
     End(StreamEnd),
@@ -400,7 +400,7 @@ mod tests {
             Frame::Moved {
                 rid: Some(6),
                 conversation: conversation(),
-                placement: Placement { n: 2, shard: conversation().shard },
+                placement: Home { generation: 2, shard: conversation().shard },
             },
             Frame::Handover { rid: 5, shard: conversation().shard },
             Frame::Unsupported { kind: 99 },

@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use conversation::moving::supersedes;
 use topology::World;
-use wire::change::Placement;
+use wire::change::Home;
 use wire::{ConversationId, ShardId};
 
 /// So many are remembered whether anybody here is interested or not; beyond that, the others are asked for again.
@@ -14,7 +14,7 @@ pub(super) const KEPT_MAX: usize = 65_536;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Homes {
-    moved: RwLock<HashMap<ConversationId, Placement>>,
+    moved: RwLock<HashMap<ConversationId, Home>>,
 }
 
 impl Homes {
@@ -24,17 +24,12 @@ impl Homes {
     }
 
     /// Takes what was heard, if it is news and can be.
-    pub(super) fn learn(
-        &self,
-        world: &World,
-        conversation: ConversationId,
-        heard: Placement,
-    ) -> bool {
+    pub(super) fn learn(&self, world: &World, conversation: ConversationId, heard: Home) -> bool {
         let (born, to) = (conversation.shard, heard.shard);
         let can_be =
             (born.zone, born.durability) == (to.zone, to.durability) && world.has_shard(&to);
         let known = self.read().get(&conversation).copied();
-        let known = known.unwrap_or(Placement { n: 0, shard: born });
+        let known = known.unwrap_or(Home { generation: 0, shard: born });
         let news = can_be && supersedes(heard, Some(known));
         if news {
             self.write().insert(conversation, heard);
@@ -51,11 +46,11 @@ impl Homes {
         self.read().len()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<ConversationId, Placement>> {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<ConversationId, Home>> {
         self.moved.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<ConversationId, Placement>> {
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<ConversationId, Home>> {
         self.moved.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

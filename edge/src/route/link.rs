@@ -16,8 +16,8 @@ use wire::mesh::{Frame, Purpose, StreamEnd};
 use wire::{NodeId, ShardId};
 
 use super::LinkStatus;
+use super::owner_view::OwnerView;
 use super::pending::{Pending, unavailable};
-use super::placement::Placement;
 use crate::fanout::Effects;
 use crate::shared::Shared;
 use crate::subscriptions::Interest;
@@ -120,7 +120,7 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     link: Arc<Link>,
     mesh: Mesh,
-    mut placement: watch::Receiver<Arc<Placement>>,
+    mut placement: watch::Receiver<Arc<OwnerView>>,
 ) {
     let mut hint: Option<NodeId> = None;
     let mut hints = 0;
@@ -169,7 +169,7 @@ async fn serve(
     link: &Link,
     (sender, receiver): (Sender, Receiver),
     owner: &NodeId,
-    placement: watch::Receiver<Arc<Placement>>,
+    placement: watch::Receiver<Arc<OwnerView>>,
 ) -> (Ended, bool) {
     link.pending().begin_stream();
     link.interest(Interest::begin_stream);
@@ -188,7 +188,7 @@ async fn serve(
 }
 
 /// Waits until a node that was alive is said to be dead.
-async fn dies(mut placement: watch::Receiver<Arc<Placement>>, node: &NodeId) {
+async fn dies(mut placement: watch::Receiver<Arc<OwnerView>>, node: &NodeId) {
     let known = placement.wait_for(|placement| placement.is_alive(node)).await.is_ok();
     if !known || placement.wait_for(|placement| !placement.is_alive(node)).await.is_err() {
         // The edge stops.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use conversation::moving::Moment;
+use conversation::moving::DecisionContext;
 use conversation::sequencer::{Conversation, Decision, Outcome};
 use conversation::shard::Starts;
 use mesh::{Channel, Mesh};
@@ -174,7 +174,8 @@ impl Homes {
     ) -> Result<Answer, Refusal> {
         let epoch = self.epoch();
         let home = self.home(id);
-        let moment = Moment { now_ms: 1, shard: id.shard, epoch, starts: &Starts::default() };
+        let moment =
+            DecisionContext { now_ms: 1, shard: id.shard, epoch, starts: &Starts::default() };
         let outcome = match home.rules.decide(moment, actor, command, None) {
             Decision::Refuse(refusal) => return Err(refusal),
             Decision::Moved(_) | Decision::ReadAgain => unreachable!("nothing moves here"),

@@ -15,7 +15,7 @@ use conversation::projection::{InboxRow, Row};
 use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use store::simulated::{Simulated, SimulatedOptions, Weather};
-use store::{CoreKey, Heads, Mark, Store, StoreError, Stretch};
+use store::{CoreKey, Heads, Mark, ScanPage, Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use topology::World;
@@ -333,7 +333,7 @@ impl Store for Remote {
         &self,
         shard: ShardId,
         after: Option<ConversationId>,
-    ) -> Result<Stretch, StoreError> {
+    ) -> Result<ScanPage, StoreError> {
         self.ask(move |store| async move { store.conversations(shard, after).await }).await
     }
 

@@ -88,8 +88,13 @@ impl Mover {
         for change in &frame.changes {
             let Event::MovedOut(out) = &change.event else { continue };
             let (conversation, ver) = (change.conversation, change.ver);
-            let offer =
-                Offer { conversation, n: out.to.n, ver, from: self.shard, to: out.to.shard };
+            let offer = Offer {
+                conversation,
+                n: out.to.generation,
+                ver,
+                from: self.shard,
+                to: out.to.shard,
+            };
             self.open.push_back(Open {
                 offer,
                 at: frame.slot,

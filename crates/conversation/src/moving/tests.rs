@@ -18,11 +18,12 @@ fn seen(visible: u64, epoch: u64, slot: u64) -> Seen {
 }
 
 /// Moved from shard 0, in its epoch 3, to shard 1.
-fn moved(durability: Durability, of: &Starts) -> Whereabouts {
-    let born = Whereabouts::born_in(shard(0, durability));
-    let moment = Moment { now_ms: NOW, shard: shard(0, durability), epoch: Epoch(3), starts: of };
+fn moved(durability: Durability, of: &Starts) -> Location {
+    let born = Location::born_in(shard(0, durability));
+    let moment =
+        DecisionContext { now_ms: NOW, shard: shard(0, durability), epoch: Epoch(3), starts: of };
     let out = born.leave(moment, Epoch(3), shard(1, durability), 9).unwrap();
-    Whereabouts { placement: out.to, arrived: true, epoch_base: Epoch(3), stays: out.stays }
+    Location { placement: out.to, arrived: true, epoch_base: Epoch(3), tenures: out.tenures }
 }
 
 #[test]
@@ -30,7 +31,7 @@ fn only_the_shard_it_is_in_serves_it_and_none_while_it_is_on_its_way() {
     let (from, to) = (shard(0, Durability::Region), shard(1, Durability::Region));
     let here = moved(Durability::Region, &starts(&[(3, 0)]));
     assert!(here.serves(to) && !here.serves(from));
-    let on_its_way = Whereabouts { arrived: false, ..here };
+    let on_its_way = Location { arrived: false, ..here };
     assert!(!on_its_way.serves(to) && !on_its_way.serves(from));
 }
 
@@ -70,35 +71,36 @@ fn a_row_counts_by_the_starts_of_the_shard_in_which_it_was_written() {
         assert_eq!(here.row_counts(stamp(row.0, row.1), &there), Some(counts), "{row:?}");
     }
     // On its way it may yet turn out that it never left: by what the shard that it left says now.
-    let on_its_way = Whereabouts { arrived: false, ..here.clone() };
+    let on_its_way = Location { arrived: false, ..here.clone() };
     assert_eq!(on_its_way.judge(), shard(0, Durability::Region));
     assert_eq!(on_its_way.row_counts(stamp(3, 9), &left), Some(true));
     assert_eq!(on_its_way.row_counts(stamp(3, 9), &starts(&[(1, 0), (3, 4), (5, 9)])), Some(false));
     assert!(here.is_certain() && !on_its_way.is_certain());
     let forgotten =
-        Whereabouts { stays: vec![Stay { after: Epoch(2), ..here.stays[0].clone() }], ..here };
+        Location { tenures: vec![Tenure { after: Epoch(2), ..here.tenures[0].clone() }], ..here };
     assert_eq!(forgotten.row_counts(stamp(2, 1), &there), None);
 }
 
 #[test]
 fn a_conversation_of_a_class_that_never_forks_takes_no_starts_along() {
     let here = moved(Durability::MultiRegion, &starts(&[(1, 0), (3, 4)]));
-    assert!(here.stays.is_empty());
+    assert!(here.tenures.is_empty());
     assert!(here.counts(&seen(1, 1, 9), &starts(&[(1, 0)])));
 }
 
 #[test]
 fn what_is_taken_along_is_bounded_and_forgotten_in_time() {
     let mut here = moved(Durability::Region, &starts(&[(3, 0)]));
-    let leave = |here: &Whereabouts, now_ms, of: &Starts| {
-        let moment = Moment { now_ms, shard: here.placement.shard, epoch: Epoch(1), starts: of };
-        let to = shard(2 + here.placement.n as u16, Durability::Region);
+    let leave = |here: &Location, now_ms, of: &Starts| {
+        let moment =
+            DecisionContext { now_ms, shard: here.placement.shard, epoch: Epoch(1), starts: of };
+        let to = shard(2 + here.placement.generation as u16, Durability::Region);
         here.leave(moment, here.visible(Epoch(1)), to, 9)
     };
     let short = starts(&[(1, 0)]);
-    while here.stays.len() < STAYS_MAX {
+    while here.tenures.len() < TENURES_MAX {
         let out = leave(&here, NOW, &short).unwrap();
-        here = Whereabouts { placement: out.to, stays: out.stays, ..here };
+        here = Location { placement: out.to, tenures: out.tenures, ..here };
     }
     let refusal = leave(&here, NOW, &short).unwrap_err();
     assert_eq!(
@@ -106,18 +108,23 @@ fn what_is_taken_along_is_bounded_and_forgotten_in_time() {
         (ErrorCode::RateLimited, Some(DEDUPE_MS + 1))
     );
     let out = leave(&here, NOW + DEDUPE_MS + 1, &short).unwrap();
-    assert_eq!(out.stays.len(), STAYS_MAX, "a month later nobody asks what was sent in the first");
-    assert_eq!(out.stays[0].after, here.stays[1].after);
+    assert_eq!(
+        out.tenures.len(),
+        TENURES_MAX,
+        "a month later nobody asks what was sent in the first"
+    );
+    assert_eq!(out.tenures[0].after, here.tenures[1].after);
     let long: Starts = (0..=STARTS_MAX as u64).map(|n| (Epoch(n + 1), Slot(n))).collect();
-    here.stays.clear();
+    here.tenures.clear();
     assert_eq!(leave(&here, NOW, &long).unwrap_err().code, ErrorCode::BadRequest);
 }
 
 #[test]
 fn it_stays_in_its_zone_and_class_and_below_the_last_epoch() {
-    let here = Whereabouts::born_in(shard(0, Durability::MultiRegion));
+    let here = Location::born_in(shard(0, Durability::MultiRegion));
     let of = starts(&[(1, 0)]);
-    let moment = Moment { now_ms: NOW, shard: here.placement.shard, epoch: Epoch(1), starts: &of };
+    let moment =
+        DecisionContext { now_ms: NOW, shard: here.placement.shard, epoch: Epoch(1), starts: &of };
     let to = shard(1, Durability::MultiRegion);
     for to in [shard(1, Durability::Region), ShardId { zone: ZoneId(2), ..to }] {
         assert_eq!(here.leave(moment, Epoch(1), to, 0).unwrap_err().code, ErrorCode::BadRequest);
@@ -128,7 +135,7 @@ fn it_stays_in_its_zone_and_class_and_below_the_last_epoch() {
 
 #[test]
 fn of_two_placements_the_later_one_is_kept() {
-    let placement = |n| Placement { n, shard: shard(1, Durability::Region) };
+    let placement = |n| Home { generation: n, shard: shard(1, Durability::Region) };
     assert!(supersedes(placement(1), None) && supersedes(placement(3), Some(placement(2))));
     assert!(
         !supersedes(placement(1), Some(placement(2)))
@@ -146,8 +153,8 @@ mod the_mover {
 
     fn frame(slot: u64, leaves: &[u8]) -> LogFrame {
         let changes = leaves.iter().map(|&unique| {
-            let to = Placement { n: 1, shard: shard(1, Durability::MultiRegion) };
-            let event = Event::MovedOut(MovedOut { to, head_seq: 4, stays: vec![] });
+            let to = Home { generation: 1, shard: shard(1, Durability::MultiRegion) };
+            let event = Event::MovedOut(MovedOut { to, head_seq: 4, tenures: vec![] });
             Change { conversation: id(unique), ver: 5, epoch: Epoch(2), ts_ms: NOW, event }
         });
         LogFrame { epoch: Epoch(2), slot: Slot(slot), ts_ms: NOW, changes: changes.collect() }

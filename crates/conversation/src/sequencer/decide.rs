@@ -10,8 +10,8 @@ use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, UserId};
 
 use super::{Conversation, Decision, Outcome, check_draft, not_found};
 use crate::dedupe::{Seen, fingerprint_of_draft};
-use crate::moving::Moment;
-use crate::roles::{self, Wish};
+use crate::moving::DecisionContext;
+use crate::roles::{self, MembershipRequest};
 
 impl Conversation {
     /// Whether [`Conversation::decide`] needs to be told what the store remembers of this send.
@@ -29,12 +29,12 @@ impl Conversation {
     #[must_use]
     pub fn decide(
         &self,
-        moment: Moment<'_>,
+        moment: DecisionContext<'_>,
         actor: &Actor,
         command: Command,
         seen: Option<&Seen>,
     ) -> Decision {
-        let arrives = matches!(command, Command::TakeIn { .. });
+        let arrives = matches!(command, Command::AcceptTransfer { .. });
         if !arrives && let Err(elsewhere) = self.served_from(moment.shard) {
             return Decision::Moved(elsewhere);
         }
@@ -47,7 +47,7 @@ impl Conversation {
             Command::ChangeMembers { add, remove, roles } => self.decide_members(
                 moment,
                 actor,
-                Wish { add: &add, remove: &remove, roles: &roles },
+                MembershipRequest { add: &add, remove: &remove, roles: &roles },
             ),
             Command::NoteJoined { conversation, name, joined_seq, at_ver } => {
                 let joined = Event::Joined(Joined { conversation, name, joined_seq, at_ver });
@@ -58,18 +58,18 @@ impl Conversation {
                 self.decide_note(moment, actor, &conversation, at_ver, left)
             }
             Command::Move { to } => self.decide_move(moment, to),
-            Command::TakeIn { n, .. } => Ok(self.decide_take_in(n)),
+            Command::AcceptTransfer { n, .. } => Ok(self.decide_take_in(n)),
         };
         decided.unwrap_or_else(Decision::Refuse)
     }
 
     /// The epoch that clients see of what is decided now: it never falls.
-    pub(super) fn visible_epoch(&self, moment: Moment<'_>) -> Epoch {
-        self.whereabouts.visible(moment.epoch).max(self.last_epoch)
+    pub(super) fn visible_epoch(&self, moment: DecisionContext<'_>) -> Epoch {
+        self.location.visible(moment.epoch).max(self.last_epoch)
     }
 
     /// Gives an event its place, `ahead` of the next one. Neither the epoch nor the time ever falls.
-    pub(super) fn number(&self, moment: Moment<'_>, ahead: u64, event: Event) -> Change {
+    pub(super) fn number(&self, moment: DecisionContext<'_>, ahead: u64, event: Event) -> Change {
         Change {
             conversation: self.id,
             ver: self.head_ver + 1 + ahead,
@@ -79,13 +79,13 @@ impl Conversation {
         }
     }
 
-    pub(super) fn commit(&self, moment: Moment<'_>, event: Event) -> Decision {
+    pub(super) fn commit(&self, moment: DecisionContext<'_>, event: Event) -> Decision {
         Decision::Commit(vec![self.number(moment, 0, event)])
     }
 
     fn decide_send(
         &self,
-        moment: Moment<'_>,
+        moment: DecisionContext<'_>,
         actor: &Actor,
         draft: Draft,
         seen: Option<&Seen>,
@@ -139,7 +139,7 @@ impl Conversation {
 
     fn decide_group(
         &self,
-        moment: Moment<'_>,
+        moment: DecisionContext<'_>,
         actor: &Actor,
         name: SmolStr,
         members: Vec<UserId>,
@@ -189,7 +189,7 @@ impl Conversation {
 
     fn decide_direct(
         &self,
-        moment: Moment<'_>,
+        moment: DecisionContext<'_>,
         actor: &Actor,
         with: UserId,
     ) -> Result<Decision, Refusal> {
@@ -221,9 +221,9 @@ impl Conversation {
 
     fn decide_members(
         &self,
-        moment: Moment<'_>,
+        moment: DecisionContext<'_>,
         actor: &Actor,
-        wish: Wish<'_>,
+        wish: MembershipRequest<'_>,
     ) -> Result<Decision, Refusal> {
         self.readable_by(&actor.tenant, &actor.user)?;
         if self.id.kind != ConversationKind::Group {
@@ -247,7 +247,7 @@ impl Conversation {
 
     fn decide_note(
         &self,
-        moment: Moment<'_>,
+        moment: DecisionContext<'_>,
         actor: &Actor,
         about: &ConversationId,
         at_ver: u64,

@@ -5,8 +5,8 @@ use wire::change::{Change, Event, MembersChanged, Message, Role};
 
 use super::Conversation;
 use crate::dedupe::Seen;
-use crate::moving::Moment;
-use crate::roles::{self, Wish};
+use crate::moving::DecisionContext;
+use crate::roles::{self, MembershipRequest};
 
 impl Conversation {
     /// Whether [`Conversation::recover`] needs to be told what the store remembers of this send.
@@ -26,7 +26,7 @@ impl Conversation {
     #[must_use]
     pub fn recover(
         &self,
-        moment: Moment<'_>,
+        moment: DecisionContext<'_>,
         stranded: &Change,
         seen: Option<&Seen>,
         first_seq: u64,
@@ -84,7 +84,7 @@ impl Conversation {
         let add: Vec<UserId> = stranded.added.iter().map(|(user, _)| user.clone()).collect();
         let raised = stranded.added.iter().filter(|(_, role)| *role != Role::Member);
         let roles: Vec<(UserId, Role)> = raised.chain(&stranded.roles).cloned().collect();
-        let wish = Wish { add: &add, remove: &stranded.removed, roles: &roles };
+        let wish = MembershipRequest { add: &add, remove: &stranded.removed, roles: &roles };
         roles::change_members(
             &self.members,
             |member| member.role,

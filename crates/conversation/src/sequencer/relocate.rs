@@ -1,15 +1,19 @@
 //! Leaving one shard and arriving in another (M1-M4).
 
-use wire::change::{Event, MovedIn, Placement};
+use wire::change::{Event, Home, MovedIn};
 use wire::command::Refusal;
 use wire::{ConversationKind, ErrorCode, ShardId};
 
 use super::{Conversation, Decision, Outcome, not_found};
-use crate::moving::{Moment, Offer};
+use crate::moving::{DecisionContext, Offer};
 
 impl Conversation {
     /// Only asked where it is.
-    pub(super) fn decide_move(&self, moment: Moment<'_>, to: ShardId) -> Result<Decision, Refusal> {
+    pub(super) fn decide_move(
+        &self,
+        moment: DecisionContext<'_>,
+        to: ShardId,
+    ) -> Result<Decision, Refusal> {
         if self.facts.is_none() {
             return Err(not_found());
         }
@@ -20,25 +24,29 @@ impl Conversation {
             ));
         }
         if to == moment.shard {
-            return Ok(Decision::Already(Outcome::Moving(self.whereabouts.placement)));
+            return Ok(Decision::Already(Outcome::Moving(self.location.placement)));
         }
-        let out = self.whereabouts.leave(moment, self.visible_epoch(moment), to, self.head_seq)?;
+        let out = self.location.leave(moment, self.visible_epoch(moment), to, self.head_seq)?;
         Ok(self.commit(moment, Event::MovedOut(out)))
     }
 
     /// By what is in memory: only that it was done is known for certain.
     pub(super) fn decide_take_in(&self, n: u64) -> Decision {
-        if self.has_taken_in(n) { Decision::Already(Outcome::TakenIn) } else { Decision::ReadAgain }
+        if self.has_taken_in(n) {
+            Decision::Already(Outcome::TransferAccepted)
+        } else {
+            Decision::ReadAgain
+        }
     }
 
     /// Takes in a conversation that was just [`Conversation::load`]ed, the reading of it having begun after the offer came.
     #[must_use]
-    pub fn admit(&self, moment: Moment<'_>, offer: Offer) -> Decision {
+    pub fn admit(&self, moment: DecisionContext<'_>, offer: Offer) -> Decision {
         if self.has_taken_in(offer.n) {
-            return Decision::Already(Outcome::TakenIn);
+            return Decision::Already(Outcome::TransferAccepted);
         }
-        let expected = Placement { n: offer.n, shard: moment.shard };
-        if self.whereabouts.placement != expected || self.head_ver != offer.ver {
+        let expected = Home { generation: offer.n, shard: moment.shard };
+        if self.location.placement != expected || self.head_ver != offer.ver {
             // The offer came too early or from a log that was cut, and will come again if it is one.
             return Decision::Refuse(Refusal::new(
                 ErrorCode::HomeUnavailable,
@@ -48,8 +56,8 @@ impl Conversation {
         let moved = MovedIn {
             here: expected,
             from: offer.from,
-            epoch_base: self.whereabouts.epoch_base,
-            stays: self.whereabouts.stays.clone(),
+            epoch_base: self.location.epoch_base,
+            tenures: self.location.tenures.clone(),
         };
         let mut change = self.number(moment, 0, Event::MovedIn(moved));
         // After everything that was ordered by the clock of the other owner.
@@ -59,7 +67,7 @@ impl Conversation {
 
     /// What has a higher number happened after it was here.
     fn has_taken_in(&self, n: u64) -> bool {
-        let Placement { n: known, .. } = self.whereabouts.placement;
-        known > n || (known == n && self.whereabouts.arrived)
+        let Home { generation: known, .. } = self.location.placement;
+        known > n || (known == n && self.location.arrived)
     }
 }

@@ -8,7 +8,7 @@ use wire::limits::{
 use wire::{ClientMsgId, Durability, RegionId, ShardId, Slot, ZoneId};
 
 use super::*;
-use crate::moving::Moment;
+use crate::moving::DecisionContext;
 
 const NOW: u64 = 1_700_000_000_000;
 const REGION: RegionId = RegionId(2);
@@ -50,9 +50,9 @@ static NEVER_FORKED: LazyLock<Starts> =
     LazyLock::new(|| [(Epoch(1), Slot(0))].into_iter().collect());
 
 /// In the shard in which all are born.
-fn moment(now_ms: u64, epoch: u64) -> Moment<'static> {
+fn moment(now_ms: u64, epoch: u64) -> DecisionContext<'static> {
     let shard = id(ConversationKind::Group, [0; 16]).shard;
-    Moment { now_ms, shard, epoch: Epoch(epoch), starts: &NEVER_FORKED }
+    DecisionContext { now_ms, shard, epoch: Epoch(epoch), starts: &NEVER_FORKED }
 }
 
 /// Decides and applies, as an owner does.

@@ -47,9 +47,9 @@ impl Conversation {
             Outcome::Noted => Answer::Noted,
             Outcome::Moving(to) => Answer::Moving(to),
             // In class `region` its driver knows which regions have the slot; what is not everywhere yet is offered again.
-            Outcome::TakenIn => {
-                Answer::TakenIn { everywhere: self.id.shard.durability == Durability::MultiRegion }
-            }
+            Outcome::TransferAccepted => Answer::TransferAccepted {
+                everywhere: self.id.shard.durability == Durability::MultiRegion,
+            },
         }
     }
 

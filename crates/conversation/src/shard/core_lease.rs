@@ -1,7 +1,7 @@
 //! The timed lease of one life of a core's process: what `fence = "lease"` and class `region` acknowledge by.
 //!
 //! A core keeps it alive ([`Renewal`](super::Renewal)); a claimant who must be sure that its owner has stopped watches it
-//! for a while and breaks it ([`Breaker`](super::Breaker)). Both are about one row for each life, in one table for each zone,
+//! for a while and breaks it ([`LeaseRevoker`](super::LeaseRevoker)). Both are about one row for each incarnation, in one table for each zone,
 //! written by nothing but conditional writes at SERIAL. A life that is found broken never acknowledges again; the
 //! process goes on with a new one. Rows may be forgotten, but only after a time far longer than any write can be under
 //! way: a registration that lands late must not bring back a life that was broken.
@@ -49,7 +49,7 @@ pub struct CoreLease {
     /// Whose process.
     pub node: NodeId,
     /// Drawn anew at its start.
-    pub life: Nonce,
+    pub incarnation: Nonce,
     /// Its last renewal.
     pub beat: Beat,
     /// It holds no more, for ever.
@@ -59,8 +59,8 @@ pub struct CoreLease {
 impl CoreLease {
     /// What a registration leaves behind where there was no row of this life.
     #[must_use]
-    pub fn registered(node: NodeId, life: Nonce) -> Self {
-        Self { node, life, beat: Beat(1), broken: false }
+    pub fn registered(node: NodeId, incarnation: Nonce) -> Self {
+        Self { node, incarnation, beat: Beat(1), broken: false }
     }
 
     /// What a renewal from `beat` leaves behind, or nothing when it is not the last one or the lease is broken.

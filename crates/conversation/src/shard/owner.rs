@@ -85,7 +85,7 @@ pub struct Stopped {
 pub struct Owner {
     epoch: Epoch,
     ack_by: AckBy,
-    life: Option<Nonce>,
+    incarnation: Option<Nonce>,
     /// Everything before it may be acknowledged.
     acked: Slot,
     /// Everything before it was still ours by the fence; not less than `acked`, but for a term that is not asked for it.
@@ -110,7 +110,7 @@ impl Owner {
         Self {
             epoch: term.epoch,
             ack_by: term.ack_by,
-            life: term.life,
+            incarnation: term.incarnation,
             acked: term.start,
             fenced: term.start,
             in_flight: VecDeque::new(),
@@ -133,8 +133,8 @@ impl Owner {
 
     /// The timed lease under which the term was claimed.
     #[must_use]
-    pub fn life(&self) -> Option<Nonce> {
-        self.life
+    pub fn incarnation(&self) -> Option<Nonce> {
+        self.incarnation
     }
 
     /// The slot that the next frame gets.
@@ -276,7 +276,8 @@ impl Owner {
         hold: Option<Hold>,
     ) -> Result<Range<u64>, Stopped> {
         self.check()?;
-        let holds = hold.is_some_and(|hold| Some(hold.life) == self.life && now < hold.until);
+        let holds =
+            hold.is_some_and(|hold| Some(hold.incarnation) == self.incarnation && now < hold.until);
         Ok(self.acknowledge(if holds { read.covers } else { self.acked }))
     }
 
@@ -339,7 +340,7 @@ mod tests {
             checkpoint: Slot(0),
             tail: vec![],
             ack_by,
-            life: Some(LIFE),
+            incarnation: Some(LIFE),
             loss: None,
             forks: vec![],
         })
@@ -350,7 +351,7 @@ mod tests {
     }
 
     fn hold(until_ms: u64) -> Option<Hold> {
-        Some(Hold { life: LIFE, until: at(until_ms) })
+        Some(Hold { incarnation: LIFE, until: at(until_ms) })
     }
 
     fn append(owner: &mut Owner, frame: &'static str) -> Slot {
@@ -521,7 +522,7 @@ mod tests {
         );
         assert_eq!(owner.on_clock(read, at(99), hold(100)), Ok(1..1), "each slot once");
         let read = owner.start_clock_read().unwrap();
-        for late in [hold(100), None, Some(Hold { life: Nonce(9), until: at(500) })] {
+        for late in [hold(100), None, Some(Hold { incarnation: Nonce(9), until: at(500) })] {
             assert_eq!(owner.on_clock(read.clone(), at(100), late), Ok(1..1));
         }
         let again = owner.start_clock_read().unwrap();

@@ -10,22 +10,22 @@ use super::lease::{Cas, Nonce};
 /// What the driver is to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Renew {
-    /// Conditional insert of [`CoreLease::registered`], at SERIAL: only if there is no row of this life.
+    /// Conditional insert of [`CoreLease::registered`], at SERIAL: only if there is no row of this incarnation.
     Register {
         /// Ours.
-        life: Nonce,
+        incarnation: Nonce,
     },
     /// Conditional update of the row, at SERIAL: [`CoreLease::renewed`].
     Beat {
         /// Ours.
-        life: Nonce,
+        incarnation: Nonce,
         /// That must still be there, unbroken; the one after it is written.
         from: Beat,
     },
     /// Serial read of the row.
     Read {
         /// Ours.
-        life: Nonce,
+        incarnation: Nonce,
     },
     /// Nothing before this reading of the clock.
     Wait {
@@ -49,7 +49,7 @@ pub enum Renewed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hold {
     /// Of this life, and so for the terms that were claimed under it.
-    pub life: Nonce,
+    pub incarnation: Nonce,
     /// To acknowledge while the clock, read after the append, is before this (L3).
     pub until: Uptime,
 }
@@ -66,7 +66,7 @@ pub struct Broken {
 /// The lease of one life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Renewal {
-    life: Nonce,
+    incarnation: Nonce,
     timing: Timing,
     /// The last beat that is known to have been written.
     beat: Beat,
@@ -88,8 +88,8 @@ struct Attempt {
 impl Renewal {
     /// Of a new life.
     #[must_use]
-    pub fn new(life: Nonce, timing: Timing) -> Self {
-        Self { life, timing, beat: Beat(0), begun: None, attempt: None, broken: false }
+    pub fn new(incarnation: Nonce, timing: Timing) -> Self {
+        Self { incarnation, timing, beat: Beat(0), begun: None, attempt: None, broken: false }
     }
 
     /// What to do next. `now` was read just before.
@@ -105,11 +105,11 @@ impl Renewal {
             }
         }
         let attempt = self.attempt.get_or_insert(Attempt { first: now, doubt: false });
-        let life = self.life;
+        let incarnation = self.incarnation;
         Ok(match (attempt.doubt, self.beat) {
-            (true, _) => Renew::Read { life },
-            (false, Beat(0)) => Renew::Register { life },
-            (false, from) => Renew::Beat { life, from },
+            (true, _) => Renew::Read { incarnation },
+            (false, Beat(0)) => Renew::Register { incarnation },
+            (false, from) => Renew::Beat { incarnation, from },
         })
     }
 
@@ -140,7 +140,7 @@ impl Renewal {
     #[must_use]
     pub fn hold(&self) -> Option<Hold> {
         let begun = self.begun.filter(|_| !self.broken)?;
-        Some(Hold { life: self.life, until: begun.after(self.timing.holds()) })
+        Some(Hold { incarnation: self.incarnation, until: begun.after(self.timing.holds()) })
     }
 
     /// The last beat that is confirmed.
@@ -182,7 +182,7 @@ mod tests {
 
     fn row(beat: u64, broken: bool) -> Renewed {
         let node = "r1/core/1".parse().unwrap();
-        Renewed::Row(Some(CoreLease { node, life: LIFE, beat: Beat(beat), broken }))
+        Renewed::Row(Some(CoreLease { node, incarnation: LIFE, beat: Beat(beat), broken }))
     }
 
     fn until(renewal: &Renewal) -> Option<Uptime> {
@@ -195,7 +195,7 @@ mod tests {
         let timing = Timing::new(Duration::from_secs(9), Duration::from_secs(1), clocks).unwrap();
         let mut renewal = Renewal::new(LIFE, timing);
         assert_eq!((until(&renewal), renewal.is_registered()), (None, false));
-        assert_eq!(renewal.next(at(100)), Ok(Renew::Register { life: LIFE }));
+        assert_eq!(renewal.next(at(100)), Ok(Renew::Register { incarnation: LIFE }));
         renewal.on(Renewed::Cas(Cas::Applied)).unwrap();
         assert!(renewal.is_registered());
         renewal
@@ -206,12 +206,12 @@ mod tests {
         let mut renewal = registered();
         assert_eq!(until(&renewal), Some(at(8_100)));
         assert_eq!(renewal.next(at(200)), Ok(Renew::Wait { until: at(3_100) }));
-        assert_eq!(renewal.next(at(3_100)), Ok(Renew::Beat { life: LIFE, from: Beat(1) }));
+        assert_eq!(renewal.next(at(3_100)), Ok(Renew::Beat { incarnation: LIFE, from: Beat(1) }));
         // It took effect, but the reply was lost; the second try finds it done.
         renewal.on(Renewed::Unknown).unwrap();
-        assert_eq!(renewal.next(at(7_000)), Ok(Renew::Read { life: LIFE }));
+        assert_eq!(renewal.next(at(7_000)), Ok(Renew::Read { incarnation: LIFE }));
         renewal.on(Renewed::Unknown).unwrap();
-        assert_eq!(renewal.next(at(7_500)), Ok(Renew::Read { life: LIFE }));
+        assert_eq!(renewal.next(at(7_500)), Ok(Renew::Read { incarnation: LIFE }));
         assert_eq!(until(&renewal), Some(at(8_100)), "until it is known, the old one");
         renewal.on(row(2, false)).unwrap();
         assert_eq!(until(&renewal), Some(at(11_100)));
@@ -220,15 +220,15 @@ mod tests {
     #[test]
     fn a_try_that_did_not_take_effect_is_made_again_under_the_same_beat() {
         let mut renewal = registered();
-        assert_eq!(renewal.next(at(4_000)), Ok(Renew::Beat { life: LIFE, from: Beat(1) }));
+        assert_eq!(renewal.next(at(4_000)), Ok(Renew::Beat { incarnation: LIFE, from: Beat(1) }));
         renewal.on(Renewed::Unknown).unwrap();
-        assert_eq!(renewal.next(at(5_000)), Ok(Renew::Read { life: LIFE }));
+        assert_eq!(renewal.next(at(5_000)), Ok(Renew::Read { incarnation: LIFE }));
         renewal.on(row(1, false)).unwrap();
-        assert_eq!(renewal.next(at(6_000)), Ok(Renew::Beat { life: LIFE, from: Beat(1) }));
+        assert_eq!(renewal.next(at(6_000)), Ok(Renew::Beat { incarnation: LIFE, from: Beat(1) }));
         renewal.on(Renewed::Cas(Cas::Refused)).unwrap();
         assert_eq!(
             renewal.next(at(6_500)),
-            Ok(Renew::Read { life: LIFE }),
+            Ok(Renew::Read { incarnation: LIFE }),
             "the first try landed after all"
         );
         renewal.on(row(2, false)).unwrap();
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn an_expired_lease_that_nobody_broke_is_renewed() {
         let mut renewal = registered();
-        assert_eq!(renewal.next(at(60_000)), Ok(Renew::Beat { life: LIFE, from: Beat(1) }));
+        assert_eq!(renewal.next(at(60_000)), Ok(Renew::Beat { incarnation: LIFE, from: Beat(1) }));
         renewal.on(Renewed::Cas(Cas::Applied)).unwrap();
         assert_eq!(until(&renewal), Some(at(68_000)));
     }
@@ -262,9 +262,9 @@ mod tests {
         let mut renewal = Renewal::new(LIFE, registered().timing);
         renewal.next(at(100)).unwrap();
         renewal.on(Renewed::Unknown).unwrap();
-        assert_eq!(renewal.next(at(900)), Ok(Renew::Read { life: LIFE }));
+        assert_eq!(renewal.next(at(900)), Ok(Renew::Read { incarnation: LIFE }));
         renewal.on(Renewed::Row(None)).unwrap();
-        assert_eq!(renewal.next(at(950)), Ok(Renew::Register { life: LIFE }));
+        assert_eq!(renewal.next(at(950)), Ok(Renew::Register { incarnation: LIFE }));
         renewal.on(Renewed::Cas(Cas::Refused)).unwrap();
         renewal.on(row(1, false)).unwrap();
         assert_eq!(until(&renewal), Some(at(8_100)));

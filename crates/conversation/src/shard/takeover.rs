@@ -1,6 +1,6 @@
 //! The claimant: from "this shard should be mine" to a term in which it may be served.
 //!
-//! 0. If the owner before acknowledges by a timed lease that no fence of ours can reach, break it ([`Breaker`], L4, R1).
+//! 0. If the owner before acknowledges by a timed lease that no fence of ours can reach, break it ([`LeaseRevoker`], L4, R1).
 //! 1. Claim the next epoch, conditionally.
 //! 2. Write the fence and wait for its quorum.
 //! 3. **Then** read the tail from the checkpoint; keep contiguous rows of the epochs that own them; stop at the first hole.
@@ -26,9 +26,9 @@ use std::mem;
 
 use wire::{Durability, Epoch, Position, RegionId, Slot};
 
-use super::breaker::Breaker;
 use super::core_lease::Timing;
 use super::lease::{Cas, FenceMode, Fork, Lease, Nonce};
+use super::lease_revoker::LeaseRevoker;
 use super::owner::AckBy;
 use super::starts::Starts;
 use super::tail::Tail;
@@ -45,15 +45,15 @@ pub struct Claimant {
     pub region: RegionId,
     /// Of the shard.
     pub durability: Durability,
-    /// Of the term that is claimed; without a life it is [`FenceMode::Read`].
+    /// Of the term that is claimed; without a incarnation it is [`FenceMode::Read`].
     pub fence_mode: FenceMode,
     /// None: this process keeps no timed lease.
-    pub life: Option<Life>,
+    pub incarnation: Option<Incarnation>,
 }
 
 /// The timed lease of the claimant's process, registered already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Life {
+pub struct Incarnation {
     /// Its key.
     pub nonce: Nonce,
     /// Of all leases in the zone.
@@ -64,15 +64,15 @@ impl Claimant {
     /// One that trusts no clock.
     #[must_use]
     pub fn untimed(nonce: Nonce, region: RegionId, durability: Durability) -> Self {
-        Self { nonce, region, durability, fence_mode: FenceMode::Read, life: None }
+        Self { nonce, region, durability, fence_mode: FenceMode::Read, incarnation: None }
     }
 
     fn fence_mode(&self) -> FenceMode {
-        if self.life.is_some() { self.fence_mode } else { FenceMode::Read }
+        if self.incarnation.is_some() { self.fence_mode } else { FenceMode::Read }
     }
 
     /// Whose leases must be broken before a term can begin after this row's.
-    fn breaker(&self, lease: &Lease) -> Result<Option<Breaker>, Lost> {
+    fn lease_revoker(&self, lease: &Lease) -> Result<Option<LeaseRevoker>, Lost> {
         if let Some(left) = lease.left_by(self.durability, self.region) {
             // Which claims were made since the release does not matter: none of them was sealed.
             if lease.released.is_some() {
@@ -81,8 +81,8 @@ impl Claimant {
             if left.fence_mode == FenceMode::Read {
                 return Err(Lost::Untimed { region: left.region });
             }
-            let Life { nonce, timing } = self.life.ok_or(Lost::NoTimedLease)?;
-            return Ok(Some(Breaker::of_region(left.region, nonce, timing)));
+            let Incarnation { nonce, timing } = self.incarnation.ok_or(Lost::NoTimedLease)?;
+            return Ok(Some(LeaseRevoker::of_region(left.region, nonce, timing)));
         }
         let by_lease_alone =
             self.durability == Durability::MultiRegion && lease.fence_mode == FenceMode::Lease;
@@ -90,8 +90,8 @@ impl Claimant {
         let let_go = lease.released.is_some() && lease.sealed;
         match &lease.owner {
             Some(owner) if by_lease_alone && !let_go => {
-                let Life { nonce, timing } = self.life.ok_or(Lost::NoTimedLease)?;
-                Ok(Some(Breaker::of_node(owner.clone(), nonce, timing)))
+                let Incarnation { nonce, timing } = self.incarnation.ok_or(Lost::NoTimedLease)?;
+                Ok(Some(LeaseRevoker::of_node(owner.clone(), nonce, timing)))
             }
             _ => Ok(None),
         }
@@ -116,7 +116,7 @@ pub struct Term {
     /// What its acknowledgements need.
     pub ack_by: AckBy,
     /// The timed lease under which it was claimed: no other counts for it.
-    pub life: Option<Nonce>,
+    pub incarnation: Option<Nonce>,
     /// What this takeover left behind; none when it can be nothing.
     pub loss: Option<Loss>,
     /// To be salvaged, oldest first, while the shard is served: what this takeover left behind, and those before it.
@@ -153,7 +153,7 @@ enum Step {
     Look,
     /// The owner before may still acknowledge.
     Break {
-        breaker: Breaker,
+        lease_revoker: LeaseRevoker,
         then: Broken,
     },
     /// Claiming over this epoch. `broken`: the region all of whose leases are.
@@ -225,7 +225,7 @@ impl Takeover {
         let nonce = self.claimant.nonce;
         Some(match &self.step {
             Step::Look | Step::Confirm { .. } | Step::ConfirmSeal(..) => Do::ReadLease,
-            Step::Break { breaker, .. } => breaker.next()?,
+            Step::Break { lease_revoker, .. } => lease_revoker.next()?,
             Step::Claim { observed, .. } => {
                 Do::Claim { observed: *observed, nonce, fence_mode: self.claimant.fence_mode() }
             }
@@ -293,9 +293,13 @@ impl Takeover {
             (Step::Break { then: Broken::Fence(claimed), .. }, Done::Cas(Cas::Refused)) => {
                 Step::Confirm { observed: Epoch(claimed.lease.epoch.0 - 1), broken: None }
             }
-            (Step::Break { mut breaker, then }, done) => {
-                breaker.on(done)?;
-                if breaker.next().is_some() { Step::Break { breaker, then } } else { then.step() }
+            (Step::Break { mut lease_revoker, then }, done) => {
+                lease_revoker.on(done)?;
+                if lease_revoker.next().is_some() {
+                    Step::Break { lease_revoker, then }
+                } else {
+                    then.step()
+                }
             }
             // Refused, too, is looked at: it may be our own earlier attempt that was in the way.
             (Step::Claim { observed, broken }, Done::Cas(_) | Done::Unknown) => {
@@ -361,11 +365,14 @@ impl Takeover {
             .map(|acting| acting.region);
         // The epoch that was observed may have sealed before our claim, and so have moved the shard to a region of which
         // nothing is broken, or have taken back a release. The log is not read before that is made good.
-        let breaker =
-            if left.is_none() || left == broken { None } else { self.claimant.breaker(&lease)? };
+        let lease_revoker = if left.is_none() || left == broken {
+            None
+        } else {
+            self.claimant.lease_revoker(&lease)?
+        };
         let claimed = Claimed { lease, left };
-        Ok(match breaker {
-            Some(breaker) => Step::Break { breaker, then: Broken::Fence(claimed) },
+        Ok(match lease_revoker {
+            Some(lease_revoker) => Step::Break { lease_revoker, then: Broken::Fence(claimed) },
             None => Step::Fence(claimed),
         })
     }
@@ -402,7 +409,7 @@ impl Takeover {
             nonce,
             start,
             ack_by: AckBy::of(durability, sealed.fence_mode),
-            life: self.claimant.life.map(|life| life.nonce),
+            incarnation: self.claimant.incarnation.map(|incarnation| incarnation.nonce),
             starts: sealed.starts,
             checkpoint: tail.from(),
             tail: tail.into_rows(),
@@ -417,11 +424,11 @@ impl Takeover {
 
 fn observe(claimant: &Claimant, lease: &Lease) -> Result<Step, Lost> {
     let observed = lease.epoch;
-    Ok(match claimant.breaker(lease)? {
-        Some(breaker) => {
+    Ok(match claimant.lease_revoker(lease)? {
+        Some(lease_revoker) => {
             let broken =
                 lease.left_by(claimant.durability, claimant.region).map(|acting| acting.region);
-            Step::Break { breaker, then: Broken::Claim { observed, broken } }
+            Step::Break { lease_revoker, then: Broken::Claim { observed, broken } }
         }
         None => Step::Claim { observed, broken: None },
     })

@@ -27,7 +27,8 @@ use hearth_conversation::consumer::Consumer;
 use hearth_conversation::log::LogRow;
 use hearth_conversation::shard::takeover::Claimant;
 use hearth_conversation::shard::{
-    ClockError, FenceMode, Fork, Lease, Life, Nonce, Owner, Salvage, Starts, Takeover, Timing,
+    ClockError, FenceMode, Fork, Incarnation, Lease, Nonce, Owner, Salvage, Starts, Takeover,
+    Timing,
 };
 use std::time::Duration;
 use wire::{Durability, Epoch, NodeId, Position, RegionId, Slot};
@@ -300,7 +301,7 @@ impl World {
             region: region(self.bounds.claimants[actor]),
             durability: Durability::Region,
             fence_mode: FenceMode::Lease,
-            life: Some(Life { nonce: nonce(actor), timing }),
+            incarnation: Some(Incarnation { nonce: nonce(actor), timing }),
         }
     }
 

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use hearth_conversation::log::LogRow;
 use hearth_conversation::shard::owner::FenceRead;
 use hearth_conversation::shard::{
-    Beat, Cas, Claimant, FenceMode, Lease, Life, Nonce, Owner, Starts, Takeover,
+    Beat, Cas, Claimant, FenceMode, Incarnation, Lease, Nonce, Owner, Starts, Takeover,
 };
 use wire::{Durability, Epoch, NodeId, Position, RegionId, Slot};
 
@@ -123,7 +123,7 @@ enum Late {
     Claim { observed: Epoch },
     Seal { epoch: Epoch, start: Slot },
     Renew { from: Beat },
-    Break { life: u8, beat: Beat },
+    Break { incarnation: u8, beat: Beat },
     Release { epoch: Epoch, end: Slot },
 }
 
@@ -301,13 +301,14 @@ fn nonce(actor: usize) -> Nonce {
 
 impl World {
     fn claimant(&self, actor: usize) -> Claimant {
-        let life = self.bounds.timed.map(|_| Life { nonce: nonce(actor), timing: self.timing() });
+        let incarnation =
+            self.bounds.timed.map(|_| Incarnation { nonce: nonce(actor), timing: self.timing() });
         Claimant {
             nonce: nonce(actor),
             region: RegionId(1),
             durability: Durability::MultiRegion,
             fence_mode: self.fence_mode(actor),
-            life,
+            incarnation,
         }
     }
 
@@ -352,8 +353,8 @@ impl World {
                 self.renewal_lands(&mut to, actor, from);
                 Action::RenewLands(actor)
             }
-            Late::Break { life, beat } => {
-                self.broken(&mut to, usize::from(life), beat);
+            Late::Break { incarnation, beat } => {
+                self.broken(&mut to, usize::from(incarnation), beat);
                 Action::BreakLands(actor)
             }
             Late::Release { epoch, end } => {

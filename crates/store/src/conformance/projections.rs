@@ -3,8 +3,7 @@
 use conversation::log::LogFrame;
 use conversation::projection::{HeadRow, MessageRow, Row, project};
 use wire::change::{
-    Change, Created, Event, Joined, Left, MembersChanged, Message, MovedIn, MovedOut, Placement,
-    Role,
+    Change, Created, Event, Home, Joined, Left, MembersChanged, Message, MovedIn, MovedOut, Role,
 };
 use wire::{
     ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ShardId, Slot, TenantId,
@@ -262,11 +261,11 @@ async fn heads_and_read_cursors_come_in_the_order_asked(bench: &Bench<'_>) {
 /// It leaves a shard of many terms and slots for one of few.
 async fn what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench: &Bench<'_>) {
     let born = bench.shard(Durability::MultiRegion);
-    let here = Placement { n: 1, shard: ShardId { n: born.n + 1, ..born } };
+    let here = Home { generation: 1, shard: ShardId { n: born.n + 1, ..born } };
     let id = conversation(born, 1, ConversationKind::Group);
     let seen = |ver, epoch, event| Change { epoch: Epoch(epoch), ..change(id, ver, event) };
-    let out = MovedOut { to: here, head_seq: 0, stays: vec![] };
-    let moved = MovedIn { here, from: born, epoch_base: Epoch(7), stays: vec![] };
+    let out = MovedOut { to: here, head_seq: 0, tenures: vec![] };
+    let moved = MovedIn { here, from: born, epoch_base: Epoch(7), tenures: vec![] };
     put(
         &*bench.store(1),
         born,
@@ -283,12 +282,12 @@ async fn what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench: &
         .expect("there")
         .placement
         .expect("placed");
-    assert_eq!((left.whereabouts.placement, left.whereabouts.arrived), (here, false));
+    assert_eq!((left.location.placement, left.location.arrived), (here, false));
     let there = vec![seen(3, 8, Event::MovedIn(moved)), seen(4, 8, message(1, "ann", "hello"))];
     put(&*bench.store(2), here.shard, 1, 3, there).await;
     let loaded = bench.store(1).conversation(id).await.expect("readable").expect("there");
-    let whereabouts = loaded.placement.expect("placed").whereabouts;
-    assert!(whereabouts.arrived && whereabouts.epoch_base == Epoch(7), "{whereabouts:?}");
+    let location = loaded.placement.expect("placed").location;
+    assert!(location.arrived && location.epoch_base == Epoch(7), "{location:?}");
     assert_eq!(loaded.head.map(|head| (head.head_ver, head.epoch)), Some((4, Epoch(8))));
     assert_eq!(bench.store(1).changes(id, 0, 9).await.map(|changes| changes.len()), Ok(4));
 }
@@ -313,11 +312,11 @@ async fn a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<
         let stream = conversation(shard, 9, ConversationKind::User);
         put(&*store, shard, 1, 5, vec![change(stream, 1, created(&["ann"]))]).await;
         // Neighbours: one stays where it is, one leaves for a third shard.
-        let [stays, leaves] = [1, 2].map(|n| conversation(other, n, ConversationKind::Group));
-        let to = Placement { n: 1, shard: ShardId { n: 999, ..other } };
-        let out = Event::MovedOut(MovedOut { to, head_seq: 0, stays: vec![] });
+        let [tenures, leaves] = [1, 2].map(|n| conversation(other, n, ConversationKind::Group));
+        let to = Home { generation: 1, shard: ShardId { n: 999, ..other } };
+        let out = Event::MovedOut(MovedOut { to, head_seq: 0, tenures: vec![] });
         let changes = [
-            change(stays, 1, created(&["ann"])),
+            change(tenures, 1, created(&["ann"])),
             change(leaves, 1, created(&["ann"])),
             change(leaves, 2, out),
         ];
@@ -346,7 +345,7 @@ async fn a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<
         for id in born {
             assert_eq!(find(id), Some((1, false)), "{id}");
         }
-        assert_eq!((find(leaves), find(stays)), (Some((2, true)), None));
+        assert_eq!((find(leaves), find(tenures)), (Some((2, true)), None));
         let mut ids: Vec<_> = met.iter().map(|met| met.head.conversation.to_bytes()).collect();
         let all = ids.len();
         ids.sort_unstable();

@@ -33,43 +33,48 @@ fn node(region: u16, name: &str) -> NodeId {
     format!("r{region}/core/{name}").parse().expect("a node id")
 }
 
-fn core(region: u16, life: u128) -> CoreKey {
-    CoreKey { zone: WIDE, region: RegionId(region), life: Nonce(life) }
+fn core(region: u16, incarnation: u128) -> CoreKey {
+    CoreKey { zone: WIDE, region: RegionId(region), incarnation: Nonce(incarnation) }
 }
 
 async fn a_core_is_registered_once_and_renewed_beat_by_beat(bench: &Bench<'_>) {
-    let (store, me, life, of) = (bench.store(1), node(1, "renewed"), Nonce(101), core(1, 101));
+    let (store, me, incarnation, of) =
+        (bench.store(1), node(1, "renewed"), Nonce(101), core(1, 101));
     assert_eq!(store.core_lease(of).await, Ok(None));
     assert_eq!(
-        store.renew_core(WIDE, &me, life, Beat(0)).await,
+        store.renew_core(WIDE, &me, incarnation, Beat(0)).await,
         Ok(Cas::Refused),
         "it is not there"
     );
     assert_eq!(store.break_core(of, Beat(0)).await, Ok(Cas::Refused), "it is not there");
-    assert_eq!(store.register_core(WIDE, &me, life).await, Ok(Cas::Applied));
-    assert_eq!(store.register_core(WIDE, &me, life).await, Ok(Cas::Refused), "it is there");
-    assert_eq!(store.renew_core(WIDE, &me, life, Beat(2)).await, Ok(Cas::Refused), "another beat");
-    assert_eq!(store.renew_core(WIDE, &me, life, Beat(1)).await, Ok(Cas::Applied));
+    assert_eq!(store.register_core(WIDE, &me, incarnation).await, Ok(Cas::Applied));
+    assert_eq!(store.register_core(WIDE, &me, incarnation).await, Ok(Cas::Refused), "it is there");
     assert_eq!(
-        store.renew_core(WIDE, &me, life, Beat(1)).await,
+        store.renew_core(WIDE, &me, incarnation, Beat(2)).await,
+        Ok(Cas::Refused),
+        "another beat"
+    );
+    assert_eq!(store.renew_core(WIDE, &me, incarnation, Beat(1)).await, Ok(Cas::Applied));
+    assert_eq!(
+        store.renew_core(WIDE, &me, incarnation, Beat(1)).await,
         Ok(Cas::Refused),
         "a beat is never used twice"
     );
-    let lease = CoreLease { node: me, life, beat: Beat(2), broken: false };
+    let lease = CoreLease { node: me, incarnation, beat: Beat(2), broken: false };
     assert_eq!(bench.store(3).core_lease(of).await, Ok(Some(lease)), "and every region sees it");
 }
 
 async fn a_broken_core_is_renewed_no_more_and_a_renewed_one_is_not_broken(bench: &Bench<'_>) {
-    let (store, claimant, me, life, of) =
+    let (store, claimant, me, incarnation, of) =
         (bench.store(1), bench.store(2), node(1, "broken"), Nonce(102), core(1, 102));
-    store.register_core(WIDE, &me, life).await.expect("registered");
-    store.renew_core(WIDE, &me, life, Beat(1)).await.expect("renewed");
+    store.register_core(WIDE, &me, incarnation).await.expect("registered");
+    store.renew_core(WIDE, &me, incarnation, Beat(1)).await.expect("renewed");
     assert_eq!(claimant.break_core(of, Beat(1)).await, Ok(Cas::Refused), "it was renewed since");
     assert_eq!(claimant.break_core(of, Beat(2)).await, Ok(Cas::Applied));
-    assert_eq!(store.renew_core(WIDE, &me, life, Beat(2)).await, Ok(Cas::Refused));
+    assert_eq!(store.renew_core(WIDE, &me, incarnation, Beat(2)).await, Ok(Cas::Refused));
     assert_eq!(claimant.break_core(of, Beat(2)).await, Ok(Cas::Applied), "it may be done again");
     assert_eq!(
-        store.register_core(WIDE, &me, life).await,
+        store.register_core(WIDE, &me, incarnation).await,
         Ok(Cas::Refused),
         "it is broken for ever"
     );
@@ -80,10 +85,10 @@ async fn a_broken_core_is_renewed_no_more_and_a_renewed_one_is_not_broken(bench:
 async fn of_a_renewal_and_a_break_at_once_one_is_applied(bench: &Bench<'_>) {
     let (store, claimant, me) = (bench.store(1), bench.store(2), node(1, "raced"));
     for n in 110..118 {
-        let (life, of) = (Nonce(n), core(1, n));
-        store.register_core(WIDE, &me, life).await.expect("registered");
+        let (incarnation, of) = (Nonce(n), core(1, n));
+        store.register_core(WIDE, &me, incarnation).await.expect("registered");
         let (renewed, broken) = tokio::join!(
-            store.renew_core(WIDE, &me, life, Beat(1)),
+            store.renew_core(WIDE, &me, incarnation, Beat(1)),
             claimant.break_core(of, Beat(1))
         );
         assert!(matches!(
@@ -96,9 +101,9 @@ async fn of_a_renewal_and_a_break_at_once_one_is_applied(bench: &Bench<'_>) {
 async fn the_cores_of_a_region_are_listed_and_no_others(bench: &Bench<'_>) {
     let names = ["a", "b", "c"];
     let lives = || names.iter().zip(130u128..);
-    let registrations = lives().map(|(name, life)| {
+    let registrations = lives().map(|(name, incarnation)| {
         let store = bench.store(2);
-        async move { store.register_core(WIDE, &node(2, name), Nonce(life)).await }
+        async move { store.register_core(WIDE, &node(2, name), Nonce(incarnation)).await }
     });
     assert!(join_all(registrations).await.iter().all(|registered| *registered == Ok(Cas::Applied)));
     bench.store(3).register_core(WIDE, &node(3, "a"), Nonce(140)).await.expect("registered");
@@ -107,9 +112,9 @@ async fn the_cores_of_a_region_are_listed_and_no_others(bench: &Bench<'_>) {
     let mut listed = bench.store(1).core_leases(WIDE, RegionId(2)).await.expect("readable");
     listed.sort();
     let beats = [(Beat(1), false), (Beat(2), false), (Beat(1), true)];
-    let wanted = lives().zip(beats).map(|((name, life), (beat, broken))| CoreLease {
+    let wanted = lives().zip(beats).map(|((name, incarnation), (beat, broken))| CoreLease {
         node: node(2, name),
-        life: Nonce(life),
+        incarnation: Nonce(incarnation),
         beat,
         broken,
     });

@@ -191,8 +191,9 @@ impl<R: Replicas> Coordinator<R> {
         let present =
             found.iter().filter(|(_, stored)| stored.stamp.epoch.0 == self.conditional.boot);
         let lives = present.filter_map(|(key, _)| core_life(key));
-        let leases =
-            lives.map(|life| self.serial_read(RowKey::Core(CoreKey { zone, region, life })));
+        let leases = lives.map(|incarnation| {
+            self.serial_read(RowKey::Core(CoreKey { zone, region, incarnation }))
+        });
         Ok(try_join_all(leases).await?.into_iter().flatten().collect())
     }
 

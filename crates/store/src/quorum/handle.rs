@@ -21,7 +21,7 @@ use wire::{
 use super::conditional::{FailedOver, RowKey};
 use super::{Coordinator, Replicas, Scan, Sync, Write};
 use crate::cell::{Cell, Stored, Table, after_prefix, log_key, log_position, mark_key, shard_key};
-use crate::contract::{CoreKey, Heads, Mark, Met, Store, StoreError, Stretch};
+use crate::contract::{ConversationRef, CoreKey, Heads, Mark, ScanPage, Store, StoreError};
 use crate::rows::{self, Kind};
 
 /// Rows asked of a replica at once when a scan has no other limit.
@@ -156,11 +156,11 @@ impl<R: Replicas> Store for Coordinator<R> {
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
     ) -> Result<Cas, StoreError> {
-        let key = RowKey::Core(CoreKey { zone, region: node.region, life });
+        let key = RowKey::Core(CoreKey { zone, region: node.region, incarnation });
         self.write_row_if(key, |row| {
-            row.is_none().then(|| CoreLease::registered(node.clone(), life))
+            row.is_none().then(|| CoreLease::registered(node.clone(), incarnation))
         })
         .await
     }
@@ -169,10 +169,10 @@ impl<R: Replicas> Store for Coordinator<R> {
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
         beat: Beat,
     ) -> Result<Cas, StoreError> {
-        let key = RowKey::Core(CoreKey { zone, region: node.region, life });
+        let key = RowKey::Core(CoreKey { zone, region: node.region, incarnation });
         self.write_row_if(key, |row: Option<CoreLease>| row?.renewed(beat)).await
     }
 
@@ -293,7 +293,7 @@ impl<R: Replicas> Store for Coordinator<R> {
         let (facts, last_message, placement, members, roles, inbox) = try_join!(
             self.one(id, Kind::Facts, &[], rows::decode),
             self.one(id, Kind::LastMessage, &[], rows::decode),
-            self.one(id, Kind::Placement, &[], rows::decode),
+            self.one(id, Kind::Home, &[], rows::decode),
             self.all(id, Kind::Member, rows::decode),
             self.all(id, Kind::Role, rows::decode),
             inbox,
@@ -383,7 +383,7 @@ impl<R: Replicas> Store for Coordinator<R> {
         &self,
         shard: ShardId,
         after: Option<ConversationId>,
-    ) -> Result<Stretch, StoreError> {
+    ) -> Result<ScanPage, StoreError> {
         let quorum = self.quorum(shard)?;
         let all = rows::kind_prefix(shard.zone, Kind::Head);
         let from = match after {
@@ -403,12 +403,12 @@ impl<R: Replicas> Store for Coordinator<R> {
                 continue;
             }
             let placement: Option<PlacementRow> =
-                self.one(id, Kind::Placement, &[], rows::decode).await?;
+                self.one(id, Kind::Home, &[], rows::decode).await?;
             if id.shard == shard || placement.is_some() {
-                met.push(Met { head, moved: placement.is_some() });
+                met.push(ConversationRef { head, moved: placement.is_some() });
             }
         }
-        Ok(Stretch { met, next: last.filter(|_| found.len() == STRETCH) })
+        Ok(ScanPage { met, next: last.filter(|_| found.len() == STRETCH) })
     }
 
     async fn read_cursors(

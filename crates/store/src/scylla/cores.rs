@@ -17,7 +17,7 @@ use crate::contract::{CoreKey, StoreError};
 /// The row, as the statements name it.
 #[derive(DeserializeRow)]
 struct CoreColumns {
-    life: Uuid,
+    incarnation: Uuid,
     node: Option<String>,
     beat: Option<i64>,
     broken: Option<bool>,
@@ -47,14 +47,15 @@ impl Handle {
         reach: &Reach,
         of: CoreKey,
     ) -> Result<Option<CoreLease>, StoreError> {
-        let key = (i32::from(of.region.0), Uuid::from_u128(of.life.0));
+        let key = (i32::from(of.region.0), Uuid::from_u128(of.incarnation.0));
         let statement = self.bound(&self.statements(of.zone)?.control.core_lease, &key)?;
         let found: Option<CoreColumns> = self.scylla.row(&self.serial(reach), statement).await?;
         found.map_or(Ok(None), |columns| self.core_lease_of(columns))
     }
 
     fn core_lease_of(&self, columns: CoreColumns) -> Result<Option<CoreLease>, StoreError> {
-        let CoreColumns { life, node: Some(node), beat: Some(beat), broken } = columns else {
+        let CoreColumns { incarnation, node: Some(node), beat: Some(beat), broken } = columns
+        else {
             return Ok(None);
         };
         let corrupt = || StoreError::Corrupt {
@@ -63,7 +64,7 @@ impl Handle {
         };
         Ok(Some(CoreLease {
             node: node.parse().map_err(|_| corrupt())?,
-            life: Nonce(life.as_u128()),
+            incarnation: Nonce(incarnation.as_u128()),
             beat: Beat(u64::try_from(beat).map_err(|_| corrupt())?),
             broken: broken.unwrap_or(false),
         }))
@@ -73,15 +74,15 @@ impl Handle {
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
     ) -> Result<Cas, StoreError> {
-        let of = CoreKey { zone, region: node.region, life };
-        let first = CoreLease::registered(node.clone(), life);
+        let of = CoreKey { zone, region: node.region, incarnation };
+        let first = CoreLease::registered(node.clone(), incarnation);
         let values = (
             node.to_string(),
             self.signed(first.beat.0)?,
             i32::from(of.region.0),
-            Uuid::from_u128(life.0),
+            Uuid::from_u128(incarnation.0),
         );
         let write = self.bound(&self.statements(zone)?.control.register_core, &values)?;
         self.decide_core(of, write, |row| match row {
@@ -96,12 +97,12 @@ impl Handle {
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
         beat: Beat,
     ) -> Result<Cas, StoreError> {
-        let of = CoreKey { zone, region: node.region, life };
+        let of = CoreKey { zone, region: node.region, incarnation };
         let (next, key) =
-            (self.signed(beat.next().0)?, (i32::from(of.region.0), Uuid::from_u128(life.0)));
+            (self.signed(beat.next().0)?, (i32::from(of.region.0), Uuid::from_u128(incarnation.0)));
         let values = (node.to_string(), next, key.0, key.1, self.signed(beat.0)?);
         let write = self.bound(&self.statements(zone)?.control.renew_core, &values)?;
         self.decide_core(of, write, |row| match row {
@@ -114,7 +115,8 @@ impl Handle {
     }
 
     pub(super) async fn break_life(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
-        let values = (i32::from(of.region.0), Uuid::from_u128(of.life.0), self.signed(beat.0)?);
+        let values =
+            (i32::from(of.region.0), Uuid::from_u128(of.incarnation.0), self.signed(beat.0)?);
         let write = self.bound(&self.statements(of.zone)?.control.break_core, &values)?;
         self.decide_core(of, write, |row| match row {
             Some(row) if row.beat == beat && row.broken => Some(Cas::Applied),

@@ -28,7 +28,7 @@ use super::projections::{bucket, dedupe_part};
 use super::reach::{self, Reach};
 use super::stamp::write_time;
 use super::statements::Statements;
-use crate::contract::{CoreKey, Heads, Mark, Met, Store, StoreError, Stretch};
+use crate::contract::{ConversationRef, CoreKey, Heads, Mark, ScanPage, Store, StoreError};
 use crate::rows;
 
 /// Rows of one answer at most.
@@ -297,19 +297,19 @@ impl Store for Handle {
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
     ) -> Result<Cas, StoreError> {
-        self.register(zone, node, life).await
+        self.register(zone, node, incarnation).await
     }
 
     async fn renew_core(
         &self,
         zone: ZoneId,
         node: &NodeId,
-        life: Nonce,
+        incarnation: Nonce,
         beat: Beat,
     ) -> Result<Cas, StoreError> {
-        self.renew(zone, node, life, beat).await
+        self.renew(zone, node, incarnation, beat).await
     }
 
     async fn break_core(&self, of: CoreKey, beat: Beat) -> Result<Cas, StoreError> {
@@ -534,7 +534,7 @@ impl Store for Handle {
         &self,
         shard: ShardId,
         after: Option<ConversationId>,
-    ) -> Result<Stretch, StoreError> {
+    ) -> Result<ScanPage, StoreError> {
         let (reach, statements) = self.reach(shard)?;
         // In the order of tokens, which is that of no key. (Of two with one token, once in 2^64, one may be passed over.)
         let statement = match after {
@@ -555,10 +555,10 @@ impl Store for Handle {
             let wanted =
                 born == shard || (placement.is_some() && born.durability == shard.durability);
             if wanted && let Some(head) = self.optional(head.as_ref())? {
-                met.push(Met { head, moved: placement.is_some() });
+                met.push(ConversationRef { head, moved: placement.is_some() });
             }
         }
-        Ok(Stretch { met, next: last.filter(|_| found.len() == STRETCH) })
+        Ok(ScanPage { met, next: last.filter(|_| found.len() == STRETCH) })
     }
 
     async fn read_cursors(

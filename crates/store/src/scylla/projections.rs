@@ -143,7 +143,7 @@ impl Handle {
             Row::Facts(row) => of(&s.write_facts, row.conversation, vec![]),
             Row::Head(row) => of(&s.write_head, row.conversation, vec![]),
             Row::LastMessage(row) => of(&s.write_last_message, row.conversation, vec![]),
-            Row::Placement(row) => of(&s.write_placement, row.conversation, vec![]),
+            Row::Home(row) => of(&s.write_placement, row.conversation, vec![]),
             Row::Member(row) => {
                 of(&s.write_member, row.conversation, vec![text(row.user.as_str())])
             }

@@ -155,7 +155,7 @@ const TABLES: &[Table] = &[
         days: Some(1),
         ..table(
             "core_lease",
-            "region int, life uuid, node text, beat bigint, broken boolean, PRIMARY KEY (region, life)",
+            "region int, incarnation uuid, node text, beat bigint, broken boolean, PRIMARY KEY (region, incarnation)",
         )
     },
     // A row: that region is failed over.
@@ -308,7 +308,7 @@ impl Schema<'_> {
             ),
             cure: format!(
                 "ALTER KEYSPACE {keyspace} WITH replication = {{{}}}, then repair it; data in a datacenter that is \
-                 no longer named stays there until it is cleaned up",
+                 no longer named tenures there until it is cleaned up",
                 list(&wanted)
             ),
         }))

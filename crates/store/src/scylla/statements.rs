@@ -149,7 +149,7 @@ pub(super) struct Control {
 
 impl Control {
     async fn prepare(session: &Session, ctl: &str) -> Result<Self, PrepareError> {
-        const CORE: &str = "region = ? AND life = ?";
+        const CORE: &str = "region = ? AND incarnation = ?";
         let one = async |text: String| {
             let mut prepared = session.prepare(text).await?;
             prepared.set_page_size(SMALL_ROWS);
@@ -186,10 +186,10 @@ impl Control {
                  WHERE {SHARD} IF epoch = ? AND nonce = ? AND sealed = true AND forks = ?"
             ))
             .await?,
-            core_lease: one(format!("SELECT life, node, beat, broken FROM {ctl}.core_lease WHERE {CORE}")).await?,
-            core_leases: one(format!("SELECT life, node, beat, broken FROM {ctl}.core_lease WHERE region = ?")).await?,
+            core_lease: one(format!("SELECT incarnation, node, beat, broken FROM {ctl}.core_lease WHERE {CORE}")).await?,
+            core_leases: one(format!("SELECT incarnation, node, beat, broken FROM {ctl}.core_lease WHERE region = ?")).await?,
             register_core: one(format!(
-                "INSERT INTO {ctl}.core_lease (node, beat, broken, region, life) VALUES (?, ?, false, ?, ?) IF NOT EXISTS"
+                "INSERT INTO {ctl}.core_lease (node, beat, broken, region, incarnation) VALUES (?, ?, false, ?, ?) IF NOT EXISTS"
             ))
             .await?,
             renew_core: one(format!(

@@ -189,20 +189,20 @@ impl Network {
     async fn carry(&self, from: RegionId, to: RegionId, write: &Write) -> Option<()> {
         let late = self.world().lateness(from, to)?;
         self.travel(from, to, late).await?;
-        let (life, upto, takes) = {
+        let (incarnation, upto, takes) = {
             let mut world = self.world();
             let takes = world.weather.sync.clone();
             let takes = world.draw(&takes);
             let takes = world.troubles.get(&to).and_then(|trouble| trouble.sync).unwrap_or(takes);
             let replica = world.up(to)?;
             replica.write(&write.cells);
-            (replica.life, replica.unsynced(), takes)
+            (replica.incarnation, replica.unsynced(), takes)
         };
         if self.sync_all || matches!(write.sync, Sync::Disk(_)) {
             sleep(takes).await;
             let mut world = self.world();
             // Syncs that ended meanwhile have taken some of them; syncing more is no harm.
-            world.up(to).filter(|replica| replica.life == life)?.sync(upto);
+            world.up(to).filter(|replica| replica.incarnation == incarnation)?.sync(upto);
         }
         self.travel(to, from, Duration::ZERO).await
     }

@@ -14,7 +14,7 @@ type Rows = BTreeMap<(Table, Bytes), Bytes>;
 pub(super) struct Replica {
     pub(super) is_up: bool,
     /// Grows with every crash: a sync that was begun before it ends nowhere.
-    pub(super) life: u64,
+    pub(super) incarnation: u64,
     /// As read.
     rows: Rows,
     /// As a crash of the machine leaves it, at least.
@@ -50,7 +50,7 @@ impl Replica {
     /// What remains of the unsynced cells: the first `kept`.
     pub(super) fn crash(&mut self, kept: usize) {
         self.is_up = false;
-        self.life += 1;
+        self.incarnation += 1;
         self.sync(kept);
         self.unsynced.clear();
         self.rows = self.synced.clone();

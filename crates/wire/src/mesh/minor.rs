@@ -18,7 +18,7 @@ const NO_KIND: u16 = u16::MAX;
 /// | version | what it added |
 /// |---|---|
 /// | 0 | |
-/// | 1 | a conversation moves ([`Frame::Moved`], [`Command::Move`], [`Command::TakeIn`]); a watch says of which epoch the last change is ([`Frame::Watch`]), and is told of which the head is |
+/// | 1 | a conversation moves ([`Frame::Moved`], [`Command::Move`], [`Command::AcceptTransfer`]); a watch says of which epoch the last change is ([`Frame::Watch`]), and is told of which the head is |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "u8")]
 pub struct Minor(u8);
@@ -37,7 +37,7 @@ impl Minor {
         self.0
     }
 
-    /// What a node of this version writes where this code would write `frame`. Anything else than a [`Frame`] stays as it is.
+    /// What a node of this version writes where this code would write `frame`. Anything else than a [`Frame`] tenures as it is.
     #[must_use]
     pub fn written(self, frame: Bytes) -> Bytes {
         if self == Self::NEWEST {
@@ -73,7 +73,8 @@ impl Minor {
                 RawFrame { kind: NO_KIND, skippable: false, body: Bytes::new() }.to_bytes()
             }
             Ok(Frame::Command {
-                command: Command::Move { .. } | Command::TakeIn { .. }, ..
+                command: Command::Move { .. } | Command::AcceptTransfer { .. },
+                ..
             }) => RawFrame { kind: 1, skippable: false, body: Bytes::new() }.to_bytes(),
             Ok(parsed) => without_later_fields(parsed).unwrap_or(frame),
             Err(_) => frame,
@@ -112,7 +113,7 @@ fn without_later_fields(frame: Frame) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::Placement;
+    use crate::change::Home;
     use crate::command::Actor;
     use crate::ids::{
         ConversationId, ConversationKind, Durability, Epoch, RegionId, ShardId, TenantId, UserId,
@@ -149,7 +150,7 @@ mod tests {
         Frame::Moved {
             rid,
             conversation: conversation(),
-            placement: Placement { n: 2, shard: shard() },
+            placement: Home { generation: 2, shard: shard() },
         }
     }
 
@@ -200,7 +201,7 @@ mod tests {
         let unknown = Frame::from_bytes(Minor::OLDEST.read(moved(Some(6)).to_bytes())).unwrap();
         assert_eq!(unknown, Frame::Unsupported { kind: NO_KIND });
         for later in
-            [Command::Move { to: shard() }, Command::TakeIn { n: 1, ver: 2, from: shard() }]
+            [Command::Move { to: shard() }, Command::AcceptTransfer { n: 1, ver: 2, from: shard() }]
         {
             assert!(Frame::from_bytes(Minor::OLDEST.read(command(later).to_bytes())).is_err());
         }

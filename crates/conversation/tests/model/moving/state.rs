@@ -4,10 +4,10 @@ use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use hearth_conversation::edge_cursor::EdgeCursor;
-use hearth_conversation::moving::{Moment, Mover, Offer, Whereabouts};
+use hearth_conversation::moving::{DecisionContext, Location, Mover, Offer};
 use hearth_conversation::sequencer::{Conversation, Decision, Outcome};
 use hearth_conversation::shard::Starts;
-use wire::change::{Change, Created, Event, Placement, Role};
+use wire::change::{Change, Created, Event, Home, Role};
 use wire::command::{Actor, Command, Draft};
 use wire::{
     ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId,
@@ -66,7 +66,7 @@ pub(super) struct Memory {
 }
 
 /// Heads, epoch and time, where it is, and of each message whether it must be looked up and what it became.
-type Digest = (u64, u64, Epoch, u64, Whereabouts, Vec<(bool, Option<u64>)>);
+type Digest = (u64, u64, Epoch, u64, Location, Vec<(bool, Option<u64>)>);
 
 impl Hash for Memory {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -77,7 +77,7 @@ impl Hash for Memory {
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Edge {
     /// The latest it has heard of.
-    pub(super) placement: Option<Placement>,
+    pub(super) placement: Option<Home>,
     /// Shards that it has ever asked, as bits: what it sent there may arrive at any time.
     pub(super) asked: u8,
     pub(super) cursor: EdgeCursor<u64>,
@@ -192,8 +192,8 @@ impl State {
 }
 
 impl Shard {
-    pub(super) fn moment(&self, n: usize, durability: Durability) -> Moment<'_> {
-        Moment {
+    pub(super) fn moment(&self, n: usize, durability: Durability) -> DecisionContext<'_> {
+        DecisionContext {
             now_ms: CLOCKS_MS[n],
             shard: shard_id(n, durability),
             epoch: self.epoch,
@@ -215,7 +215,7 @@ impl Memory {
     pub(super) fn new(
         conversation: Conversation,
         away_before: Slot,
-        moment: Moment<'_>,
+        moment: DecisionContext<'_>,
         messages: usize,
     ) -> Rc<Self> {
         let known = |message: usize| {
@@ -233,7 +233,7 @@ impl Memory {
             conversation.head_seq(),
             conversation.last_epoch(),
             conversation.last_ts_ms(),
-            conversation.whereabouts().clone(),
+            conversation.location().clone(),
             sends,
         );
         Rc::new(Self { conversation, away_before, digest })

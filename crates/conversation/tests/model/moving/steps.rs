@@ -7,7 +7,7 @@ use hearth_conversation::log::LogFrame;
 use hearth_conversation::moving::{Mover, Offer, supersedes};
 use hearth_conversation::sequencer::{Conversation, Decision, Outcome};
 use wire::Durability;
-use wire::change::{Change, Event, MovedIn, Placement};
+use wire::change::{Change, Event, Home, MovedIn};
 use wire::command::Command;
 use wire::{Epoch, Position, Slot};
 
@@ -123,9 +123,9 @@ impl World {
     /// As a core reads it: what was lost with a region is not believed.
     fn read(&self, state: &State, at: usize, table: &Table) -> Conversation {
         let (id, rows) = (id(self.bounds.durability), table.load());
-        let whereabouts = rows.whereabouts(id);
-        let judge = whereabouts.judge();
-        let is_elsewhere = whereabouts.arrived && index(judge) != at;
+        let location = rows.location(id);
+        let judge = location.judge();
+        let is_elsewhere = location.arrived && index(judge) != at;
         let believed = !self.is_forking() || is_elsewhere || self.is(Mutant::RowsBelieved);
         if believed || rows.counts(id, &state.shards[index(judge)].starts) {
             return Conversation::load(id, rows);
@@ -172,7 +172,7 @@ impl World {
                 }
                 let left_in_this_term = memory.away_before > shard.start;
                 if !left_in_this_term
-                    && !memory.conversation.whereabouts().is_certain()
+                    && !memory.conversation.location().is_certain()
                     && !self.is(Mutant::HearsayTold)
                 {
                     // Read anew when it is asked for again.
@@ -208,7 +208,7 @@ impl World {
         let at = index(offer.to);
         let memory = self.open(state, at);
         let moment = state.shards[at].moment(at, self.bounds.durability);
-        let command = Command::TakeIn { n: offer.n, ver: offer.ver, from: offer.from };
+        let command = Command::AcceptTransfer { n: offer.n, ver: offer.ver, from: offer.from };
         match memory.conversation.decide(moment, &ann(), command, None) {
             Decision::Already(_) if self.is(Mutant::NoNumber) => {
                 Some(Ok(self.forced(state, offer, at)))
@@ -239,7 +239,7 @@ impl World {
     /// The answer to an offer, if it leaves and changes anything.
     fn answered(&self, state: &State, offer: Offer, at: usize) -> Option<Stepped> {
         let (source, shard) = (index(offer.from), &state.shards[at]);
-        let arrived = |frame: &Rc<Frame>| matches!(&frame.change().event, Event::MovedIn(moved) if moved.here.n == offer.n);
+        let arrived = |frame: &Rc<Frame>| matches!(&frame.change().event, Event::MovedIn(moved) if moved.here.generation == offer.n);
         let in_every_region = !self.is_forking()
             || self.is(Mutant::StopAtTheFirstMoveIn)
             || shard.log.iter().position(arrived).is_none_or(|slot| slot < shard.everywhere);
@@ -261,10 +261,10 @@ impl World {
         let fresh = self.remember(state, at, &Table::of(&state.history), Slot(0));
         let conversation = &fresh.conversation;
         let moved = MovedIn {
-            here: Placement { n: offer.n, shard: offer.to },
+            here: Home { generation: offer.n, shard: offer.to },
             from: offer.from,
             epoch_base: conversation.last_epoch(),
-            stays: conversation.whereabouts().stays.clone(),
+            tenures: conversation.location().tenures.clone(),
         };
         let change = Change {
             conversation: offer.conversation,
@@ -498,7 +498,7 @@ impl World {
                 to.acked[message] = None;
             }
         }
-        if let Some(placement) = to.edge.placement.filter(|placement| placement.n > 0) {
+        if let Some(placement) = to.edge.placement.filter(|placement| placement.generation > 0) {
             let was = |frame: &Rc<Frame>| matches!(&frame.change().event, Event::MovedOut(out) if out.to == placement);
             if !to.history.iter().any(was) {
                 return Err(format!("an edge was told of {placement:?}, which never was"));
@@ -530,7 +530,7 @@ impl World {
         Ok(to)
     }
 
-    fn hear(&self, to: &mut State, placement: Placement) {
+    fn hear(&self, to: &mut State, placement: Home) {
         let edge = &mut to.edge;
         if supersedes(placement, edge.placement) {
             edge.placement = Some(placement);
@@ -578,18 +578,17 @@ impl World {
                 && shard.mover.cursor().slot.0 as usize == shard.log.len()
         };
         let acked = state.acked.iter().all(Option::is_some);
-        let whereabouts =
-            state.history.iter().rev().find_map(|frame| match &frame.change().event {
-                Event::MovedOut(_) => Some(None),
-                Event::MovedIn(moved) => Some(Some(moved.here)),
-                _ => None,
-            });
+        let location = state.history.iter().rev().find_map(|frame| match &frame.change().event {
+            Event::MovedOut(_) => Some(None),
+            Event::MovedIn(moved) => Some(Some(moved.here)),
+            _ => None,
+        });
         // It asks in the right shard: one that has come back to where it was born need not have been heard of.
         let asks_at = state
             .edge
             .placement
             .map_or(shard_id(0, self.bounds.durability), |placement| placement.shard);
-        let is_at = match whereabouts {
+        let is_at = match location {
             None => Some(shard_id(0, self.bounds.durability)),
             Some(here) => here.map(|here| here.shard),
         };

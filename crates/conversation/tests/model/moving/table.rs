@@ -62,7 +62,7 @@ fn key(row: &Row) -> (u8, u64) {
         Row::Facts(_) => (0, 0),
         Row::Head(_) => (1, 0),
         Row::LastMessage(_) => (2, 0),
-        Row::Placement(_) => (3, 0),
+        Row::Home(_) => (3, 0),
         Row::Member(row) => (4, named(row.user.as_str())),
         Row::Role(row) => (5, named(row.user.as_str())),
         Row::ReadCursor(row) => (6, named(row.user.as_str())),
@@ -121,7 +121,7 @@ impl Table {
                 Row::Facts(row) => loaded.facts = Some(row),
                 Row::Head(row) => loaded.head = Some(row),
                 Row::LastMessage(row) => loaded.last_message = Some(row),
-                Row::Placement(row) => loaded.placement = Some(row),
+                Row::Home(row) => loaded.placement = Some(row),
                 Row::Member(row) => loaded.members.push(row),
                 Row::Role(row) => loaded.roles.push(row),
                 _ => {}

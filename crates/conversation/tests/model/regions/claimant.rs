@@ -133,7 +133,7 @@ impl World {
         there
             .map(|(index, (core, node))| CoreLease {
                 node: node.clone(),
-                life: nonce(index),
+                incarnation: nonce(index),
                 beat: Beat(1),
                 broken: core.broken,
             })
@@ -146,8 +146,8 @@ impl World {
         let Some(Do::BreakCores { lives, .. }) = machine.next() else {
             return Err("waited for nothing".into());
         };
-        for (life, _) in lives {
-            let core = &mut to.cores[life.0 as usize - 1];
+        for (incarnation, _) in lives {
+            let core = &mut to.cores[incarnation.0 as usize - 1];
             (core.over, core.broken) = (true, true);
         }
         self.tell(to, actor, Done::Cas(Cas::Applied))

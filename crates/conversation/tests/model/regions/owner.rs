@@ -128,7 +128,7 @@ impl World {
         };
         let core = &state.cores[actor];
         let unchecked = self.bounds.bad_clock || self.mutant == Some(Mutant::NoLeaseCheck);
-        let hold = Hold { life: nonce(actor), until: Uptime(Duration::from_secs(1)) };
+        let hold = Hold { incarnation: nonce(actor), until: Uptime(Duration::from_secs(1)) };
         let now = if core.over && !unchecked { hold.until } else { Uptime::default() };
         for level in (0..=self.bounds.epochs).filter(|&level| {
             level == u64::from(here.fence)

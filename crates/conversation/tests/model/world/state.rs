@@ -192,8 +192,9 @@ impl State {
             Late::Renew { from } => {
                 lives[usize::from(*actor)].beat == *from && !lives[usize::from(*actor)].broken
             }
-            Late::Break { life, beat } => {
-                lives[usize::from(*life)].beat == *beat && !lives[usize::from(*life)].broken
+            Late::Break { incarnation, beat } => {
+                lives[usize::from(*incarnation)].beat == *beat
+                    && !lives[usize::from(*incarnation)].broken
             }
             Late::Release { epoch, .. } => *epoch == lease.epoch && lease.released.is_none(),
         });

@@ -59,7 +59,7 @@ impl World {
     }
 
     pub(super) fn lives_at_the_start(&self) -> Vec<LifeState> {
-        let life = |actor| {
+        let incarnation = |actor| {
             let mut renewal = Renewal::new(nonce(actor), self.timing());
             renewal.next(clock(0, true)).expect("nobody broke it");
             renewal.on(Renewed::Cas(Cas::Applied)).expect("nobody broke it");
@@ -73,7 +73,7 @@ impl World {
             }
         };
         if self.bounds.timed.is_some() {
-            (0..self.bounds.claimants).map(life).collect()
+            (0..self.bounds.claimants).map(incarnation).collect()
         } else {
             Vec::new()
         }
@@ -130,11 +130,11 @@ impl World {
                     found.push(Step { action: Action::Renew(actor), to: Ok(to) });
                 }
                 Ok(Renew::Read { .. }) => {
-                    let life = &to.lives[actor];
-                    let (beat, broken) = (life.beat, life.broken);
+                    let incarnation = &to.lives[actor];
+                    let (beat, broken) = (incarnation.beat, incarnation.broken);
                     let row = CoreLease {
                         node: self.nodes[actor].clone(),
-                        life: nonce(actor),
+                        incarnation: nonce(actor),
                         beat,
                         broken,
                     };
@@ -152,31 +152,31 @@ impl World {
 
     /// What a wrong process takes for the end of its lease, when a beat is confirmed.
     fn take_for_longer(&self, to: &mut State, actor: usize, now: Uptime) {
-        let life = &mut to.lives[actor];
+        let incarnation = &mut to.lives[actor];
         let start = if self.mutant == Some(Mutant::LeaseStartAtTheReply) {
             Some(now)
         } else {
-            life.tried.take()
+            incarnation.tried.take()
         };
-        life.until = start.map(|start| start.after(self.timing().holds()));
+        incarnation.until = start.map(|start| start.after(self.timing().holds()));
     }
 
     fn renew(&self, to: &mut State, actor: usize, from: Beat) -> Cas {
-        let life = &mut to.lives[actor];
+        let incarnation = &mut to.lives[actor];
         let row = CoreLease {
             node: self.nodes[actor].clone(),
-            life: nonce(actor),
-            beat: life.beat,
-            broken: life.broken,
+            incarnation: nonce(actor),
+            beat: incarnation.beat,
+            broken: incarnation.broken,
         };
         match (row.renewed(from), self.mutant) {
-            (_, Some(Mutant::BeatReused)) if !life.broken => Cas::Applied,
+            (_, Some(Mutant::BeatReused)) if !incarnation.broken => Cas::Applied,
             (_, Some(Mutant::BlindRenewal)) => {
-                life.beat = from.next();
+                incarnation.beat = from.next();
                 Cas::Applied
             }
             (Some(row), _) => {
-                life.beat = row.beat;
+                incarnation.beat = row.beat;
                 Cas::Applied
             }
             (None, _) => Cas::Refused,
@@ -188,11 +188,11 @@ impl World {
     }
 
     pub(super) fn read_cores(&self, state: &State, actor: usize, found: &mut Steps) {
-        let row = |(index, life): (usize, &LifeState)| CoreLease {
+        let row = |(index, incarnation): (usize, &LifeState)| CoreLease {
             node: self.nodes[index].clone(),
-            life: nonce(index),
-            beat: life.beat,
-            broken: life.broken,
+            incarnation: nonce(index),
+            beat: incarnation.beat,
+            broken: incarnation.broken,
         };
         let leases: Vec<_> = state.lives.iter().enumerate().map(row).collect();
         for replied_at in self.readings(state, false) {
@@ -225,16 +225,16 @@ impl World {
         let mut to = state.clone();
         let mut all = Cas::Applied;
         let mut unknown = state.clone();
-        for &(life, beat) in lives {
+        for &(incarnation, beat) in lives {
             let index = (0..self.bounds.claimants)
-                .find(|&index| nonce(index) == life)
+                .find(|&index| nonce(index) == incarnation)
                 .expect("it was listed");
             if self.broken(&mut to, index, beat) == Cas::Refused
                 && self.mutant != Some(Mutant::BlindClaim)
             {
                 all = Cas::Refused;
             }
-            unknown = unknown.with_late(actor, Late::Break { life: index as u8, beat });
+            unknown = unknown.with_late(actor, Late::Break { incarnation: index as u8, beat });
         }
         found.push(Step {
             action: Action::BreakCores(actor),
@@ -246,8 +246,8 @@ impl World {
         });
     }
 
-    pub(super) fn broken(&self, to: &mut State, life: usize, beat: Beat) -> Cas {
-        let LifeState { beat: found, broken, .. } = &mut to.lives[life];
+    pub(super) fn broken(&self, to: &mut State, incarnation: usize, beat: Beat) -> Cas {
+        let LifeState { beat: found, broken, .. } = &mut to.lives[incarnation];
         if *found == beat {
             *broken = true;
             Cas::Applied
@@ -312,38 +312,39 @@ impl LifeState {
 
 impl State {
     fn told(&mut self, actor: usize, renewed: Renewed) {
-        let life = &mut self.lives[actor];
+        let incarnation = &mut self.lives[actor];
         // One that learns that it is broken stops; its rows stand as they are.
-        if let Some(renewal) = &mut life.renewal
+        if let Some(renewal) = &mut incarnation.renewal
             && renewal.on(renewed).is_err()
         {
-            life.renewal = None;
+            incarnation.renewal = None;
         }
     }
 
     pub(super) fn term_begins(&mut self, actor: usize) {
         let now = clock(self.now, false);
-        if let Some(life) = self.lives.get_mut(actor) {
-            life.began = Some(now);
+        if let Some(incarnation) = self.lives.get_mut(actor) {
+            incarnation.began = Some(now);
         }
     }
 
     /// Forgets what lives nobody acknowledges by know of time, and owners whose time is over for good.
     pub(super) fn reduce_time(&mut self, timed: Timed, keep_began: bool) {
         let now = clock(self.now, false);
-        for (actor, life) in self.actors.iter_mut().zip(&mut self.lives) {
+        for (actor, incarnation) in self.actors.iter_mut().zip(&mut self.lives) {
             if !keep_began {
-                life.began = None;
+                incarnation.began = None;
             }
-            let expired = life.hold().is_none_or(|hold| now >= hold.until);
-            let last = life.broken || life.beat.0 >= timed.beats;
-            let over = life.renewal.is_none() || (expired && last && !may_be_confirmed(life));
+            let expired = incarnation.hold().is_none_or(|hold| now >= hold.until);
+            let last = incarnation.broken || incarnation.beat.0 >= timed.beats;
+            let over = incarnation.renewal.is_none()
+                || (expired && last && !may_be_confirmed(incarnation));
             match actor {
                 Actor::Owner { owner, .. } if over && owner.ack_by() == AckBy::Lease => {
                     *actor = Actor::Gone;
-                    life.renewal = None;
+                    incarnation.renewal = None;
                 }
-                Actor::Gone => life.renewal = None,
+                Actor::Gone => incarnation.renewal = None,
                 _ => {}
             }
         }
@@ -351,7 +352,8 @@ impl State {
 }
 
 /// Whether the process may still find out that its last beat was written.
-fn may_be_confirmed(life: &LifeState) -> bool {
-    let at = |beat: Beat| life.renewal.as_ref().is_some_and(|renewal| renewal.beat() == beat);
-    !life.broken && !at(life.beat)
+fn may_be_confirmed(incarnation: &LifeState) -> bool {
+    let at =
+        |beat: Beat| incarnation.renewal.as_ref().is_some_and(|renewal| renewal.beat() == beat);
+    !incarnation.broken && !at(incarnation.beat)
 }

@@ -17,12 +17,17 @@ fn s(s: u64) -> Uptime {
 fn timed(region: RegionId, durability: Durability) -> Claimant {
     let clocks = ClockError { rate_ppm_max: 1_000, granularity: Duration::from_millis(1) };
     let timing = Timing::new(Duration::from_secs(9), Duration::from_secs(1), clocks).unwrap();
-    let life = Some(Life { nonce: Nonce(70), timing });
-    Claimant { nonce: MINE, region, durability, fence_mode: FenceMode::Lease, life }
+    let incarnation = Some(Incarnation { nonce: Nonce(70), timing });
+    Claimant { nonce: MINE, region, durability, fence_mode: FenceMode::Lease, incarnation }
 }
 
-fn core(node: &str, life: u128) -> CoreLease {
-    CoreLease { node: node.parse().unwrap(), life: Nonce(life), beat: Beat(4), broken: false }
+fn core(node: &str, incarnation: u128) -> CoreLease {
+    CoreLease {
+        node: node.parse().unwrap(),
+        incarnation: Nonce(incarnation),
+        beat: Beat(4),
+        broken: false,
+    }
 }
 
 /// Epoch 2, sealed at slot 2, in the home region; by lease.
@@ -41,7 +46,7 @@ fn broken(takeover: &mut Takeover, region: RegionId, lives: &[CoreLease]) {
     takeover.on(Done::Cores { leases: lives.to_vec(), replied_at: s(100) }).unwrap();
     assert_eq!(takeover.next(), Some(Do::WaitUntil { until: s(110) }));
     takeover.on(Done::Clock(s(110))).unwrap();
-    let lives = lives.iter().map(|core| (core.life, core.beat)).collect();
+    let lives = lives.iter().map(|core| (core.incarnation, core.beat)).collect();
     assert_eq!(takeover.next(), Some(Do::BreakCores { region, lives }));
     takeover.on(Done::Cas(Cas::Applied)).unwrap();
 }
@@ -71,7 +76,7 @@ fn by_lease_the_owners_node_is_broken_before_the_claim() {
     takeover.on(Done::Tail(vec![])).unwrap();
     takeover.on(Done::Cas(Cas::Applied)).unwrap();
     let term = takeover.finished().unwrap();
-    assert_eq!((term.ack_by, term.life, term.loss), (AckBy::Lease, Some(Nonce(70)), None));
+    assert_eq!((term.ack_by, term.incarnation, term.loss), (AckBy::Lease, Some(Nonce(70)), None));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use wire::{NodeId, ShardId};
 
 /// One view.
 #[derive(Default)]
-pub(crate) struct Placement {
+pub(crate) struct OwnerView {
     owners: Owners,
     membership: Arc<Membership>,
 }
@@ -19,10 +19,10 @@ pub(crate) struct Placement {
 pub(crate) struct Follow {
     membership: watch::Receiver<Arc<Membership>>,
     world: Arc<World>,
-    placement: watch::Sender<Arc<Placement>>,
+    placement: watch::Sender<Arc<OwnerView>>,
 }
 
-impl Placement {
+impl OwnerView {
     pub(super) fn follow(
         mut membership: watch::Receiver<Arc<Membership>>,
         world: Arc<World>,
@@ -54,7 +54,7 @@ impl Follow {
     pub(crate) async fn run(mut self) {
         while self.membership.changed().await.is_ok() {
             let membership = self.membership.borrow_and_update().clone();
-            self.placement.send_replace(Arc::new(Placement::compute(&self.world, membership)));
+            self.placement.send_replace(Arc::new(OwnerView::compute(&self.world, membership)));
         }
     }
 }

@@ -21,7 +21,7 @@ enum Whose {
 
 /// Breaks leases, for one takeover.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Breaker {
+pub(super) struct LeaseRevoker {
     whose: Whose,
     /// Our own life, which knows by itself that it has stopped.
     except: Nonce,
@@ -37,7 +37,7 @@ enum Step {
     Over,
 }
 
-impl Breaker {
+impl LeaseRevoker {
     pub(super) fn of_region(region: RegionId, except: Nonce, timing: Timing) -> Self {
         Self { whose: Whose::Region(region), except, timing, step: Step::Read }
     }
@@ -74,12 +74,13 @@ impl Breaker {
     }
 
     fn watch(&self, leases: Vec<CoreLease>, replied_at: Uptime) -> Step {
-        let holds = leases.into_iter().filter(|lease| !lease.broken && lease.life != self.except);
+        let holds =
+            leases.into_iter().filter(|lease| !lease.broken && lease.incarnation != self.except);
         let lives = holds.filter(|lease| match &self.whose {
             Whose::Region(region) => lease.node.region == *region,
             Whose::Node(node) => lease.node == *node,
         });
-        let lives: Vec<_> = lives.map(|lease| (lease.life, lease.beat)).collect();
+        let lives: Vec<_> = lives.map(|lease| (lease.incarnation, lease.beat)).collect();
         if lives.is_empty() {
             return Step::Over;
         }
@@ -113,74 +114,74 @@ mod tests {
         Uptime(Duration::from_secs(s))
     }
 
-    fn core(name: &str, life: u128, beat: u64, broken: bool) -> CoreLease {
+    fn core(name: &str, incarnation: u128, beat: u64, broken: bool) -> CoreLease {
         CoreLease {
             node: format!("r1/core/{name}").parse().unwrap(),
-            life: Nonce(life),
+            incarnation: Nonce(incarnation),
             beat: Beat(beat),
             broken,
         }
     }
 
-    fn seen(breaker: &mut Breaker, leases: Vec<CoreLease>, s: u64) {
-        assert_eq!(breaker.next(), Some(Do::ReadCores { region: REGION }));
-        breaker.on(Done::Cores { leases, replied_at: at(s) }).unwrap();
+    fn seen(lease_revoker: &mut LeaseRevoker, leases: Vec<CoreLease>, s: u64) {
+        assert_eq!(lease_revoker.next(), Some(Do::ReadCores { region: REGION }));
+        lease_revoker.on(Done::Cores { leases, replied_at: at(s) }).unwrap();
     }
 
     #[test]
     fn every_life_of_a_region_is_broken_after_the_wait() {
-        let mut breaker = Breaker::of_region(REGION, MINE, timing());
-        breaker.on(Done::Unknown).unwrap();
+        let mut lease_revoker = LeaseRevoker::of_region(REGION, MINE, timing());
+        lease_revoker.on(Done::Unknown).unwrap();
         seen(
-            &mut breaker,
+            &mut lease_revoker,
             vec![core("a", 1, 5, false), core("a", 2, 1, true), core("b", 3, 7, false)],
             100,
         );
-        assert_eq!(breaker.next(), Some(Do::WaitUntil { until: at(110) }));
-        breaker.on(Done::Clock(at(109))).unwrap();
-        assert_eq!(breaker.next(), Some(Do::WaitUntil { until: at(110) }), "not yet");
-        breaker.on(Done::Clock(at(110))).unwrap();
+        assert_eq!(lease_revoker.next(), Some(Do::WaitUntil { until: at(110) }));
+        lease_revoker.on(Done::Clock(at(109))).unwrap();
+        assert_eq!(lease_revoker.next(), Some(Do::WaitUntil { until: at(110) }), "not yet");
+        lease_revoker.on(Done::Clock(at(110))).unwrap();
         let lives = vec![(Nonce(1), Beat(5)), (Nonce(3), Beat(7))];
-        assert_eq!(breaker.next(), Some(Do::BreakCores { region: REGION, lives }));
-        breaker.on(Done::Cas(Cas::Applied)).unwrap();
-        assert_eq!(breaker.next(), None);
+        assert_eq!(lease_revoker.next(), Some(Do::BreakCores { region: REGION, lives }));
+        lease_revoker.on(Done::Cas(Cas::Applied)).unwrap();
+        assert_eq!(lease_revoker.next(), None);
     }
 
     #[test]
     fn who_was_renewed_in_between_is_watched_anew() {
         for refused in [Done::Cas(Cas::Refused), Done::Unknown] {
-            let mut breaker = Breaker::of_region(REGION, MINE, timing());
-            seen(&mut breaker, vec![core("a", 1, 5, false), core("b", 3, 7, false)], 100);
-            breaker.on(Done::Clock(at(110))).unwrap();
-            breaker.on(refused).unwrap();
-            seen(&mut breaker, vec![core("a", 1, 6, false), core("b", 3, 7, true)], 111);
-            assert_eq!(breaker.next(), Some(Do::WaitUntil { until: at(121) }));
-            breaker.on(Done::Clock(at(121))).unwrap();
+            let mut lease_revoker = LeaseRevoker::of_region(REGION, MINE, timing());
+            seen(&mut lease_revoker, vec![core("a", 1, 5, false), core("b", 3, 7, false)], 100);
+            lease_revoker.on(Done::Clock(at(110))).unwrap();
+            lease_revoker.on(refused).unwrap();
+            seen(&mut lease_revoker, vec![core("a", 1, 6, false), core("b", 3, 7, true)], 111);
+            assert_eq!(lease_revoker.next(), Some(Do::WaitUntil { until: at(121) }));
+            lease_revoker.on(Done::Clock(at(121))).unwrap();
             let lives = vec![(Nonce(1), Beat(6))];
-            assert_eq!(breaker.next(), Some(Do::BreakCores { region: REGION, lives }));
+            assert_eq!(lease_revoker.next(), Some(Do::BreakCores { region: REGION, lives }));
         }
     }
 
     #[test]
     fn of_a_node_the_other_lives_are_broken_and_not_our_own() {
         let node: NodeId = "r1/core/a".parse().unwrap();
-        let mut breaker = Breaker::of_node(node.clone(), MINE, timing());
+        let mut lease_revoker = LeaseRevoker::of_node(node.clone(), MINE, timing());
         seen(
-            &mut breaker,
+            &mut lease_revoker,
             vec![core("a", 9, 3, false), core("a", 1, 5, false), core("b", 3, 7, false)],
             0,
         );
-        breaker.on(Done::Clock(at(10))).unwrap();
+        lease_revoker.on(Done::Clock(at(10))).unwrap();
         assert_eq!(
-            breaker.next(),
+            lease_revoker.next(),
             Some(Do::BreakCores { region: REGION, lives: vec![(Nonce(1), Beat(5))] })
         );
-        let mut breaker = Breaker::of_node(node, MINE, timing());
+        let mut lease_revoker = LeaseRevoker::of_node(node, MINE, timing());
         seen(
-            &mut breaker,
+            &mut lease_revoker,
             vec![core("a", 9, 3, false), core("a", 1, 5, true), core("b", 3, 7, false)],
             0,
         );
-        assert_eq!(breaker.next(), None, "nobody is left to wait for");
+        assert_eq!(lease_revoker.next(), None, "nobody is left to wait for");
     }
 }
