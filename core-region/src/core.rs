@@ -12,14 +12,14 @@ use wire::command::{Answer, Command, Refusal};
 use wire::mesh::Minor;
 use wire::{ConversationId, ConversationKind, Durability, ErrorCode, NodeId, RegionId, ShardId};
 
-use crate::consumers::{Carried, Carriers};
-use crate::everywhere;
-use crate::failover::{Failover, FailoverError, FailoverReport};
-use crate::followers::Followers;
 use crate::intake::{self, Intake};
 use crate::limits::Limits;
-use crate::shards::keeper::Keepers;
-use crate::shards::{Shards, ShardsOptions};
+use crate::ownership::lease_renewal::LeaseRenewers;
+use crate::ownership::{Ownership, OwnershipOptions};
+use crate::replication::failover::{Failover, FailoverError, FailoverReport};
+use crate::replication::follower::Followers;
+use crate::replication::watermark;
+use crate::shard_client::{Response, ShardClient};
 use crate::status::CoreStatus;
 use crate::tasks::Tasks;
 
@@ -55,10 +55,10 @@ pub struct Core {
 struct Running {
     node: NodeId,
     world: Arc<World>,
-    carriers: Carriers,
+    shard_client: ShardClient,
     mesh: Mesh,
     store: Arc<dyn Store>,
-    shards: Shards,
+    shards: Ownership,
     failover: Failover,
     followers: Followers,
     draining: watch::Sender<bool>,
@@ -73,31 +73,32 @@ impl Core {
         let CoreOptions { node, world, mesh, store, limits } = options;
         let limits = Arc::new(limits);
         let tasks = Tasks::new();
-        let carriers = Carriers::new(node.clone(), world.clone(), mesh.clone(), tasks.clone());
+        let shard_client =
+            ShardClient::new(node.clone(), world.clone(), mesh.clone(), tasks.clone());
         let (draining, draining_in) = watch::channel(false);
-        let keepers = Keepers::start(&world, &node, &store, limits.lease, &tasks);
+        let lease_renewers = LeaseRenewers::start(&world, &node, &store, limits.lease, &tasks);
         let failover =
             Failover::start(node.clone(), world.clone(), mesh.clone(), store.clone(), &tasks);
         let followers =
             Followers::start(node.clone(), world.clone(), mesh.clone(), store.clone(), &tasks);
-        let shards_options = ShardsOptions {
+        let shards_options = OwnershipOptions {
             node: node.clone(),
             world: world.clone(),
             mesh: mesh.clone(),
             store: store.clone(),
             limits: limits.clone(),
             tasks: tasks.clone(),
-            carriers: carriers.clone(),
-            keepers,
+            shard_client: shard_client.clone(),
+            lease_renewers,
             failed_over: failover.known(),
         };
-        let shards = Shards::start(shards_options, draining_in.clone());
-        carriers.know(shards.directory.clone());
+        let shards = Ownership::start(shards_options, draining_in.clone());
+        shard_client.know(shards.shard_table.clone());
         let intake = Intake {
             world: world.clone(),
             mesh: mesh.clone(),
-            directory: shards.directory.clone(),
-            invitations: shards.invitations.clone(),
+            shard_table: shards.shard_table.clone(),
+            handoffs: shards.handoffs.clone(),
             limits,
             tasks: tasks.clone(),
             draining: draining_in,
@@ -107,7 +108,7 @@ impl Core {
             running: Arc::new(Running {
                 node,
                 world,
-                carriers,
+                shard_client,
                 mesh,
                 store,
                 shards,
@@ -178,7 +179,12 @@ impl Core {
             if begun.is_none()
                 && known.shard != shard
                 && born.durability == Durability::Region
-                && !everywhere::all_follow(&self.running.store, known.shard, &zone.regions).await
+                && !watermark::all_replicas_caught_up(
+                    &self.running.store,
+                    known.shard,
+                    &zone.regions,
+                )
+                .await
             {
                 let message = format!(
                     "not every region of zone {} has what was said in shard {}: a conversation of class region moves when all do; \
@@ -190,20 +196,21 @@ impl Core {
             // Once it has begun it is only asked after: a second order, while it moves on by another's, would make both
             // send it back and forth.
             let command = Command::Move { to: if begun.is_some() { known.shard } else { shard } };
-            let heard = match self.running.carriers.ask(known.shard, conversation, command).await {
-                Carried::Moved(placement) => placement,
-                Carried::Answered(Ok(Answer::Moving(placement)))
-                    if placement.shard == known.shard =>
-                {
-                    return Ok(begun.unwrap_or(placement));
-                }
-                Carried::Answered(Ok(Answer::Moving(placement))) => {
-                    begun = Some(placement);
-                    continue;
-                }
-                Carried::Answered(Err(refusal)) => return Err(refusal),
-                Carried::Answered(Ok(_)) => return Err(lost_sight()),
-            };
+            let heard =
+                match self.running.shard_client.ask(known.shard, conversation, command).await {
+                    Response::Moved(placement) => placement,
+                    Response::Answered(Ok(Answer::Moving(placement)))
+                        if placement.shard == known.shard =>
+                    {
+                        return Ok(begun.unwrap_or(placement));
+                    }
+                    Response::Answered(Ok(Answer::Moving(placement))) => {
+                        begun = Some(placement);
+                        continue;
+                    }
+                    Response::Answered(Err(refusal)) => return Err(refusal),
+                    Response::Answered(Ok(_)) => return Err(lost_sight()),
+                };
             if let Some(begun) = begun.filter(|begun| begun.generation <= heard.generation) {
                 return Ok(begun);
             }
@@ -239,11 +246,11 @@ impl Core {
     /// Gives every shard to its next owner, and resolves when they are given; those that nobody else can serve are kept
     /// until [`Core::stop`]. No request is lost: the edges ask the next owner. Dropped, it goes on draining.
     pub async fn drain(&self) {
-        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
         self.running.mesh.set_draining(true);
         self.running.draining.send_replace(true);
         while !self.running.shards.is_drained() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
         }
     }
 

@@ -21,10 +21,10 @@ use wire::command::{Actor, Command, Query};
 use wire::mesh::Purpose;
 use wire::{ConversationId, Epoch, UserId};
 
-use self::control::Invitations;
+use self::control::HandoffSenders;
 use self::outbox::Outbox;
 use crate::limits::Limits;
-use crate::shards::standing::Directory;
+use crate::ownership::state::ShardTable;
 use crate::tasks::Tasks;
 
 /// What a stream hands to the shard's task.
@@ -52,7 +52,7 @@ pub(crate) enum Ask {
         /// What.
         command: Command,
     },
-    /// From [`crate::salvage`]: what a region that was left still holds, to be appended again unless it is here.
+    /// From [`crate::replication::salvage`]: what a region that was left still holds, to be appended again unless it is here.
     Recover {
         /// Unique on the stream, or not asked for.
         rid: u64,
@@ -96,8 +96,8 @@ pub(crate) enum Ask {
 pub(crate) struct Intake {
     pub(crate) world: Arc<World>,
     pub(crate) mesh: Mesh,
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) invitations: Invitations,
+    pub(crate) shard_table: Arc<ShardTable>,
+    pub(crate) handoffs: HandoffSenders,
     pub(crate) limits: Arc<Limits>,
     pub(crate) tasks: Tasks,
     /// This core takes no more shards.

@@ -1,23 +1,21 @@
-//! The home region's node: puts the messages of its shards in order, makes them durable, feeds them to the edges.
+//! The node of a home region. It orders the messages of its shards, makes them durable, and feeds
+//! them to the edges.
 //!
-//! In the order of a message's way through it:
+//! Modules stand in the order in which a message passes through them.
 //!
 //! | module | what it does | from -> to |
 //! |---|---|---|
-//! | [`intake`] | accepts streams, checks who may ask what | the mesh -> a shard's task |
-//! | [`shards`] | decides, with the others, which shards are served here: claims, hands over | membership, lease -> a term |
-//! | [`log`] | one task a shard and term: decides, commits in groups, acknowledges, projects | requests -> the log |
-//! | [`feed`] | who watches what; one encoding for all who do | committed changes -> streams |
-//! | [`followers`] | what has come over of other regions | their logs -> the projections here |
-//! | [`failover`] | what operators decide about the loss of a region | their word -> the store -> who serves |
-//! | [`salvage`] | brings back what a lost region still holds | its log -> a shard's task |
-//! | [`consumers`] | what follows the log inside the region: notes to users' own streams | the log -> other shards |
-//! | [`rebuild`] | what they and the followers take where the log has no rows any more | projections -> frames |
+//! | [`intake`] | accepts streams, checks who may ask what | the mesh -> the owner task of a shard |
+//! | [`ownership`] | decides with the other cores which shards this core serves | membership, lease -> a term |
+//! | [`owner`] | one task a shard and term: decides, commits in groups, acknowledges, projects | requests -> the log |
+//! | [`feed`] | delivers committed changes to the streams that watch, encoded once | the log -> streams |
+//! | [`consumers`] | runs what follows the committed log inside the region | the log -> their effects |
+//! | [`replication`] | follows single-region shards of other regions; watermark, failover, salvage | other regions' logs -> projections here |
+//! | [`shard_client`] | sends commands to the owner of any shard and resends them to the next one | consumers -> another owner |
 //!
-//! A core holds nothing that the log does not: it may be killed at any moment, and whoever claims its shards next goes on
-//! where the log ends. The rules stand in `conversation` and `topology`; this crate owns tasks, queues and clocks.
-//!
-//! Not here yet: moving a conversation of class `region`.
+//! A core holds nothing that the log does not hold. It may be killed at any moment; the next owner
+//! of each shard goes on where its log ends. The rules stand in `conversation` and `topology`; this
+//! crate owns tasks, queues and clocks.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -25,21 +23,19 @@ mod backoff;
 mod clock;
 mod consumers;
 mod core;
-mod everywhere;
-mod failover;
 mod feed;
-mod followers;
 mod intake;
 mod limits;
 mod log;
-mod patience;
-mod rebuild;
-mod salvage;
-mod shards;
+mod owner;
+mod ownership;
+mod replication;
+mod retry;
+mod shard_client;
 mod status;
 mod tasks;
 
 pub use crate::core::{Core, CoreOptions};
-pub use failover::{FailoverError, FailoverReport, ShardLossEstimate};
 pub use limits::Limits;
+pub use replication::failover::{FailoverError, FailoverReport, ShardLossEstimate};
 pub use status::{CoreStatus, FollowerStatus, ShardStatus, Stage};

@@ -15,19 +15,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use wire::{Epoch, Position, ShardId, Slot};
 
-use crate::patience::until_answered;
-use crate::rebuild::{REBUILD_AFTER, Rebuild};
+use crate::replication::rebuild::{REBUILD_AFTER, Rebuild};
+use crate::retry::retry_forever;
 
 /// Committed frames that wait here in memory; beyond that they are read from the log.
 const FRAMES_WAITING: usize = 1_024;
 /// Log rows read at once when behind.
 const ROWS_AT_ONCE: usize = 64;
 /// Between two writes of the cursor.
-const CURSOR_EVERY: Duration = Duration::from_millis(500);
+const CURSOR_INTERVAL: Duration = Duration::from_millis(500);
 /// Pause before the log is read again where a row was missing.
-const HOLE: Duration = Duration::from_secs(1);
+const HOLE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause before a read that found damage is tried again.
-const DAMAGED: Duration = Duration::from_secs(10);
+const DAMAGE_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What is followed.
 #[derive(Clone)]
@@ -43,25 +43,25 @@ pub(crate) struct Source {
 }
 
 /// The term's end. When it is dropped, the consumer ends; its successor goes on from the cursor.
-pub(super) struct Frames(mpsc::Sender<Arc<LogFrame>>);
+pub(crate) struct Frames(mpsc::Sender<Arc<LogFrame>>);
 
 impl Frames {
     /// With the end at which a [`Follower`] takes them.
-    pub(super) fn channel() -> (Self, mpsc::Receiver<Arc<LogFrame>>) {
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<Arc<LogFrame>>) {
         let (frames, taken) = mpsc::channel(FRAMES_WAITING);
         (Self(frames), taken)
     }
 
     /// A frame was committed. Never waits: what does not fit is read from the log later.
-    pub(super) fn offer(&self, frame: &Arc<LogFrame>) {
+    pub(crate) fn offer(&self, frame: &Arc<LogFrame>) {
         let _ = self.0.try_send(frame.clone());
     }
 }
 
 /// The consumer's end.
-pub(super) struct Follower {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) source: Source,
+pub(crate) struct Follower {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) source: Source,
     mark: Mark,
     consumer: Consumer,
     written: Option<Position>,
@@ -73,7 +73,7 @@ pub(super) struct Follower {
 }
 
 /// What there is to do.
-pub(super) enum Next {
+pub(crate) enum Next {
     /// A frame from memory: to be shown to [`Follower::advance`].
     Frame(Arc<LogFrame>),
     /// Some did not fit into memory: [`Follower::page`].
@@ -85,7 +85,7 @@ pub(super) enum Next {
 }
 
 /// What comes behind everything taken.
-pub(super) enum Page {
+pub(crate) enum Page {
     /// Committed rows of the log: [`Follower::pass`] each. None: to be read again.
     Rows(Vec<(Position, Result<LogFrame, LogFrameError>)>),
     /// The log has no longer what comes next. A part of it, made again from the projections; the cursor stays where it is.
@@ -96,7 +96,7 @@ pub(super) enum Page {
 
 impl Follower {
     /// From the cursor under this name.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         name: &'static str,
         store: Arc<dyn Store>,
         source: Source,
@@ -104,7 +104,7 @@ impl Follower {
     ) -> Self {
         let mark = Mark::Consumer(SmolStr::new_static(name));
         let written = answered(|| store.mark(source.shard, &mark)).await;
-        let mut tick = tokio::time::interval(CURSOR_EVERY);
+        let mut tick = tokio::time::interval(CURSOR_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let consumer = Consumer::new(None);
         let mut follower = Self {
@@ -123,18 +123,18 @@ impl Follower {
     }
 
     /// Goes on from this place, or from where the log forked before it.
-    pub(super) fn go_to(&mut self, cursor: Option<Position>) {
+    pub(crate) fn go_to(&mut self, cursor: Option<Position>) {
         self.consumer = Consumer::new(cursor);
         self.consumer.rewind(&self.source.starts);
     }
 
     /// Behind everything taken.
-    pub(super) fn cursor(&self) -> Position {
+    pub(crate) fn cursor(&self) -> Position {
         self.consumer.cursor()
     }
 
     /// What is next. `room`: whether more can be taken. Cancel safe.
-    pub(super) async fn next(&mut self, room: bool) -> Next {
+    pub(crate) async fn next(&mut self, room: bool) -> Next {
         loop {
             // A frame is offered before the mark moves: if none waits and the mark is ahead, one did not fit.
             let behind = self.consumer.next_slot() < *self.source.committed.borrow_and_update();
@@ -151,25 +151,25 @@ impl Follower {
     }
 
     /// Whether the term is over.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.frames.is_closed()
     }
 
     /// Moves behind a frame. Returns the cursor before it; none when it is not the next one: it was seen already, or one
     /// before it did not fit.
-    pub(super) fn advance(&mut self, frame: &LogFrame) -> Option<Position> {
+    pub(crate) fn advance(&mut self, frame: &LogFrame) -> Option<Position> {
         (frame.slot == self.consumer.next_slot()).then(|| self.pass(frame.at()))
     }
 
     /// Moves behind the next row, whatever it holds. Returns the cursor before it.
-    pub(super) fn pass(&mut self, at: Position) -> Position {
+    pub(crate) fn pass(&mut self, at: Position) -> Position {
         let before = self.consumer.cursor();
         self.consumer = Consumer::new(Some(Position { slot: at.slot.next(), ..at }));
         before
     }
 
     /// Reads a page from the store. Moves nothing before [`Page::RebuiltAll`]. Where a row of the log is missing it waits a moment.
-    pub(super) async fn page(&mut self) -> Page {
+    pub(crate) async fn page(&mut self) -> Page {
         if let Some(rebuild) = self.rebuild.take() {
             return self.rebuilt(rebuild).await;
         }
@@ -201,7 +201,7 @@ impl Follower {
             self.rebuild = Some(Rebuild::new(self.store.clone(), gap));
         } else {
             tracing::warn!(shard = %self.source.shard, slot = slot.0, "a committed row is not in the log; trying again");
-            tokio::time::sleep(HOLE).await;
+            tokio::time::sleep(HOLE_RETRY_INTERVAL).await;
         }
     }
 
@@ -219,14 +219,14 @@ impl Follower {
             Err(not_now) => {
                 tracing::warn!(shard = %self.source.shard, %not_now, "a consumer waits for what the log has no longer");
                 self.rebuild = Some(rebuild);
-                tokio::time::sleep(HOLE).await;
+                tokio::time::sleep(HOLE_RETRY_INTERVAL).await;
                 Page::Rows(Vec::new())
             }
         }
     }
 
     /// Writes down that everything before `cursor` is done, unless that is known. What fails is written the next time.
-    pub(super) async fn write_cursor(&mut self, cursor: Position) {
+    pub(crate) async fn write_cursor(&mut self, cursor: Position) {
         if self.written.is_some_and(|written| written >= cursor) {
             return;
         }
@@ -238,15 +238,15 @@ impl Follower {
 }
 
 /// Until the store answers. A consumer has time; of damage it can only say that it is there.
-pub(super) async fn answered<T, F: Future<Output = Result<T, StoreError>>>(
+pub(crate) async fn answered<T, F: Future<Output = Result<T, StoreError>>>(
     mut read: impl FnMut() -> F,
 ) -> T {
     loop {
-        match until_answered(&mut read).await {
+        match retry_forever(&mut read).await {
             Ok(answer) => return answer,
             Err(error) => {
                 tracing::error!(%error, "a consumer waits for what cannot be read");
-                tokio::time::sleep(DAMAGED).await;
+                tokio::time::sleep(DAMAGE_RETRY_INTERVAL).await;
             }
         }
     }

@@ -18,7 +18,7 @@ use wire::command::{Actor, Command};
 use wire::{ConversationId, ConversationKind, Position, Slot, TenantId, UserId};
 
 use super::follower::{Follower, Frames, Next, Page, Source, answered};
-use super::{Carried, Carriers, Note};
+use crate::shard_client::{Request, Response, ShardClient};
 use crate::tasks::Tasks;
 
 /// Conversations whose facts are remembered.
@@ -35,7 +35,7 @@ impl Notes {
         tasks: &Tasks,
         store: Arc<dyn Store>,
         source: Source,
-        carriers: Carriers,
+        shard_client: ShardClient,
         outstanding_max: usize,
     ) -> Self {
         let (frames, taken) = Frames::channel();
@@ -45,9 +45,9 @@ impl Notes {
         )]
         let (done_out, done) = mpsc::unbounded_channel();
         tasks.spawn("notes", async move {
-            let teller = Teller {
+            let notifier = InboxNotifier {
                 follower: Follower::open("notes", store, source, taken).await,
-                carriers,
+                shard_client,
                 window: VecDeque::new(),
                 taken: 0,
                 outstanding: 0,
@@ -55,7 +55,7 @@ impl Notes {
                 done_out,
                 facts: LruCache::new(FACTS),
             };
-            teller.run(done).await;
+            notifier.run(done).await;
         });
         Self { frames }
     }
@@ -73,25 +73,25 @@ struct Open {
     notes: usize,
 }
 
-struct Teller {
+struct InboxNotifier {
     follower: Follower,
-    carriers: Carriers,
+    shard_client: ShardClient,
     /// Frames with notes from the first one not done on, by number: the last one is `taken - 1`.
     window: VecDeque<Open>,
     taken: u64,
     outstanding: usize,
     outstanding_max: usize,
-    done_out: mpsc::UnboundedSender<(u64, Carried)>,
+    done_out: mpsc::UnboundedSender<(u64, Response)>,
     facts: LruCache<ConversationId, (TenantId, Option<SmolStr>)>,
 }
 
-impl Teller {
-    async fn run(mut self, mut done: mpsc::UnboundedReceiver<(u64, Carried)>) {
+impl InboxNotifier {
+    async fn run(mut self, mut done: mpsc::UnboundedReceiver<(u64, Response)>) {
         loop {
             let room = self.outstanding < self.outstanding_max;
             tokio::select! {
                 biased;
-                Some((number, carried)) = done.recv() => self.done(number, &carried),
+                Some((number, response)) = done.recv() => self.done(number, &response),
                 next = self.follower.next(room) => match next {
                     Next::Frame(frame) => {
                         if let Some(before) = self.follower.advance(&frame) {
@@ -162,13 +162,20 @@ impl Teller {
         let number = self.taken;
         let mut notes = 0;
         for (user, command) in commands(change, name.as_ref()) {
-            let Some(stream) = self.carriers.stream_of(&tenant, &user) else {
+            let Some(stream) = self.shard_client.stream_of(&tenant, &user) else {
                 tracing::error!(%conversation, "a member of a tenant that the world does not know");
                 continue;
             };
             let actor = Actor { tenant: tenant.clone(), user, device: None };
             let (shard, done) = (stream.shard, self.done_out.clone());
-            self.carriers.carry(Note { shard, conversation: stream, actor, command, number, done });
+            self.shard_client.carry(Request {
+                shard,
+                conversation: stream,
+                actor,
+                command,
+                number,
+                done,
+            });
             notes += 1;
         }
         notes
@@ -195,9 +202,9 @@ impl Teller {
     }
 
     /// A note of the frame with this number is done.
-    fn done(&mut self, number: u64, carried: &Carried) {
-        if !matches!(carried, Carried::Answered(Ok(_))) {
-            tracing::error!(?carried, "a note was refused and is left out");
+    fn done(&mut self, number: u64, response: &Response) {
+        if !matches!(response, Response::Answered(Ok(_))) {
+            tracing::error!(?response, "a note was refused and is left out");
         }
         self.outstanding -= 1;
         let first = self.taken - self.window.len() as u64;

@@ -10,7 +10,7 @@ use wire::command::{Delivery, View};
 use wire::{ConversationId, Epoch, Slot};
 
 use crate::intake::outbox::Outbox;
-use crate::patience::until_answered;
+use crate::retry::retry_forever;
 
 /// Changes read at once.
 const PAGE: usize = 64;
@@ -98,7 +98,7 @@ async fn changes(
 ) -> Option<Vec<Change>> {
     let limit = usize::try_from(limit).map_or(PAGE, |limit| limit.min(PAGE));
     let permit = reading.acquire().await.ok()?;
-    let page = until_answered(|| store.changes(replay.conversation, after_ver, limit)).await;
+    let page = retry_forever(|| store.changes(replay.conversation, after_ver, limit)).await;
     drop(permit);
     page.inspect_err(
         |error| tracing::warn!(%error, conversation = %replay.conversation, "cannot replay"),

@@ -12,8 +12,8 @@ use wire::{ErrorCode, NodeId, NodeRole, ShardId};
 
 use super::Intake;
 
-/// Where an invitation to claim a shard goes. Holds one; a second one says nothing new.
-pub(crate) type Invitations = HashMap<ShardId, mpsc::Sender<NodeId>>;
+/// Where an handoff to claim a shard goes. Holds one; a second one says nothing new.
+pub(crate) type HandoffSenders = HashMap<ShardId, mpsc::Sender<NodeId>>;
 
 /// Serves the channel until the peer closes it.
 pub(super) async fn run(intake: Arc<Intake>, peer: NodeId, channel: Channel) {
@@ -31,7 +31,7 @@ pub(super) async fn run(intake: Arc<Intake>, peer: NodeId, channel: Channel) {
                 continue;
             }
             Err(error) => {
-                tracing::warn!(%error, "closing a control channel that carried garbage");
+                tracing::warn!(%error, "closing a control channel that response garbage");
                 return;
             }
         };
@@ -52,8 +52,8 @@ fn handover(intake: &Intake, peer: &NodeId, shard: ShardId) -> Result<Answer, Re
     if *intake.draining.borrow() {
         return Err(Refusal::new(ErrorCode::Draining, "this core gives its own shards away"));
     }
-    let invitation = intake.invitations.get(&shard).ok_or_else(refused)?;
-    // Full: an invitation waits already.
-    let _ = invitation.try_send(peer.clone());
+    let handoff = intake.handoffs.get(&shard).ok_or_else(refused)?;
+    // Full: an handoff waits already.
+    let _ = handoff.try_send(peer.clone());
     Ok(Answer::Noted)
 }

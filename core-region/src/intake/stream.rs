@@ -19,7 +19,7 @@ use super::{Ask, Input, Intake, gate};
 /// A feed frame is closed when it holds this many bytes of deliveries; one delivery always fits.
 const FEED_FRAME_BYTES: usize = 128 * 1024;
 /// How long the last frames of a stream may take to leave.
-const FAREWELL: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves the stream to its end.
 pub(super) async fn run(intake: Arc<Intake>, shard: ShardId, peer: NodeId, channel: Channel) {
@@ -35,7 +35,7 @@ pub(super) async fn run(intake: Arc<Intake>, shard: ShardId, peer: NodeId, chann
         Over::Peer => outbox.abandon(),
     }
     let abort = writer.abort_handle();
-    if tokio::time::timeout(FAREWELL, writer).await.is_err() {
+    if tokio::time::timeout(CLOSE_TIMEOUT, writer).await.is_err() {
         abort.abort();
     }
 }
@@ -53,7 +53,7 @@ async fn serve(intake: &Intake, shard: ShardId, outbox: &Arc<Outbox>, receiver: 
         tracing::warn!("a node that may not carry this zone asked for its shard");
         return Over::Term(StreamEnd::NotOwner { owner: None });
     }
-    let term = match intake.directory.term(&shard, &intake.limits).await {
+    let term = match intake.shard_table.term(&shard, &intake.limits).await {
         Ok(term) => term,
         Err(not_here) => return Over::Term(StreamEnd::NotOwner { owner: not_here.owner }),
     };
@@ -96,7 +96,7 @@ async fn read(
             Ok(Some(ask)) => ask,
             Ok(None) => continue,
             Err(error) => {
-                tracing::warn!(%error, "closing a stream that carried garbage");
+                tracing::warn!(%error, "closing a stream that response garbage");
                 return Over::Peer;
             }
         };

@@ -161,7 +161,7 @@ impl Site {
         Self::over(world, Stores::Simulated(Arc::new(simulated)))
     }
 
-    /// With no core yet, over the embedded store in this directory.
+    /// With no core yet, over the embedded store in this shard_table.
     pub(crate) fn on_disk(world: &str, dir: &Path) -> Self {
         init_log();
         let world = Arc::new(World::parse(world).unwrap());

@@ -11,7 +11,7 @@ use crate::limits::Limits;
 
 /// Where one shard stands on this core.
 #[derive(Clone, Debug)]
-pub(crate) enum Standing {
+pub(crate) enum ShardState {
     /// Not here; perhaps there.
     Elsewhere {
         /// Where, as far as this core knows.
@@ -30,21 +30,21 @@ pub(crate) struct TermHandle {
     pub(crate) inputs: mpsc::Sender<Input>,
 }
 
-/// The standing of every shard of the world.
-pub(crate) struct Directory {
-    shards: HashMap<ShardId, watch::Receiver<Standing>>,
+/// The state of every shard of the world.
+pub(crate) struct ShardTable {
+    shards: HashMap<ShardId, watch::Receiver<ShardState>>,
 }
 
 /// Why a stream is sent away.
 #[derive(Debug)]
-pub(crate) struct NotHere {
+pub(crate) struct NotOwner {
     /// Who may know better.
     pub(crate) owner: Option<NodeId>,
 }
 
-impl Directory {
+impl ShardTable {
     pub(crate) fn new(
-        shards: impl IntoIterator<Item = (ShardId, watch::Receiver<Standing>)>,
+        shards: impl IntoIterator<Item = (ShardId, watch::Receiver<ShardState>)>,
     ) -> Self {
         Self { shards: shards.into_iter().collect() }
     }
@@ -57,19 +57,19 @@ impl Directory {
         &self,
         shard: &ShardId,
         limits: &Limits,
-    ) -> Result<TermHandle, NotHere> {
-        let Some(standing) = self.shards.get(shard) else { return Err(NotHere { owner: None }) };
-        let mut standing = standing.clone();
+    ) -> Result<TermHandle, NotOwner> {
+        let Some(state) = self.shards.get(shard) else { return Err(NotOwner { owner: None }) };
+        let mut state = state.clone();
         let came = Instant::now();
         loop {
-            let (hold, owner) = match &*standing.borrow_and_update() {
-                Standing::Serving(term) if !term.inputs.is_closed() => return Ok(term.clone()),
-                Standing::Serving(_) | Standing::Claiming => (limits.hold_while_claiming, None),
-                Standing::Elsewhere { owner } => (limits.hold_while_elsewhere, owner.clone()),
+            let (hold, owner) = match &*state.borrow_and_update() {
+                ShardState::Serving(term) if !term.inputs.is_closed() => return Ok(term.clone()),
+                ShardState::Serving(_) | ShardState::Claiming => (limits.hold_while_claiming, None),
+                ShardState::Elsewhere { owner } => (limits.hold_while_elsewhere, owner.clone()),
             };
-            let changed = tokio::time::timeout_at(came + hold, standing.changed()).await;
+            let changed = tokio::time::timeout_at(came + hold, state.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
-                return Err(NotHere { owner });
+                return Err(NotOwner { owner });
             }
         }
     }
@@ -77,7 +77,7 @@ impl Directory {
     /// Who serves the shard, as far as this core knows, if it is another.
     pub(crate) fn elsewhere(&self, shard: &ShardId) -> Option<NodeId> {
         match &*self.shards.get(shard)?.borrow() {
-            Standing::Elsewhere { owner } => owner.clone(),
+            ShardState::Elsewhere { owner } => owner.clone(),
             _ => None,
         }
     }
@@ -85,7 +85,7 @@ impl Directory {
     /// Whether the shard is served here now.
     pub(crate) fn serving(&self, shard: &ShardId) -> Option<TermHandle> {
         match &*self.shards.get(shard)?.borrow() {
-            Standing::Serving(term) if !term.inputs.is_closed() => Some(term.clone()),
+            ShardState::Serving(term) if !term.inputs.is_closed() => Some(term.clone()),
             _ => None,
         }
     }

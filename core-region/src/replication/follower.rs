@@ -5,7 +5,7 @@
 //! Each shard is followed by one core of the region. A row is taken when it was acknowledged, as far as that is known here (R6). One
 //! that does not come over for a while is fetched from where the shard is served, and written here: stores that lose what they owe
 //! each other are mended so. One that the log has no longer there either, because this region was away for longer than it keeps rows, is
-//! made again from the projections there ([`crate::rebuild`]). Whoever leaves a cursor behind a fork goes back to it.
+//! made again from the projections there ([`crate::replication::rebuild`]). Whoever leaves a cursor behind a fork goes back to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,17 +26,17 @@ use wire::{Durability, NodeId, Position, RegionId, ShardId, Slot};
 
 use crate::clock;
 use crate::log::projector::project_frame;
-use crate::rebuild::{REBUILD_AFTER, Rebuild};
+use crate::replication::rebuild::{REBUILD_AFTER, Rebuild};
 use crate::status::FollowerStatus;
 use crate::tasks::Tasks;
 
 /// Between two looks at a shard of which everything is here.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks at how far the shard is where it is served.
-const ASK_EVERY: Duration = Duration::from_secs(2);
+const SOURCE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// A row that is missing for longer is fetched from there.
 const FETCH_AFTER: Duration = Duration::from_secs(5);
-/// Shards that are followed at once.
+/// Ownership that are followed at once.
 const SHARDS_AT_ONCE: usize = 8;
 /// Log rows read at once.
 const ROWS_AT_ONCE: usize = 256;
@@ -153,7 +153,7 @@ async fn follow(follow: Follow, status: watch::Sender<Vec<FollowerStatus>>) {
         now.sort_by_key(|status| status.shard);
         status.send_replace(now);
         if !behind {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -270,7 +270,7 @@ impl Follow {
 
     /// Where the shard is served, and how far it is there. A region that is lost does not say.
     async fn ask(&self, shard: ShardId, following: &mut Following) -> Option<Position> {
-        following.ask_at = Instant::now() + ASK_EVERY;
+        following.ask_at = Instant::now() + SOURCE_POLL_INTERVAL;
         // Asked where it was served before, it would say less than there is.
         following.lease = self.store.lease(shard).await.ok()?;
         let source = following.lease.acting?.region;

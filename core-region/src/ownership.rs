@@ -3,9 +3,9 @@
 
 mod claim;
 mod handover;
-pub(crate) mod keeper;
+pub(crate) mod lease_renewal;
 mod runner;
-pub(crate) mod standing;
+pub(crate) mod state;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,86 +17,86 @@ use topology::World;
 use topology::placement::{self, FailedOver, Live, Owners};
 use wire::{NodeId, NodeRole, ShardId};
 
-use self::keeper::Keepers;
+use self::lease_renewal::LeaseRenewers;
 use self::runner::{Runner, RunnerOptions};
-use self::standing::{Directory, Standing};
-use crate::consumers::Carriers;
-use crate::intake::control::Invitations;
+use self::state::{ShardState, ShardTable};
+use crate::intake::control::HandoffSenders;
 use crate::limits::Limits;
+use crate::shard_client::ShardClient;
 use crate::status::{Progress, Stage};
 use crate::tasks::Tasks;
 use store::Store;
 
 /// How long a core that has just started waits to see all the others before it claims anything.
-const SETTLE: Duration = Duration::from_millis(1_500);
+const MEMBERSHIP_SETTLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Who should own a shard, as this core sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Desire {
+pub(crate) enum DesiredOwner {
     /// Not looked yet.
     Unknown,
     /// This core.
-    Mine,
+    ThisCore,
     /// That one.
-    Theirs(NodeId),
+    Other(NodeId),
     /// Nobody who lives, or this core, but it sees too little of the zone to act.
-    Nobodys,
+    Nobody,
 }
 
 /// What all shards share.
 #[derive(Clone)]
-pub(crate) struct ShardsOptions {
+pub(crate) struct OwnershipOptions {
     pub(crate) node: NodeId,
     pub(crate) world: Arc<World>,
     pub(crate) mesh: Mesh,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) tasks: Tasks,
-    pub(crate) carriers: Carriers,
-    pub(crate) keepers: Keepers,
+    pub(crate) shard_client: ShardClient,
+    pub(crate) lease_renewers: LeaseRenewers,
     pub(crate) failed_over: watch::Receiver<FailedOver>,
 }
 
 /// All shards that this core may have to serve.
-pub(crate) struct Shards {
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) invitations: Invitations,
+pub(crate) struct Ownership {
+    pub(crate) shard_table: Arc<ShardTable>,
+    pub(crate) handoffs: HandoffSenders,
     pub(crate) progress: Vec<Arc<Progress>>,
-    desires: HashMap<ShardId, watch::Receiver<Desire>>,
+    desired_owners: HashMap<ShardId, watch::Receiver<DesiredOwner>>,
 }
 
-impl Shards {
+impl Ownership {
     /// Starts the runners and their supervisor. `draining`: this core wants to own nothing.
-    pub(crate) fn start(options: ShardsOptions, draining: watch::Receiver<bool>) -> Self {
-        let mut standings = HashMap::new();
-        let mut invitations = HashMap::new();
+    pub(crate) fn start(options: OwnershipOptions, draining: watch::Receiver<bool>) -> Self {
+        let mut states = HashMap::new();
+        let mut handoffs = HashMap::new();
         let mut progress = Vec::new();
-        let mut desires_out = HashMap::new();
-        let mut desires = HashMap::new();
+        let mut desired_senders = HashMap::new();
+        let mut desired_owners = HashMap::new();
         for shard in servable(&options.world, &options.node) {
-            let (standing_out, standing) = watch::channel(Standing::Elsewhere { owner: None });
-            let (invitation_out, invitation) = mpsc::channel(1);
-            let (desire_out, desire) = watch::channel(Desire::Unknown);
+            let (state_sender, state) = watch::channel(ShardState::Elsewhere { owner: None });
+            let (handoff_sender, handoff) = mpsc::channel(1);
+            let (desired_sender, desired_owner) = watch::channel(DesiredOwner::Unknown);
             let progress_of_shard = Arc::new(Progress::new(shard));
-            standings.insert(shard, standing);
-            invitations.insert(shard, invitation_out);
+            states.insert(shard, state);
+            handoffs.insert(shard, handoff_sender);
             progress.push(progress_of_shard.clone());
-            desires_out.insert(shard, desire_out);
-            desires.insert(shard, desire.clone());
+            desired_senders.insert(shard, desired_sender);
+            desired_owners.insert(shard, desired_owner.clone());
             let runner = Runner::new(RunnerOptions {
                 shard,
                 shared: options.clone(),
-                desire,
+                desired_owner,
                 draining: draining.clone(),
-                invitation,
-                standing: standing_out,
+                handoff,
+                state: state_sender,
                 progress: progress_of_shard,
             });
             options.tasks.spawn("shard", runner.run());
         }
         let tasks = options.tasks.clone();
-        tasks.spawn_while_running("supervisor", supervise(options, draining, desires_out));
-        Self { directory: Arc::new(Directory::new(standings)), invitations, progress, desires }
+        tasks.spawn_while_running("supervisor", supervise(options, draining, desired_senders));
+        Self { shard_table: Arc::new(ShardTable::new(states)), handoffs, progress, desired_owners }
     }
 
     /// Whether everything that another could serve is served by another.
@@ -104,9 +104,9 @@ impl Shards {
         self.progress.iter().all(|progress| {
             let status = progress.status();
             let kept = self
-                .desires
+                .desired_owners
                 .get(&status.shard)
-                .is_some_and(|desire| *desire.borrow() == Desire::Nobodys);
+                .is_some_and(|desired_owner| *desired_owner.borrow() == DesiredOwner::Nobody);
             kept || matches!(status.stage, Stage::Elsewhere)
         })
     }
@@ -122,15 +122,15 @@ fn servable(world: &World, node: &NodeId) -> Vec<ShardId> {
 
 /// Tells every runner who should own its shard, at every change of who lives.
 async fn supervise(
-    options: ShardsOptions,
+    options: OwnershipOptions,
     mut draining: watch::Receiver<bool>,
-    desires: HashMap<ShardId, watch::Sender<Desire>>,
+    desired_owners: HashMap<ShardId, watch::Sender<DesiredOwner>>,
 ) {
     let mut membership = options.mesh.membership();
     let mut failed_over = options.failed_over.clone();
     let all_there = membership.wait_for(|membership| sees_all_cores(&options.world, membership));
     // Late is not fatal: whoever comes later is given its shards then.
-    let _ = tokio::time::timeout(SETTLE, all_there).await;
+    let _ = tokio::time::timeout(MEMBERSHIP_SETTLE_TIMEOUT, all_there).await;
     loop {
         let live =
             {
@@ -142,9 +142,9 @@ async fn supervise(
                 .with_failed_over(failed_over.borrow_and_update().clone())
             };
         let owners = Owners::compute(&options.world, &live);
-        for (shard, desire) in &desires {
+        for (shard, desired_owner) in &desired_owners {
             let desired = desired(&options, shard, &owners, &live);
-            desire.send_if_modified(|old| {
+            desired_owner.send_if_modified(|old| {
                 let changed = *old != desired;
                 *old = desired;
                 changed
@@ -158,11 +158,18 @@ async fn supervise(
     }
 }
 
-fn desired(options: &ShardsOptions, shard: &ShardId, owners: &Owners, live: &Live) -> Desire {
+fn desired(
+    options: &OwnershipOptions,
+    shard: &ShardId,
+    owners: &Owners,
+    live: &Live,
+) -> DesiredOwner {
     match owners.of(shard) {
-        Some(owner) if *owner != options.node => Desire::Theirs(owner.clone()),
-        Some(_) if placement::may_claim(&options.world, shard, &options.node, live) => Desire::Mine,
-        _ => Desire::Nobodys,
+        Some(owner) if *owner != options.node => DesiredOwner::Other(owner.clone()),
+        Some(_) if placement::may_claim(&options.world, shard, &options.node, live) => {
+            DesiredOwner::ThisCore
+        }
+        _ => DesiredOwner::Nobody,
     }
 }
 

@@ -23,15 +23,15 @@ use wire::{Durability, NodeId, RegionId, ShardId, Slot, ZoneId};
 
 use self::policy::Policy;
 use crate::clock;
-use crate::followers::{acknowledged, followed};
+use crate::replication::follower::{acknowledged, followed};
 use crate::tasks::Tasks;
 
 /// Between two looks at the decisions.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks at whether a shard has changed hands.
-const SETTLE_EVERY: Duration = Duration::from_millis(100);
+const SETTLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Within this all shards have changed hands: the detection of a loss, the leases, and the takeovers.
-const SETTLE_MAX: Duration = Duration::from_secs(60);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A region that lacks no more frames of a shard than these serves it again soon after it is asked to.
 const LACKS_MAX: u64 = 256;
 /// Log rows read at once.
@@ -99,7 +99,7 @@ pub enum FailoverError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It is decided, and goes on by itself.
-    #[error("decided, but not all shards have changed hands within {} s: {}", SETTLE_MAX.as_secs(), waiting.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("decided, but not all shards have changed hands within {} s: {}", SETTLE_TIMEOUT.as_secs(), waiting.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Unsettled {
         /// Which have not.
         waiting: Vec<ShardId>,
@@ -163,7 +163,7 @@ impl Failover {
             let failed_over = known.borrow().clone();
             policy.look(&self, &failed_over).await;
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 () = self.look.notified() => {}
             }
         }
@@ -268,7 +268,7 @@ impl Failover {
 
     /// Waits until the region's followers lack hardly anything of these shards: a claim that had to read it all would last.
     async fn caught_up(&self, shards: &[ShardId], region: RegionId) -> Result<(), FailoverError> {
-        let deadline = Instant::now() + SETTLE_MAX;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let mut lacking = Vec::new();
             for shard in shards {
@@ -283,7 +283,7 @@ impl Failover {
             if Instant::now() >= deadline {
                 return Err(FailoverError::NotCaughtUp { region, lacking });
             }
-            tokio::time::sleep(SETTLE_EVERY).await;
+            tokio::time::sleep(SETTLE_POLL_INTERVAL).await;
         }
     }
 
@@ -323,7 +323,7 @@ impl Failover {
         shards: &[ShardId],
         is_there: impl Fn(RegionId) -> bool,
     ) -> Result<Vec<Option<NodeId>>, FailoverError> {
-        let deadline = Instant::now() + SETTLE_MAX;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let mut owners = Vec::with_capacity(shards.len());
             let mut waiting = Vec::new();
@@ -343,7 +343,7 @@ impl Failover {
             if Instant::now() >= deadline {
                 return Err(FailoverError::Unsettled { waiting });
             }
-            tokio::time::sleep(SETTLE_EVERY).await;
+            tokio::time::sleep(SETTLE_POLL_INTERVAL).await;
         }
     }
 

@@ -8,35 +8,35 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 
 /// Between two attempts, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Reads until the store answers, or says that it never will.
-pub(crate) async fn until_answered<T, F>(read: impl FnMut() -> F) -> Result<T, StoreError>
+pub(crate) async fn retry_forever<T, F>(read: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
     attempt(read, None).await
 }
 
-/// As [`until_answered`], but gives up after `patience` with the last error.
-pub(crate) async fn answered_within<T, F>(
-    patience: Duration,
+/// As [`retry_forever`], but gives up after `timeout` with the last error.
+pub(crate) async fn retry_within<T, F>(
+    timeout: Duration,
     read: impl FnMut() -> F,
 ) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    attempt(read, Some(Instant::now() + patience)).await
+    attempt(read, Some(Instant::now() + timeout)).await
 }
 
 async fn attempt<T, F>(mut read: impl FnMut() -> F, until: Option<Instant>) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     loop {
         let error = match read().await {
-            Err(error) if may_pass(&error) => error,
+            Err(error) if is_transient(&error) => error,
             answered => return answered,
         };
         let pause = backoff.draw();
@@ -48,7 +48,7 @@ where
     }
 }
 
-fn may_pass(error: &StoreError) -> bool {
+fn is_transient(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable { .. } | StoreError::Unknown | StoreError::Closed)
 }
 
@@ -61,22 +61,21 @@ mod tests {
     #[tokio::test]
     async fn what_may_pass_is_waited_for_and_damage_is_not() {
         let mut failures = 3;
-        let answered = until_answered(|| {
+        let answered = retry_forever(|| {
             failures -= 1;
             std::future::ready(if failures > 0 { Err(StoreError::Unknown) } else { Ok(7) })
         });
         assert_eq!(answered.await, Ok(7));
         let damaged = StoreError::Corrupt { region: RegionId(1), what: "x".into() };
         assert_eq!(
-            until_answered(|| std::future::ready(Err::<(), _>(damaged.clone()))).await,
+            retry_forever(|| std::future::ready(Err::<(), _>(damaged.clone()))).await,
             Err(damaged)
         );
         let began = Instant::now();
-        let patience = Duration::from_millis(50);
+        let timeout = Duration::from_millis(50);
         let never =
-            answered_within(patience, || std::future::ready(Err::<(), _>(StoreError::Unknown)))
-                .await;
+            retry_within(timeout, || std::future::ready(Err::<(), _>(StoreError::Unknown))).await;
         assert_eq!(never, Err(StoreError::Unknown));
-        assert!(began.elapsed() < patience * 100, "it does give up");
+        assert!(began.elapsed() < timeout * 100, "it does give up");
     }
 }

@@ -1,5 +1,5 @@
 //! What is decided and not yet acknowledged: the frame that is being filled, those that are full, those on their way to
-//! the log, and with each of them what is owed to whom once it is committed.
+//! the log, and with each of them what is replies to whom once it is committed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use wire::{Epoch, Slot};
 use crate::intake::outbox::{Outbox, Outcome};
 
 /// An answer that may leave when its slot is committed.
-pub(crate) struct Owed {
+pub(crate) struct PendingReply {
     pub(crate) to: Arc<Outbox>,
     pub(crate) rid: u64,
     pub(crate) outcome: Outcome,
 }
 
-impl Owed {
+impl PendingReply {
     /// Lets it leave.
-    pub(crate) fn pay(self) {
+    pub(crate) fn send(self) {
         self.to.reply(self.rid, self.outcome);
     }
 }
 
 /// What leaves when a slot is committed.
 #[derive(Default)]
-pub(crate) struct Due {
+pub(crate) struct OnCommit {
     /// In the order in which it was decided.
-    pub(crate) owed: Vec<Owed>,
+    pub(crate) replies: Vec<PendingReply>,
     /// Of the changes that need one, by index in the frame, ascending: the conversation right after the change.
     pub(crate) views: Vec<(usize, Box<View>)>,
 }
@@ -41,13 +41,13 @@ pub(crate) struct Due {
 struct Open {
     changes: Vec<Change>,
     bytes: usize,
-    due: Due,
+    on_commit: OnCommit,
 }
 
 /// A frame on its way to the log.
 pub(crate) struct InFlight {
     pub(crate) frame: Arc<LogFrame>,
-    pub(crate) due: Due,
+    pub(crate) on_commit: OnCommit,
     pub(crate) launched: Instant,
 }
 
@@ -123,26 +123,26 @@ impl Pending {
     /// Puts a change into the open frame. With `view`, the conversation right after it.
     pub(crate) fn push(&mut self, change: Change, view: Option<Box<View>>) {
         if let Some(view) = view {
-            self.open.due.views.push((self.open.changes.len(), view));
+            self.open.on_commit.views.push((self.open.changes.len(), view));
         }
         self.open.changes.push(change);
         self.changes += 1;
     }
 
     /// Lets an answer leave once `after` is committed, which may be now; none: it waits for nothing.
-    pub(crate) fn owe(&mut self, after: Option<Slot>, owed: Owed) {
+    pub(crate) fn reply_after(&mut self, after: Option<Slot>, reply: PendingReply) {
         let Some(ahead) = after.and_then(|after| after.0.checked_sub(self.first.0)) else {
-            return owed.pay();
+            return reply.send();
         };
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
-        let due = if let Some(in_flight) = self.in_flight.get_mut(ahead) {
-            &mut in_flight.due
+        let on_commit = if let Some(in_flight) = self.in_flight.get_mut(ahead) {
+            &mut in_flight.on_commit
         } else if let Some(full) = self.full.get_mut(ahead - self.in_flight.len()) {
-            &mut full.due
+            &mut full.on_commit
         } else {
-            &mut self.open.due
+            &mut self.open.on_commit
         };
-        due.owed.push(owed);
+        on_commit.replies.push(reply);
     }
 
     /// Closes the next frame, if there is one, and returns its bytes, to be appended at once.
@@ -162,7 +162,7 @@ impl Pending {
         });
         self.in_flight.push_back(InFlight {
             frame: frame.clone(),
-            due: open.due,
+            on_commit: open.on_commit,
             launched: Instant::now(),
         });
         Some(frame)
@@ -231,19 +231,22 @@ mod tests {
     #[test]
     fn an_answer_leaves_with_its_slot_and_not_before() {
         let outbox = Arc::new(Outbox::new("r1/edge/1".parse().unwrap(), 9, 9));
-        let owed = |rid| Owed { to: outbox.clone(), rid, outcome: Ok(Answer::Noted) };
+        let reply = |rid| PendingReply { to: outbox.clone(), rid, outcome: Ok(Answer::Noted) };
         let mut pending = Pending::new(Epoch(1), Slot(0), 0);
         let first = put(&mut pending, change(1, 10));
-        pending.owe(Some(first), owed(1));
+        pending.reply_after(Some(first), reply(1));
         pending.launch(1);
         let second = put(&mut pending, change(2, 10));
-        pending.owe(Some(second), owed(2));
-        pending.owe(Some(first), owed(3));
-        pending.owe(None, owed(4));
+        pending.reply_after(Some(second), reply(2));
+        pending.reply_after(Some(first), reply(3));
+        pending.reply_after(None, reply(4));
         assert_eq!(outbox.waiting(), 1);
         let committed = pending.commit().unwrap();
-        assert_eq!(committed.due.owed.iter().map(|owed| owed.rid).collect::<Vec<_>>(), [1, 3]);
-        pending.owe(Some(first), owed(5));
+        assert_eq!(
+            committed.on_commit.replies.iter().map(|reply| reply.rid).collect::<Vec<_>>(),
+            [1, 3]
+        );
+        pending.reply_after(Some(first), reply(5));
         assert_eq!(outbox.waiting(), 2, "its slot is committed already");
         assert_eq!((pending.committed(), pending.changes()), (Slot(1), 1));
     }

@@ -22,17 +22,17 @@ use wire::{
     RegionId, ShardId, Slot, UserId,
 };
 
-use super::batch::{Owed, Pending};
-use super::entries::{Entry, Held, Lookup, Place};
+use super::cache::{CacheSlot, Entry, Lookup, QueuedRequest};
+use super::commit::batch::{Pending, PendingReply};
+use super::moves::Moves;
 use super::reads::{LINES_MAX, Read, Reads};
-use crate::consumers::moves::Moves;
-use crate::consumers::nobody;
-use crate::everywhere::Everywhere;
 use crate::feed::Feed;
 use crate::feed::replay::{self, After};
 use crate::intake::outbox::{Outbox, Outcome};
 use crate::intake::{Ask, Input};
-use crate::patience::until_answered;
+use crate::replication::watermark::ReplicationWatermark;
+use crate::retry::retry_forever;
+use crate::shard_client::system_actor;
 use crate::status::Progress;
 use crate::tasks::Tasks;
 
@@ -42,8 +42,8 @@ const LOOKUPS_AT_ONCE: usize = 1_024;
 /// Changes read at once when a conversation is replayed.
 const CHANGES_AT_ONCE: usize = 1_024;
 
-/// What was hearsay is read again after this time.
-const HEARSAY_AGAIN: Duration = Duration::from_millis(300);
+/// What was unconfirmed is read again after this time.
+const RELOAD_INTERVAL: Duration = Duration::from_millis(300);
 /// Arrivals of which it is not known that they are everywhere; of more than that it is found out from the start each time they are
 /// asked for.
 const AWAITED_MAX: usize = 4_096;
@@ -54,7 +54,7 @@ pub(super) enum Fetched {
     Conversation { id: ConversationId, loaded: Loaded },
     /// A conversation that is offered to this shard.
     Offered { offered: Offered, loaded: Loaded },
-    /// A conversation of which there was hearsay only ([`Entry::is_certain`]).
+    /// A conversation of which there was unconfirmed only ([`Entry::is_certain`]).
     Again { id: ConversationId, loaded: Loaded },
     /// What a send became.
     Lookup {
@@ -90,14 +90,14 @@ pub(super) struct Work {
     pub(super) pending: Pending,
     pub(super) feed: Feed,
     pub(super) moves: Moves,
-    pub(super) everywhere: Everywhere,
+    pub(super) watermark: ReplicationWatermark,
     /// What is to be everywhere before somebody hears of it: by conversation and the number of the move, everything before this slot.
-    pub(super) awaited_everywhere: BTreeMap<(ConversationId, u64), Slot>,
+    pub(super) awaiting_replication: BTreeMap<(ConversationId, u64), Slot>,
     pub(super) progress: Arc<Progress>,
     /// Conversations with requests that wait to be told where they are.
     pub(super) away: BTreeSet<ConversationId>,
-    /// Those that are read again soon: where they are was hearsay.
-    pub(super) hearsay: BTreeSet<ConversationId>,
+    /// Those that are read again soon: where they are was unconfirmed.
+    pub(super) unconfirmed: BTreeSet<ConversationId>,
     /// Those that have left, and who watches them is not told yet: where to, and before which slot they left.
     pub(super) departing: BTreeMap<ConversationId, (Home, Slot)>,
     pub(super) reads: Reads,
@@ -117,7 +117,11 @@ impl Work {
         clippy::result_large_err,
         reason = "what has to wait is moved into a queue, and seldom"
     )]
-    pub(super) fn attempt(&mut self, entry: &mut Entry, held: Held) -> Result<(), Held> {
+    pub(super) fn attempt(
+        &mut self,
+        entry: &mut Entry,
+        held: QueuedRequest,
+    ) -> Result<(), QueuedRequest> {
         if let Err(elsewhere) = entry.conversation.served_from(self.shard)
             && let Some(rid) = asks(&held.input.ask)
         {
@@ -128,13 +132,13 @@ impl Work {
                 return Err(held);
             }
             if !entry.is_certain() {
-                self.read_again(id);
+                self.reload(id);
                 return Err(held);
             }
             held.input.from.moved(Some(rid), id, elsewhere);
             return Ok(());
         }
-        let Held { input: Input { from, ask }, lookup } = held;
+        let QueuedRequest { input: Input { from, ask }, lookup } = held;
         match ask {
             Ask::Command { rid, .. } | Ask::Recover { rid, .. }
                 if matches!(lookup, Lookup::Failed) =>
@@ -147,7 +151,9 @@ impl Work {
             ask @ (Ask::Command { .. } | Ask::Recover { .. }) => {
                 let seen = match settled(entry, &ask, lookup) {
                     Ok(seen) => seen,
-                    Err(lookup) => return Err(Held { input: Input { from, ask }, lookup }),
+                    Err(lookup) => {
+                        return Err(QueuedRequest { input: Input { from, ask }, lookup });
+                    }
                 };
                 match ask {
                     Ask::Command { rid, actor, command, .. } => {
@@ -161,7 +167,7 @@ impl Work {
             }
             // Who may read, and what is shown of who is in, must be committed.
             ask @ (Ask::Query { .. } | Ask::Watch { .. }) if entry.turns_uncommitted > 0 => {
-                return Err(Held { input: Input { from, ask }, lookup });
+                return Err(QueuedRequest { input: Input { from, ask }, lookup });
             }
             Ask::Query { rid, actor, conversation, query } => {
                 self.query(entry, from, rid, actor, conversation, query);
@@ -208,7 +214,7 @@ impl Work {
             self.outcome(entry, decision)
         };
         // Also what changed nothing was decided on top of what is not acknowledged, and waits for that.
-        self.pending.owe(entry.touched, Owed { to, rid, outcome });
+        self.pending.reply_after(entry.touched, PendingReply { to, rid, outcome });
     }
 
     /// Appends again what was stranded, unless it is here.
@@ -226,7 +232,8 @@ impl Work {
             self.apply(entry, vec![flagged(change)]);
         }
         // Also what is here already may not be acknowledged yet.
-        self.pending.owe(entry.touched, Owed { to, rid, outcome: Ok(Answer::Noted) });
+        self.pending
+            .reply_after(entry.touched, PendingReply { to, rid, outcome: Ok(Answer::Noted) });
     }
 
     fn outcome(&mut self, entry: &mut Entry, decision: Decision) -> Outcome {
@@ -253,7 +260,7 @@ impl Work {
         let Offer { n, ver, from, .. } = offered.offer;
         let command = Command::AcceptTransfer { n, ver, from };
         let Decision::Already(decided) =
-            entry.conversation.decide(self.moment(), &nobody(), command, None)
+            entry.conversation.decide(self.moment(), &system_actor(), command, None)
         else {
             return Some(offered);
         };
@@ -262,7 +269,8 @@ impl Work {
             offered.offer,
             entry.conversation.answer(decided, self.region),
         ));
-        self.pending.owe(entry.touched, Owed { to: offered.to, rid: offered.rid, outcome });
+        self.pending
+            .reply_after(entry.touched, PendingReply { to: offered.to, rid: offered.rid, outcome });
         None
     }
 
@@ -272,18 +280,18 @@ impl Work {
         let key = (offer.conversation, offer.n);
         // Asked again, it has not become more, whatever was said since.
         let arrived = entry.touched.map_or(entry.away_before, Slot::next);
-        let before = *self.awaited_everywhere.entry(key).or_insert(arrived);
-        let everywhere = self.everywhere.wait_for(before);
-        if everywhere || self.awaited_everywhere.len() > AWAITED_MAX {
-            self.awaited_everywhere.remove(&key);
+        let before = *self.awaiting_replication.entry(key).or_insert(arrived);
+        let everywhere = self.watermark.wait_for(before);
+        if everywhere || self.awaiting_replication.len() > AWAITED_MAX {
+            self.awaiting_replication.remove(&key);
         }
         Answer::TransferAccepted { everywhere }
     }
 
     /// In a while.
-    fn read_again(&mut self, id: ConversationId) {
-        if self.hearsay.insert(id) {
-            let read = self.reading(id, HEARSAY_AGAIN);
+    fn reload(&mut self, id: ConversationId) {
+        if self.unconfirmed.insert(id) {
+            let read = self.reading(id, RELOAD_INTERVAL);
             self.fetches.push(Box::pin(async move { Fetched::Again { id, loaded: read.await } }));
         }
     }
@@ -305,7 +313,7 @@ impl Work {
         let entry = entry.insert(Entry::new(loaded, self.pending.committed()));
         let outcome =
             self.outcome(entry, decision).map(|answer| self.taken_in(entry, offer, answer));
-        self.pending.owe(entry.touched, Owed { to, rid, outcome });
+        self.pending.reply_after(entry.touched, PendingReply { to, rid, outcome });
     }
 
     /// What somebody waited for may be known now: tells those who watch, and returns whose requests are to be looked at.
@@ -485,12 +493,12 @@ impl Work {
     }
 
     /// Asks the store about the send with this ticket, if its turn will need it and the answer will hold.
-    pub(super) fn look_up(&mut self, id: ConversationId, place: &mut Place, ticket: u64) {
+    pub(super) fn look_up(&mut self, id: ConversationId, place: &mut CacheSlot, ticket: u64) {
         let Some(entry) = &place.entry else { return };
         let (projected, ripe) = (entry.projected, entry.covers_since(entry.projected));
         // The first of a queue is always asked for: nothing else would bring it forward.
-        let asks = ticket == place.gone || self.lookups < LOOKUPS_AT_ONCE;
-        let index = usize::try_from(ticket - place.gone).unwrap_or(usize::MAX);
+        let asks = ticket == place.head_ticket || self.lookups < LOOKUPS_AT_ONCE;
+        let index = usize::try_from(ticket - place.head_ticket).unwrap_or(usize::MAX);
         let Some(held) = place.waiting.get_mut(index) else { return };
         if !ripe || !asks || !matches!(held.lookup, Lookup::Unasked) {
             return;
@@ -510,7 +518,7 @@ async fn read(
     here: ShardId,
     starts: Starts,
 ) -> Result<Conversation, StoreError> {
-    let Some(rows) = until_answered(|| store.conversation(id)).await? else {
+    let Some(rows) = retry_forever(|| store.conversation(id)).await? else {
         return Ok(Conversation::empty(id));
     };
     let location = rows.location(id);
@@ -528,7 +536,7 @@ async fn read(
     let mut conversation = Conversation::empty(id);
     loop {
         let after = conversation.head_ver();
-        let changes = until_answered(|| store.placed_changes(id, after, CHANGES_AT_ONCE)).await?;
+        let changes = retry_forever(|| store.placed_changes(id, after, CHANGES_AT_ONCE)).await?;
         match conversation.replay(&changes, &known) {
             Replayed::Needs(shard) => know(store, &mut known, shard).await?,
             Replayed::All if changes.len() == CHANGES_AT_ONCE => {}
@@ -546,7 +554,7 @@ async fn know(
     shard: ShardId,
 ) -> Result<(), StoreError> {
     if let btree_map::Entry::Vacant(place) = known.entry(shard) {
-        place.insert(until_answered(|| store.lease(shard)).await?.starts);
+        place.insert(retry_forever(|| store.lease(shard)).await?.starts);
     }
     Ok(())
 }
@@ -560,7 +568,7 @@ fn lookup(
     client_msg_id: ClientMsgId,
 ) -> Fetch {
     Box::pin(async move {
-        let seen = until_answered(|| store.dedupe(id, &sender, &client_msg_id)).await;
+        let seen = retry_forever(|| store.dedupe(id, &sender, &client_msg_id)).await;
         Fetched::Lookup { id, ticket, projected_then, seen }
     })
 }

@@ -1,5 +1,5 @@
 //! Carries notes to the owners of users' own streams, and what concerns moves to the owners of other shards: one queue and
-//! one road for each shard that gets any, shared by all shards that this core serves. A road leads to the shard's task in
+//! one connection for each shard that gets any, shared by all shards that this core serves. A connection leads to the shard's task in
 //! this node or over the mesh to another; when it breaks, everything without an answer is sent again on the next one, in
 //! order, for as long as it takes.
 
@@ -19,20 +19,20 @@ use wire::{ConversationId, NodeId, ShardId, TenantId, UserId};
 use crate::backoff::Backoff;
 use crate::intake::outbox::{Out, Outbox};
 use crate::intake::{Ask, Input};
-use crate::shards::standing::{Directory, TermHandle};
+use crate::ownership::state::{ShardTable, TermHandle};
 use crate::tasks::Tasks;
 
-/// Notes without an answer on one road.
+/// Notes without an answer on one connection.
 const OPEN_MAX: usize = 512;
-/// A road without notes is given up after this long.
-const IDLE: Duration = Duration::from_secs(30);
-/// Another owner is thought of when opening a road takes longer.
-const OPEN: Duration = Duration::from_secs(3);
+/// A connection without notes is given up after this long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Another owner is thought of when opening a connection takes longer.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 /// An owner that says nothing for this long, although it should, is given up.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A command to the owner of another shard, or of this one.
-pub(crate) struct Note {
+pub(crate) struct Request {
     pub(crate) shard: ShardId,
     pub(crate) conversation: ConversationId,
     /// The user; see [`nobody`].
@@ -40,12 +40,12 @@ pub(crate) struct Note {
     pub(crate) command: Command,
     /// Told to `done`, with what it came to.
     pub(crate) number: u64,
-    pub(crate) done: mpsc::UnboundedSender<(u64, Carried)>,
+    pub(crate) done: mpsc::UnboundedSender<(u64, Response)>,
 }
 
-/// What a note came to. What may pass is not told: the note is carried again.
+/// What a note came to. What may pass is not told: the note is response again.
 #[derive(Debug)]
-pub(crate) enum Carried {
+pub(crate) enum Response {
     /// It was answered: what it asks for is committed, or cannot be.
     Answered(Result<Answer, Refusal>),
     /// The conversation is in another shard.
@@ -53,14 +53,14 @@ pub(crate) enum Carried {
 }
 
 /// Who moves conversations: a node of the mesh, for itself.
-pub(crate) fn nobody() -> Actor {
+pub(crate) fn system_actor() -> Actor {
     let tenant = TenantId::new("mesh").expect("a tenant's name");
     Actor { tenant, user: UserId::new("operator").expect("a user's name"), device: None }
 }
 
-/// All carriers of a core. Cheap to clone.
+/// All shard_client of a core. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Carriers {
+pub(crate) struct ShardClient {
     shared: Arc<Shared>,
 }
 
@@ -70,28 +70,28 @@ struct Shared {
     mesh: Mesh,
     tasks: Tasks,
     /// Set once the shards are there.
-    directory: OnceLock<Arc<Directory>>,
+    shard_table: OnceLock<Arc<ShardTable>>,
     /// Unbounded here, bounded by what each consumer has outstanding.
-    queues: Mutex<HashMap<ShardId, mpsc::UnboundedSender<Note>>>,
+    queues: Mutex<HashMap<ShardId, mpsc::UnboundedSender<Request>>>,
 }
 
-impl Carriers {
+impl ShardClient {
     pub(crate) fn new(node: NodeId, world: Arc<World>, mesh: Mesh, tasks: Tasks) -> Self {
         let shared = Shared {
             node,
             world,
             mesh,
             tasks,
-            directory: OnceLock::new(),
+            shard_table: OnceLock::new(),
             queues: Mutex::new(HashMap::new()),
         };
         Self { shared: Arc::new(shared) }
     }
 
     /// Says where the shards of this node stand; until then all notes go over the mesh.
-    pub(crate) fn know(&self, directory: Arc<Directory>) {
+    pub(crate) fn know(&self, shard_table: Arc<ShardTable>) {
         // Said once.
-        let _ = self.shared.directory.set(directory);
+        let _ = self.shared.shard_table.set(shard_table);
     }
 
     /// A user's own stream; none when the world does not know the tenant.
@@ -105,19 +105,26 @@ impl Carriers {
         shard: ShardId,
         conversation: ConversationId,
         command: Command,
-    ) -> Carried {
+    ) -> Response {
         #[expect(clippy::disallowed_methods, reason = "holds one answer")]
         let (done, mut answered) = mpsc::unbounded_channel();
-        self.carry(Note { shard, conversation, actor: nobody(), command, number: 0, done });
+        self.carry(Request {
+            shard,
+            conversation,
+            actor: system_actor(),
+            command,
+            number: 0,
+            done,
+        });
         match answered.recv().await {
-            Some((_, carried)) => carried,
+            Some((_, response)) => response,
             // The core stops.
             None => std::future::pending().await,
         }
     }
 
     /// Takes a note, to be delivered at least once. Never waits.
-    pub(crate) fn carry(&self, note: Note) {
+    pub(crate) fn carry(&self, note: Request) {
         let shard = note.shard;
         let mut queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.entry(shard).or_insert_with(|| {
@@ -141,19 +148,19 @@ impl Carriers {
     }
 }
 
-/// One road's traveller.
+/// One connection's traveller.
 struct Carrier {
     shared: Arc<Shared>,
     shard: ShardId,
     /// Who the last owner said is the owner.
     hint: Option<NodeId>,
     /// Not answered, oldest first, by the number they are asked under.
-    open: VecDeque<(u64, Note)>,
+    open: VecDeque<(u64, Request)>,
     rids: u64,
 }
 
-/// Why a road ended.
-enum RoadEnd {
+/// Why a connection ended.
+enum ConnectionEnd {
     /// Nothing to carry.
     Idle,
     /// Perhaps with a hint where to go.
@@ -161,24 +168,24 @@ enum RoadEnd {
 }
 
 impl Carrier {
-    async fn run(mut self, mut notes: mpsc::UnboundedReceiver<Note>) {
+    async fn run(mut self, mut notes: mpsc::UnboundedReceiver<Request>) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         loop {
             if self.open.is_empty() {
                 let Some(note) = notes.recv().await else { return };
                 self.take(note);
             }
-            let Some(mut road) = self.road().await else {
+            let Some(mut connection) = self.connection().await else {
                 self.hint = None;
                 backoff.pause().await;
                 continue;
             };
             let answered = self.rids;
-            match self.travel(&mut road, &mut notes).await {
-                RoadEnd::Idle => {}
-                RoadEnd::Broken(hint) => self.hint = hint,
+            match self.drive(&mut connection, &mut notes).await {
+                ConnectionEnd::Idle => {}
+                ConnectionEnd::Broken(hint) => self.hint = hint,
             }
-            road.leave().await;
+            connection.close().await;
             // Progress was made if an older note was answered.
             if self.open.front().is_none_or(|(rid, _)| *rid > answered) {
                 backoff.reset();
@@ -188,16 +195,16 @@ impl Carrier {
         }
     }
 
-    fn take(&mut self, note: Note) {
+    fn take(&mut self, note: Request) {
         self.rids += 1;
         self.open.push_back((self.rids, note));
     }
 
     /// To the owner, as far as it is known.
-    async fn road(&self) -> Option<Road> {
-        let directory = self.shared.directory.get();
-        if let Some(term) = directory.and_then(|directory| directory.serving(&self.shard)) {
-            return Road::inside(&self.shared.node, term).await;
+    async fn connection(&self) -> Option<Connection> {
+        let shard_table = self.shared.shard_table.get();
+        if let Some(term) = shard_table.and_then(|shard_table| shard_table.serving(&self.shard)) {
+            return Connection::inside(&self.shared.node, term).await;
         }
         let owner = match &self.hint {
             Some(hint) => hint.clone(),
@@ -211,87 +218,87 @@ impl Carrier {
         };
         // Where it would be asked this node would say what it knows itself: of a region that is failed over, another serves the shard.
         let owner =
-            if owner == self.shared.node { directory?.elsewhere(&self.shard)? } else { owner };
+            if owner == self.shared.node { shard_table?.elsewhere(&self.shard)? } else { owner };
         let mut membership = self.shared.mesh.membership();
         let opened = tokio::select! {
             opened = self.shared.mesh.open(&owner, Purpose::Shard(self.shard)) => opened,
             _ = membership.wait_for(|membership| !membership.is_alive(&owner)) => return None,
-            () = tokio::time::sleep(OPEN) => return None,
+            () = tokio::time::sleep(OPEN_TIMEOUT) => return None,
         };
         let channel =
-            opened.inspect_err(|error| tracing::debug!(%error, "no road for notes")).ok()?;
+            opened.inspect_err(|error| tracing::debug!(%error, "no connection for notes")).ok()?;
         let (sender, receiver) = channel.split();
-        Some(Road::Mesh { sender, receiver })
+        Some(Connection::Mesh { sender, receiver })
     }
 
     /// Sends what is open, then whatever comes, and takes the answers.
-    async fn travel(
+    async fn drive(
         &mut self,
-        road: &mut Road,
-        notes: &mut mpsc::UnboundedReceiver<Note>,
-    ) -> RoadEnd {
+        connection: &mut Connection,
+        notes: &mut mpsc::UnboundedReceiver<Request>,
+    ) -> ConnectionEnd {
         for (rid, note) in &self.open {
-            if !road.send(*rid, note).await {
-                return RoadEnd::Broken(None);
+            if !connection.send(*rid, note).await {
+                return ConnectionEnd::Broken(None);
             }
         }
-        if !road.flush().await {
-            return RoadEnd::Broken(None);
+        if !connection.flush().await {
+            return ConnectionEnd::Broken(None);
         }
         loop {
-            let wait = if self.open.is_empty() { IDLE } else { SILENCE };
+            let wait = if self.open.is_empty() { IDLE_TIMEOUT } else { SILENCE_TIMEOUT };
             tokio::select! {
-                heard = road.hear() => match heard {
-                    Heard::Answers(answers) => {
-                        for (rid, carried) in answers {
-                            if let Some(again) = self.answered(rid, carried) {
+                heard = connection.recv() => match heard {
+                    Received::Answers(answers) => {
+                        for (rid, response) in answers {
+                            if let Some(again) = self.answered(rid, response) {
                                 return again;
                             }
                         }
                     }
-                    Heard::End(owner) => return RoadEnd::Broken(owner),
+                    Received::End(owner) => return ConnectionEnd::Broken(owner),
                 },
                 note = notes.recv(), if self.open.len() < OPEN_MAX => {
-                    let Some(note) = note else { return RoadEnd::Idle };
+                    let Some(note) = note else { return ConnectionEnd::Idle };
                     let first = self.open.len();
                     self.take(note);
                     while self.open.len() < OPEN_MAX && let Ok(note) = notes.try_recv() {
                         self.take(note);
                     }
                     for (rid, note) in self.open.range(first..) {
-                        if !road.send(*rid, note).await {
-                            return RoadEnd::Broken(None);
+                        if !connection.send(*rid, note).await {
+                            return ConnectionEnd::Broken(None);
                         }
                     }
-                    if !road.flush().await {
-                        return RoadEnd::Broken(None);
+                    if !connection.flush().await {
+                        return ConnectionEnd::Broken(None);
                     }
                 }
                 () = tokio::time::sleep(wait) => {
-                    return if self.open.is_empty() { RoadEnd::Idle } else { RoadEnd::Broken(None) };
+                    return if self.open.is_empty() { ConnectionEnd::Idle } else { ConnectionEnd::Broken(None) };
                 }
             }
         }
     }
 
-    /// One answer; some when the road is to be left and the note sent again.
-    fn answered(&mut self, rid: u64, carried: Carried) -> Option<RoadEnd> {
+    /// One answer; some when the connection is to be left and the note sent again.
+    fn answered(&mut self, rid: u64, response: Response) -> Option<ConnectionEnd> {
         let index = self.open.iter().position(|(open, _)| *open == rid)?;
-        if let Carried::Answered(Err(refusal)) = &carried
+        if let Response::Answered(Err(refusal)) = &response
             && refusal.code.is_retryable()
         {
-            return Some(RoadEnd::Broken(None));
+            return Some(ConnectionEnd::Broken(None));
         }
         // Of a refusal for ever, too: to hold up all that follows would help nobody.
         let (_, note) = self.open.remove(index)?;
         // The consumer is gone when its term is: then nobody counts.
-        let _ = note.done.send((note.number, carried));
+        let _ = note.done.send((note.number, response));
         None
     }
 }
 
 /// Where notes go.
-enum Road {
+enum Connection {
     /// To the shard's task in this node.
     Inside { outbox: Arc<Outbox>, term: TermHandle, taken: VecDeque<Out> },
     /// To another node.
@@ -299,21 +306,21 @@ enum Road {
 }
 
 /// What came back.
-enum Heard {
-    Answers(Vec<(u64, Carried)>),
-    /// The road ends; perhaps the owner is that one.
+enum Received {
+    Answers(Vec<(u64, Response)>),
+    /// The connection ends; perhaps the owner is that one.
     End(Option<NodeId>),
 }
 
-impl Road {
+impl Connection {
     async fn inside(node: &NodeId, term: TermHandle) -> Option<Self> {
         let outbox = Arc::new(Outbox::new(node.clone(), OPEN_MAX, 0));
         term.inputs.send(Input { from: outbox.clone(), ask: Ask::Attach }).await.ok()?;
         Some(Self::Inside { outbox, term, taken: VecDeque::new() })
     }
 
-    /// False when the road is broken.
-    async fn send(&mut self, rid: u64, note: &Note) -> bool {
+    /// False when the connection is broken.
+    async fn send(&mut self, rid: u64, note: &Request) -> bool {
         let (actor, conversation, command) =
             (note.actor.clone(), note.conversation, note.command.clone());
         match self {
@@ -329,7 +336,7 @@ impl Road {
         }
     }
 
-    /// False when the road is broken.
+    /// False when the connection is broken.
     async fn flush(&mut self) -> bool {
         match self {
             Self::Inside { .. } => true,
@@ -338,49 +345,49 @@ impl Road {
     }
 
     /// Cancel safe.
-    async fn hear(&mut self) -> Heard {
+    async fn recv(&mut self) -> Received {
         match self {
             Self::Inside { outbox, term, taken } => {
                 tokio::select! {
-                    more = outbox.take(taken) => if !more { return Heard::End(None) },
-                    () = term.inputs.closed() => return Heard::End(None),
+                    more = outbox.take(taken) => if !more { return Received::End(None) },
+                    () = term.inputs.closed() => return Received::End(None),
                 }
                 let mut answers = Vec::new();
                 for out in taken.drain(..) {
                     match out {
                         Out::Reply { rid, outcome, .. } => {
-                            answers.push((rid, Carried::Answered(outcome)))
+                            answers.push((rid, Response::Answered(outcome)))
                         }
                         Out::Moved { rid, placement, .. } => {
-                            answers.extend(rid.map(|rid| (rid, Carried::Moved(placement))))
+                            answers.extend(rid.map(|rid| (rid, Response::Moved(placement))))
                         }
-                        Out::End(end) => return Heard::End(hint(end)),
+                        Out::End(end) => return Received::End(hint(end)),
                         Out::Delivery(_) | Out::Lagged(_) | Out::Unsupported(_) => {}
                     }
                 }
-                Heard::Answers(answers)
+                Received::Answers(answers)
             }
             Self::Mesh { receiver, .. } => {
-                let Ok(Some(bytes)) = receiver.recv().await else { return Heard::End(None) };
+                let Ok(Some(bytes)) = receiver.recv().await else { return Received::End(None) };
                 match Frame::from_bytes(bytes) {
                     Ok(Frame::Reply { rid, result }) => {
-                        Heard::Answers(vec![(rid, Carried::Answered(result))])
+                        Received::Answers(vec![(rid, Response::Answered(result))])
                     }
                     Ok(Frame::Moved { rid: Some(rid), placement, .. }) => {
-                        Heard::Answers(vec![(rid, Carried::Moved(placement))])
+                        Received::Answers(vec![(rid, Response::Moved(placement))])
                     }
-                    Ok(Frame::End(end)) => Heard::End(hint(end)),
-                    Ok(_) => Heard::Answers(Vec::new()),
+                    Ok(Frame::End(end)) => Received::End(hint(end)),
+                    Ok(_) => Received::Answers(Vec::new()),
                     Err(error) => {
                         tracing::warn!(%error, "garbage from the owner of a shard");
-                        Heard::End(None)
+                        Received::End(None)
                     }
                 }
             }
         }
     }
 
-    async fn leave(self) {
+    async fn close(self) {
         match self {
             Self::Inside { outbox, term, .. } => {
                 outbox.abandon();
@@ -388,7 +395,7 @@ impl Road {
                 let _ = term.inputs.send(Input { from: outbox, ask: Ask::Detach }).await;
             }
             Self::Mesh { sender, .. } => {
-                // Nothing is owed to a road that is left.
+                // Nothing is replies to a connection that is left.
                 let _ = sender.finish().await;
             }
         }

@@ -8,11 +8,11 @@ use wire::mesh::{Frame, Purpose};
 use wire::{NodeId, ShardId};
 
 /// How long the successor may take to answer.
-const ANSWER: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Tells `successor` that the shard is its to claim. It would find out by itself, later: so failure is only logged.
 pub(super) async fn tell(mesh: &Mesh, shard: ShardId, successor: &NodeId) {
-    let told = tokio::time::timeout(ANSWER, async {
+    let told = tokio::time::timeout(ANSWER_TIMEOUT, async {
         let channel = mesh.open(successor, Purpose::Control).await.ok()?;
         let (mut sender, mut receiver) = channel.split();
         sender.send(Frame::Handover { rid: 1, shard }.to_bytes()).await.ok()?;
@@ -25,7 +25,7 @@ pub(super) async fn tell(mesh: &Mesh, shard: ShardId, successor: &NodeId) {
 }
 
 /// Waits until `owner` no longer serves the shard, by its own word or because it cannot be reached. Cancel safe.
-pub(super) async fn wait_at_the_door(mesh: &Mesh, shard: ShardId, owner: &NodeId) {
+pub(super) async fn wait_until_released(mesh: &Mesh, shard: ShardId, owner: &NodeId) {
     let Ok(channel) = mesh.open(owner, Purpose::Shard(shard)).await else { return };
     let (sender, mut receiver) = channel.split();
     while let Ok(Some(bytes)) = receiver.recv().await {

@@ -17,56 +17,56 @@ use wire::mesh::StreamEnd;
 use wire::{Durability, Epoch, NodeId, NodeRole, ShardId, Slot};
 
 use super::claim::{Claim, ClaimError};
-use super::standing::{Standing, TermHandle};
-use super::{Desire, ShardsOptions, handover};
+use super::state::{ShardState, TermHandle};
+use super::{DesiredOwner, OwnershipOptions, handover};
 use crate::backoff::Backoff;
-use crate::log::{Ended, Farewell, ServeOptions, Serving};
-use crate::salvage::Salvager;
+use crate::owner::{Ended, ServeOptions, Serving, ShutdownNotice};
+use crate::replication::salvage::Salvager;
 use crate::status::{Progress, Stage};
 
 /// An owner that lives is given this long to hand over before the shard is taken from it.
-const PATIENCE: Duration = Duration::from_secs(3);
+const RELEASE_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A successor must be wanted for this long before the shard is given to it: gossip flickers.
-const STEADY: Duration = Duration::from_millis(100);
-/// As [`STEADY`], while this core drains: the others of its region may be about to say that they drain too.
-const STEADY_DRAINING: Duration = Duration::from_millis(700);
-/// Who was invited is not asked to give back for this long: its inviter may have heard first.
-const GUEST: Duration = Duration::from_secs(5);
+const SUCCESSOR_SETTLE: Duration = Duration::from_millis(100);
+/// As [`SUCCESSOR_SETTLE`], while this core drains: the others of its region may be about to say that they drain too.
+const SUCCESSOR_SETTLE_DRAINING: Duration = Duration::from_millis(700);
+/// Who was invited is not asked to give back for this long: its handoff_from may have heard first.
+const HANDOFF_GRACE: Duration = Duration::from_secs(5);
 /// A term that lasted this long was not part of a duel.
-const STABLE: Duration = Duration::from_secs(10);
+const TERM_STABLE_AFTER: Duration = Duration::from_secs(10);
 /// What was decided must be committed and projected within this time when a shard is given up.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A release that takes longer is left to its fate.
-const RELEASE: Duration = Duration::from_secs(2);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Who serves a shard does not say so within this time, but keeps the door shut.
-const KNOCK: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a look at the lease whose answer only helps others to find the owner faster.
-const HINT: Duration = Duration::from_millis(500);
+const OWNER_HINT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a runner is started with.
 pub(super) struct RunnerOptions {
     pub(super) shard: ShardId,
-    pub(super) shared: ShardsOptions,
-    pub(super) desire: watch::Receiver<Desire>,
+    pub(super) shared: OwnershipOptions,
+    pub(super) desired_owner: watch::Receiver<DesiredOwner>,
     pub(super) draining: watch::Receiver<bool>,
-    pub(super) invitation: mpsc::Receiver<NodeId>,
-    pub(super) standing: watch::Sender<Standing>,
+    pub(super) handoff: mpsc::Receiver<NodeId>,
+    pub(super) state: watch::Sender<ShardState>,
     pub(super) progress: Arc<Progress>,
 }
 
 /// See the module.
 pub(super) struct Runner {
     shard: ShardId,
-    shared: ShardsOptions,
-    desire: watch::Receiver<Desire>,
+    shared: OwnershipOptions,
+    desired_owner: watch::Receiver<DesiredOwner>,
     /// This core wants to own nothing.
     draining: watch::Receiver<bool>,
-    invitation: mpsc::Receiver<NodeId>,
-    standing: watch::Sender<Standing>,
+    handoff: mpsc::Receiver<NodeId>,
+    state: watch::Sender<ShardState>,
     progress: Arc<Progress>,
     backoff: Backoff,
     /// Until then this core serves although another is wanted.
-    guest_until: Option<Instant>,
+    handoff_until: Option<Instant>,
 }
 
 /// Why a term was ended from inside.
@@ -79,19 +79,19 @@ enum Why {
 
 impl Runner {
     pub(super) fn new(options: RunnerOptions) -> Self {
-        let RunnerOptions { shard, shared, desire, draining, invitation, standing, progress } =
+        let RunnerOptions { shard, shared, desired_owner, draining, handoff, state, progress } =
             options;
         let backoff = Backoff::new(Duration::from_millis(100), shared.limits.backoff_max);
         Self {
             shard,
             shared,
-            desire,
+            desired_owner,
             draining,
-            invitation,
-            standing,
+            handoff,
+            state,
             progress,
             backoff,
-            guest_until: None,
+            handoff_until: None,
         }
     }
 
@@ -109,26 +109,26 @@ impl Runner {
     async fn live(mut self) {
         let stopping = self.shared.tasks.stopping();
         loop {
-            let wanted = stopping.run_until_cancelled(self.until_wanted()).await;
+            let wanted = stopping.run_until_cancelled(self.wait_until_desired()).await;
             if wanted.is_none() {
                 return self.elsewhere(None);
             }
-            self.standing.send_replace(Standing::Claiming);
+            self.state.send_replace(ShardState::Claiming);
             self.progress.stage(Stage::Claiming, None);
             let claim = tokio::select! {
                 () = stopping.cancelled() => return self.elsewhere(None),
-                claim = Self::prepare(&self.shared, self.shard, &mut self.invitation) => claim,
-                () = unwanted(&mut self.desire, self.guest_until) => {
+                claim = Self::prepare(&self.shared, self.shard, &mut self.handoff) => claim,
+                () = unwanted(&mut self.desired_owner, self.handoff_until) => {
                     tracing::debug!("another is wanted now: nothing is claimed");
                     continue;
                 }
-                never = Self::ask_to_let_go(&self.shared, self.shard) => match never {},
+                never = Self::ask_holder_to_release(&self.shared, self.shard) => match never {},
             };
             // Whoever is wanted by now gets it handed over.
             let taken = match claim {
                 Ok(claim) => tokio::select! {
                     taken = stopping.run_until_cancelled(claim.finish()) => taken,
-                    never = Self::ask_to_let_go(&self.shared, self.shard) => match never {},
+                    never = Self::ask_holder_to_release(&self.shared, self.shard) => match never {},
                 },
                 Err(error) => Some(Err(error)),
             };
@@ -136,30 +136,30 @@ impl Runner {
                 None => return self.elsewhere(None),
                 Some(Ok(term)) => self.serve(term).await,
                 Some(Err(error)) => {
-                    self.elsewhere(self.came_to_nothing(&error));
+                    self.elsewhere(self.log_claim_error(&error));
                     stopping.run_until_cancelled(self.backoff.pause()).await;
                 }
             }
         }
     }
 
-    /// Waits until this core should serve the shard, by its own view or by invitation.
-    async fn until_wanted(&mut self) {
+    /// Waits until this core should serve the shard, by its own view or by handoff.
+    async fn wait_until_desired(&mut self) {
         loop {
-            let owner = match &*self.desire.borrow_and_update() {
-                Desire::Mine => return,
-                Desire::Unknown => None,
-                Desire::Theirs(owner) => Some(Some(owner.clone())),
-                Desire::Nobodys => Some(None),
+            let owner = match &*self.desired_owner.borrow_and_update() {
+                DesiredOwner::ThisCore => return,
+                DesiredOwner::Unknown => None,
+                DesiredOwner::Other(owner) => Some(Some(owner.clone())),
+                DesiredOwner::Nobody => Some(None),
             };
             if let Some(owner) = owner {
                 self.elsewhere(owner);
             }
             tokio::select! {
-                changed = self.desire.changed() => if changed.is_err() { std::future::pending::<()>().await },
-                Some(inviter) = self.invitation.recv() => {
-                    tracing::debug!(%inviter, "invited to take the shard");
-                    self.guest_until = Some(Instant::now() + GUEST);
+                changed = self.desired_owner.changed() => if changed.is_err() { std::future::pending::<()>().await },
+                Some(handoff_from) = self.handoff.recv() => {
+                    tracing::debug!(%handoff_from, "invited to take the shard");
+                    self.handoff_until = Some(Instant::now() + HANDOFF_GRACE);
                     return;
                 }
             }
@@ -168,14 +168,14 @@ impl Runner {
 
     fn elsewhere(&self, owner: Option<NodeId>) {
         self.progress.stage(Stage::Elsewhere, owner.as_ref());
-        self.standing.send_replace(Standing::Elsewhere { owner });
+        self.state.send_replace(ShardState::Elsewhere { owner });
     }
 
     /// Gets ready to claim, once the present owner has let go or has had its time.
     async fn prepare(
-        shared: &ShardsOptions,
+        shared: &OwnershipOptions,
         shard: ShardId,
-        invitation: &mut mpsc::Receiver<NodeId>,
+        handoff: &mut mpsc::Receiver<NodeId>,
     ) -> Result<Claim, ClaimError> {
         let began = Instant::now();
         let mut lease = shared.store.lease(shard).await.ok();
@@ -184,9 +184,9 @@ impl Runner {
             let mut membership = shared.mesh.membership();
             tokio::select! {
                 _ = membership.wait_for(|membership| !membership.is_alive(&owner)) => {}
-                () = handover::wait_at_the_door(&shared.mesh, shard, &owner) => {}
-                Some(_) = invitation.recv() => {}
-                () = tokio::time::sleep(PATIENCE) => tracing::info!(%owner, "the owner does not let go: taking the shard"),
+                () = handover::wait_until_released(&shared.mesh, shard, &owner) => {}
+                Some(_) = handoff.recv() => {}
+                () = tokio::time::sleep(RELEASE_WAIT_TIMEOUT) => tracing::info!(%owner, "the owner does not let go: taking the shard"),
             }
             // Whether it has let go decides whether its timed lease must be waited for.
             lease = lease.filter(|lease| lease.fence_mode == FenceMode::Read);
@@ -202,7 +202,7 @@ impl Runner {
     /// While a timed lease is waited for that never runs out: one who lives and whose lease it is is asked to take the shard up and to
     /// give it away in order. A process keeps its lease also if it has lost a term without a word (its release was not
     /// confirmed, or it was restarted in the middle of a claim); and of a region that is left all cores do.
-    async fn ask_to_let_go(shared: &ShardsOptions, shard: ShardId) -> Infallible {
+    async fn ask_holder_to_release(shared: &OwnershipOptions, shard: ShardId) -> Infallible {
         loop {
             tokio::time::sleep(2 * shared.limits.lease.patience()).await;
             let Ok(lease) = shared.store.lease(shard).await else { continue };
@@ -217,8 +217,8 @@ impl Runner {
             if let Some(owner) = &owner {
                 // As long as it serves it, it keeps the door shut.
                 let serves = tokio::time::timeout(
-                    KNOCK,
-                    handover::wait_at_the_door(&shared.mesh, shard, owner),
+                    PROBE_TIMEOUT,
+                    handover::wait_until_released(&shared.mesh, shard, owner),
                 )
                 .await;
                 if serves.is_err() {
@@ -235,7 +235,7 @@ impl Runner {
     }
 
     /// Logs it; returns who is the owner, if that is why.
-    fn came_to_nothing(&self, error: &ClaimError) -> Option<NodeId> {
+    fn log_claim_error(&self, error: &ClaimError) -> Option<NodeId> {
         match error {
             ClaimError::Lost(Lost::Superseded { epoch, owner }) => {
                 tracing::info!(epoch = epoch.0, ?owner, "another took the shard first");
@@ -270,17 +270,17 @@ impl Runner {
             nonce,
         };
         self.progress.stage(Stage::Serving, Some(&self.shared.node));
-        self.standing.send_replace(Standing::Serving(TermHandle { inputs: inputs_out }));
+        self.state.send_replace(ShardState::Serving(TermHandle { inputs: inputs_out }));
         let (why_out, mut why) = oneshot::channel();
         let progress = self.progress.clone();
         let node = self.shared.node.clone();
         let stopping = self.shared.tasks.stopping();
-        let (desire, guest_until, draining) =
-            (&mut self.desire, self.guest_until, self.draining.clone());
+        let (desired_owner, handoff_until, draining) =
+            (&mut self.desired_owner, self.handoff_until, self.draining.clone());
         let (late_out, late) = oneshot::channel::<()>();
         let drain = async move {
             let reason = tokio::select! {
-                successor = successor_wanted(desire, guest_until, &draining) => Why::Successor(successor),
+                successor = successor_wanted(desired_owner, handoff_until, &draining) => Why::Successor(successor),
                 () = stopping.cancelled() => Why::Stopping,
             };
             progress.stage(Stage::HandingOver, Some(&node));
@@ -290,7 +290,7 @@ impl Runner {
         };
         let too_late = async move {
             if late.await.is_ok() {
-                tokio::time::sleep(DRAIN).await;
+                tokio::time::sleep(DRAIN_TIMEOUT).await;
             } else {
                 std::future::pending::<()>().await;
             }
@@ -300,20 +300,18 @@ impl Runner {
             () = too_late => None,
             never = salvager.run(forks).then(|()| std::future::pending()) => never,
         };
-        if began.elapsed() > STABLE {
+        if began.elapsed() > TERM_STABLE_AFTER {
             self.backoff.reset();
         }
         match ended {
-            Some((Ended::Drained(end), farewell)) => {
+            Some((Ended::Drained(end), notice)) => {
                 let why = why.try_recv().ok();
                 if let Some(end) = end.filter(|_| timed) {
                     self.release(epoch, nonce, end).await;
                 }
-                self.hand_over(why, farewell).await;
+                self.hand_over(why, notice).await;
             }
-            Some((Ended::Fenced(stopped), farewell)) => {
-                self.fenced(epoch.0, stopped, farewell).await
-            }
+            Some((Ended::Fenced(stopped), notice)) => self.fenced(epoch.0, stopped, notice).await,
             None => {
                 // Panicked, or the store did not answer in time: the same as a crash. The streams see the queue close.
                 tracing::error!(epoch = epoch.0, "the term ended without order");
@@ -321,7 +319,7 @@ impl Runner {
                 self.backoff.pause().await;
             }
         }
-        self.guest_until = None;
+        self.handoff_until = None;
     }
 
     fn options(&self) -> ServeOptions {
@@ -333,17 +331,19 @@ impl Runner {
             store: self.shared.store.clone(),
             limits: self.shared.limits.clone(),
             tasks: self.shared.tasks.clone(),
-            carriers: self.shared.carriers.clone(),
+            shard_client: self.shared.shard_client.clone(),
             progress: self.progress.clone(),
-            held: self.shared.keepers.of(self.shard.zone),
+            held: self.shared.lease_renewers.of(self.shard.zone),
         }
     }
 
     /// Writes down that this owner has let go, so that its successor need not wait for its timed lease to run out.
     async fn release(&self, epoch: Epoch, nonce: Nonce, end: Slot) {
-        let released =
-            tokio::time::timeout(RELEASE, self.shared.store.release(self.shard, epoch, nonce, end))
-                .await;
+        let released = tokio::time::timeout(
+            RELEASE_TIMEOUT,
+            self.shared.store.release(self.shard, epoch, nonce, end),
+        )
+        .await;
         if !matches!(released, Ok(Ok(Cas::Applied))) {
             tracing::info!(
                 ?released,
@@ -352,21 +352,22 @@ impl Runner {
         }
     }
 
-    async fn hand_over(&mut self, why: Option<Why>, farewell: Farewell) {
+    async fn hand_over(&mut self, why: Option<Why>, notice: ShutdownNotice) {
         let Some(Why::Successor(successor)) = why else {
             tracing::info!("stopped serving");
             self.elsewhere(None);
-            return farewell.end(&StreamEnd::Stopping);
+            return notice.end(&StreamEnd::Stopping);
         };
         // First whoever waits at the door, and the successor itself; then the edges, which go there at once.
         self.elsewhere(Some(successor.clone()));
         handover::tell(&self.shared.mesh, self.shard, &successor).await;
         tracing::info!(%successor, "handed the shard over");
-        farewell.end(&StreamEnd::NotOwner { owner: Some(successor) });
+        notice.end(&StreamEnd::NotOwner { owner: Some(successor) });
     }
 
-    async fn fenced(&mut self, epoch: u64, stopped: Stopped, farewell: Farewell) {
-        let lease = tokio::time::timeout(HINT, self.shared.store.lease(self.shard)).await;
+    async fn fenced(&mut self, epoch: u64, stopped: Stopped, notice: ShutdownNotice) {
+        let lease =
+            tokio::time::timeout(OWNER_HINT_TIMEOUT, self.shared.store.lease(self.shard)).await;
         let owner = lease.ok().and_then(Result::ok).and_then(|lease| lease.owner);
         let owner = owner.filter(|owner| *owner != self.shared.node);
         let what = if stopped.fence.is_some() {
@@ -377,7 +378,7 @@ impl Runner {
         tracing::warn!(epoch, %stopped, ?owner, what, "zombie: nothing more is acknowledged");
         metrics::counter!("hearth_terms_fenced_total").increment(1);
         self.elsewhere(owner.clone());
-        farewell.end(&StreamEnd::NotOwner { owner });
+        notice.end(&StreamEnd::NotOwner { owner });
         // If the views differ, let the other serve for a while before it is taken back.
         self.backoff.pause().await;
     }
@@ -385,9 +386,9 @@ impl Runner {
 
 /// Who claims, and how its term is to be acknowledged: class `region` by its timed lease wherever another region could take
 /// it over (R1), class `multi-region` as the zone says. Waits until the lease that this takes is registered (L4).
-async fn claimant(shared: &ShardsOptions, shard: ShardId) -> Claimant {
+async fn claimant(shared: &OwnershipOptions, shard: ShardId) -> Claimant {
     let untimed = Claimant::untimed(Nonce(rand::random()), shared.node.region, shard.durability);
-    let Some(mut held) = shared.keepers.of(shard.zone) else { return untimed };
+    let Some(mut held) = shared.lease_renewers.of(shard.zone) else { return untimed };
     let by_lease = shared.world.zone(shard.zone).is_some_and(|zone| zone.fence == Fence::Lease);
     if shard.durability == Durability::MultiRegion && !by_lease {
         // Its own leases may be there to be broken, from when the zone said otherwise.
@@ -403,41 +404,52 @@ async fn claimant(shared: &ShardsOptions, shard: ShardId) -> Claimant {
 
 /// Resolves when another has been wanted for a while and this core is nobody's guest any more.
 async fn successor_wanted(
-    desire: &mut watch::Receiver<Desire>,
-    guest_until: Option<Instant>,
+    desired_owner: &mut watch::Receiver<DesiredOwner>,
+    handoff_until: Option<Instant>,
     draining: &watch::Receiver<bool>,
 ) -> NodeId {
-    if let Some(until) = guest_until {
+    if let Some(until) = handoff_until {
         // A guest may be asked to leave early only by becoming the owner in its own right.
-        let own = desire.wait_for(|desire| *desire == Desire::Mine);
+        let own = desired_owner.wait_for(|desired_owner| *desired_owner == DesiredOwner::ThisCore);
         // Gone only with the core.
         let _ = tokio::time::timeout_at(until, own).await;
     }
     loop {
-        let Some(successor) = other_than_me(desire).await else {
+        let Some(successor) = other_than_me(desired_owner).await else {
             // Gone only with the core.
             return std::future::pending().await;
         };
-        let other = |desire: &Desire| *desire != Desire::Theirs(successor.clone());
-        let steady = if *draining.borrow() { STEADY_DRAINING } else { STEADY };
-        if tokio::time::timeout(steady, desire.wait_for(other)).await.is_err() {
+        let other =
+            |desired_owner: &DesiredOwner| *desired_owner != DesiredOwner::Other(successor.clone());
+        let steady = if *draining.borrow() { SUCCESSOR_SETTLE_DRAINING } else { SUCCESSOR_SETTLE };
+        if tokio::time::timeout(steady, desired_owner.wait_for(other)).await.is_err() {
             return successor;
         }
     }
 }
 
 /// Resolves when this core is no longer wanted, unless it was invited.
-async fn unwanted(desire: &mut watch::Receiver<Desire>, guest_until: Option<Instant>) {
-    if let Some(until) = guest_until {
+async fn unwanted(
+    desired_owner: &mut watch::Receiver<DesiredOwner>,
+    handoff_until: Option<Instant>,
+) {
+    if let Some(until) = handoff_until {
         tokio::time::sleep_until(until).await;
     }
-    if desire.wait_for(|desire| *desire != Desire::Mine).await.is_err() {
+    if desired_owner
+        .wait_for(|desired_owner| *desired_owner != DesiredOwner::ThisCore)
+        .await
+        .is_err()
+    {
         std::future::pending::<()>().await;
     }
 }
 
 /// Waits until another is wanted.
-async fn other_than_me(desire: &mut watch::Receiver<Desire>) -> Option<NodeId> {
-    let wanted = desire.wait_for(|desire| matches!(desire, Desire::Theirs(_))).await.ok()?;
-    if let Desire::Theirs(successor) = &*wanted { Some(successor.clone()) } else { None }
+async fn other_than_me(desired_owner: &mut watch::Receiver<DesiredOwner>) -> Option<NodeId> {
+    let wanted = desired_owner
+        .wait_for(|desired_owner| matches!(desired_owner, DesiredOwner::Other(_)))
+        .await
+        .ok()?;
+    if let DesiredOwner::Other(successor) = &*wanted { Some(successor.clone()) } else { None }
 }

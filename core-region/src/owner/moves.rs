@@ -17,15 +17,15 @@ use tokio::time::Instant;
 use wire::command::{Answer, Command};
 use wire::{ConversationId, Position, Slot};
 
-use super::follower::{Follower, Frames, Next, Page, Source};
-use super::{Carried, Carriers, Note, nobody};
-use crate::everywhere::Everywhere;
+use crate::consumers::follower::{Follower, Frames, Next, Page, Source};
+use crate::replication::watermark::ReplicationWatermark;
+use crate::shard_client::{Request, Response, ShardClient, system_actor};
 use crate::tasks::Tasks;
 
 /// Pause before what did not work is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
+const OFFER_BACKOFF: Duration = Duration::from_millis(200);
 /// Pause before a row that cannot be read is tried again.
-const UNREADABLE: Duration = Duration::from_secs(5);
+const UNREADABLE_BACKOFF: Duration = Duration::from_secs(5);
 
 /// The term's end of the consumer. When it is dropped, the consumer ends; its successor goes on from the cursor.
 pub(crate) struct Moves {
@@ -46,8 +46,8 @@ impl Moves {
         tasks: &Tasks,
         store: Arc<dyn Store>,
         source: Source,
-        everywhere: Everywhere,
-        carriers: Carriers,
+        watermark: ReplicationWatermark,
+        shard_client: ShardClient,
     ) -> Self {
         let (frames, taken) = Frames::channel();
         let (news_out, news) = watch::channel(0);
@@ -62,8 +62,8 @@ impl Moves {
         tasks.spawn("moves", async move {
             let driver = Driver {
                 follower: Follower::open("moves", store, source, taken).await,
-                carriers,
-                everywhere,
+                shard_client,
+                watermark,
                 shared: known,
                 under_way: BTreeSet::new(),
                 numbers: BTreeMap::new(),
@@ -112,8 +112,8 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 struct Driver {
     /// As far as the mover has taken.
     follower: Follower,
-    carriers: Carriers,
-    everywhere: Everywhere,
+    shard_client: ShardClient,
+    watermark: ReplicationWatermark,
     shared: Arc<Mutex<Shared>>,
     /// Offered and not answered.
     under_way: BTreeSet<Offer>,
@@ -121,26 +121,26 @@ struct Driver {
     count: u64,
     /// After an offer that was refused: when the next are made.
     again_at: Option<Instant>,
-    done_out: mpsc::UnboundedSender<(u64, Carried)>,
+    done_out: mpsc::UnboundedSender<(u64, Response)>,
     news: watch::Sender<u64>,
 }
 
 impl Driver {
-    async fn run(mut self, mut done: mpsc::UnboundedReceiver<(u64, Carried)>) {
+    async fn run(mut self, mut done: mpsc::UnboundedReceiver<(u64, Response)>) {
         let source = self.follower.source.clone();
         if forgets_moves() {
             let slot = *source.committed.borrow();
             self.follower.go_to(Some(Position { epoch: source.epoch, slot }));
         }
         lock(&self.shared).mover = Mover::new(source.shard, Some(self.follower.cursor()));
-        let mut reached = self.everywhere.reached();
+        let mut watermark = self.watermark.watermark();
         loop {
-            let offers_wait = self.make_offers(*reached.borrow_and_update());
+            let offers_wait = self.make_offers(*watermark.borrow_and_update());
             let room = lock(&self.shared).mover.has_room();
             let again_at = self.again_at;
             tokio::select! {
                 biased;
-                Some((number, carried)) = done.recv() => self.answered(number, &carried),
+                Some((number, response)) = done.recv() => self.answered(number, &response),
                 next = self.follower.next(room) => match next {
                     Next::Frame(frame) => self.take(&frame),
                     Next::Behind if self.follower.is_over() => return,
@@ -148,7 +148,7 @@ impl Driver {
                     Next::WriteCursor => self.write_cursor().await,
                     Next::Ended => return self.write_cursor().await,
                 },
-                Ok(()) = reached.changed(), if offers_wait => {}
+                Ok(()) = watermark.changed(), if offers_wait => {}
                 () = tokio::time::sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {
                     self.again_at = None;
                 }
@@ -157,10 +157,10 @@ impl Driver {
     }
 
     /// Offers what can be read where it goes. Returns whether there is more, which cannot yet.
-    fn make_offers(&mut self, reached: Slot) -> bool {
+    fn make_offers(&mut self, watermark: Slot) -> bool {
         let (ready, open, next): (Vec<Offer>, usize, Slot) = {
             let mover = &mut lock(&self.shared).mover;
-            mover.reach(reached);
+            mover.reach(watermark);
             (mover.offers().collect(), mover.open(), mover.next_slot())
         };
         if self.again_at.is_none() {
@@ -168,10 +168,10 @@ impl Driver {
                 self.count += 1;
                 self.numbers.insert(self.count, *offer);
                 let Offer { conversation, n, ver, from, to } = *offer;
-                self.carriers.carry(Note {
+                self.shard_client.carry(Request {
                     shard: to,
                     conversation,
-                    actor: nobody(),
+                    actor: system_actor(),
                     command: Command::AcceptTransfer { n, ver, from },
                     number: self.count,
                     done: self.done_out.clone(),
@@ -181,29 +181,29 @@ impl Driver {
         }
         let more = open > ready.len();
         if more {
-            self.everywhere.wait_for(next);
+            self.watermark.wait_for(next);
         }
         more
     }
 
-    fn answered(&mut self, number: u64, carried: &Carried) {
+    fn answered(&mut self, number: u64, response: &Response) {
         let Some(offer) = self.numbers.remove(&number) else { return };
         self.under_way.remove(&offer);
-        match carried {
-            Carried::Answered(Ok(Answer::TransferAccepted { everywhere: true })) => {
+        match response {
+            Response::Answered(Ok(Answer::TransferAccepted { everywhere: true })) => {
                 tracing::info!(conversation = %offer.conversation, to = %offer.to, n = offer.n, "moved");
                 metrics::counter!("hearth_moves_total").increment(1);
                 lock(&self.shared).mover.taken_in(offer.conversation, offer.n);
                 self.tell();
             }
-            Carried::Answered(Ok(Answer::TransferAccepted { everywhere: false })) => {
+            Response::Answered(Ok(Answer::TransferAccepted { everywhere: false })) => {
                 lock(&self.shared).mover.arrived(offer.conversation, offer.n);
                 self.tell();
-                self.again_at = Some(Instant::now() + AGAIN);
+                self.again_at = Some(Instant::now() + OFFER_BACKOFF);
             }
             _ => {
-                tracing::warn!(?carried, conversation = %offer.conversation, to = %offer.to, "not taken in; offered again");
-                self.again_at = Some(Instant::now() + AGAIN);
+                tracing::warn!(?response, conversation = %offer.conversation, to = %offer.to, "not taken in; offered again");
+                self.again_at = Some(Instant::now() + OFFER_BACKOFF);
             }
         }
     }
@@ -244,7 +244,7 @@ impl Driver {
                 // To go on behind it could leave a conversation nowhere.
                 Err(error) => {
                     tracing::error!(%error, "the moves wait for a row that cannot be read");
-                    return tokio::time::sleep(UNREADABLE).await;
+                    return tokio::time::sleep(UNREADABLE_BACKOFF).await;
                 }
             }
         }

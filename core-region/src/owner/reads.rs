@@ -14,10 +14,10 @@ use wire::limits::{HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, MESH_FRAME_BYTES};
 use wire::{ConversationId, ErrorCode, Slot, UserId};
 
 use crate::intake::outbox::{Outbox, Outcome};
-use crate::patience::answered_within;
+use crate::retry::retry_within;
 
 /// A read that the store does not answer for this long is refused; the edge may ask again.
-const PATIENCE: Duration = Duration::from_secs(3);
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of one answer: a mesh frame, less what stands around it.
 const ANSWER_BYTES: usize = MESH_FRAME_BYTES - 64 * 1024;
 /// An upper estimate of what a line of an inbox takes, bytes.
@@ -133,7 +133,7 @@ impl Reads {
         let mut messages = if page.from > page.to {
             Vec::new()
         } else {
-            answered_within(PATIENCE, || self.store.messages(conversation, page.from, page.to))
+            retry_within(READ_TIMEOUT, || self.store.messages(conversation, page.from, page.to))
                 .await?
         };
         let cut = page.cut(&mut messages);
@@ -151,8 +151,9 @@ impl Reads {
         let limit = usize::from(limit.clamp(1, HISTORY_PAGE_MAX));
         let mut bytes = 0;
         let mut changes = Vec::new();
-        let page = answered_within(PATIENCE, || self.store.changes(conversation, after_ver, limit))
-            .await?;
+        let page =
+            retry_within(READ_TIMEOUT, || self.store.changes(conversation, after_ver, limit))
+                .await?;
         for change in page {
             let turn = matches!(
                 change.event,
@@ -176,8 +177,8 @@ impl Reads {
         head_ver: u64,
     ) -> Result<Answer, StoreError> {
         let ids: Vec<ConversationId> = lines.iter().map(|line| line.conversation).collect();
-        let heads = answered_within(PATIENCE, || self.store.heads(&ids)).await?;
-        let read = answered_within(PATIENCE, || self.store.read_cursors(user, &ids)).await?;
+        let heads = retry_within(READ_TIMEOUT, || self.store.heads(&ids)).await?;
+        let read = retry_within(READ_TIMEOUT, || self.store.read_cursors(user, &ids)).await?;
         for ((line, heads), read_seq) in lines.iter_mut().zip(heads).zip(read) {
             if let Some(last) = heads.and_then(|heads| heads.last_message) {
                 (line.head_seq, line.last_ts_ms) = (last.seq, last.ts_ms);

@@ -16,7 +16,7 @@ use crate::log::projector::project_frame;
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;
 /// Pause after an operation whose outcome is not known.
-const RETRY: Duration = Duration::from_millis(50);
+const RETRY_BACKOFF: Duration = Duration::from_millis(50);
 
 /// Why there is no term.
 #[derive(Debug, thiserror::Error)]
@@ -111,13 +111,13 @@ impl Claim {
             && self.read_from.replace(from) == Some(from)
         {
             // Rows are on their way here.
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_BACKOFF).await;
         }
         let done = match perform(&self.store, self.shard, &self.me, todo).await {
             Ok(done) => done,
             Err(error) => {
                 tracing::debug!(%error, step, "takeover: outcome unknown");
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(RETRY_BACKOFF).await;
                 Done::Unknown
             }
         };

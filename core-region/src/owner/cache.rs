@@ -119,42 +119,42 @@ pub(crate) enum Lookup {
 }
 
 /// A request that waits.
-pub(crate) struct Held {
+pub(crate) struct QueuedRequest {
     pub(crate) input: Input,
     pub(crate) lookup: Lookup,
 }
 
 /// A conversation's place in memory.
-pub(crate) struct Place {
+pub(crate) struct CacheSlot {
     /// None: being read from the store.
     pub(crate) entry: Option<Entry>,
     /// In the order of arrival.
-    pub(crate) waiting: VecDeque<Held>,
+    pub(crate) waiting: VecDeque<QueuedRequest>,
     /// Ticket of the first one in the queue: one more for each that left it.
-    pub(crate) gone: u64,
+    pub(crate) head_ticket: u64,
     /// It stands in the list of those to be gone on with.
     pub(crate) runnable: bool,
 }
 
-impl Place {
+impl CacheSlot {
     /// `life` tells it from other places of the same conversation, earlier or later: their tickets differ.
     fn new(incarnation: u32) -> Self {
         Self {
             entry: None,
             waiting: VecDeque::new(),
-            gone: u64::from(incarnation) << 32,
+            head_ticket: u64::from(incarnation) << 32,
             runnable: false,
         }
     }
 
     /// The ticket of the last one in the queue.
     pub(crate) fn last_ticket(&self) -> u64 {
-        self.gone + self.waiting.len() as u64 - 1
+        self.head_ticket + self.waiting.len() as u64 - 1
     }
 
     /// The request with this ticket, if it still waits.
-    pub(crate) fn ticket(&mut self, ticket: u64) -> Option<&mut Held> {
-        let index = usize::try_from(ticket.checked_sub(self.gone)?).ok()?;
+    pub(crate) fn ticket(&mut self, ticket: u64) -> Option<&mut QueuedRequest> {
+        let index = usize::try_from(ticket.checked_sub(self.head_ticket)?).ok()?;
         self.waiting.get_mut(index)
     }
 
@@ -166,7 +166,7 @@ impl Place {
 
 /// All of a shard.
 pub(crate) struct Entries {
-    places: LruCache<ConversationId, Place>,
+    places: LruCache<ConversationId, CacheSlot>,
     max: usize,
     lives: u32,
 }
@@ -177,23 +177,23 @@ impl Entries {
     }
 
     /// The place of a conversation, made if it is not there; and whether it was.
-    pub(crate) fn place(&mut self, id: ConversationId) -> (&mut Place, bool) {
+    pub(crate) fn place(&mut self, id: ConversationId) -> (&mut CacheSlot, bool) {
         let new = !self.places.contains(&id);
         if new {
             self.make_room();
             self.lives = self.lives.wrapping_add(1);
         }
         let incarnation = self.lives;
-        (self.places.get_or_insert_mut(id, || Place::new(incarnation)), !new)
+        (self.places.get_or_insert_mut(id, || CacheSlot::new(incarnation)), !new)
     }
 
     /// The place of a conversation, if there is one. Does not count as use.
-    pub(crate) fn peek(&mut self, id: &ConversationId) -> Option<&mut Place> {
+    pub(crate) fn peek(&mut self, id: &ConversationId) -> Option<&mut CacheSlot> {
         self.places.peek_mut(id)
     }
 
     /// The place of a conversation that is about to be read anew: what the store said for those who wait there holds no more.
-    pub(crate) fn renew(&mut self, id: ConversationId) -> &mut Place {
+    pub(crate) fn renew(&mut self, id: ConversationId) -> &mut CacheSlot {
         let old = self.places.pop(&id);
         let (place, _) = self.place(id);
         if let Some(old) = old {
@@ -201,7 +201,7 @@ impl Entries {
             place.waiting = old
                 .waiting
                 .into_iter()
-                .map(|held| Held { lookup: Lookup::Unasked, ..held })
+                .map(|held| QueuedRequest { lookup: Lookup::Unasked, ..held })
                 .collect();
         }
         place

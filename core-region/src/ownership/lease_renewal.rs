@@ -16,11 +16,11 @@ use crate::clock;
 use crate::tasks::Tasks;
 
 /// Pause after a write or a read whose outcome is not known.
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 
 /// What the process holds in a zone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HeldLease {
+pub(crate) struct TimedLease {
     /// Registered, and not known to be broken.
     pub(crate) incarnation: Option<Incarnation>,
     /// Until when it may acknowledge.
@@ -29,11 +29,11 @@ pub(crate) struct HeldLease {
 
 /// The timed leases of this process. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Keepers {
-    zones: Arc<HashMap<ZoneId, watch::Receiver<HeldLease>>>,
+pub(crate) struct LeaseRenewers {
+    zones: Arc<HashMap<ZoneId, watch::Receiver<TimedLease>>>,
 }
 
-impl Keepers {
+impl LeaseRenewers {
     /// Begins a life in every zone of the node's region that another region could take shards over in.
     pub(crate) fn start(
         world: &World,
@@ -47,35 +47,35 @@ impl Keepers {
             .iter()
             .filter(|zone| zone.regions.contains(&node.region) && zone.regions.len() > 1);
         let zones = zones.map(|zone| {
-            let (held_out, held) = watch::channel(HeldLease::default());
-            let keeper = Keeper {
+            let (held_out, held) = watch::channel(TimedLease::default());
+            let renewer = LeaseRenewer {
                 zone: zone.id,
                 node: node.clone(),
                 store: store.clone(),
                 timing,
                 held: held_out,
             };
-            tasks.spawn("lease", keeper.run());
+            tasks.spawn("lease", renewer.run());
             (zone.id, held)
         });
         Self { zones: Arc::new(zones.collect()) }
     }
 
     /// What is held in a zone; none where no lease is kept.
-    pub(crate) fn of(&self, zone: ZoneId) -> Option<watch::Receiver<HeldLease>> {
+    pub(crate) fn of(&self, zone: ZoneId) -> Option<watch::Receiver<TimedLease>> {
         self.zones.get(&zone).cloned()
     }
 }
 
-struct Keeper {
+struct LeaseRenewer {
     zone: ZoneId,
     node: NodeId,
     store: Arc<dyn Store>,
     timing: Timing,
-    held: watch::Sender<HeldLease>,
+    held: watch::Sender<TimedLease>,
 }
 
-impl Keeper {
+impl LeaseRenewer {
     /// Life after life, until no shard is left that could be served by it.
     async fn run(self) {
         let unused = self.held.clone();
@@ -89,7 +89,7 @@ impl Keeper {
         loop {
             let incarnation = Nonce(rand::random());
             let broken = self.live(incarnation).await;
-            self.held.send_replace(HeldLease::default());
+            self.held.send_replace(TimedLease::default());
             metrics::counter!("hearth_leases_broken_total").increment(1);
             tracing::warn!(zone = self.zone.0, %broken, "nothing more is acknowledged under it: beginning a new one");
         }
@@ -119,10 +119,10 @@ impl Keeper {
             let incarnation = renewal
                 .is_registered()
                 .then_some(Incarnation { nonce: incarnation, timing: self.timing });
-            let held = HeldLease { incarnation, hold: renewal.hold() };
+            let held = TimedLease { incarnation, hold: renewal.hold() };
             self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
             if unknown {
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(RETRY_BACKOFF).await;
             }
         }
     }

@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use wire::{Epoch, ShardId, Slot};
 
 use crate::clock;
-use crate::shards::keeper::HeldLease;
+use crate::ownership::lease_renewal::TimedLease;
 
 /// Pause before an append or a read of the fence whose outcome is unknown is repeated; twice as long each time.
-const RETRY: Duration = Duration::from_millis(20);
-/// Doublings of [`RETRY`].
+const RETRY_BACKOFF: Duration = Duration::from_millis(20);
+/// Doublings of [`RETRY_BACKOFF`].
 const DOUBLINGS: u32 = 4;
 /// Frames in flight towards which the pace steers when commits are fast.
 const PACE: f64 = 4.0;
@@ -30,7 +30,7 @@ const GAP_MAX: Duration = Duration::from_millis(10);
 const NEWEST: f64 = 0.2;
 
 /// The outcome of writing one row.
-pub(super) struct AppendAnswer {
+pub(in crate::owner) struct AppendAnswer {
     slot: Slot,
     /// How often the row was written before.
     repeated: u32,
@@ -38,7 +38,7 @@ pub(super) struct AppendAnswer {
 }
 
 /// The outcome of reading the fence.
-pub(super) struct FenceAnswer {
+pub(in crate::owner) struct FenceAnswer {
     /// None: read when nothing was to be acknowledged, to learn of a successor.
     ticket: Option<FenceRead>,
     fence: Result<Epoch, StoreError>,
@@ -46,7 +46,7 @@ pub(super) struct FenceAnswer {
 
 /// When the next frame may be launched.
 #[derive(Debug, PartialEq)]
-pub(super) enum Launch {
+pub(in crate::owner) enum Launch {
     /// Now.
     Now,
     /// Not before.
@@ -58,17 +58,17 @@ pub(super) enum Launch {
 type Operation<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The commits of one term.
-pub(super) struct Commits {
+pub(in crate::owner) struct Commits {
     owner: Owner,
     store: Arc<dyn Store>,
     shard: ShardId,
     /// Of this process in the shard's zone; none where no timed lease is kept.
-    pub(super) held: Option<watch::Receiver<HeldLease>>,
+    pub(in crate::owner) held: Option<watch::Receiver<TimedLease>>,
     in_flight_max: usize,
     /// Rows being written.
-    pub(super) appends: FuturesUnordered<Operation<AppendAnswer>>,
+    pub(in crate::owner) appends: FuturesUnordered<Operation<AppendAnswer>>,
     /// Reads of the fence under way.
-    pub(super) fence_reads: FuturesUnordered<Operation<FenceAnswer>>,
+    pub(in crate::owner) fence_reads: FuturesUnordered<Operation<FenceAnswer>>,
     launched: Option<Instant>,
     /// Reads of the fence that failed since the last one that did not.
     fence_failures: u32,
@@ -86,11 +86,11 @@ struct Figures {
 }
 
 impl Commits {
-    pub(super) fn new(
+    pub(in crate::owner) fn new(
         term: &Term,
         store: Arc<dyn Store>,
         shard: ShardId,
-        held: Option<watch::Receiver<HeldLease>>,
+        held: Option<watch::Receiver<TimedLease>>,
         in_flight_max: usize,
     ) -> Self {
         let label = shard.to_string();
@@ -118,7 +118,7 @@ impl Commits {
     /// Whether one more frame may be launched. One may at once; more only evenly spread over the time that a commit
     /// takes, or when a full one waits (`eager`): near replicas want few frames and large ones, far ones that nobody waits
     /// long for the next.
-    pub(super) fn may_launch(&self, eager: bool) -> Launch {
+    pub(in crate::owner) fn may_launch(&self, eager: bool) -> Launch {
         let in_flight = self.owner.in_flight();
         if in_flight >= self.in_flight_max {
             return Launch::AfterCommit;
@@ -132,7 +132,7 @@ impl Commits {
     }
 
     /// Starts to write a frame, which must be the next one.
-    pub(super) fn append(&mut self, frame: &LogFrame) -> Result<(), Stopped> {
+    pub(in crate::owner) fn append(&mut self, frame: &LogFrame) -> Result<(), Stopped> {
         let row = self.owner.append(frame.to_bytes())?;
         debug_assert_eq!(row.at, frame.at());
         self.write(row, 0);
@@ -145,7 +145,7 @@ impl Commits {
         let (store, shard) = (self.store.clone(), self.shard);
         self.appends.push(Box::pin(async move {
             if repeated > 0 {
-                tokio::time::sleep(RETRY * 2u32.pow((repeated - 1).min(DOUBLINGS))).await;
+                tokio::time::sleep(RETRY_BACKOFF * 2u32.pow((repeated - 1).min(DOUBLINGS))).await;
             }
             let outcome = store.append(shard, row.at, row.frame).await;
             AppendAnswer { slot: row.at.slot, repeated, outcome }
@@ -153,7 +153,7 @@ impl Commits {
     }
 
     /// A row was written, or perhaps not: then the same again.
-    pub(super) fn on_append(&mut self, answer: AppendAnswer) -> Result<(), Stopped> {
+    pub(in crate::owner) fn on_append(&mut self, answer: AppendAnswer) -> Result<(), Stopped> {
         let appended = match answer.outcome {
             Ok(()) => Appended::Durable,
             Err(error) => {
@@ -184,14 +184,17 @@ impl Commits {
     }
 
     /// Reads the fence although nothing is to be acknowledged, so that an owner without work learns of a successor.
-    pub(super) fn read_fence_when_idle(&mut self) {
+    pub(in crate::owner) fn read_fence_when_idle(&mut self) {
         if self.owner.in_flight() == 0 && self.fence_reads.is_empty() {
             self.fence_reads.push(fence(self.store.clone(), self.shard, None, 0));
         }
     }
 
     /// The fence was read. Returns the slots that may now be acknowledged, in order.
-    pub(super) fn on_fence(&mut self, answer: FenceAnswer) -> Result<Range<u64>, Stopped> {
+    pub(in crate::owner) fn on_fence(
+        &mut self,
+        answer: FenceAnswer,
+    ) -> Result<Range<u64>, Stopped> {
         let fence = match answer.fence {
             Ok(fence) => {
                 self.fence_failures = 0;
@@ -218,16 +221,16 @@ impl Commits {
 
     /// Reads the clock, if the owner wants to know now whether its timed lease holds. Returns the slots that may now be
     /// acknowledged, in order.
-    pub(super) fn on_clock(&mut self) -> Result<Range<u64>, Stopped> {
-        let held = self.held.as_ref().map_or(HeldLease::default(), |held| *held.borrow());
+    pub(in crate::owner) fn on_clock(&mut self) -> Result<Range<u64>, Stopped> {
+        let held = self.held.as_ref().map_or(TimedLease::default(), |held| *held.borrow());
         let Some(read) = self.owner.start_clock_read() else { return Ok(0..0) };
         self.owner.on_clock(read, clock::now(), held.hold)
     }
 
     /// The timed lease was renewed, or is over for ever, and with it the term.
-    pub(super) fn on_renewed(&mut self) -> Result<(), Stopped> {
+    pub(in crate::owner) fn on_renewed(&mut self) -> Result<(), Stopped> {
         let held =
-            self.held.as_mut().map_or(HeldLease::default(), |held| *held.borrow_and_update());
+            self.held.as_mut().map_or(TimedLease::default(), |held| *held.borrow_and_update());
         if held.incarnation.map(|incarnation| incarnation.nonce) == self.owner.incarnation() {
             return Ok(());
         }
@@ -236,12 +239,12 @@ impl Commits {
     }
 
     /// Lets the shard go, with nothing in flight. Returns the end to be written down.
-    pub(super) fn release(&mut self) -> Option<Slot> {
+    pub(in crate::owner) fn release(&mut self) -> Option<Slot> {
         self.owner.release()
     }
 
     /// For the figures and the pace.
-    pub(super) fn committed(&mut self, frame: &LogFrame, launched: std::time::Instant) {
+    pub(in crate::owner) fn committed(&mut self, frame: &LogFrame, launched: std::time::Instant) {
         let took = launched.elapsed();
         self.commit_seconds += NEWEST * (took.as_secs_f64() - self.commit_seconds);
         self.figures.commits.increment(1);
@@ -253,7 +256,7 @@ impl Commits {
 
 /// Resolves when more or less is held than when it was last looked at; never in a term that is not acknowledged by a timed
 /// lease. Cancel safe.
-pub(super) async fn renewed(held: &mut Option<watch::Receiver<HeldLease>>) {
+pub(in crate::owner) async fn renewed(held: &mut Option<watch::Receiver<TimedLease>>) {
     let Some(held) = held else { return std::future::pending().await };
     // Gone only with the core.
     if held.changed().await.is_err() {
@@ -270,7 +273,7 @@ fn fence(
 ) -> Operation<FenceAnswer> {
     Box::pin(async move {
         if failures > 0 {
-            tokio::time::sleep(RETRY * 2u32.pow((failures - 1).min(DOUBLINGS))).await;
+            tokio::time::sleep(RETRY_BACKOFF * 2u32.pow((failures - 1).min(DOUBLINGS))).await;
         }
         let fence = store.fence(shard).await;
         FenceAnswer { ticket, fence }

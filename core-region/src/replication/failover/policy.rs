@@ -15,7 +15,7 @@ use super::{Failover, FailoverError, ShardLossEstimate};
 use crate::clock;
 
 /// A region is away for so long before it counts as lost: gossip flickers.
-const STEADY: Duration = Duration::from_secs(2);
+const LOSS_GRACE: Duration = Duration::from_secs(2);
 
 /// What one core looks after.
 #[derive(Default)]
@@ -56,7 +56,7 @@ impl Policy {
                     noticed_ms: clock::wall_ms(),
                     is_settled: false,
                 });
-                if !loss.is_settled && loss.noticed.elapsed() >= STEADY {
+                if !loss.is_settled && loss.noticed.elapsed() >= LOSS_GRACE {
                     match decide(failover, zone, region, loss.noticed_ms, max_rpo).await {
                         Ok(()) => loss.is_settled = true,
                         Err(error) => tracing::debug!(%error, region = region.0, "not decided yet"),

@@ -1,0 +1,4 @@
+//! The commit: what waits for its slot, and the pipeline that writes it.
+
+pub(crate) mod batch;
+pub(super) mod pipeline;
