@@ -18,8 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::operator::Steering;
-use crate::tasks::{Stopped, Tasks};
-use crate::telemetry;
+use crate::{Stopped, Tasks, telemetry};
 
 /// How often the samples of histograms are folded into their buckets when nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@
 //! | [`config`] | config files: fields declared once, read, refused, shown in an example |
 //! | [`addresses`] | where the nodes are |
 //! | [`telemetry`] | logs to stderr, metrics to whoever scrapes them |
-//! | [`tasks`] | tasks that somebody watches, and their bounded end |
+//! | [`Tasks`], [`Backoff`], [`retry`], [`clock`] | supervised tasks, attempts and the wall clock, from `runtime` |
 //! | [`signals`] | what the operating system asks of it |
 //! | [`admin`] | `/healthz`, `/readyz`, `/status`, `/metrics` on a port of its own; what operators may ask |
 
@@ -15,12 +15,11 @@ pub mod addresses;
 pub mod admin;
 pub mod config;
 pub mod signals;
-pub mod tasks;
 pub mod telemetry;
 
 pub use addresses::{Address, Addresses, HostPort};
 pub use admin::operator::{Operator, Order, Reloaded, Steering};
 pub use admin::{Admin, AdminOptions, Readiness};
+pub use runtime::{Backoff, Stopped, Tasks, clock, retry};
 pub use signals::{Signal, Signals, interrupted};
-pub use tasks::{Stopped, Tasks};
 pub use telemetry::LogFormat;
