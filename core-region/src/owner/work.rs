@@ -242,7 +242,7 @@ impl Work {
             Decision::Already(decided) => Ok(entry.conversation.answer(decided, self.region)),
             Decision::Refuse(refusal) => Err(refusal),
             // Both are seen to before anything is decided.
-            Decision::Moved(_) | Decision::ReadAgain => Err(not_yet()),
+            Decision::Moved(_) | Decision::NeedsReload => Err(not_yet()),
         }
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conversation::log::{LogFrame, LogFrameError, LogRow};
-use conversation::shard::{Cas, Claimant, Do, Done, Lease, Lost, Takeover, Term, Uptime};
+use conversation::shard::{
+    Cas, Claimant, Lease, Op, OpResult, Takeover, TakeoverError, Term, Uptime,
+};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use store::{CoreKey, Mark, Store, StoreError};
 use wire::{NodeId, ShardId, Slot};
@@ -23,7 +25,7 @@ const RETRY_BACKOFF: Duration = Duration::from_millis(50);
 pub(crate) enum ClaimError {
     /// Another has it, or the log is damaged.
     #[error(transparent)]
-    Lost(#[from] Lost),
+    Lost(#[from] TakeoverError),
     /// A row of the tail cannot be read by this version.
     #[error("the tail of the log cannot be read: {0}")]
     Tail(#[from] LogFrameError),
@@ -69,7 +71,7 @@ impl Claim {
     /// # Errors
     /// When it came to nothing.
     pub(crate) async fn prepare(mut self) -> Result<Self, ClaimError> {
-        while let Some(todo) = self.takeover.next().filter(|todo| !matches!(todo, Do::Claim { .. }))
+        while let Some(todo) = self.takeover.next().filter(|todo| !matches!(todo, Op::Claim { .. }))
         {
             self.step(todo).await?;
         }
@@ -85,7 +87,7 @@ impl Claim {
             self.step(todo).await?;
         }
         let Self { store, shard, takeover, began, last, .. } = self;
-        let term = takeover.finished().ok_or(Lost::Misled)?;
+        let term = takeover.finished().ok_or(TakeoverError::Misled)?;
         project_tail(&store, shard, &term).await?;
         metrics::histogram!("hearth_takeover_step_seconds", "step" => "project")
             .record(last.elapsed());
@@ -100,14 +102,14 @@ impl Claim {
         Ok(term)
     }
 
-    async fn step(&mut self, todo: Do) -> Result<(), ClaimError> {
+    async fn step(&mut self, todo: Op) -> Result<(), ClaimError> {
         let step = name(&todo);
-        if let Do::WaitUntil { .. } = todo {
+        if let Op::WaitUntil { .. } = todo {
             tracing::info!(
                 "the owner acknowledges by a timed lease: waiting until it can be no more"
             );
         }
-        if let Do::ReadTail { from, .. } = todo
+        if let Op::ReadTail { from, .. } = todo
             && self.read_from.replace(from) == Some(from)
         {
             // Rows are on their way here.
@@ -118,7 +120,7 @@ impl Claim {
             Err(error) => {
                 tracing::debug!(%error, step, "takeover: outcome unknown");
                 tokio::time::sleep(RETRY_BACKOFF).await;
-                Done::Unknown
+                OpResult::Unknown
             }
         };
         self.takeover.on(done)?;
@@ -129,16 +131,16 @@ impl Claim {
     }
 }
 
-fn name(todo: &Do) -> &'static str {
+fn name(todo: &Op) -> &'static str {
     match todo {
-        Do::ReadLease => "read_lease",
-        Do::ReadCores { .. } | Do::WaitUntil { .. } | Do::BreakCores { .. } => "break",
-        Do::Claim { .. } => "claim",
-        Do::WriteFence { .. } => "fence",
-        Do::ReadMarks { .. } => "marks",
-        Do::ReadTail { .. } => "tail",
-        Do::Rewrite { .. } => "rewrite",
-        Do::Seal { .. } => "seal",
+        Op::ReadLease => "read_lease",
+        Op::ReadCores { .. } | Op::WaitUntil { .. } | Op::BreakCores { .. } => "break",
+        Op::Claim { .. } => "claim",
+        Op::WriteFence { .. } => "fence",
+        Op::ReadMarks { .. } => "marks",
+        Op::ReadTail { .. } => "tail",
+        Op::Rewrite { .. } => "rewrite",
+        Op::Seal { .. } => "seal",
     }
 }
 
@@ -146,16 +148,16 @@ async fn perform(
     store: &Arc<dyn Store>,
     shard: ShardId,
     me: &NodeId,
-    todo: Do,
-) -> Result<Done, StoreError> {
+    todo: Op,
+) -> Result<OpResult, StoreError> {
     Ok(match todo {
-        Do::ReadLease => Done::Lease(store.lease(shard).await?),
-        Do::ReadCores { region } => {
+        Op::ReadLease => OpResult::Lease(store.lease(shard).await?),
+        Op::ReadCores { region } => {
             let leases = store.core_leases(shard.zone, region).await?;
-            Done::Cores { leases, replied_at: clock::now() }
+            OpResult::Cores { leases, replied_at: clock::now() }
         }
-        Do::WaitUntil { until } => Done::Clock(waited(until).await),
-        Do::BreakCores { region, lives } => {
+        Op::WaitUntil { until } => OpResult::Clock(waited(until).await),
+        Op::BreakCores { region, lives } => {
             let mut all = Cas::Applied;
             for (incarnation, beat) in lives {
                 let of = CoreKey { zone: shard.zone, region, incarnation };
@@ -163,30 +165,30 @@ async fn perform(
                     all = Cas::Refused;
                 }
             }
-            Done::Cas(all)
+            OpResult::Cas(all)
         }
-        Do::Claim { observed, nonce, fence_mode } => {
-            Done::Cas(store.claim(shard, observed, me, nonce, fence_mode).await?)
+        Op::Claim { observed, nonce, fence_mode } => {
+            OpResult::Cas(store.claim(shard, observed, me, nonce, fence_mode).await?)
         }
-        Do::WriteFence { epoch } => {
+        Op::WriteFence { epoch } => {
             store.write_fence(shard, epoch).await?;
-            Done::Fenced
+            OpResult::Fenced
         }
-        Do::ReadMarks { across } => {
+        Op::ReadMarks { across } => {
             let checkpoint = if across { Mark::Follower(me.region) } else { Mark::Checkpoint };
             let (checkpoint, committed) = tokio::try_join!(
                 store.mark(shard, &checkpoint),
                 store.mark(shard, &Mark::Committed)
             )?;
-            Done::Marks { checkpoint, committed }
+            OpResult::Marks { checkpoint, committed }
         }
-        Do::ReadTail { from, limit } => Done::Tail(store.read_log(shard, from, limit).await?),
-        Do::Rewrite { rows } => {
+        Op::ReadTail { from, limit } => OpResult::Tail(store.read_log(shard, from, limit).await?),
+        Op::Rewrite { rows } => {
             rewrite(store, shard, rows).await?;
-            Done::Rewritten
+            OpResult::Rewritten
         }
-        Do::Seal { epoch, nonce, start } => {
-            Done::Cas(store.seal(shard, epoch, nonce, start).await?)
+        Op::Seal { epoch, nonce, start } => {
+            OpResult::Cas(store.seal(shard, epoch, nonce, start).await?)
         }
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conversation::shard::owner::Stopped;
-use conversation::shard::{AckBy, Cas, Claimant, FenceMode, Lost, Nonce, Term};
+use conversation::shard::{AckBy, Cas, Claimant, FenceMode, Nonce, TakeoverError, Term};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -237,7 +237,7 @@ impl Runner {
     /// Logs it; returns who is the owner, if that is why.
     fn log_claim_error(&self, error: &ClaimError) -> Option<NodeId> {
         match error {
-            ClaimError::Lost(Lost::Superseded { epoch, owner }) => {
+            ClaimError::Lost(TakeoverError::Superseded { epoch, owner }) => {
                 tracing::info!(epoch = epoch.0, ?owner, "another took the shard first");
                 owner.clone()
             }

@@ -149,12 +149,12 @@ impl Location {
         let within =
             |base: Epoch| Position { epoch: Epoch(stamp.epoch.0 - base.0), slot: stamp.slot };
         if self.arrived && (stamp.epoch > self.epoch_base || self.tenures.is_empty()) {
-            return Some(starts.believe(within(self.epoch_base)));
+            return Some(starts.is_current_or_newer(within(self.epoch_base)));
         }
         let (index, stay) = self.stay_of(stamp.epoch)?;
         let is_judge = !self.arrived && index + 1 == self.tenures.len();
         let at = within(stay.after);
-        Some(if is_judge { starts.believe(at) } else { owned_then(stay, at) })
+        Some(if is_judge { starts.is_current_or_newer(at) } else { owned_then(stay, at) })
     }
 
     /// What it takes along when it leaves for `to`, its last change having been seen with `epoch`.

@@ -155,7 +155,7 @@ pub enum Decision {
     Moved(Home),
     /// To [`wire::command::Command::AcceptTransfer`]: what is known of it may be older than its last change in the other shard. Read it from the
     /// projections now, and [`Conversation::admit`].
-    ReadAgain,
+    NeedsReload,
 }
 
 /// What the answer will be; [`Conversation::answer`] makes it, which for a view means: from the state right then.
@@ -280,7 +280,7 @@ impl Conversation {
             let shard = self.location.placement.shard;
             if *at != Position::default() {
                 let Some(starts) = starts.get(&shard) else { return Replayed::Needs(shard) };
-                if !starts.believe(*at) {
+                if !starts.is_current_or_newer(*at) {
                     return Replayed::Cut;
                 }
             }

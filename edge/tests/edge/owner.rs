@@ -178,7 +178,7 @@ impl Homes {
             DecisionContext { now_ms: 1, shard: id.shard, epoch, starts: &Starts::default() };
         let outcome = match home.rules.decide(moment, actor, command, None) {
             Decision::Refuse(refusal) => return Err(refusal),
-            Decision::Moved(_) | Decision::ReadAgain => unreachable!("nothing moves here"),
+            Decision::Moved(_) | Decision::NeedsReload => unreachable!("nothing moves here"),
             Decision::Already(outcome) => return Ok(home.rules.answer(outcome, REGION)),
             Decision::Commit(changes) => {
                 let outcome = Outcome::of(changes.last().unwrap());

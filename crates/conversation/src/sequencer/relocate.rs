@@ -35,7 +35,7 @@ impl Conversation {
         if self.has_taken_in(n) {
             Decision::Already(Outcome::TransferAccepted)
         } else {
-            Decision::ReadAgain
+            Decision::NeedsReload
         }
     }
 

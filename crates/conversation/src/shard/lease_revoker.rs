@@ -8,7 +8,7 @@ use wire::{NodeId, RegionId};
 
 use super::core_lease::{Beat, CoreLease, Timing, Uptime};
 use super::lease::{Cas, Nonce};
-use super::takeover::{Do, Done, Lost};
+use super::takeover::{Op, OpResult, TakeoverError};
 
 /// Whose leases are to be broken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,28 +47,28 @@ impl LeaseRevoker {
     }
 
     /// What to do next; none when every lease in question is broken.
-    pub(super) fn next(&self) -> Option<Do> {
+    pub(super) fn next(&self) -> Option<Op> {
         let region = self.region();
         Some(match &self.step {
-            Step::Read => Do::ReadCores { region },
-            Step::Wait { until, .. } => Do::WaitUntil { until: *until },
-            Step::Break { lives } => Do::BreakCores { region, lives: lives.clone() },
+            Step::Read => Op::ReadCores { region },
+            Step::Wait { until, .. } => Op::WaitUntil { until: *until },
+            Step::Break { lives } => Op::BreakCores { region, lives: lives.clone() },
             Step::Over => return None,
         })
     }
 
-    pub(super) fn on(&mut self, done: Done) -> Result<(), Lost> {
+    pub(super) fn on(&mut self, done: OpResult) -> Result<(), TakeoverError> {
         let step = mem::replace(&mut self.step, Step::Read);
         self.step = match (step, done) {
-            (Step::Read, Done::Cores { leases, replied_at }) => self.watch(leases, replied_at),
-            (Step::Wait { until, lives }, Done::Clock(now)) if now >= until => {
+            (Step::Read, OpResult::Cores { leases, replied_at }) => self.watch(leases, replied_at),
+            (Step::Wait { until, lives }, OpResult::Clock(now)) if now >= until => {
                 Step::Break { lives }
             }
-            (Step::Break { .. }, Done::Cas(Cas::Applied)) => Step::Over,
+            (Step::Break { .. }, OpResult::Cas(Cas::Applied)) => Step::Over,
             // Renewed in between, or not known: what was seen counts no more, and neither does the wait.
-            (Step::Break { .. }, Done::Cas(Cas::Refused) | Done::Unknown) => Step::Read,
-            (step @ Step::Wait { .. }, Done::Clock(_)) | (step, Done::Unknown) => step,
-            (_, _) => return Err(Lost::Misled),
+            (Step::Break { .. }, OpResult::Cas(Cas::Refused) | OpResult::Unknown) => Step::Read,
+            (step @ Step::Wait { .. }, OpResult::Clock(_)) | (step, OpResult::Unknown) => step,
+            (_, _) => return Err(TakeoverError::Misled),
         };
         Ok(())
     }
@@ -124,41 +124,41 @@ mod tests {
     }
 
     fn seen(lease_revoker: &mut LeaseRevoker, leases: Vec<CoreLease>, s: u64) {
-        assert_eq!(lease_revoker.next(), Some(Do::ReadCores { region: REGION }));
-        lease_revoker.on(Done::Cores { leases, replied_at: at(s) }).unwrap();
+        assert_eq!(lease_revoker.next(), Some(Op::ReadCores { region: REGION }));
+        lease_revoker.on(OpResult::Cores { leases, replied_at: at(s) }).unwrap();
     }
 
     #[test]
     fn every_life_of_a_region_is_broken_after_the_wait() {
         let mut lease_revoker = LeaseRevoker::of_region(REGION, MINE, timing());
-        lease_revoker.on(Done::Unknown).unwrap();
+        lease_revoker.on(OpResult::Unknown).unwrap();
         seen(
             &mut lease_revoker,
             vec![core("a", 1, 5, false), core("a", 2, 1, true), core("b", 3, 7, false)],
             100,
         );
-        assert_eq!(lease_revoker.next(), Some(Do::WaitUntil { until: at(110) }));
-        lease_revoker.on(Done::Clock(at(109))).unwrap();
-        assert_eq!(lease_revoker.next(), Some(Do::WaitUntil { until: at(110) }), "not yet");
-        lease_revoker.on(Done::Clock(at(110))).unwrap();
+        assert_eq!(lease_revoker.next(), Some(Op::WaitUntil { until: at(110) }));
+        lease_revoker.on(OpResult::Clock(at(109))).unwrap();
+        assert_eq!(lease_revoker.next(), Some(Op::WaitUntil { until: at(110) }), "not yet");
+        lease_revoker.on(OpResult::Clock(at(110))).unwrap();
         let lives = vec![(Nonce(1), Beat(5)), (Nonce(3), Beat(7))];
-        assert_eq!(lease_revoker.next(), Some(Do::BreakCores { region: REGION, lives }));
-        lease_revoker.on(Done::Cas(Cas::Applied)).unwrap();
+        assert_eq!(lease_revoker.next(), Some(Op::BreakCores { region: REGION, lives }));
+        lease_revoker.on(OpResult::Cas(Cas::Applied)).unwrap();
         assert_eq!(lease_revoker.next(), None);
     }
 
     #[test]
     fn who_was_renewed_in_between_is_watched_anew() {
-        for refused in [Done::Cas(Cas::Refused), Done::Unknown] {
+        for refused in [OpResult::Cas(Cas::Refused), OpResult::Unknown] {
             let mut lease_revoker = LeaseRevoker::of_region(REGION, MINE, timing());
             seen(&mut lease_revoker, vec![core("a", 1, 5, false), core("b", 3, 7, false)], 100);
-            lease_revoker.on(Done::Clock(at(110))).unwrap();
+            lease_revoker.on(OpResult::Clock(at(110))).unwrap();
             lease_revoker.on(refused).unwrap();
             seen(&mut lease_revoker, vec![core("a", 1, 6, false), core("b", 3, 7, true)], 111);
-            assert_eq!(lease_revoker.next(), Some(Do::WaitUntil { until: at(121) }));
-            lease_revoker.on(Done::Clock(at(121))).unwrap();
+            assert_eq!(lease_revoker.next(), Some(Op::WaitUntil { until: at(121) }));
+            lease_revoker.on(OpResult::Clock(at(121))).unwrap();
             let lives = vec![(Nonce(1), Beat(6))];
-            assert_eq!(lease_revoker.next(), Some(Do::BreakCores { region: REGION, lives }));
+            assert_eq!(lease_revoker.next(), Some(Op::BreakCores { region: REGION, lives }));
         }
     }
 
@@ -171,10 +171,10 @@ mod tests {
             vec![core("a", 9, 3, false), core("a", 1, 5, false), core("b", 3, 7, false)],
             0,
         );
-        lease_revoker.on(Done::Clock(at(10))).unwrap();
+        lease_revoker.on(OpResult::Clock(at(10))).unwrap();
         assert_eq!(
             lease_revoker.next(),
-            Some(Do::BreakCores { region: REGION, lives: vec![(Nonce(1), Beat(5))] })
+            Some(Op::BreakCores { region: REGION, lives: vec![(Nonce(1), Beat(5))] })
         );
         let mut lease_revoker = LeaseRevoker::of_node(node, MINE, timing());
         seen(

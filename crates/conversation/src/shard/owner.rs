@@ -13,37 +13,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
-use wire::{Durability, Epoch, Position, Slot};
+use wire::{Epoch, Position, Slot};
 
 use super::core_lease::Uptime;
-use super::lease::{FenceMode, Nonce};
+use super::lease::Nonce;
 use super::renewal::Hold;
-use super::takeover::Term;
+use super::term::{AckBy, Term};
 use crate::log::LogRow;
-
-/// What has to say that the term still is, before anything is acknowledged in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AckBy {
-    /// A read of the fence at the class' quorum.
-    Fence,
-    /// The clock and the timed lease (L3). The fence is read beside it, for an owner that is idle or whose clock is bad.
-    Lease,
-    /// The fence, at the own region's quorum, against claimants in the region; then the lease, against those of other
-    /// regions, whose fence would not be seen here (R1).
-    FenceAndLease,
-}
-
-impl AckBy {
-    /// By the class and the mode of a term.
-    #[must_use]
-    pub fn of(durability: Durability, fence_mode: FenceMode) -> Self {
-        match (durability, fence_mode) {
-            (_, FenceMode::Read) => Self::Fence,
-            (Durability::MultiRegion, FenceMode::Lease) => Self::Lease,
-            (Durability::Region, FenceMode::Lease) => Self::FenceAndLease,
-        }
-    }
-}
 
 /// A read of the fence that is under way. Only an owner makes one, so no read counts for more than was durable when it
 /// was started.

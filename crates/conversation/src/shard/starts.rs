@@ -45,7 +45,7 @@ impl Starts {
 
     /// As [`Starts::owns`], of what may be newer than these starts: a place of a later term than they know shows that the reader's
     /// own is over. He is told so as soon as he writes, and until then believes it rather than say that there is nothing.
-    pub(crate) fn believe(&self, at: Position) -> bool {
+    pub(crate) fn is_current_or_newer(&self, at: Position) -> bool {
         self.owns(at) || self.last().is_some_and(|(last, _)| at.epoch > last)
     }
 

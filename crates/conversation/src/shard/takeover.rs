@@ -17,7 +17,7 @@
 //! [salvaged](super::salvage). Where the owner had released the shard nothing is missing: the claimant waits for what is on
 //! its way.
 //!
-//! Every step may be done again, so a driver answers any failure with [`Done::Unknown`]: the machine repeats what is
+//! Every step may be done again, so a driver answers any failure with [`OpResult::Unknown`]: the machine repeats what is
 //! idempotent and settles a conditional write by a serial read and its nonce.
 
 mod operations;
@@ -27,14 +27,12 @@ use std::mem;
 use wire::{Durability, Epoch, Position, RegionId, Slot};
 
 use super::core_lease::Timing;
-use super::lease::{Cas, FenceMode, Fork, Lease, Nonce};
+use super::lease::{Cas, FenceMode, Lease, Nonce};
 use super::lease_revoker::LeaseRevoker;
-use super::owner::AckBy;
-use super::starts::Starts;
 use super::tail::Tail;
-use crate::log::LogRow;
+use super::term::{AckBy, Loss, Term};
 
-pub use operations::{Do, Done, Lost};
+pub use operations::{Op, OpResult, TakeoverError};
 
 /// Who claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,16 +70,17 @@ impl Claimant {
     }
 
     /// Whose leases must be broken before a term can begin after this row's.
-    fn lease_revoker(&self, lease: &Lease) -> Result<Option<LeaseRevoker>, Lost> {
+    fn lease_revoker(&self, lease: &Lease) -> Result<Option<LeaseRevoker>, TakeoverError> {
         if let Some(left) = lease.left_by(self.durability, self.region) {
             // Which claims were made since the release does not matter: none of them was sealed.
             if lease.released.is_some() {
                 return Ok(None);
             }
             if left.fence_mode == FenceMode::Read {
-                return Err(Lost::Untimed { region: left.region });
+                return Err(TakeoverError::Untimed { region: left.region });
             }
-            let Incarnation { nonce, timing } = self.incarnation.ok_or(Lost::NoTimedLease)?;
+            let Incarnation { nonce, timing } =
+                self.incarnation.ok_or(TakeoverError::NoTimedLease)?;
             return Ok(Some(LeaseRevoker::of_region(left.region, nonce, timing)));
         }
         let by_lease_alone =
@@ -90,46 +89,13 @@ impl Claimant {
         let let_go = lease.released.is_some() && lease.sealed;
         match &lease.owner {
             Some(owner) if by_lease_alone && !let_go => {
-                let Incarnation { nonce, timing } = self.incarnation.ok_or(Lost::NoTimedLease)?;
+                let Incarnation { nonce, timing } =
+                    self.incarnation.ok_or(TakeoverError::NoTimedLease)?;
                 Ok(Some(LeaseRevoker::of_node(owner.clone(), nonce, timing)))
             }
             _ => Ok(None),
         }
     }
-}
-
-/// The right to write the log of a shard from `start` on, until a newer epoch fences it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Term {
-    /// Its number.
-    pub epoch: Epoch,
-    /// The nonce of its claim.
-    pub nonce: Nonce,
-    /// Its first slot.
-    pub start: Slot,
-    /// Of all sealed epochs, this one included.
-    pub starts: Starts,
-    /// Everything before this slot is projected.
-    pub checkpoint: Slot,
-    /// The committed rows from the checkpoint to `start`, in slot order: to be projected before serving.
-    pub tail: Vec<LogRow>,
-    /// What its acknowledgements need.
-    pub ack_by: AckBy,
-    /// The timed lease under which it was claimed: no other counts for it.
-    pub incarnation: Option<Nonce>,
-    /// What this takeover left behind; none when it can be nothing.
-    pub loss: Option<Loss>,
-    /// To be salvaged, oldest first, while the shard is served: what this takeover left behind, and those before it.
-    pub forks: Vec<Fork>,
-}
-
-/// What may be missing after a takeover that left a region behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Loss {
-    /// Where it rests.
-    pub from: RegionId,
-    /// At least so many acknowledged frames (R3). How old the mark is by which that is known bounds how many more.
-    pub frames_min: u64,
 }
 
 impl Term {
@@ -175,7 +141,7 @@ enum Step {
     /// The seal may have been applied.
     ConfirmSeal(Claimed, Tail, Known),
     Finished(Term),
-    Ended(Lost),
+    Ended(TakeoverError),
 }
 
 /// What follows when the leases are broken.
@@ -214,27 +180,27 @@ impl Takeover {
     ///
     /// # Errors
     /// When the claim would come to nothing.
-    pub fn over(observed: &Lease, claimant: Claimant) -> Result<Self, Lost> {
+    pub fn over(observed: &Lease, claimant: Claimant) -> Result<Self, TakeoverError> {
         let step = observe(&claimant, observed)?;
         Ok(Self { claimant, step })
     }
 
     /// What to do next; none when the takeover has ended, in a [`Term`] or in [`Lost`].
     #[must_use]
-    pub fn next(&self) -> Option<Do> {
+    pub fn next(&self) -> Option<Op> {
         let nonce = self.claimant.nonce;
         Some(match &self.step {
-            Step::Look | Step::Confirm { .. } | Step::ConfirmSeal(..) => Do::ReadLease,
+            Step::Look | Step::Confirm { .. } | Step::ConfirmSeal(..) => Op::ReadLease,
             Step::Break { lease_revoker, .. } => lease_revoker.next()?,
             Step::Claim { observed, .. } => {
-                Do::Claim { observed: *observed, nonce, fence_mode: self.claimant.fence_mode() }
+                Op::Claim { observed: *observed, nonce, fence_mode: self.claimant.fence_mode() }
             }
-            Step::Fence(claimed) => Do::WriteFence { epoch: claimed.lease.epoch },
-            Step::Marks(claimed) => Do::ReadMarks { across: claimed.left.is_some() },
-            Step::Tail(_, tail, _) => Do::ReadTail { from: tail.end(), limit: tail.limit() },
-            Step::Rewrite(_, tail, _) => Do::Rewrite { rows: tail.rows().to_vec() },
+            Step::Fence(claimed) => Op::WriteFence { epoch: claimed.lease.epoch },
+            Step::Marks(claimed) => Op::ReadMarks { across: claimed.left.is_some() },
+            Step::Tail(_, tail, _) => Op::ReadTail { from: tail.end(), limit: tail.limit() },
+            Step::Rewrite(_, tail, _) => Op::Rewrite { rows: tail.rows().to_vec() },
             Step::Seal(claimed, tail, _) => {
-                Do::Seal { epoch: claimed.lease.epoch, nonce, start: tail.end() }
+                Op::Seal { epoch: claimed.lease.epoch, nonce, start: tail.end() }
             }
             Step::Finished(_) | Step::Ended(_) => return None,
         })
@@ -270,7 +236,7 @@ impl Takeover {
     ///
     /// # Errors
     /// When the takeover has come to nothing; from then on it stays so.
-    pub fn on(&mut self, done: Done) -> Result<(), Lost> {
+    pub fn on(&mut self, done: OpResult) -> Result<(), TakeoverError> {
         match self.step_after(done) {
             Ok(step) => {
                 self.step = step;
@@ -283,14 +249,16 @@ impl Takeover {
         }
     }
 
-    fn step_after(&mut self, done: Done) -> Result<Step, Lost> {
+    fn step_after(&mut self, done: OpResult) -> Result<Step, TakeoverError> {
         let step = mem::replace(&mut self.step, Step::Look);
         Ok(match (step, done) {
-            (Step::Look, Done::Lease(lease)) => observe(&self.claimant, &lease)?,
+            (Step::Look, OpResult::Lease(lease)) => observe(&self.claimant, &lease)?,
             // Who was renewed lives, and may have let go meanwhile: of the lease that was seen nothing is known any more.
-            (Step::Break { then: Broken::Claim { .. }, .. }, Done::Cas(Cas::Refused)) => Step::Look,
+            (Step::Break { then: Broken::Claim { .. }, .. }, OpResult::Cas(Cas::Refused)) => {
+                Step::Look
+            }
             // After the claim, too: one of those who live may have taken the shard up over it.
-            (Step::Break { then: Broken::Fence(claimed), .. }, Done::Cas(Cas::Refused)) => {
+            (Step::Break { then: Broken::Fence(claimed), .. }, OpResult::Cas(Cas::Refused)) => {
                 Step::Confirm { observed: Epoch(claimed.lease.epoch.0 - 1), broken: None }
             }
             (Step::Break { mut lease_revoker, then }, done) => {
@@ -302,18 +270,18 @@ impl Takeover {
                 }
             }
             // Refused, too, is looked at: it may be our own earlier attempt that was in the way.
-            (Step::Claim { observed, broken }, Done::Cas(_) | Done::Unknown) => {
+            (Step::Claim { observed, broken }, OpResult::Cas(_) | OpResult::Unknown) => {
                 Step::Confirm { observed, broken }
             }
-            (Step::Confirm { observed, broken }, Done::Lease(lease)) => {
+            (Step::Confirm { observed, broken }, OpResult::Lease(lease)) => {
                 self.confirm(observed, broken, lease)?
             }
-            (Step::Fence(claimed), Done::Fenced) => Step::Marks(claimed),
-            (Step::Marks(claimed), Done::Marks { checkpoint, committed }) => {
+            (Step::Fence(claimed), OpResult::Fenced) => Step::Marks(claimed),
+            (Step::Marks(claimed), OpResult::Marks { checkpoint, committed }) => {
                 let (from, known) = claimed.known(checkpoint, committed);
                 Step::Tail(claimed, Tail::new(from), known)
             }
-            (Step::Tail(claimed, mut tail, known), Done::Tail(page)) => {
+            (Step::Tail(claimed, mut tail, known), OpResult::Tail(page)) => {
                 if tail.extend(page, &claimed.lease.starts) {
                     Step::Tail(claimed, tail, known)
                 } else if tail.end() < known.end_min {
@@ -324,22 +292,22 @@ impl Takeover {
                     Step::Rewrite(claimed, tail, known)
                 }
             }
-            (Step::Rewrite(claimed, tail, known), Done::Rewritten) => {
+            (Step::Rewrite(claimed, tail, known), OpResult::Rewritten) => {
                 Step::Seal(claimed, tail, known)
             }
-            (Step::Seal(claimed, tail, known), Done::Cas(Cas::Applied)) => {
+            (Step::Seal(claimed, tail, known), OpResult::Cas(Cas::Applied)) => {
                 self.serve(claimed, tail, known)?
             }
-            (Step::Seal(claimed, tail, known), Done::Cas(Cas::Refused) | Done::Unknown) => {
+            (Step::Seal(claimed, tail, known), OpResult::Cas(Cas::Refused) | OpResult::Unknown) => {
                 Step::ConfirmSeal(claimed, tail, known)
             }
-            (Step::ConfirmSeal(claimed, tail, known), Done::Lease(lease)) => {
+            (Step::ConfirmSeal(claimed, tail, known), OpResult::Lease(lease)) => {
                 self.confirm_seal(claimed, tail, known, &lease)?
             }
             (step @ (Step::Finished(_) | Step::Ended(_)), _) => step,
             // Reads and writes that may be done again are.
-            (step, Done::Unknown) => step,
-            (_, _) => return Err(Lost::Misled),
+            (step, OpResult::Unknown) => step,
+            (_, _) => return Err(TakeoverError::Misled),
         })
     }
 
@@ -348,9 +316,9 @@ impl Takeover {
         observed: Epoch,
         broken: Option<RegionId>,
         lease: Lease,
-    ) -> Result<Step, Lost> {
+    ) -> Result<Step, TakeoverError> {
         if lease.epoch < observed {
-            return Err(Lost::LeaseWentBack { seen: observed, found: lease.epoch });
+            return Err(TakeoverError::LeaseWentBack { seen: observed, found: lease.epoch });
         }
         if lease.epoch == observed {
             // Not applied, or not yet: the same attempt again. If the first one lands meanwhile, this one is refused
@@ -358,7 +326,7 @@ impl Takeover {
             return Ok(Step::Claim { observed, broken });
         }
         if lease.epoch > observed.next() || lease.nonce != self.claimant.nonce {
-            return Err(Lost::Superseded { epoch: lease.epoch, owner: lease.owner });
+            return Err(TakeoverError::Superseded { epoch: lease.epoch, owner: lease.owner });
         }
         let left = lease
             .left_by(self.claimant.durability, self.claimant.region)
@@ -383,13 +351,16 @@ impl Takeover {
         tail: Tail,
         known: Known,
         lease: &Lease,
-    ) -> Result<Step, Lost> {
+    ) -> Result<Step, TakeoverError> {
         let epoch = claimed.lease.epoch;
         if lease.epoch < epoch {
-            return Err(Lost::LeaseWentBack { seen: epoch, found: lease.epoch });
+            return Err(TakeoverError::LeaseWentBack { seen: epoch, found: lease.epoch });
         }
         if lease.epoch > epoch || lease.nonce != self.claimant.nonce {
-            return Err(Lost::Superseded { epoch: lease.epoch, owner: lease.owner.clone() });
+            return Err(TakeoverError::Superseded {
+                epoch: lease.epoch,
+                owner: lease.owner.clone(),
+            });
         }
         if lease.sealed {
             self.serve(claimed, tail, known)
@@ -398,12 +369,14 @@ impl Takeover {
         }
     }
 
-    fn serve(&self, claimed: Claimed, tail: Tail, known: Known) -> Result<Step, Lost> {
+    fn serve(&self, claimed: Claimed, tail: Tail, known: Known) -> Result<Step, TakeoverError> {
         let Claimant { nonce, durability, .. } = self.claimant;
         let (epoch, start) = (claimed.lease.epoch, tail.end());
         let fork = claimed.lease.fork_at(durability, start);
-        let sealed =
-            claimed.lease.sealed_at(durability, epoch, nonce, start).ok_or(Lost::Misled)?;
+        let sealed = claimed
+            .lease
+            .sealed_at(durability, epoch, nonce, start)
+            .ok_or(TakeoverError::Misled)?;
         Ok(Step::Finished(Term {
             epoch,
             nonce,
@@ -422,7 +395,7 @@ impl Takeover {
     }
 }
 
-fn observe(claimant: &Claimant, lease: &Lease) -> Result<Step, Lost> {
+fn observe(claimant: &Claimant, lease: &Lease) -> Result<Step, TakeoverError> {
     let observed = lease.epoch;
     Ok(match claimant.lease_revoker(lease)? {
         Some(lease_revoker) => {
@@ -457,9 +430,9 @@ impl Claimed {
     }
 
     /// The tail ends too early.
-    fn wait_or_refuse(self, tail: Tail, known: Known) -> Result<Step, Lost> {
+    fn wait_or_refuse(self, tail: Tail, known: Known) -> Result<Step, TakeoverError> {
         if self.left.is_none() {
-            return Err(Lost::LogTruncated { end: tail.end(), committed: known.end_min });
+            return Err(TakeoverError::LogTruncated { end: tail.end(), committed: known.end_min });
         }
         Ok(Step::Tail(self, tail, known))
     }

@@ -19,7 +19,7 @@ use crate::shard::lease::{Cas, FenceMode, Lease, Nonce};
 
 /// What the driver is to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Do {
+pub enum Op {
     /// Serial read of the lease row.
     ReadLease,
     /// Serial read of all core leases of a region: of every life that was registered before this was asked.
@@ -29,7 +29,7 @@ pub enum Do {
     },
     /// Nothing, until the own clock shows this.
     WaitUntil {
-        /// Of the clock that gave [`Done::Cores`] its time.
+        /// Of the clock that gave [`OpResult::Cores`] its time.
         until: Uptime,
     },
     /// Conditional writes, each by itself, in any order: [`CoreLease::broken_at`].
@@ -85,32 +85,32 @@ pub enum Do {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Done {
-    /// Of [`Do::ReadLease`].
+pub enum OpResult {
+    /// Of [`Op::ReadLease`].
     Lease(Lease),
-    /// Of [`Do::ReadCores`].
+    /// Of [`Op::ReadCores`].
     Cores {
         /// What was found.
         leases: Vec<CoreLease>,
         /// The own clock, read **after** the reply came (L4).
         replied_at: Uptime,
     },
-    /// Of [`Do::WaitUntil`]: the own clock.
+    /// Of [`Op::WaitUntil`]: the own clock.
     Clock(Uptime),
-    /// Of [`Do::Claim`] or [`Do::Seal`]; of [`Do::BreakCores`], applied only if every one of them was.
+    /// Of [`Op::Claim`] or [`Op::Seal`]; of [`Op::BreakCores`], applied only if every one of them was.
     Cas(Cas),
-    /// Of [`Do::WriteFence`]: at quorum.
+    /// Of [`Op::WriteFence`]: at quorum.
     Fenced,
-    /// Of [`Do::ReadMarks`].
+    /// Of [`Op::ReadMarks`].
     Marks {
         /// Everything before it is projected.
         checkpoint: Option<Position>,
         /// Everything before it was acknowledged.
         committed: Option<Position>,
     },
-    /// Of [`Do::ReadTail`].
+    /// Of [`Op::ReadTail`].
     Tail(Vec<LogRow>),
-    /// Of [`Do::Rewrite`]: all of them at quorum.
+    /// Of [`Op::Rewrite`]: all of them at quorum.
     Rewritten,
     /// Of any of them: it failed, or timed out, and may or may not have happened. The machine says what to do about it;
     /// how long to wait before doing that is the driver's choice.
@@ -119,7 +119,7 @@ pub enum Done {
 
 /// The claim came to nothing. The shard is as another left it; nothing that was acknowledged was touched.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Lost {
+pub enum TakeoverError {
     /// Another claimed after or instead of us.
     #[error("another claimed the shard: epoch {} is newer", epoch.0)]
     Superseded {

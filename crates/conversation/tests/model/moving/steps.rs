@@ -214,10 +214,10 @@ impl World {
                 Some(Ok(self.forced(state, offer, at)))
             }
             Decision::Already(_) => self.answered(state, offer, at),
-            Decision::ReadAgain if self.is(Mutant::NoWaitForProjection) => {
+            Decision::NeedsReload if self.is(Mutant::NoWaitForProjection) => {
                 Some(Ok(self.forced(state, offer, at)))
             }
-            Decision::ReadAgain => {
+            Decision::NeedsReload => {
                 let fresh =
                     self.remember(state, at, &state.shards[at].view, state.shards[at].start);
                 match fresh.conversation.admit(moment, offer) {

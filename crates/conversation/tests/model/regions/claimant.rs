@@ -2,7 +2,8 @@
 
 use hearth_conversation::log::LogRow;
 use hearth_conversation::shard::{
-    Beat, Cas, CoreLease, Do, Done, FenceMode, Lease, Lost, Owner, Takeover, Term, Uptime,
+    Beat, Cas, CoreLease, FenceMode, Lease, Op, OpResult, Owner, Takeover, TakeoverError, Term,
+    Uptime,
 };
 use wire::{Durability, Epoch, Position, RegionId, Slot};
 
@@ -21,9 +22,9 @@ impl World {
     ) {
         let at = self.bounds.claimants[actor];
         match machine.next() {
-            Some(Do::ReadLease) => self.read_lease(state, actor, found),
-            Some(Do::ReadCores { region }) => {
-                let done = Done::Cores {
+            Some(Op::ReadLease) => self.read_lease(state, actor, found),
+            Some(Op::ReadCores { region }) => {
+                let done = OpResult::Cores {
                     leases: self.cores(state, actor, region),
                     replied_at: Uptime::default(),
                 };
@@ -32,12 +33,12 @@ impl World {
                     to: self.tell(state.clone(), actor, done),
                 });
             }
-            Some(Do::WaitUntil { until }) => {
-                let to = self.tell(state.clone(), actor, Done::Clock(until));
+            Some(Op::WaitUntil { until }) => {
+                let to = self.tell(state.clone(), actor, OpResult::Clock(until));
                 let to = to.and_then(|to| self.break_cores(to, actor));
                 found.push(Step { action: Action::WaitAndBreak(actor), to });
             }
-            Some(Do::Claim { observed, .. }) if observed.0 < self.bounds.epochs => {
+            Some(Op::Claim { observed, .. }) if observed.0 < self.bounds.epochs => {
                 let mut to = state.clone();
                 let claimed =
                     to.lease.claimed(observed, &self.nodes[actor], nonce(actor), FenceMode::Lease);
@@ -51,44 +52,44 @@ impl World {
                 }
                 found.push(Step {
                     action: Action::Claim(actor),
-                    to: self.tell(to, actor, Done::Cas(cas)),
+                    to: self.tell(to, actor, OpResult::Cas(cas)),
                 });
             }
-            Some(Do::WriteFence { epoch }) => {
+            Some(Op::WriteFence { epoch }) => {
                 let mut to = state.clone();
                 to.sites[at].fence = to.sites[at].fence.max(epoch.0 as u8);
                 found.push(Step {
                     action: Action::Fence(actor),
-                    to: self.tell(to, actor, Done::Fenced),
+                    to: self.tell(to, actor, OpResult::Fenced),
                 });
             }
-            Some(Do::ReadMarks { across }) => {
+            Some(Op::ReadMarks { across }) => {
                 let matters = across && state.lease.released.is_none();
                 for committed in if matters { state.marks_under_way() } else { vec![None] } {
-                    let marks = Done::Marks { checkpoint: None, committed };
+                    let marks = OpResult::Marks { checkpoint: None, committed };
                     found.push(Step {
                         action: Action::ReadMarks(actor),
                         to: self.tell(state.clone(), actor, marks),
                     });
                 }
             }
-            Some(Do::ReadTail { from, .. }) => {
+            Some(Op::ReadTail { from, .. }) => {
                 let Actor::Claimant { must, starts, .. } = &state.actors[actor] else { return };
                 for rows in state.readings(from, starts, *must) {
-                    let to = self.tell(state.clone(), actor, Done::Tail(rows));
+                    let to = self.tell(state.clone(), actor, OpResult::Tail(rows));
                     found.push(Step { action: Action::ReadTail(actor), to });
                 }
             }
-            Some(Do::Rewrite { rows }) => {
+            Some(Op::Rewrite { rows }) => {
                 let mut to = state.clone();
                 to.sites[at].durable |=
                     rows.iter().fold(0, |places, row| places | 1 << bit(row.at));
                 found.push(Step {
                     action: Action::Rewrite(actor),
-                    to: self.tell(to, actor, Done::Rewritten),
+                    to: self.tell(to, actor, OpResult::Rewritten),
                 });
             }
-            Some(Do::Seal { epoch, start, .. }) => {
+            Some(Op::Seal { epoch, start, .. }) => {
                 let to = self.seal(state, actor, epoch, start);
                 found.push(Step { action: Action::Seal(actor), to });
             }
@@ -113,7 +114,7 @@ impl World {
         }
         found.push(Step {
             action: Action::ReadLease(actor),
-            to: self.tell(to, actor, Done::Lease(lease)),
+            to: self.tell(to, actor, OpResult::Lease(lease)),
         });
     }
 
@@ -143,14 +144,14 @@ impl World {
     /// The wait is over, and with it every lease that was seen; nothing was renewed.
     fn break_cores(&self, mut to: State, actor: usize) -> Result<State, String> {
         let Actor::Claimant { machine, .. } = &to.actors[actor] else { return Ok(to) };
-        let Some(Do::BreakCores { lives, .. }) = machine.next() else {
+        let Some(Op::BreakCores { lives, .. }) = machine.next() else {
             return Err("waited for nothing".into());
         };
         for (incarnation, _) in lives {
             let core = &mut to.cores[incarnation.0 as usize - 1];
             (core.over, core.broken) = (true, true);
         }
-        self.tell(to, actor, Done::Cas(Cas::Applied))
+        self.tell(to, actor, OpResult::Cas(Cas::Applied))
     }
 
     fn seal(&self, state: &State, actor: usize, epoch: Epoch, end: Slot) -> Result<State, String> {
@@ -163,9 +164,10 @@ impl World {
         match to.lease.sealed_at(Durability::Region, epoch, nonce(actor), start) {
             Some(sealed) => {
                 let before = std::mem::replace(&mut to.lease, sealed);
-                self.tell(to, actor, Done::Cas(Cas::Applied))?.begin(self, actor, &before, start)
+                self.tell(to, actor, OpResult::Cas(Cas::Applied))?
+                    .begin(self, actor, &before, start)
             }
-            None => self.tell(to, actor, Done::Cas(Cas::Refused)),
+            None => self.tell(to, actor, OpResult::Cas(Cas::Refused)),
         }
     }
 
@@ -178,26 +180,31 @@ impl World {
     }
 
     /// Tells the machine, and issues at once what it wants written: a write can only gain by being issued early.
-    pub(super) fn tell(&self, mut to: State, actor: usize, done: Done) -> Result<State, String> {
+    pub(super) fn tell(
+        &self,
+        mut to: State,
+        actor: usize,
+        done: OpResult,
+    ) -> Result<State, String> {
         let at = self.bounds.claimants[actor];
         let Actor::Claimant { machine, must, starts, .. } = &mut to.actors[actor] else {
             return Ok(to);
         };
-        if let Done::Lease(lease) = &done {
+        if let OpResult::Lease(lease) = &done {
             starts.clone_from(&lease.starts);
         }
         match machine.on(done) {
             Ok(()) => {}
-            Err(Lost::Superseded { .. }) => {
+            Err(TakeoverError::Superseded { .. }) => {
                 to.actors[actor] = Actor::Gone;
                 return Ok(to);
             }
             Err(lost) => return Err(lost.to_string()),
         }
         match machine.next() {
-            Some(Do::WriteFence { epoch }) => to.sites[at].fences |= 1 << epoch.0,
+            Some(Op::WriteFence { epoch }) => to.sites[at].fences |= 1 << epoch.0,
             // The tail may be asked for from here on.
-            Some(Do::ReadMarks { .. }) => *must = to.sites[at].durable,
+            Some(Op::ReadMarks { .. }) => *must = to.sites[at].durable,
             _ => {}
         }
         Ok(to)

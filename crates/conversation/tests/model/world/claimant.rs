@@ -1,6 +1,6 @@
 //! What a claimant can do next.
 
-use hearth_conversation::shard::{Cas, Do, Done, Lost, Takeover};
+use hearth_conversation::shard::{Cas, Op, OpResult, Takeover, TakeoverError};
 use wire::{Epoch, Slot};
 
 use super::{
@@ -19,7 +19,7 @@ impl World {
     ) {
         let Some(asked) = machine.next() else { return };
         match asked {
-            Do::ReadLease => {
+            Op::ReadLease => {
                 let mut lease = state.lease.clone();
                 let mut to = state.clone();
                 if self.mutant == Some(Mutant::StartsReadBeforeClaim)
@@ -30,11 +30,11 @@ impl World {
                 if self.mutant == Some(Mutant::OwnModeObeyed) {
                     lease.fence_mode = self.fence_mode(actor);
                 }
-                let to = self.tell(to, actor, Done::Lease(lease));
+                let to = self.tell(to, actor, OpResult::Lease(lease));
                 found.push(Step { action: Action::ReadLease(actor), to });
             }
-            Do::ReadCores { .. } => self.read_cores(state, actor, found),
-            Do::WaitUntil { until } => {
+            Op::ReadCores { .. } => self.read_cores(state, actor, found),
+            Op::WaitUntil { until } => {
                 if self.mutant == Some(Mutant::TailReadDuringTheWait)
                     && let Actor::Claimant { early_tail: None, .. } = &state.actors[actor]
                 {
@@ -43,8 +43,8 @@ impl World {
                 }
                 self.wait(state, actor, until, found);
             }
-            Do::BreakCores { lives, .. } => self.break_cores(state, actor, &lives, found),
-            Do::Claim { observed, .. } => {
+            Op::BreakCores { lives, .. } => self.break_cores(state, actor, &lives, found),
+            Op::Claim { observed, .. } => {
                 if observed.0 >= self.bounds.epochs {
                     return;
                 }
@@ -63,27 +63,27 @@ impl World {
                 };
                 found.push(Step {
                     action: Action::Claim(actor),
-                    to: self.tell(to, actor, Done::Cas(cas)),
+                    to: self.tell(to, actor, OpResult::Cas(cas)),
                 });
                 let to = state.with_late(actor, Late::Claim { observed });
                 found.push(Step {
                     action: Action::ClaimUnknown(actor),
-                    to: self.tell(to, actor, Done::Unknown),
+                    to: self.tell(to, actor, OpResult::Unknown),
                 });
             }
-            Do::WriteFence { epoch } => self.write_fence(state, actor, epoch, found),
-            Do::ReadMarks { .. } => {
+            Op::WriteFence { epoch } => self.write_fence(state, actor, epoch, found),
+            Op::ReadMarks { .. } => {
                 let marks =
-                    Done::Marks { checkpoint: state.checkpoint, committed: state.checkpoint };
+                    OpResult::Marks { checkpoint: state.checkpoint, committed: state.checkpoint };
                 found.push(Step {
                     action: Action::ReadMarks(actor),
                     to: self.tell(state.clone(), actor, marks),
                 });
             }
-            Do::ReadTail { from, .. } => self.read_tail(state, actor, from, found),
-            Do::Rewrite { rows } => {
+            Op::ReadTail { from, .. } => self.read_tail(state, actor, from, found),
+            Op::Rewrite { rows } => {
                 if self.mutant == Some(Mutant::NoRewrite) {
-                    let to = self.tell(state.clone(), actor, Done::Rewritten);
+                    let to = self.tell(state.clone(), actor, OpResult::Rewritten);
                     found.push(Step { action: Action::TailRewritten(actor), to });
                     return;
                 }
@@ -93,19 +93,19 @@ impl World {
                     worlds = worlds.iter().flat_map(|world| world.with_durable(row.at)).collect();
                 }
                 for to in worlds {
-                    let to = self.tell(to, actor, Done::Rewritten);
+                    let to = self.tell(to, actor, OpResult::Rewritten);
                     found.push(Step { action: Action::TailRewritten(actor), to });
                 }
             }
-            Do::Seal { epoch, start, .. } => {
+            Op::Seal { epoch, start, .. } => {
                 let mut to = state.clone();
                 let cas = self.seal(&mut to, actor, epoch, start);
-                let to = to.starts_hold().and_then(|to| self.tell(to, actor, Done::Cas(cas)));
+                let to = to.starts_hold().and_then(|to| self.tell(to, actor, OpResult::Cas(cas)));
                 found.push(Step { action: Action::Seal(actor), to });
                 let to = state.with_late(actor, Late::Seal { epoch, start });
                 found.push(Step {
                     action: Action::SealUnknown(actor),
-                    to: self.tell(to, actor, Done::Unknown),
+                    to: self.tell(to, actor, OpResult::Unknown),
                 });
             }
         }
@@ -119,7 +119,7 @@ impl World {
             return;
         }
         if !self.fence_counts() {
-            let to = self.tell(state.clone(), actor, Done::Fenced);
+            let to = self.tell(state.clone(), actor, OpResult::Fenced);
             found.push(Step { action: Action::FenceAtQuorum(actor), to });
             return;
         }
@@ -137,7 +137,7 @@ impl World {
             }
             found.push(Step {
                 action: Action::FenceAtQuorum(actor),
-                to: self.tell(to, actor, Done::Fenced),
+                to: self.tell(to, actor, OpResult::Fenced),
             });
         }
     }
@@ -145,9 +145,9 @@ impl World {
     /// Asks one replica for the tail; with the second, the read is complete.
     fn read_tail(&self, state: &State, actor: usize, from: Slot, found: &mut Steps) {
         if let Actor::Claimant { machine, early_tail: Some(early), .. } = &state.actors[actor]
-            && matches!(machine.next(), Some(Do::ReadTail { .. }))
+            && matches!(machine.next(), Some(Op::ReadTail { .. }))
         {
-            let to = self.tell(state.clone(), actor, Done::Tail(log_rows(*early, from)));
+            let to = self.tell(state.clone(), actor, OpResult::Tail(log_rows(*early, from)));
             found.push(Step { action: Action::ReadTailAtOne(actor), to });
             return;
         }
@@ -169,7 +169,7 @@ impl World {
                     Ok(to)
                 } else {
                     let rows = std::mem::take(tail);
-                    if matches!(machine.next(), Some(Do::WriteFence { .. } | Do::WaitUntil { .. }))
+                    if matches!(machine.next(), Some(Op::WriteFence { .. } | Op::WaitUntil { .. }))
                     {
                         *early_tail = Some(rows);
                     }
@@ -180,7 +180,7 @@ impl World {
                     if early {
                         Ok(to)
                     } else {
-                        self.tell(to, actor, Done::Tail(log_rows(rows, from)))
+                        self.tell(to, actor, OpResult::Tail(log_rows(rows, from)))
                     }
                 };
                 found.push(Step { action: Action::ReadTailAtOne(actor), to });
@@ -189,30 +189,35 @@ impl World {
     }
 
     /// Tells the machine, and issues at once what it wants written: a write can only gain by being issued early.
-    pub(super) fn tell(&self, mut to: State, actor: usize, done: Done) -> Result<State, String> {
+    pub(super) fn tell(
+        &self,
+        mut to: State,
+        actor: usize,
+        done: OpResult,
+    ) -> Result<State, String> {
         let Actor::Claimant { machine, early_tail, .. } = &mut to.actors[actor] else {
             return Ok(to);
         };
         match machine.on(done) {
             Ok(()) => {}
-            Err(Lost::Superseded { .. }) => {
+            Err(TakeoverError::Superseded { .. }) => {
                 to.actors[actor] = Actor::Gone;
                 return Ok(to);
             }
             Err(lost) => return Err(lost.to_string()),
         }
         match machine.next() {
-            Some(Do::WriteFence { epoch })
+            Some(Op::WriteFence { epoch })
                 if early_tail.is_some() || self.mutant != Some(Mutant::TailReadBeforeFence) =>
             {
                 to.fences |= u8::from(self.fence_counts()) << epoch.0;
             }
-            Some(Do::Rewrite { rows }) if self.mutant != Some(Mutant::NoRewrite) => {
+            Some(Op::Rewrite { rows }) if self.mutant != Some(Mutant::NoRewrite) => {
                 to.rows |= rows.iter().fold(0, |rows, row| rows | 1 << bit(row.at));
             }
-            Some(Do::ReadMarks { .. }) if self.bounds.reduced && !self.bounds.checkpoints => {
+            Some(Op::ReadMarks { .. }) if self.bounds.reduced && !self.bounds.checkpoints => {
                 machine
-                    .on(Done::Marks { checkpoint: None, committed: None })
+                    .on(OpResult::Marks { checkpoint: None, committed: None })
                     .map_err(|lost| lost.to_string())?;
             }
             None => {

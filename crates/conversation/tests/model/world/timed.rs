@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hearth_conversation::shard::renewal::{Hold, Renew, Renewed};
 use hearth_conversation::shard::{
-    AckBy, Beat, Cas, ClockError, CoreLease, Do, Done, Nonce, Renewal, Timing, Uptime,
+    AckBy, Beat, Cas, ClockError, CoreLease, Nonce, Op, OpResult, Renewal, Timing, Uptime,
 };
 
 use super::{Action, Actor, Late, Mutant, State, Steps, World, nonce};
@@ -91,7 +91,7 @@ impl World {
     pub(super) fn time_steps(&self, state: &State, found: &mut Steps) {
         let Some(timed) = self.bounds.timed else { return };
         let waits = |actor: &Actor| match actor {
-            Actor::Claimant { machine, .. } => matches!(machine.next(), Some(Do::WaitUntil { .. })),
+            Actor::Claimant { machine, .. } => matches!(machine.next(), Some(Op::WaitUntil { .. })),
             _ => false,
         };
         // Time that passes while nobody waits only brings an owner's end nearer.
@@ -198,8 +198,11 @@ impl World {
         for replied_at in self.readings(state, false) {
             let early = self.mutant == Some(Mutant::WatchFromTheSend);
             let replied_at = if early { clock(0, false) } else { replied_at };
-            let to =
-                self.tell(state.clone(), actor, Done::Cores { leases: leases.clone(), replied_at });
+            let to = self.tell(
+                state.clone(),
+                actor,
+                OpResult::Cores { leases: leases.clone(), replied_at },
+            );
             found.push(Step { action: Action::ReadCores(actor), to });
         }
     }
@@ -209,7 +212,7 @@ impl World {
             let short = self.mutant == Some(Mutant::ShortWait);
             let enough = if short { now.after(TICK * MARGIN_TICKS) } else { now };
             if enough >= until {
-                let to = self.tell(state.clone(), actor, Done::Clock(enough));
+                let to = self.tell(state.clone(), actor, OpResult::Clock(enough));
                 found.push(Step { action: Action::Waited(actor), to });
             }
         }
@@ -238,11 +241,11 @@ impl World {
         }
         found.push(Step {
             action: Action::BreakCores(actor),
-            to: self.tell(to, actor, Done::Cas(all)),
+            to: self.tell(to, actor, OpResult::Cas(all)),
         });
         found.push(Step {
             action: Action::BreakUnknown(actor),
-            to: self.tell(unknown, actor, Done::Unknown),
+            to: self.tell(unknown, actor, OpResult::Unknown),
         });
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::shard::Fork;
 use crate::shard::core_lease::{Beat, ClockError, CoreLease, Uptime};
 use crate::shard::lease::Acting;
 
@@ -37,27 +38,27 @@ fn home() -> Lease {
 }
 
 /// From another region, in class `region`, over this row.
-fn across(lease: &Lease) -> Result<Takeover, Lost> {
+fn across(lease: &Lease) -> Result<Takeover, TakeoverError> {
     Takeover::over(lease, timed(AWAY, Durability::Region))
 }
 
 fn broken(takeover: &mut Takeover, region: RegionId, lives: &[CoreLease]) {
-    assert_eq!(takeover.next(), Some(Do::ReadCores { region }));
-    takeover.on(Done::Cores { leases: lives.to_vec(), replied_at: s(100) }).unwrap();
-    assert_eq!(takeover.next(), Some(Do::WaitUntil { until: s(110) }));
-    takeover.on(Done::Clock(s(110))).unwrap();
+    assert_eq!(takeover.next(), Some(Op::ReadCores { region }));
+    takeover.on(OpResult::Cores { leases: lives.to_vec(), replied_at: s(100) }).unwrap();
+    assert_eq!(takeover.next(), Some(Op::WaitUntil { until: s(110) }));
+    takeover.on(OpResult::Clock(s(110))).unwrap();
     let lives = lives.iter().map(|core| (core.incarnation, core.beat)).collect();
-    assert_eq!(takeover.next(), Some(Do::BreakCores { region, lives }));
-    takeover.on(Done::Cas(Cas::Applied)).unwrap();
+    assert_eq!(takeover.next(), Some(Op::BreakCores { region, lives }));
+    takeover.on(OpResult::Cas(Cas::Applied)).unwrap();
 }
 
 fn claim(takeover: &mut Takeover, observed: &Lease) -> Lease {
-    let claim = Do::Claim { observed: observed.epoch, nonce: MINE, fence_mode: FenceMode::Lease };
+    let claim = Op::Claim { observed: observed.epoch, nonce: MINE, fence_mode: FenceMode::Lease };
     assert_eq!(takeover.next(), Some(claim));
-    takeover.on(Done::Cas(Cas::Applied)).unwrap();
+    takeover.on(OpResult::Cas(Cas::Applied)).unwrap();
     let me: NodeId = format!("r{}/core/9", takeover.claimant.region.0).parse().unwrap();
     let claimed = observed.claimed(observed.epoch, &me, MINE, FenceMode::Lease).unwrap();
-    takeover.on(Done::Lease(claimed.clone())).unwrap();
+    takeover.on(OpResult::Lease(claimed.clone())).unwrap();
     claimed
 }
 
@@ -68,13 +69,13 @@ fn by_lease_the_owners_node_is_broken_before_the_claim() {
     claim(&mut takeover, &home());
     assert_eq!(
         takeover.next(),
-        Some(Do::WriteFence { epoch: Epoch(3) }),
+        Some(Op::WriteFence { epoch: Epoch(3) }),
         "the fence is written in either mode"
     );
-    takeover.on(Done::Fenced).unwrap();
-    takeover.on(Done::Marks { checkpoint: Some(at(2, 2)), committed: None }).unwrap();
-    takeover.on(Done::Tail(vec![])).unwrap();
-    takeover.on(Done::Cas(Cas::Applied)).unwrap();
+    takeover.on(OpResult::Fenced).unwrap();
+    takeover.on(OpResult::Marks { checkpoint: Some(at(2, 2)), committed: None }).unwrap();
+    takeover.on(OpResult::Tail(vec![])).unwrap();
+    takeover.on(OpResult::Cas(Cas::Applied)).unwrap();
     let term = takeover.finished().unwrap();
     assert_eq!((term.ack_by, term.incarnation, term.loss), (AckBy::Lease, Some(Nonce(70)), None));
 }
@@ -83,12 +84,12 @@ fn by_lease_the_owners_node_is_broken_before_the_claim() {
 fn an_owner_that_let_go_is_not_waited_for_unless_it_was_claimed_over() {
     let released = Lease { released: Some(Slot(4)), ..home() };
     let takeover = Takeover::over(&released, timed(HOME, Durability::MultiRegion)).unwrap();
-    assert!(matches!(takeover.next(), Some(Do::Claim { .. })));
+    assert!(matches!(takeover.next(), Some(Op::Claim { .. })));
     let claimed = released.claimed(Epoch(2), &node(), Nonce(9), FenceMode::Lease).unwrap();
     let takeover = Takeover::over(&claimed, timed(HOME, Durability::MultiRegion)).unwrap();
     assert_eq!(
         takeover.next(),
-        Some(Do::ReadCores { region: HOME }),
+        Some(Op::ReadCores { region: HOME }),
         "who claimed it may seal and acknowledge"
     );
 }
@@ -96,12 +97,14 @@ fn an_owner_that_let_go_is_not_waited_for_unless_it_was_claimed_over() {
 #[test]
 fn an_owner_that_lives_is_looked_at_again_for_it_may_have_let_go() {
     let mut takeover = Takeover::over(&home(), timed(HOME, Durability::MultiRegion)).unwrap();
-    takeover.on(Done::Cores { leases: vec![core("r1/core/1", 5)], replied_at: s(100) }).unwrap();
-    takeover.on(Done::Clock(s(110))).unwrap();
-    takeover.on(Done::Cas(Cas::Refused)).unwrap();
-    assert_eq!(takeover.next(), Some(Do::ReadLease));
-    takeover.on(Done::Lease(Lease { released: Some(Slot(4)), ..home() })).unwrap();
-    assert!(matches!(takeover.next(), Some(Do::Claim { .. })));
+    takeover
+        .on(OpResult::Cores { leases: vec![core("r1/core/1", 5)], replied_at: s(100) })
+        .unwrap();
+    takeover.on(OpResult::Clock(s(110))).unwrap();
+    takeover.on(OpResult::Cas(Cas::Refused)).unwrap();
+    assert_eq!(takeover.next(), Some(Op::ReadLease));
+    takeover.on(OpResult::Lease(Lease { released: Some(Slot(4)), ..home() })).unwrap();
+    assert!(matches!(takeover.next(), Some(Op::Claim { .. })));
 }
 
 #[test]
@@ -109,11 +112,14 @@ fn who_keeps_no_timed_lease_takes_from_nobody_who_does() {
     let untimed = |region, durability| Claimant::untimed(MINE, region, durability);
     assert_eq!(
         Takeover::over(&home(), untimed(HOME, Durability::MultiRegion)),
-        Err(Lost::NoTimedLease)
+        Err(TakeoverError::NoTimedLease)
     );
-    assert_eq!(Takeover::over(&home(), untimed(AWAY, Durability::Region)), Err(Lost::NoTimedLease));
+    assert_eq!(
+        Takeover::over(&home(), untimed(AWAY, Durability::Region)),
+        Err(TakeoverError::NoTimedLease)
+    );
     let mut takeover = Takeover::new(untimed(AWAY, Durability::Region));
-    assert_eq!(takeover.on(Done::Lease(home())), Err(Lost::NoTimedLease));
+    assert_eq!(takeover.on(OpResult::Lease(home())), Err(TakeoverError::NoTimedLease));
     assert!(
         Takeover::over(&home(), untimed(HOME, Durability::Region)).is_ok(),
         "inside the region the fence is enough"
@@ -122,7 +128,7 @@ fn who_keeps_no_timed_lease_takes_from_nobody_who_does() {
     let left = Lease { acting, ..home() };
     assert_eq!(
         across(&left),
-        Err(Lost::Untimed { region: HOME }),
+        Err(TakeoverError::Untimed { region: HOME }),
         "nothing could prove that it has stopped"
     );
     assert!(across(&Lease { released: Some(Slot(2)), ..left }).is_ok(), "it said so itself");
@@ -132,8 +138,8 @@ fn who_keeps_no_timed_lease_takes_from_nobody_who_does() {
 fn inside_the_region_nothing_is_broken() {
     let mut takeover = Takeover::over(&home(), timed(HOME, Durability::Region)).unwrap();
     claim(&mut takeover, &home());
-    takeover.on(Done::Fenced).unwrap();
-    assert_eq!(takeover.next(), Some(Do::ReadMarks { across: false }));
+    takeover.on(OpResult::Fenced).unwrap();
+    assert_eq!(takeover.next(), Some(Op::ReadMarks { across: false }));
 }
 
 #[test]
@@ -141,17 +147,17 @@ fn another_region_breaks_all_cores_and_reports_what_is_missing() {
     let mut takeover = across(&home()).unwrap();
     broken(&mut takeover, HOME, &[core("r1/core/1", 5), core("r1/core/2", 6)]);
     claim(&mut takeover, &home());
-    takeover.on(Done::Fenced).unwrap();
-    assert_eq!(takeover.next(), Some(Do::ReadMarks { across: true }));
-    takeover.on(Done::Marks { checkpoint: Some(at(2, 2)), committed: Some(at(2, 9)) }).unwrap();
-    takeover.on(Done::Tail(vec![row(2, 2), row(2, 3), row(2, 5)])).unwrap();
-    takeover.on(Done::Rewritten).unwrap();
-    assert_eq!(takeover.next(), Some(Do::Seal { epoch: Epoch(3), nonce: MINE, start: Slot(4) }));
-    takeover.on(Done::Unknown).unwrap();
+    takeover.on(OpResult::Fenced).unwrap();
+    assert_eq!(takeover.next(), Some(Op::ReadMarks { across: true }));
+    takeover.on(OpResult::Marks { checkpoint: Some(at(2, 2)), committed: Some(at(2, 9)) }).unwrap();
+    takeover.on(OpResult::Tail(vec![row(2, 2), row(2, 3), row(2, 5)])).unwrap();
+    takeover.on(OpResult::Rewritten).unwrap();
+    assert_eq!(takeover.next(), Some(Op::Seal { epoch: Epoch(3), nonce: MINE, start: Slot(4) }));
+    takeover.on(OpResult::Unknown).unwrap();
     let sealed =
         home().claimed(Epoch(2), &"r2/core/9".parse().unwrap(), MINE, FenceMode::Lease).unwrap();
     let sealed = sealed.sealed_at(Durability::Region, Epoch(3), MINE, Slot(4)).unwrap();
-    takeover.on(Done::Lease(sealed.clone())).unwrap();
+    takeover.on(OpResult::Lease(sealed.clone())).unwrap();
     let term = takeover.finished().unwrap();
     assert_eq!(term.ack_by, AckBy::FenceAndLease);
     assert_eq!(term.loss, Some(Loss { from: HOME, frames_min: 5 }), "slots 4 to 8");
@@ -165,12 +171,12 @@ fn a_mark_of_an_older_term_proves_no_loss_beyond_what_that_term_kept() {
     let mut takeover = across(&home()).unwrap();
     broken(&mut takeover, HOME, &[core("r1/core/1", 5)]);
     claim(&mut takeover, &home());
-    takeover.on(Done::Fenced).unwrap();
+    takeover.on(OpResult::Fenced).unwrap();
     // Epoch 1 had acknowledged up to 9, but of that only two slots were kept by epoch 2.
-    takeover.on(Done::Marks { checkpoint: None, committed: Some(at(1, 9)) }).unwrap();
-    takeover.on(Done::Tail(vec![row(1, 0)])).unwrap();
-    takeover.on(Done::Rewritten).unwrap();
-    takeover.on(Done::Cas(Cas::Applied)).unwrap();
+    takeover.on(OpResult::Marks { checkpoint: None, committed: Some(at(1, 9)) }).unwrap();
+    takeover.on(OpResult::Tail(vec![row(1, 0)])).unwrap();
+    takeover.on(OpResult::Rewritten).unwrap();
+    takeover.on(OpResult::Cas(Cas::Applied)).unwrap();
     assert_eq!(takeover.finished().unwrap().loss, Some(Loss { from: HOME, frames_min: 1 }));
 }
 
@@ -179,18 +185,18 @@ fn after_a_release_the_other_region_waits_for_what_is_on_its_way() {
     let released = Lease { released: Some(Slot(4)), ..home() };
     let mut takeover = across(&released).unwrap();
     claim(&mut takeover, &released);
-    takeover.on(Done::Fenced).unwrap();
-    takeover.on(Done::Marks { checkpoint: Some(at(2, 2)), committed: None }).unwrap();
-    takeover.on(Done::Tail(vec![row(2, 2)])).unwrap();
+    takeover.on(OpResult::Fenced).unwrap();
+    takeover.on(OpResult::Marks { checkpoint: Some(at(2, 2)), committed: None }).unwrap();
+    takeover.on(OpResult::Tail(vec![row(2, 2)])).unwrap();
     assert_eq!(
         takeover.next(),
-        Some(Do::ReadTail { from: Slot(3), limit: TAIL_PAGE_ROWS }),
+        Some(Op::ReadTail { from: Slot(3), limit: TAIL_PAGE_ROWS }),
         "slot 3 is missing"
     );
-    takeover.on(Done::Tail(vec![])).unwrap();
-    takeover.on(Done::Tail(vec![row(2, 3)])).unwrap();
-    takeover.on(Done::Rewritten).unwrap();
-    takeover.on(Done::Cas(Cas::Applied)).unwrap();
+    takeover.on(OpResult::Tail(vec![])).unwrap();
+    takeover.on(OpResult::Tail(vec![row(2, 3)])).unwrap();
+    takeover.on(OpResult::Rewritten).unwrap();
+    takeover.on(OpResult::Cas(Cas::Applied)).unwrap();
     let term = takeover.finished().unwrap();
     assert_eq!((term.start, term.loss, term.forks), (Slot(4), None, vec![]));
 }
@@ -205,7 +211,7 @@ fn a_region_that_sealed_just_before_the_claim_is_broken_before_the_log_is_read()
     let sealed = unsealed.sealed_at(Durability::Region, Epoch(3), Nonce(9), Slot(3)).unwrap();
     claim(&mut takeover, &sealed);
     broken(&mut takeover, AWAY, &[core("r2/core/1", 5)]);
-    assert_eq!(takeover.next(), Some(Do::WriteFence { epoch: Epoch(4) }));
+    assert_eq!(takeover.next(), Some(Op::WriteFence { epoch: Epoch(4) }));
 }
 
 #[test]
@@ -218,5 +224,5 @@ fn a_release_that_a_seal_took_back_is_no_release() {
     let sealed = unsealed.sealed_at(Durability::Region, Epoch(3), Nonce(9), Slot(4)).unwrap();
     claim(&mut takeover, &sealed);
     broken(&mut takeover, HOME, &[core("r1/core/2", 5)]);
-    assert_eq!(takeover.next(), Some(Do::WriteFence { epoch: Epoch(4) }));
+    assert_eq!(takeover.next(), Some(Op::WriteFence { epoch: Epoch(4) }));
 }
