@@ -1,63 +1,61 @@
 //! The cursor of a feed consumer: which rows of the log it may take (R6).
 //!
-//! A consumer reads the log from its cursor and shows the rows to [`Consumer::take`], which accepts a row iff its slot is
-//! before the committed mark, its epoch owns the slot, and its epoch is not newer than the mark's. Delivery is
-//! at-least-once: the cursor is written down after the work is done.
+//! A consumer reads the log from its cursor and passes the rows to [`Consumer::take`]. That accepts
+//! a row iff its slot is before the committed mark, its epoch owns the slot, and its epoch is not
+//! newer than the mark's. Delivery is at least once: the cursor is stored after the work is done.
 
 use wire::{Epoch, Position, Slot};
 
 use crate::log::LogRow;
 use crate::shard::Starts;
 
-/// Where a consumer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Consumer {
     /// Next slot, and the epoch of the row before it.
     next: Position,
 }
 
-/// What the rows shown were good for.
+/// What a consumer takes of the rows passed to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken<'a> {
-    /// To be worked on, in this order.
+    /// Rows to work on, in this order.
     pub rows: Vec<&'a LogRow>,
-    /// Why it went no further.
+    /// Why it took no more.
     pub then: Then,
 }
 
-/// Why a consumer took no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Then {
     /// Everything committed is taken.
     CaughtUp,
-    /// The rows shown ended: read on from [`Consumer::next_slot`].
+    /// The rows ended: read on from [`Consumer::next_slot`].
     ReadOn,
-    /// A committed row is not among those shown: read again at a wider quorum.
+    /// A committed row is missing among them: read again at a wider quorum.
     Hole(Slot),
     /// The mark is of an epoch that these starts do not know: read the lease again, serially.
     StaleStarts(Epoch),
 }
 
 impl Consumer {
-    /// From a cursor written down before, or from the beginning.
+    /// Starts from a stored cursor, or from the beginning.
     #[must_use]
     pub fn new(cursor: Option<Position>) -> Self {
         Self { next: cursor.unwrap_or_default() }
     }
 
-    /// To be written down once everything taken so far is done.
+    /// The cursor to store once everything taken so far is done.
     #[must_use]
     pub fn cursor(&self) -> Position {
         self.next
     }
 
-    /// Where to read on.
     #[must_use]
     pub fn next_slot(&self) -> Slot {
         self.next.slot
     }
 
-    /// Goes back to the fork when the epoch that this cursor followed has lost its slots. Returns whether it did.
+    /// Goes back to the fork when the epoch that this cursor followed has lost its slots. Returns
+    /// whether it did.
     pub fn rewind(&mut self, starts: &Starts) -> bool {
         let bound = starts.bound(self.next);
         let lost = bound < self.next.slot;
@@ -68,8 +66,9 @@ impl Consumer {
         lost
     }
 
-    /// Takes what it may of `rows`, which were read from [`Consumer::next_slot`] on, all epochs, in (slot, epoch) order, and
-    /// moves behind them. `end`: whether they are all there are.
+    /// Takes what it may of `rows`, and moves behind them. They were read from
+    /// [`Consumer::next_slot`] on, all epochs, in (slot, epoch) order. `end` says whether there are
+    /// no more.
     pub fn take<'a>(
         &mut self,
         rows: &'a [LogRow],
@@ -179,7 +178,8 @@ mod tests {
         let mut consumer = Consumer::new(Some(at(2, 9)));
         let forked = starts(&[(1, 0), (2, 3), (3, 5)]);
         let old_mark = rows(&[(3, 5)]);
-        // The old mark says up to 9, but in a term that was cut off at 5; nothing of epoch 3 is committed by it.
+        // The old mark says up to 9, but in a term that was cut off at 5. It commits nothing of
+        // epoch 3.
         let taken = consumer.take(&old_mark, true, &forked, at(2, 9));
         assert_eq!((taken.rows.len(), taken.then), (0, Then::CaughtUp));
         assert_eq!(consumer.cursor(), at(2, 5));

@@ -1,5 +1,5 @@
-//! What a `client_msg_id` already became: 30 days of memory for each conversation, of which the latest part is here and
-//! all of it in the store's projection.
+//! What an earlier send with the same `client_msg_id` became. Each conversation remembers 30 days:
+//! the latest part in memory, all of it in the store's projection.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -11,19 +11,17 @@ use wire::limits::DEDUPE_MS;
 use wire::{ClientMsgId, Epoch, Position, UserId};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// What a send became.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Seen {
-    /// The seq it got.
     pub seq: u64,
-    /// The term in which, as clients see it.
+    /// The epoch of the message, as clients see it.
     pub epoch: Epoch,
-    /// When, milliseconds since 1970.
+    /// Milliseconds since 1970.
     pub ts_ms: u64,
-    /// Of everything that the sender said ([`fingerprint_of_draft`]).
+    /// A hash of everything that the sender said ([`fingerprint_of_draft`]).
     pub fingerprint: u64,
-    /// Where in the log. A hit from the store counts only if [`crate::shard::Starts::owns`] this place: the row may be
-    /// the trace of a message that was lost with its region.
+    /// Place in the log. A hit from the store counts only if [`crate::shard::Starts::owns`] this
+    /// place: the row may be a trace of a message that was lost with its region.
     pub at: Position,
 }
 
@@ -35,14 +33,15 @@ impl Seen {
     }
 }
 
-/// Same for the same content, on every machine and in every version: it is stored. Not a secret and not a signature:
-/// who makes two of his own messages collide cheats only himself.
+/// The same for the same content, on every machine and in every version, because it is stored. It
+/// is neither a secret nor a signature: a sender who makes two of their own messages collide harms
+/// only themself.
 #[must_use]
 pub fn fingerprint_of_draft(draft: &Draft) -> u64 {
     fingerprint(&draft.body, draft.reply_to, draft.thread, &draft.mentions, draft.meta.as_deref())
 }
 
-/// That of the draft that became this message.
+/// The fingerprint of the draft that became this message.
 #[must_use]
 pub fn fingerprint_of_message(message: &Message) -> u64 {
     fingerprint(
@@ -61,7 +60,8 @@ fn fingerprint(
     mentions: &[UserId],
     meta: Option<&str>,
 ) -> u64 {
-    // Each part is hashed on top of what was before it, so that no two lists of parts share an input.
+    // Each part is hashed on top of the parts before it, so that no two lists of parts share an
+    // input.
     let on = |hash: u64, part: &[u8]| xxh3_64_with_seed(part, hash);
     let seq = |hash: u64, seq: Option<u64>| on(hash, &seq.map_or([0; 8], u64::to_le_bytes));
     let mut hash = on(0, body.as_bytes());
@@ -73,35 +73,37 @@ fn fingerprint(
 
 /// Sends remembered in memory, for each conversation.
 pub const DEDUPE_RECENT: usize = 512;
-/// Sends of which memory knows, for each conversation, at least that they happened: 8 bytes each and the table around them.
+/// Sends of which memory knows, for each conversation, at least that they happened: 8 bytes each
+/// and their table.
 pub const DEDUPE_KNOWN: usize = 65_536;
 
-/// The part of the memory that is at hand: what the latest sends became; and of all sends in the life of this memory,
-/// their hashes. As long as those are complete, a send whose hash is not among them is surely new, and the store need
-/// not be asked. A collision of hashes costs one such question and nothing else.
+/// The part of the memory that is at hand: what the latest sends became, and the hashes of all
+/// sends since it was complete. While those are complete, a send whose hash is not among them is
+/// surely new, and the store is not asked. A collision of hashes costs one such question and
+/// nothing else.
 #[derive(Clone, Debug)]
 pub struct Dedupe {
-    /// By hash; the names beside it say whether it is the one.
+    /// By hash. The names beside it tell a collision from a match.
     recent: HashMap<u64, (UserId, ClientMsgId, Seen), AsIs>,
     order: VecDeque<u64>,
-    /// None: not complete, or not any more.
+    /// None when the hashes are not complete, or no longer.
     known: Option<HashSet<u64, AsIs>>,
 }
 
 impl Dedupe {
-    /// Of a conversation in which nothing was ever sent.
+    /// The memory of a conversation in which nothing was ever sent.
     #[must_use]
     pub fn complete() -> Self {
         Self { known: Some(HashSet::default()), ..Self::partial() }
     }
 
-    /// Of a conversation with a past that only the store remembers.
+    /// The memory of a conversation with a past that only the store remembers.
     #[must_use]
     pub fn partial() -> Self {
         Self { recent: HashMap::default(), order: VecDeque::new(), known: None }
     }
 
-    /// Whether nothing was ever sent under this name: the store need not be asked.
+    /// Whether nothing was ever sent under this name, so that the store need not be asked.
     #[must_use]
     pub fn is_surely_new(&self, sender: &UserId, client_msg_id: &ClientMsgId) -> bool {
         self.known.as_ref().is_some_and(|known| !known.contains(&key_hash(sender, client_msg_id)))
@@ -114,8 +116,8 @@ impl Dedupe {
         (by == sender && id == client_msg_id).then_some(seen)
     }
 
-    /// Remembers, in place of what was remembered under this name before; forgets the oldest over the bound. Of two names
-    /// with one hash the newer is at hand, and the store is asked about the older.
+    /// Remembers a send, in place of an earlier one under this name, and forgets the oldest over
+    /// the bound. Of two names with one hash the newer is at hand; the store answers for the older.
     pub fn remember(&mut self, sender: &UserId, client_msg_id: &ClientMsgId, seen: Seen) {
         let hash = key_hash(sender, client_msg_id);
         if let Some(known) = &mut self.known {
@@ -138,7 +140,7 @@ impl Dedupe {
     }
 }
 
-/// For keys that are hashes already.
+/// A hasher for keys that are hashes already.
 type AsIs = BuildHasherDefault<Hashed>;
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,44 +1,44 @@
-//! What an edge delivers next of one conversation: by `ver`, dense, once. (M6: drop what is not newer than the last, hold
-//! what comes too early; after a fork go back to where it began.)
+//! What an edge delivers next of one conversation: by `ver`, dense, once (M6). It drops changes
+//! that are not newer than the last, holds those that come too early, and after a fork goes back to
+//! where the fork began.
 
 use std::collections::BTreeMap;
 
 use wire::Epoch;
 
-/// Most changes held for a hole to be filled; further ones are dropped and asked for again with the hole.
+/// Changes held while a hole waits to be filled. More are dropped, and asked for again with the
+/// hole.
 const HELD_MAX: usize = 256;
 
-/// The cursor, over whatever the edge delivers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EdgeCursor<T> {
     last: u64,
-    /// Of the change `last`; none: not known.
+    /// Epoch of the change `last`, if known.
     epoch: Option<Epoch>,
     held: BTreeMap<u64, (Epoch, T)>,
     asked: bool,
 }
 
-/// What to do with a change that came.
+/// What to do with a change that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next<T> {
-    /// Deliver these, in order: it, and those that were waiting for it.
+    /// Deliver these, in order: the change, and those that waited for it.
     Deliver(Vec<T>),
-    /// Deliver it in place of what was delivered from its `ver` on: that was lost with a region, and goes on otherwise
-    /// elsewhere.
+    /// Deliver it in place of everything delivered from its `ver` on, which was lost with a region.
     Forked(T),
-    /// Delivered before: nothing.
+    /// It was delivered before.
     Stale,
-    /// It is kept; ask for the changes after this `ver`, unless that was asked already.
+    /// It is held. Ask for the changes after this `ver`, unless that was asked already.
     Hole {
         /// Exclusive.
         after_ver: u64,
-        /// Whether to ask: false while an answer is awaited.
+        /// False while an answer is awaited.
         ask: bool,
     },
 }
 
 impl<T> EdgeCursor<T> {
-    /// Delivers what follows on `last`, which is of this epoch, if that is known.
+    /// Starts after `last`, which is of this epoch, if known.
     #[must_use]
     pub fn after(last: u64, epoch: Option<Epoch>) -> Self {
         Self { last, epoch, held: BTreeMap::new(), asked: false }
@@ -50,14 +50,14 @@ impl<T> EdgeCursor<T> {
         self.last
     }
 
-    /// Its epoch, if that is known.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
         self.epoch
     }
 
-    /// A change came, from the feed or in answer to a question. Epochs do not fall as `ver` grows, so one that is newer than
-    /// that of the last change, at or before it, is of another history: the one that counts.
+    /// Takes a change from the feed, or from the answer to a question. Epochs never fall as `ver`
+    /// grows. So a change at or before the last one with a newer epoch is of another history: the
+    /// one that counts.
     pub fn offer(&mut self, ver: u64, epoch: Epoch, change: T) -> Next<T> {
         if ver <= self.last {
             if self.epoch.is_none_or(|last| epoch <= last) {
@@ -87,7 +87,8 @@ impl<T> EdgeCursor<T> {
         Next::Deliver(deliver)
     }
 
-    /// The question failed, or was answered without filling the hole. Returns what to ask next, if there is still a hole.
+    /// The question failed, or its answer did not fill the hole. Returns what to ask next, if there
+    /// is still a hole.
     pub fn retry(&mut self) -> Option<u64> {
         self.asked = !self.held.is_empty();
         self.asked.then_some(self.last)
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!(
             unknown.offer(4, Epoch(9), 'x'),
             Next::Stale,
-            "who does not know what he has believes it"
+            "an edge that does not know its epoch trusts the change"
         );
     }
 

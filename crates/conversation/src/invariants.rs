@@ -1,14 +1,17 @@
-//! What must hold over everything that clients saw: every acknowledged message once, in one order, everywhere, with dense
-//! `seq`. The tests, `hearth replay` and the simulator feed the same [`Checker`] and read the same [`Report`].
+//! What must hold over everything that clients saw: every acknowledged message once, in one order,
+//! everywhere, with dense `seq`. The tests, `hearth replay` and the simulator feed the same
+//! [`Checker`] and read the same [`Report`].
 //!
-//! A **lane** is one sender's way of sending one after the other: within a lane, what was sent later has the higher seq.
-//! An **observer** is one client's eyes on one conversation: what it was shown, in the order in which it was shown. When
-//! the run is over, each observer that should have seen everything is declared complete.
+//! A **lane** is a sequence of sends by one sender: within a lane, a later send has the higher seq.
+//! An **observer** is one client's view of one conversation: the messages it was shown, in that
+//! order. When the run is over, each observer that should have seen everything is declared
+//! complete.
 //!
-//! A conversation of class `region` **may fork** ([`Checker::may_fork`]): its region is lost and failed over, and what had not come
-//! over is missing until it returns. Then other messages get the same seqs under a higher epoch, and stand in place of the lost
-//! ones, which come back at new seqs, marked as recovered. At the end every acknowledged message stands once, and the mark is
-//! where it belongs and nowhere else.
+//! A single-region conversation **may fork** ([`Checker::may_fork`]) when its region is lost and
+//! failed over: messages that were not replicated are missing until the region returns. Other
+//! messages then get the same seqs under a higher epoch, and replace the lost ones, which come back
+//! at new seqs, marked as recovered. At the end every acknowledged message stands once, and exactly
+//! the messages that came back are marked.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -19,30 +22,25 @@ use wire::command::Ack;
 use wire::{ClientMsgId, ConversationId, Epoch, UserId};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Findings kept in words; all are counted.
+/// Findings kept in words. All are counted.
 const FINDINGS_MAX: usize = 100;
 
 /// A message as a client was shown it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// Its number.
     pub seq: u64,
-    /// The number of its change.
     pub ver: u64,
-    /// Its term.
     pub epoch: Epoch,
-    /// Who wrote it.
     pub sender: UserId,
-    /// What he called it.
     pub client_msg_id: ClientMsgId,
     /// [`body_hash`].
     pub body_hash: u64,
-    /// It is marked as brought back from a region that was lost.
+    /// Marked as brought back from a region that was lost.
     pub recovered: bool,
 }
 
 impl Observed {
-    /// Of a change, if it is a message.
+    /// The message of a change, if it is one.
     #[must_use]
     pub fn of(change: &Change) -> Option<Self> {
         let Event::Message(message) = &change.event else { return None };
@@ -57,8 +55,8 @@ impl Observed {
         })
     }
 
-    /// Of what an edge has sent, live or from history, which its sender called `client_msg_id`: live messages do not say. None when
-    /// it names no sender.
+    /// A message that an edge sent, live or from history. `client_msg_id` is the sender's name for
+    /// it, which live messages do not carry. None when it names no sender.
     #[must_use]
     pub fn of_payload(message: &MessagePayload, client_msg_id: ClientMsgId) -> Option<Self> {
         Some(Self {
@@ -73,88 +71,44 @@ impl Observed {
     }
 }
 
-/// Bodies are compared by this.
+/// Bodies are compared by this hash.
 #[must_use]
 pub fn body_hash(body: &str) -> u64 {
     xxh3_64(body.as_bytes())
 }
 
-/// What is wrong. Each names the conversation; bodies are never shown.
+/// What is wrong. Each finding names the conversation; bodies are never shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// Acknowledged, and not shown to an observer that should have seen everything.
-    Lost {
-        /// What the ack said.
-        seq: u64,
-        /// Which observer.
-        observer: String,
-    },
+    Lost { seq: u64, observer: String },
     /// One send, two messages.
-    SentTwice {
-        /// The two.
-        seqs: (u64, u64),
-    },
+    SentTwice { seqs: (u64, u64) },
     /// One observer was shown a message twice.
-    ShownTwice {
-        /// Which message.
-        seq: u64,
-        /// Which observer.
-        observer: String,
-    },
+    ShownTwice { seq: u64, observer: String },
     /// An observer was shown a message after a later one.
     OutOfOrder {
-        /// Which message.
         seq: u64,
-        /// What it had been shown before.
+        /// The later message, shown before.
         after: u64,
-        /// Which observer.
         observer: String,
     },
-    /// Of one lane, a message sent later has the lower seq.
-    LaneTurned {
-        /// Sent first.
-        first: u64,
-        /// Sent then.
-        then: u64,
-    },
-    /// Two were shown, or an ack and an observer say, different messages, or the same one with another body, `ver` or epoch.
-    Disagreement {
-        /// About this seq.
-        seq: u64,
-        /// Who says otherwise.
-        observer: String,
-    },
+    /// In one lane, a message sent later has the lower seq.
+    LaneTurned { first: u64, then: u64 },
+    /// Two observers, or an ack and an observer, disagree on the message at a seq, or on its body,
+    /// `ver` or epoch.
+    Disagreement { seq: u64, observer: String },
     /// A retry was acknowledged with another seq or epoch.
-    AckChanged {
-        /// Before.
-        was: u64,
-        /// Then.
-        now: u64,
-    },
+    AckChanged { was: u64, now: u64 },
     /// A later message has a lower epoch, or a `ver` that does not grow.
-    WentBack {
-        /// The later one.
-        seq: u64,
-    },
+    WentBack { seq: u64 },
     /// Seqs that an observer should have seen and did not.
-    Gap {
-        /// First missing.
-        from: u64,
-        /// Last missing.
-        to: u64,
-        /// Which observer.
-        observer: String,
-    },
-    /// Marked as recovered and stands where it was acknowledged, or stands elsewhere and is not marked.
-    Flag {
-        /// Where it stands.
-        seq: u64,
-        /// Whether it is marked.
-        recovered: bool,
-    },
+    Gap { from: u64, to: u64, observer: String },
+    /// Marked as recovered although it stands where it was acknowledged, or moved and not marked.
+    Flag { seq: u64, recovered: bool },
 }
 
-/// Which count of a [`Report`] a finding belongs to.
+/// The count of a [`Report`] that a finding belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
     /// [`Report::lost`].
@@ -168,7 +122,6 @@ pub enum Count {
 }
 
 impl Finding {
-    /// Which count it belongs to.
     #[must_use]
     pub fn count(&self) -> Count {
         match self {
@@ -185,22 +138,21 @@ impl Finding {
     }
 }
 
-/// The counts that decide, and what they are made of.
+/// The counts that decide, and their base.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Messages that were sent.
     pub sent: u64,
-    /// Of them, acknowledged.
     pub acked: u64,
-    /// Acknowledged messages that someone who should have seen them did not.
+    /// Acknowledged messages that an observer should have seen and did not.
     pub lost: u64,
-    /// Sends that became two messages, messages shown twice.
+    /// Sends that became two messages, and messages shown twice.
     pub duplicated: u64,
-    /// Order or content that differs between observers, acks, lanes; epochs or vers that fall; marks of recovery that are wrong.
+    /// Order or content that differs between observers, acks and lanes; epochs or vers that fall;
+    /// wrong marks of recovery.
     pub reordered: u64,
-    /// Seqs missing in what an observer saw.
+    /// Seqs missing from what an observer saw.
     pub gaps: u64,
-    /// The first of what was found.
+    /// The first findings, in words.
     pub findings: Vec<(ConversationId, Finding)>,
 }
 
@@ -240,7 +192,8 @@ impl fmt::Display for Report {
 
 type Name = (UserId, ClientMsgId);
 
-/// Where a message stands. Only of a conversation that may fork the epoch counts; elsewhere it is left at 0, and so a seq is there once.
+/// The place of a message. The epoch counts only in a conversation that may fork; elsewhere it is
+/// 0, so that a seq is there once.
 type Place = (Epoch, u64);
 
 /// Takes what clients saw, in any order between clients, and says what was wrong with it.
@@ -248,7 +201,7 @@ type Place = (Epoch, u64);
 pub struct Checker {
     conversations: BTreeMap<ConversationId, History>,
     sent: u64,
-    /// Found while listening: what depends on the order in which it came.
+    /// Findings that depend on the order of arrival.
     report: Report,
 }
 
@@ -258,9 +211,9 @@ struct History {
     sends: HashMap<Name, Send>,
     /// Sends of each lane, in order.
     lanes: HashMap<u64, Vec<Name>>,
-    /// As they came. More than one only where a fork may have voided the others.
+    /// Acks in order of arrival. More than one only where a fork may have voided the others.
     acks: HashMap<Name, Vec<Ack>>,
-    /// What stands at each place, as it was first seen.
+    /// The message at each place, as it was first seen.
     messages: BTreeMap<Place, Observed>,
     observers: BTreeMap<String, Observer>,
 }
@@ -279,18 +232,18 @@ struct Observer {
 }
 
 impl Checker {
-    /// With nothing seen yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// This conversation's region may be lost, and what it alone had come back later. Said before anything else of it.
+    /// The region of this conversation may be lost, and what it alone had come back later. Call it
+    /// before anything else about the conversation.
     pub fn may_fork(&mut self, conversation: ConversationId) {
         self.conversations.entry(conversation).or_default().may_fork = true;
     }
 
-    /// A client sent this for the first time (retries are not told), as the next of this lane.
+    /// A client sent this for the first time, as the next of this lane. Retries are not reported.
     pub fn sent(
         &mut self,
         lane: u64,
@@ -353,13 +306,13 @@ impl Checker {
         }
     }
 
-    /// This observer should have seen every message from `from_seq` on, also if it saw none.
+    /// This observer should have seen every message from `from_seq` on, even if it saw none.
     pub fn complete(&mut self, observer: &str, conversation: ConversationId, from_seq: u64) {
         let history = self.conversations.entry(conversation).or_default();
         history.observers.entry(observer.to_owned()).or_default().complete_from = Some(from_seq);
     }
 
-    /// What was found, now that everything was seen.
+    /// The result, now that everything was seen.
     #[must_use]
     pub fn report(&self) -> Report {
         let mut report = self.report.clone();
@@ -381,7 +334,7 @@ impl History {
         (if self.may_fork { epoch } else { Epoch(0) }, seq)
     }
 
-    /// What counts at the end, by seq: nothing at which, or before which, a higher epoch has put something else.
+    /// What counts at the end, by seq: places that no higher epoch has overwritten.
     fn standing(&self) -> BTreeMap<u64, Place> {
         let mut standing = BTreeMap::new();
         let (mut ends, mut epoch, mut lowest) = (u64::MAX, Epoch(u64::MAX), u64::MAX);
@@ -417,7 +370,8 @@ impl History {
         places
     }
 
-    /// An ack names the message that everyone sees at its place, and what was acknowledged stands there, or was brought back.
+    /// An ack names the message that everyone sees at its place. What was acknowledged stands
+    /// there, or was brought back.
     fn check_acks(
         &self,
         conversation: ConversationId,
@@ -452,7 +406,8 @@ impl History {
             };
             let recovered = self.messages[stands].recovered;
             let is_at = |ack: &Ack| (ack.epoch, ack.seq) == *stands;
-            // Of a message that was never acknowledged before it came back, the first ack already calls it a duplicate.
+            // The first ack of a message that came back before it was acknowledged already calls it
+            // a duplicate.
             let is_wrong =
                 if recovered { is_at(first) && !first.duplicate } else { !acks.iter().any(is_at) };
             if is_wrong {
@@ -466,7 +421,8 @@ impl History {
         }
     }
 
-    /// Vers and epochs grow with seq, and every lane keeps its order, but for what was lost and brought back.
+    /// Vers and epochs grow with seq, and every lane keeps its order, except for what was lost and
+    /// brought back.
     fn check_order(
         &self,
         conversation: ConversationId,
@@ -500,7 +456,7 @@ impl History {
         }
     }
 
-    /// Who should have seen everything that counts has.
+    /// Every observer that should have seen everything has seen everything that counts.
     fn check_observers(
         &self,
         conversation: ConversationId,
@@ -509,7 +465,7 @@ impl History {
     ) {
         let acks = self.acks.values().flatten();
         let acked: HashSet<Place> = acks.map(|ack| self.place(ack.epoch, ack.seq)).collect();
-        // Where nothing is void, an ack alone says that there is a message.
+        // Where nothing is void, an ack alone proves that there is a message.
         let head_acked =
             acked.iter().map(|place| place.1).max().filter(|_| !self.may_fork).unwrap_or(0);
         let head = head_acked.max(standing.last_key_value().map_or(0, |(&seq, _)| seq));

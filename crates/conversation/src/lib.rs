@@ -1,22 +1,22 @@
-//! The rules, pure: no clock, no I/O, no async. `now` is passed in, and so is every random number.
+//! The rules, without clock, I/O or async: `now` and every random number are passed in.
 //!
-//! Drivers (`core-region`, `edge`, the simulator, the tests) own sockets, tasks and clocks and hold no rules; everything
-//! that must be right for a message to be kept once, in one order, stands here, where it can be tested alone and where the
-//! model checker (`tests/model.rs`) runs exactly the code that production runs.
+//! Drivers (`core-region`, `edge`, the simulator, the tests) own sockets, tasks and clocks and hold
+//! no rules. Everything that keeps a message once and in one order stands here, where it can be
+//! tested alone, and where the model checker (`tests/model.rs`) runs the code that production runs.
 //!
 //! In the order of a message's life:
 //!
 //! | module | what it decides |
 //! |---|---|
-//! | [`sequencer`] | one conversation: is the command allowed, is it a duplicate, which `seq` and `ver` does it get |
+//! | [`sequencer`] | one conversation: is the command allowed, is it a duplicate, which `seq` and `ver` it gets |
 //! | [`roles`] | who may add, remove, promote |
-//! | [`dedupe`] | what a `client_msg_id` already became |
+//! | [`dedupe`] | what an earlier send with the same `client_msg_id` became |
 //! | [`log`] | what one slot of the shard log holds |
 //! | [`shard`] | who may write the log (lease, takeover), and when an append may be acknowledged (owner) |
 //! | [`moving`] | how a conversation goes from one shard to another |
-//! | [`projection`] | the rows that a committed frame means |
-//! | [`consumer`] | which rows of the log a feed consumer may take |
-//! | [`rebuild`] | what it takes instead, where the log has none any more |
+//! | [`projection`] | the rows that a committed frame becomes |
+//! | [`consumer`] | which rows of the log a consumer may read |
+//! | [`rebuild`] | the frames a consumer reads instead where the log has been trimmed |
 //! | [`edge_cursor`] | which change an edge delivers next |
 //! | [`invariants`] | what must hold over everything that clients saw |
 

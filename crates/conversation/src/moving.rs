@@ -1,22 +1,26 @@
-//! How a conversation moves from one shard to another while people write in it (rules M1-M6 of DESIGN 3.8).
+//! How a conversation moves from one shard to another while people write in it (rules M1-M6 of
+//! DESIGN 3.8).
 //!
-//! The owner of its shard commits [`Event::MovedOut`](wire::change::Event::MovedOut), and from its append on decides nothing
-//! more for it. When everything up to that change can be read where it goes, the [`Mover`] offers it to the owner of the other
-//! shard, who reads it from the projections, commits [`Event::MovedIn`](wire::change::Event::MovedIn) and serves. Only then
-//! do those who ask in the old shard hear where it is; until then they wait. Whoever owns the old shard later goes on with
-//! the move. The old shard keeps a stub for ever: that it moved, how often, and where to.
+//! The owner of the old shard commits [`Event::MovedOut`](wire::change::Event::MovedOut), and from
+//! its append on decides nothing more for the conversation. When everything up to that change can
+//! be read at the destination, the [`Mover`] offers the conversation to the owner of the new shard.
+//! That owner reads it from the projections, commits
+//! [`Event::MovedIn`](wire::change::Event::MovedIn) and serves. Only then do clients of the old
+//! shard hear where it is; until then they wait. A later owner of the old shard continues the move.
+//! The old shard keeps a stub for ever: that the conversation moved, how often, and where to.
 //!
 //! | rule | where |
 //! |---|---|
 //! | M1 nothing is decided behind `MovedOut` | [`Location::serves`], asked by every decision |
-//! | M2 every later owner goes on; the destination takes a move in once | [`Mover`], `Conversation::admit` |
-//! | M3 nothing is taken in before all of it can be read there | [`Mover::reach`], and `Conversation::admit` looks itself |
+//! | M2 every later owner goes on; the destination accepts a transfer once | [`Mover`], `Conversation::admit` |
+//! | M3 nothing is accepted before all of it can be read there | [`Mover::reach`], and `Conversation::admit` checks itself |
 //! | M4 epoch, time and the stamps of rows grow | [`Location::visible`], `MovedIn::epoch_base`, [`crate::projection::project`] |
-//! | M5 class `region`: every region has `MovedOut`, then `MovedIn` | [`Mover::reach`], [`Mover::taken_in`] |
-//! | M6 delivery by `ver`, the highest `n` wins | [`crate::edge_cursor`], [`supersedes`] |
+//! | M5 single-region: every region has `MovedOut`, then `MovedIn` | [`Mover::reach`], [`Mover::transfer_accepted`] |
+//! | M6 delivery by `ver`, the highest generation wins | [`crate::edge_cursor`], [`supersedes`] |
 //!
-//! What a send became in an earlier shard is looked up where it was projected; whether that row counts is judged by the
-//! starts of that shard, which a conversation of class `region` takes along ([`Location::counts`], R4).
+//! What a send became in an earlier shard is looked up where it was projected. The starts of that
+//! shard judge whether the row counts; a single-region conversation takes them along
+//! ([`Location::counts`], R4).
 
 pub mod mover;
 
@@ -31,32 +35,33 @@ use crate::shard::Starts;
 
 pub use mover::{Mover, Offer};
 
-/// Stays in shards of class `region` that a conversation takes along; so often it may move within the time for which sends are remembered.
+/// Tenures that a single-region conversation takes along. It may move this often within the time
+/// for which sends are remembered.
 pub const TENURES_MAX: usize = 8;
-/// Terms of a shard of class `region` that a conversation can take along.
+/// Terms of a single-region shard that a conversation can take along.
 pub const STARTS_MAX: usize = 128;
-/// Over this epoch, as clients see it, a conversation moves no more: stores keep some 22 bits of it.
+/// Above this epoch, as clients see it, a conversation moves no more: stores keep some 22 bits of
+/// it.
 pub const EPOCH_TO_MOVE_MAX: Epoch = Epoch(1 << 20);
 
-/// The place in the world and in time from which a command is decided.
+/// What a decision depends on beside the conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct DecisionContext<'a> {
     /// The owner's wall clock, milliseconds since 1970.
     pub now_ms: u64,
-    /// The shard that it owns.
+    /// The shard that the deciding core owns.
     pub shard: ShardId,
-    /// Its term.
     pub epoch: Epoch,
-    /// Of all sealed epochs of the shard, this term's included.
+    /// Starts of all sealed epochs of the shard, this term's included.
     pub starts: &'a Starts,
 }
 
-/// In which shard a conversation is, and what it has taken along.
+/// The shard of a conversation, and what it has taken along.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Location {
-    /// Where it is, or goes.
+    /// The shard it is in, or moves to.
     pub placement: Home,
-    /// Whether it is there. Until then it is nowhere: nobody decides anything for it.
+    /// Whether it has arrived. Until then nobody decides anything for it.
     pub arrived: bool,
     /// The epoch that clients see is this plus that of the shard.
     pub epoch_base: Epoch,
@@ -65,7 +70,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// Of one that never moved.
+    /// A conversation that never moved.
     #[must_use]
     pub fn born_in(shard: ShardId) -> Self {
         Self {
@@ -76,7 +81,7 @@ impl Location {
         }
     }
 
-    /// After it has left.
+    /// The location after it has left.
     #[must_use]
     pub fn left(change: &Change, out: &MovedOut) -> Self {
         Self {
@@ -87,7 +92,7 @@ impl Location {
         }
     }
 
-    /// After it has come.
+    /// The location after it has arrived.
     #[must_use]
     pub fn came(moved: &MovedIn) -> Self {
         Self {
@@ -104,46 +109,48 @@ impl Location {
         self.arrived && self.placement.shard == shard
     }
 
-    /// An epoch of its shard as clients see it. After a move every epoch is higher than all before it, whatever the shards count.
+    /// An epoch of its shard as clients see it. After a move every epoch is higher than all before
+    /// it.
     #[must_use]
     pub fn visible(&self, epoch: Epoch) -> Epoch {
         Epoch(self.epoch_base.0.saturating_add(epoch.0))
     }
 
-    /// Whether those who ask may be told where it is, as far as one knows who has read this from the projections. A move of another
-    /// shard may be among them that a region which is lost takes back (class `region`): it is not told of before it has arrived, for
-    /// only then is it in every region. Until then it is to be read anew.
+    /// Whether clients may be told where it is, judging from the projections. For single-region
+    /// durability, a lost region may take back a move that has not arrived, so it is told only on
+    /// arrival: only then every region has it. Until then, read it again.
     #[must_use]
     pub fn is_certain(&self) -> bool {
         self.arrived || self.placement.shard.durability == Durability::MultiRegion
     }
 
-    /// Whether a row that says what a send became is of a frame that counts (R4): by the starts of the shard in which it
-    /// was decided. `starts` are those of the shard it is in now.
+    /// Whether a dedupe row is of a frame that counts (R4), by the starts of the shard in which it
+    /// was decided. `starts` are those of its present shard.
     #[must_use]
     pub fn counts(&self, seen: &Seen, starts: &Starts) -> bool {
         if seen.epoch > self.epoch_base {
             return starts.owns(seen.at);
         }
-        // None: of a class that never forks, or so long ago that it is not remembered any more.
+        // None: the shard never forks, or the tenure is so old that it is no longer remembered.
         self.stay_of(seen.epoch).is_none_or(|(_, stay)| owned_then(stay, seen.at))
     }
 
-    /// In which of its stays an epoch was seen, by number.
+    /// The tenure in which an epoch was seen, by number.
     fn stay_of(&self, epoch: Epoch) -> Option<(usize, &Tenure)> {
         self.tenures.iter().enumerate().find(|(_, stay)| stay.after < epoch && epoch <= stay.until)
     }
 
-    /// The shard by whose starts it is judged whether what is known of it counts: where it is, or was until it left. What was decided in
-    /// those before that is settled.
+    /// The shard whose starts judge whether its rows count: the present one, or the one it left
+    /// last. Everything decided in earlier shards is settled.
     #[must_use]
     pub fn judge(&self) -> ShardId {
         let left = self.tenures.last().filter(|_| !self.arrived).map(|stay| stay.shard);
         left.unwrap_or(self.placement.shard)
     }
 
-    /// Whether a row with this [`stamp`] counts (R4), in class `region`. `starts`: of the [judge](Self::judge)'s shard. None: it was
-    /// decided so long ago that nobody remembers.
+    /// Whether a row with this [`stamp`] counts (R4), for single-region durability. `starts` are
+    /// those of the [judge](Self::judge)'s shard. None when it was decided so long ago that it is
+    /// no longer remembered.
     #[must_use]
     pub(crate) fn row_counts(&self, stamp: Position, starts: &Starts) -> Option<bool> {
         let within =
@@ -157,7 +164,8 @@ impl Location {
         Some(if is_judge { starts.is_current_or_newer(at) } else { owned_then(stay, at) })
     }
 
-    /// What it takes along when it leaves for `to`, its last change having been seen with `epoch`.
+    /// What it takes along when it leaves for `to`. `epoch` is that of its last change as clients
+    /// see it.
     pub(crate) fn leave(
         &self,
         moment: DecisionContext<'_>,
@@ -212,20 +220,21 @@ impl Location {
     }
 }
 
-/// Whether this place of the shard of a stay counted when the stay ended.
+/// Whether this place of the tenure's shard counted when the tenure ended.
 fn owned_then(stay: &Tenure, at: Position) -> bool {
     Starts::from_iter(stay.starts.iter().copied()).owns(at)
 }
 
-/// Whether what is heard now replaces what is known (M6): answers of different shards come in any order.
+/// Whether a home that was heard of replaces the known one (M6). Answers of different shards come
+/// in any order.
 #[must_use]
 pub fn supersedes(heard: Home, known: Option<Home>) -> bool {
     known.is_none_or(|known| heard.generation > known.generation)
 }
 
-/// The stamp under which the rows of a change are written, its frame being at `at`. Not the frame's own place: the rows of a
-/// conversation are written from the logs of all shards that it has been in, and only the epoch that clients see ranks
-/// them all. Where a conversation never moved, the two are the same.
+/// The stamp of the rows of a change whose frame is at `at`. It is not the frame's own place: rows
+/// of a conversation are written from the logs of all shards it has been in, and only the epoch
+/// that clients see ranks them all. Where a conversation never moved, the two are the same.
 #[must_use]
 pub fn stamp(change: &Change, at: Position) -> Position {
     Position { epoch: change.epoch, slot: at.slot }

@@ -8,8 +8,8 @@
 //! | remove admins and owners | | | yes |
 //! | give and take roles | | | yes |
 //!
-//! A change is all or nothing. While anyone is left, an owner is left. Direct conversations and users' own streams have the
-//! members that they were made with.
+//! A change is all or nothing. While anyone is left, an owner is left. Direct conversations and
+//! user streams keep the members they were made with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,22 +18,22 @@ use wire::command::Refusal;
 use wire::limits::{GROUP_MEMBERS, MEMBERS_PER_CHANGE};
 use wire::{ErrorCode, UserId};
 
-/// What was asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct MembershipRequest<'a> {
-    /// Come in.
+    /// Users to add.
     pub add: &'a [UserId],
-    /// Go out.
+    /// Users to remove.
     pub remove: &'a [UserId],
-    /// Get a role; those who come in by the same change may be among them.
+    /// Roles to give; users added by the same change may be among them.
     pub roles: &'a [(UserId, Role)],
 }
 
-/// What really changes, in a group with these roles, if `by` may ask for it. None: everything is so already.
+/// The part of the request that changes anything, in a group with these roles, if `by` may ask for
+/// it. None when everything is so already.
 ///
 /// # Errors
-/// `not_a_member`, `forbidden`, `too_large`, or `bad_request` when the wish contradicts itself or would leave members
-/// without an owner.
+/// `not_a_member`, `forbidden`, `too_large`, or `bad_request` when the request contradicts itself
+/// or would leave members without an owner.
 pub fn change_members<M>(
     members: &BTreeMap<UserId, M>,
     role_of: impl Fn(&M) -> Role,
@@ -127,7 +127,7 @@ fn allowed<M>(
     }
     for (user, role) in roles {
         match members.get(*user).map(role_of) {
-            // Nothing is given that an addition does not give anyway.
+            // An addition gives this role anyway.
             None if add.contains(user) && *role == Role::Member => {}
             None if add.contains(user) => owner_only(mine)?,
             None => {

@@ -1,9 +1,10 @@
 //! One conversation: its state, what a command does to it, and what a committed change makes of it.
 //!
-//! The shard's task holds one [`Conversation`] for each conversation in use. For every command it calls
-//! [`Conversation::decide`], puts the changes into the frame it is filling and [`Conversation::apply`]s them at once, so that the
-//! next command is decided on top of them. That is speculation: **no answer, not even a refusal or a duplicate, leaves
-//! before everything decided before it is acknowledged.** When the term ends, all of it is thrown away.
+//! The shard's task holds one [`Conversation`] for each conversation in use. For every command it
+//! calls [`Conversation::decide`], puts the changes into the open frame and
+//! [`Conversation::apply`]s them at once, so that the next command is decided on top of them. That
+//! is speculation: **no answer, not even a refusal or a duplicate, leaves before everything decided
+//! before it is acknowledged.** When the term ends, all of it is thrown away.
 
 mod decide;
 mod draft;
@@ -41,66 +42,57 @@ pub struct Conversation {
     head_ver: u64,
     last_epoch: Epoch,
     last_ts_ms: u64,
-    /// Of a user's own stream: the last note about each conversation.
+    /// For a user stream: the last note about each conversation.
     joins: BTreeMap<ConversationId, Join>,
     dedupe: Dedupe,
 }
 
-/// What it was created as.
+/// What the conversation was created as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Whose it is.
     pub tenant: TenantId,
-    /// A group's name.
     pub name: Option<SmolStr>,
-    /// Who asked for it.
     pub by: UserId,
 }
 
-/// One who is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// What he may do.
     pub role: Role,
-    /// First seq that he may count as unread.
+    /// First seq that counts as unread for this member.
     pub joined_seq: u64,
 }
 
-/// What a user's own stream knows of a conversation.
+/// What a user stream knows of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
     /// The `ver`, in that conversation, of the last note that counted.
     pub at_ver: u64,
-    /// He is in it.
+    /// Whether the user is a member.
     pub joined: bool,
-    /// A group's name.
     pub name: Option<SmolStr>,
-    /// First seq that he may count as unread.
+    /// First seq that counts as unread for the user.
     pub joined_seq: u64,
 }
 
-/// What a store has of one conversation, all of whose committed frames are projected. Read earlier than that, the rows
-/// may be of different ages, and a later replay would not mend them.
+/// What a store holds of one conversation whose committed frames are all projected. Read any
+/// earlier, the rows may be of different ages, and a later replay would not mend them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadedConversation {
-    /// Its facts; none: nothing there.
+    /// None when nothing is there.
     pub facts: Option<FactsRow>,
-    /// Its head.
     pub head: Option<HeadRow>,
-    /// Its last message.
     pub last_message: Option<LastMessageRow>,
-    /// Members; those who are gone may be among them.
+    /// Members, perhaps with some who have left.
     pub members: Vec<MemberRow>,
-    /// Their roles.
     pub roles: Vec<RoleRow>,
-    /// Of a user's own stream: its inbox, those left included.
+    /// For a user stream: its inbox, conversations that were left included.
     pub inbox: Vec<InboxRow>,
-    /// In which shard it is; none: where it was born.
+    /// The shard it is in; none when it never moved.
     pub placement: Option<PlacementRow>,
 }
 
 impl LoadedConversation {
-    /// In which shard it is, as far as these rows are right.
+    /// The shard it is in, as far as these rows are right.
     #[must_use]
     pub fn location(&self, id: ConversationId) -> Location {
         self.placement
@@ -108,8 +100,10 @@ impl LoadedConversation {
             .map_or_else(|| Location::born_in(id.shard), |row| row.location.clone())
     }
 
-    /// Whether all of it counts. If not, the rows of what was lost with a region have taken the place of those that do, or nobody
-    /// remembers: [replay](Conversation::replay) the changes. Only of class `region`. `starts`: of the [judge](Whereabouts::judge)'s shard.
+    /// Whether all of these rows count. If not, rows of changes that were lost with a region have
+    /// taken the place of those that count, or nobody remembers: [replay](Conversation::replay) the
+    /// changes. Only for single-region durability. `starts` are those of the
+    /// [judge](Location::judge)'s shard.
     #[must_use]
     pub fn counts(&self, id: ConversationId, starts: &Starts) -> bool {
         let location = self.location(id);
@@ -129,45 +123,42 @@ impl LoadedConversation {
     }
 }
 
-/// What came of [`Conversation::replay`].
+/// The result of [`Conversation::replay`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replayed {
     /// All of these changes count.
     All,
-    /// Those that are left do not.
+    /// The remaining changes do not count.
     Cut,
-    /// It goes on when the starts of this shard are known, with the changes that follow on what it has by then.
+    /// The replay goes on when the starts of this shard are known, with the changes that follow on
+    /// the state.
     Needs(ShardId),
 }
 
-/// What a command comes to.
+/// What a command becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// These changes, in this order, into one frame. (More than one only when a note founds a user's stream.) The answer
-    /// is [`Outcome::of`] the last.
+    /// These changes, in this order, into one frame. (More than one only when a note founds a user
+    /// stream.) The answer is [`Outcome::of`] the last.
     Commit(Vec<Change>),
     /// It was done before.
     Already(Outcome),
-    /// It cannot be.
     Refuse(Refusal),
-    /// It is in another shard, or on its way there. Said as soon as [`crate::moving::Mover::may_tell`]; until then the
-    /// request waits.
+    /// The conversation is in another shard, or on its way there. The answer waits for
+    /// [`crate::moving::Mover::may_tell`].
     Moved(Home),
-    /// To [`wire::command::Command::AcceptTransfer`]: what is known of it may be older than its last change in the other shard. Read it from the
-    /// projections now, and [`Conversation::admit`].
+    /// To an accept-transfer: memory may be older than the last change in the other shard. Read the
+    /// conversation from the projections now, and [`Conversation::admit`] it.
     NeedsReload,
 }
 
-/// What the answer will be; [`Conversation::answer`] makes it, which for a view means: from the state right then.
+/// What the answer will be. [`Conversation::answer`] makes it, from the state right then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// To a send.
     Ack(Ack),
     /// To a creation or a change of members.
-    View {
-        /// Whether this command created it.
-        created: bool,
-    },
+    View { created: bool },
     /// To a note.
     Noted,
     /// To a move.
@@ -177,7 +168,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The answer to the command that this change is the effect of.
+    /// The answer to the command whose effect this change is.
     #[must_use]
     pub fn of(change: &Change) -> Self {
         match &change.event {
@@ -196,20 +187,20 @@ impl Outcome {
     }
 }
 
-/// A change that does not follow on the state: something between was lost, or the state was loaded too early.
+/// A change that does not follow on the state: a change in between was lost, or the state was
+/// loaded too early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{conversation}: ver {found} after ver {head}")]
 pub struct Gap {
-    /// Where.
     pub conversation: ConversationId,
-    /// What is there.
+    /// The last `ver` in the state.
     pub head: u64,
-    /// What came.
+    /// The `ver` of the change.
     pub found: u64,
 }
 
 impl Conversation {
-    /// One of which nothing is committed.
+    /// A conversation of which nothing is committed.
     #[must_use]
     pub fn empty(id: ConversationId) -> Self {
         Self {
@@ -226,7 +217,7 @@ impl Conversation {
         }
     }
 
-    /// From its projection.
+    /// Loads a conversation from its projection.
     #[must_use]
     pub fn load(id: ConversationId, rows: LoadedConversation) -> Self {
         let Some(head) = rows.head else { return Self::empty(id) };
@@ -246,7 +237,7 @@ impl Conversation {
             (row.conversation, join)
         });
         let head_seq = rows.last_message.map_or(0, |last| last.seq);
-        // Nothing was ever sent: then what is not in memory was never sent either.
+        // Nothing was ever sent, so what is not in memory was never sent either.
         let dedupe = if head_seq == 0 { Dedupe::complete() } else { Dedupe::partial() };
         Self {
             id,
@@ -264,11 +255,11 @@ impl Conversation {
         }
     }
 
-    /// What these changes make of it, which follow on `self` without a hole: as far as they count, each by the starts of the shard
-    /// in which it was decided.
+    /// What these changes make of a conversation. They follow on `self` without a hole, and each
+    /// counts by the starts of the shard that decided it.
     ///
-    /// Of class `region`. A change that was lost with a region stands behind all that count: whatever was said later, in its
-    /// place, stands under the same `ver` with a higher stamp.
+    /// For single-region durability. A change that was lost with a region stands after all that
+    /// count: whatever was decided later in its place has the same `ver` and a higher stamp.
     pub fn replay(
         &mut self,
         changes: &[(Position, Change)],
@@ -291,10 +282,10 @@ impl Conversation {
         Replayed::All
     }
 
-    /// Takes a change that was decided, or is replayed. One that it has already is nothing.
+    /// Takes a change that was decided, or is replayed. A change that it already has is ignored.
     ///
     /// # Errors
-    /// When there is a gap before it; the state is as it was.
+    /// When there is a gap before it. The state stays as it was.
     pub fn apply(&mut self, change: &Change, at: Position) -> Result<(), Gap> {
         if change.ver <= self.head_ver {
             return Ok(());
@@ -324,7 +315,7 @@ impl Conversation {
             }
             Event::MovedOut(out) => self.location = Location::left(change, out),
             Event::MovedIn(moved) => self.location = Location::came(moved),
-            // A newer node's: it counts, whatever it is.
+            // Of a newer node: it counts, whatever it is.
             _ => {}
         }
         Ok(())
@@ -370,10 +361,12 @@ impl Conversation {
         }
     }
 
-    /// Whether this user of this tenant may read it. A user's own stream is there for him even before anything is in it.
+    /// Whether this user of this tenant may read it. A user may read their own stream even before
+    /// anything is in it.
     ///
     /// # Errors
-    /// `not_found` when nothing is there, or it is another tenant's or another user's stream; `not_a_member`.
+    /// `not_found` when nothing is there, or it is another tenant's or another user's stream;
+    /// `not_a_member`.
     pub fn readable_by(&self, tenant: &TenantId, user: &UserId) -> Result<(), Refusal> {
         if self.id.kind == ConversationKind::User {
             let own = self.id.unique == ConversationId::user_key(tenant, user);
@@ -390,36 +383,34 @@ impl Conversation {
     /// Whether the owner of this shard answers for it.
     ///
     /// # Errors
-    /// Where it is instead, or goes.
+    /// The home that it has, or is on its way to.
     pub fn served_from(&self, shard: ShardId) -> Result<(), Home> {
         if self.location.serves(shard) { Ok(()) } else { Err(self.location.placement) }
     }
 
-    /// In which shard it is.
     #[must_use]
     pub fn location(&self) -> &Location {
         &self.location
     }
 
-    /// Whether what the store remembers of a send is of a frame that counts (R4). `starts`: of the shard it is in now.
+    /// Whether what the store remembers of a send is of a frame that counts (R4). `starts` are
+    /// those of its present shard.
     #[must_use]
     pub fn counts(&self, seen: &Seen, starts: &Starts) -> bool {
         self.location.counts(seen, starts)
     }
 
-    /// Its id.
     #[must_use]
     pub fn id(&self) -> ConversationId {
         self.id
     }
 
-    /// What it was created as; none: nothing is there.
+    /// What it was created as; none when nothing is there.
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.as_ref()
     }
 
-    /// Everyone in it.
     #[must_use]
     pub fn members(&self) -> &BTreeMap<UserId, Member> {
         &self.members
@@ -437,7 +428,7 @@ impl Conversation {
         self.head_ver
     }
 
-    /// Of its last change.
+    /// Epoch of its last change.
     #[must_use]
     pub fn last_epoch(&self) -> Epoch {
         self.last_epoch
@@ -449,7 +440,7 @@ impl Conversation {
         self.last_ts_ms
     }
 
-    /// Of a user's own stream: the last note about each conversation, those left included.
+    /// For a user stream: the last note about each conversation, those that were left included.
     #[must_use]
     pub fn joins(&self) -> &BTreeMap<ConversationId, Join> {
         &self.joins

@@ -1,13 +1,16 @@
-//! The shard's protocol (DESIGN 3.1, 3.2) as machines without I/O: they say what to do next and are told what came of it.
+//! The shard's protocol (DESIGN 3.1, 3.2) as state machines without I/O: each says what to do next
+//! and is told the result.
 //!
-//! A core that should own a shard drives a [`takeover::Takeover`] to a [`Term`], makes an [`owner::Owner`] of it,
-//! and serves until it is stopped. No message passes between owners: the conditional writes of the [`lease`] decide who
-//! may, the fence tells the one who no longer may. No clock is trusted, except where a zone or a class asks for the timed
-//! lease of a process: [`core_lease`], which [`renewal`] keeps alive and a claimant breaks. What a takeover left behind in
-//! a lost region [`salvage`] brings back.
+//! A core that should own a shard drives a [`takeover::Takeover`] to a [`Term`], makes an
+//! [`owner::Owner`] of it, and serves until it is stopped. Owners exchange no messages. The
+//! conditional writes of the [`lease`] decide who may write; the fence tells an old owner that its
+//! term is over. No clock is trusted, except where a zone or a durability class asks for the timed
+//! lease of a process ([`core_lease`]): [`renewal`] keeps it alive, and a claimant revokes it.
+//! [`salvage`] brings back what a takeover left behind in a lost region.
 //!
-//! **Marks** (checkpoint, committed, a consumer's cursor) are [`Position`](wire::Position)s and *exclusive*: `(epoch, slot)` says, in the
-//! term `epoch`, "everything before `slot`". They order by (epoch, slot).
+//! **Marks** (checkpoint, committed, a consumer's cursor) are [`Position`](wire::Position)s and
+//! *exclusive*: in the term `epoch`, `(epoch, slot)` means "everything before `slot`". They order
+//! by (epoch, slot).
 
 pub mod core_lease;
 pub mod lease;

@@ -120,7 +120,7 @@ fn who_need_not_have_seen_everything_may_miss_something() {
     }
     assert!(checker.report().is_clean());
     checker.complete("late", conversation(), 4);
-    assert!(checker.report().is_clean(), "he joined at 4");
+    assert!(checker.report().is_clean(), "the observer joined at 4");
     checker.complete("late", conversation(), 3);
     assert_eq!(counts(&checker.report()), [1, 0, 0, 1]);
 }

@@ -1,11 +1,15 @@
-//! The driver's memory of moves that are not finished: what to offer to whom, and who has to wait for it.
+//! The driver's memory of unfinished moves: what to offer to which owner, and which clients have to
+//! wait.
 //!
-//! It follows the committed frames of a shard from a cursor, as every consumer does, and the cursor stays before the
-//! first move that is not finished. So whoever owns the shard later starts where this one was (M2).
+//! It follows the committed frames of a shard from a cursor, as every consumer does. The cursor
+//! stays before the first unfinished move, so a later owner of the shard starts where this one was
+//! (M2).
 //!
-//! The driver: [`Mover::take`] each committed frame in slot order, while there is [`Mover::has_room`]; tell how far all
-//! of it can be read elsewhere ([`Mover::reach`]); make every one of [`Mover::offers`], again after a pause, for as long as it is
-//! among them; [`Mover::arrived`] and [`Mover::taken_in`] when the other owner says so; write [`Mover::cursor`] down now and then.
+//! The driver calls [`Mover::take`] with each committed frame in slot order, while there is
+//! [`Mover::has_room`]. It says how far everything can be read elsewhere ([`Mover::reach`]), and
+//! makes every one of [`Mover::offers`] again and again for as long as it is listed. It calls
+//! [`Mover::arrived`] and [`Mover::transfer_accepted`] when the other owner says so, and stores
+//! [`Mover::cursor`] now and then.
 
 use std::collections::VecDeque;
 
@@ -14,21 +18,19 @@ use wire::{ConversationId, Position, ShardId, Slot};
 
 use crate::log::LogFrame;
 
-/// Moves that are not finished, in one shard; further frames are not taken until one is.
+/// Unfinished moves in one shard. Further frames wait until one is finished.
 pub const MOVES_OPEN_MAX: usize = 256;
 
 /// To the owner of another shard: this conversation is yours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Offer {
-    /// Which.
     pub conversation: ConversationId,
-    /// The move's number.
+    /// The generation that the move makes.
     pub n: u64,
     /// `ver` of its last change here.
     pub ver: u64,
-    /// Where it comes from.
     pub from: ShardId,
-    /// Whose owner takes it in.
+    /// The shard whose owner accepts it.
     pub to: ShardId,
 }
 
@@ -47,32 +49,30 @@ struct Open {
 pub struct Mover {
     shard: ShardId,
     next: Position,
-    /// Those of a higher `before` behind those of a lower one.
+    /// In the order of `before`.
     open: VecDeque<Open>,
     reached: Slot,
 }
 
 impl Mover {
-    /// Of this shard, from the cursor that the last one left.
+    /// Starts from the cursor that the last driver of this shard stored.
     #[must_use]
     pub fn new(shard: ShardId, cursor: Option<Position>) -> Self {
         Self { shard, next: cursor.unwrap_or_default(), open: VecDeque::new(), reached: Slot(0) }
     }
 
-    /// The slot of the next frame to take.
     #[must_use]
     pub fn next_slot(&self) -> Slot {
         self.next.slot
     }
 
-    /// Whether another frame may be taken.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.open.len() < MOVES_OPEN_MAX
     }
 
-    /// Takes a **committed** frame, the one at [`Mover::next_slot`]; another is passed over. (One that is not committed could be
-    /// voided, and the conversation be in two shards.)
+    /// Takes a **committed** frame, the one at [`Mover::next_slot`], and ignores any other. (An
+    /// uncommitted frame could be voided, and the conversation be in two shards.)
     pub fn take(&mut self, frame: &LogFrame) {
         if frame.slot != self.next.slot {
             return;
@@ -81,9 +81,10 @@ impl Mover {
         self.skip_to(Position { slot: frame.slot.next(), ..frame.at() });
     }
 
-    /// Takes a frame from [`Mover::next_slot`] on that was made again from the projections, because the log has it no longer
-    /// ([`crate::rebuild`]). Those may come in any order; when all are taken, [`Mover::skip_to`]. A move that was finished long ago may
-    /// be among them, and is offered again: whoever has taken it in says so.
+    /// Takes a frame from [`Mover::next_slot`] on that was rebuilt from the projections, because
+    /// the log was trimmed ([`crate::rebuild`]). Rebuilt frames come in any order; after the last
+    /// one, call [`Mover::skip_to`]. A move that was finished long ago may be among them and is
+    /// offered again; the other owner says that it has it.
     pub fn take_rebuilt(&mut self, frame: &LogFrame) {
         for change in &frame.changes {
             let Event::MovedOut(out) = &change.event else { continue };
@@ -109,37 +110,39 @@ impl Mover {
         self.next = next;
     }
 
-    /// Everything before this slot can be read, log and projections, by every owner that any of the shards of this zone and
-    /// class may have (M3, M5). Class `multi-region`: it is projected. Class `region`: it is so in every region.
+    /// Everything before this slot can be read, log and projections, by every possible owner of the
+    /// shards of this zone and class (M3, M5). Multi-region: it is projected. Single-region: it is
+    /// projected in every region.
     pub fn reach(&mut self, slot: Slot) {
         self.reached = self.reached.max(slot);
     }
 
-    /// What is to be offered now.
+    /// The offers to make now.
     pub fn offers(&self) -> impl Iterator<Item = Offer> + '_ {
         self.open.iter().filter(|open| open.at < self.reached).map(|open| open.offer)
     }
 
-    /// How many moves are not finished.
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.len()
     }
 
-    /// The other owner has taken it in. A region that is lost may still take that back, so it is offered on.
+    /// The other owner has accepted it. A lost region may still take that back, so the offer is
+    /// repeated.
     pub fn arrived(&mut self, conversation: ConversationId, n: u64) {
         let offered =
             |open: &&mut Open| (open.offer.conversation, open.offer.n) == (conversation, n);
         self.open.iter_mut().filter(offered).for_each(|open| open.has_arrived = true);
     }
 
-    /// The other owner has taken it in, and every region that may act for that shard has it.
+    /// The other owner has accepted it, and every region that may act for that shard has it.
     pub fn taken_in(&mut self, conversation: ConversationId, n: u64) {
         self.open.retain(|open| (open.offer.conversation, open.offer.n) != (conversation, n));
     }
 
-    /// Whether those who ask for a conversation that has left may hear where to: it has arrived. `before`: what took
-    /// it away stands before this slot. (Of one that this owner has sent away, the slot after; else the first of the term.)
+    /// Whether clients may hear where a conversation that left has gone: it has arrived. The change
+    /// that took it away stands before slot `before`. (If this owner sent it away, that is the slot
+    /// after it; else the first of the term.)
     #[must_use]
     pub fn may_tell(&self, conversation: &ConversationId, before: Slot) -> bool {
         self.next.slot >= before
@@ -149,7 +152,7 @@ impl Mover {
                 .all(|open| open.has_arrived || open.offer.conversation != *conversation)
     }
 
-    /// To be written down: every move before it is finished.
+    /// The cursor to store: every move before it is finished.
     #[must_use]
     pub fn cursor(&self) -> Position {
         self.open.front().map_or(self.next, |open| open.before)

@@ -1,4 +1,4 @@
-//! What a command comes to. Nothing is changed here.
+//! What a command becomes. Nothing is changed here.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::moving::DecisionContext;
 use crate::roles::{self, MembershipRequest};
 
 impl Conversation {
-    /// Whether [`Conversation::decide`] needs to be told what the store remembers of this send.
+    /// Whether [`Conversation::decide`] needs what the store remembers of this send.
     #[must_use]
     pub fn needs_dedupe_lookup(&self, actor: &Actor, command: &Command) -> bool {
         let Command::Send(draft) = command else { return false };
@@ -23,9 +23,9 @@ impl Conversation {
             && self.dedupe.find(&actor.user, &draft.client_msg_id).is_none()
     }
 
-    /// What the command comes to, asked for by `actor`. `seen`: what the store remembers of this
-    /// (sender, `client_msg_id`), given when [`Conversation::needs_dedupe_lookup`] and only if the place it names counts
-    /// ([`Conversation::counts`]).
+    /// What the command of `actor` becomes. `seen` is what the store remembers of this (sender,
+    /// `client_msg_id`). The caller gives it when [`Conversation::needs_dedupe_lookup`], and only
+    /// if the place it names counts ([`Conversation::counts`]).
     #[must_use]
     pub fn decide(
         &self,
@@ -63,12 +63,13 @@ impl Conversation {
         decided.unwrap_or_else(Decision::Refuse)
     }
 
-    /// The epoch that clients see of what is decided now: it never falls.
+    /// The epoch that clients see with a change decided now. It never falls.
     pub(super) fn visible_epoch(&self, moment: DecisionContext<'_>) -> Epoch {
         self.location.visible(moment.epoch).max(self.last_epoch)
     }
 
-    /// Gives an event its place, `ahead` of the next one. Neither the epoch nor the time ever falls.
+    /// Gives an event its place, `ahead` changes after the next one. Neither the epoch nor the time
+    /// ever falls.
     pub(super) fn number(&self, moment: DecisionContext<'_>, ahead: u64, event: Event) -> Change {
         Change {
             conversation: self.id,
@@ -99,7 +100,8 @@ impl Conversation {
             ));
         }
         check_draft(&draft)?;
-        // Before membership: who was removed in between still learns what became of his message.
+        // Before the membership check: a sender who was removed in between still learns what became
+        // of their message.
         let seen = self.dedupe.find(&actor.user, &draft.client_msg_id).or(seen);
         if let Some(seen) = seen.filter(|seen| seen.counts(moment.now_ms)) {
             if seen.fingerprint != fingerprint_of_draft(&draft) {
@@ -148,7 +150,7 @@ impl Conversation {
             return Err(Refusal::new(ErrorCode::BadRequest, "not the id of a group"));
         }
         if let Some(facts) = &self.facts {
-            // The id was drawn for one creation, so who comes again with it is the one who sent it twice.
+            // The id was drawn for one creation, so the same id again is a retry of it.
             if facts.tenant == actor.tenant
                 && facts.by == actor.user
                 && self.members.contains_key(&actor.user)

@@ -9,7 +9,7 @@ use crate::moving::DecisionContext;
 use crate::roles::{self, MembershipRequest};
 
 impl Conversation {
-    /// Whether [`Conversation::recover`] needs to be told what the store remembers of this send.
+    /// Whether [`Conversation::recover`] needs what the store remembers of this send.
     #[must_use]
     pub fn needs_dedupe_lookup_to_recover(&self, stranded: &Change) -> bool {
         let Event::Message(message) = &stranded.event else { return false };
@@ -17,12 +17,13 @@ impl Conversation {
             && self.dedupe.find(&message.sender, &message.client_msg_id).is_none()
     }
 
-    /// The change that brings this one back, at this moment; none when it is here already, or what came after the fork
-    /// leaves no place for it. A message gets a new `seq` and is marked as recovered; who sent it may have left since, for
-    /// it was acknowledged.
+    /// The change that brings this one back now. None when it is here already, or when changes
+    /// after the fork leave no place for it. A message gets a new `seq` and is marked as recovered;
+    /// its sender may have left since, for it was acknowledged.
     ///
-    /// `seen` is as for [`Conversation::decide`]. `first_seq`: of the first message of this conversation that was stranded
-    /// with it. From there on the old numbers name other messages now, so what refers to them refers to nothing.
+    /// `seen` is as for [`Conversation::decide`]. `first_seq` is that of the first message of this
+    /// conversation that was stranded with it. From there on the old numbers name other messages
+    /// now, so references to them are dropped.
     #[must_use]
     pub fn recover(
         &self,
@@ -53,7 +54,7 @@ impl Conversation {
                     .is_some_and(|join| join.at_ver >= left.at_ver);
                 (!known).then(|| stranded.event.clone())?
             }
-            // A newer node's: what it would mean here only that one knows.
+            // Of a newer node: only that node knows what it would mean here.
             _ => return None,
         };
         Some(self.number(moment, 0, event))
@@ -79,7 +80,8 @@ impl Conversation {
         })
     }
 
-    /// The same wish again, as far as whoever had it may still have it and it still changes anything.
+    /// The same membership request again, reduced to what the requester may still do and what still
+    /// changes anything.
     fn recover_members(&self, stranded: &MembersChanged) -> Option<MembersChanged> {
         let add: Vec<UserId> = stranded.added.iter().map(|(user, _)| user.clone()).collect();
         let raised = stranded.added.iter().filter(|(_, role)| *role != Role::Member);

@@ -30,7 +30,7 @@ impl Conversation {
         Ok(self.commit(moment, Event::MovedOut(out)))
     }
 
-    /// By what is in memory: only that it was done is known for certain.
+    /// Only what memory says was done is certain.
     pub(super) fn decide_take_in(&self, n: u64) -> Decision {
         if self.has_taken_in(n) {
             Decision::Already(Outcome::TransferAccepted)
@@ -39,7 +39,8 @@ impl Conversation {
         }
     }
 
-    /// Takes in a conversation that was just [`Conversation::load`]ed, the reading of it having begun after the offer came.
+    /// Accepts the transfer of a conversation that was just [`Conversation::load`]ed. The load must
+    /// have begun after the offer came.
     #[must_use]
     pub fn admit(&self, moment: DecisionContext<'_>, offer: Offer) -> Decision {
         if self.has_taken_in(offer.n) {
@@ -47,7 +48,7 @@ impl Conversation {
         }
         let expected = Home { generation: offer.n, shard: moment.shard };
         if self.location.placement != expected || self.head_ver != offer.ver {
-            // The offer came too early or from a log that was cut, and will come again if it is one.
+            // The offer came too early, or from a log that was cut. A valid offer comes again.
             return Decision::Refuse(Refusal::new(
                 ErrorCode::HomeUnavailable,
                 "its last change cannot be read here yet",
@@ -60,12 +61,12 @@ impl Conversation {
             tenures: self.location.tenures.clone(),
         };
         let mut change = self.number(moment, 0, Event::MovedIn(moved));
-        // After everything that was ordered by the clock of the other owner.
+        // Later than everything that the other owner's clock ordered.
         change.ts_ms = change.ts_ms.max(self.last_ts_ms + 1);
         Decision::Commit(vec![change])
     }
 
-    /// What has a higher number happened after it was here.
+    /// A move with a higher number happened after the conversation was here.
     fn has_taken_in(&self, n: u64) -> bool {
         let Home { generation: known, .. } = self.location.placement;
         known > n || (known == n && self.location.arrived)

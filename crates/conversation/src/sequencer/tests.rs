@@ -506,7 +506,7 @@ fn the_first_note_founds_a_users_own_stream() {
     let mut stream = stream();
     assert!(
         stream.readable_by(&actor("ann").tenant, &user("ann")).is_ok(),
-        "his, even before anything is in it"
+        "theirs, even before anything is in it"
     );
     assert_eq!(
         stream.readable_by(&actor("bob").tenant, &user("bob")).unwrap_err().code,

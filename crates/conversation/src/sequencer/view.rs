@@ -1,4 +1,4 @@
-//! A conversation as it is shown.
+//! A conversation as its members see it.
 
 use std::ops::Bound;
 
@@ -9,7 +9,7 @@ use wire::{ConversationId, Durability, RegionId, UserId};
 use super::{Conversation, Outcome};
 
 impl Conversation {
-    /// As its members see it, served by `acting`; one page of members, after `members_after`.
+    /// The view for members, served by `acting`: one page of members, after `members_after`.
     #[must_use]
     pub fn view(&self, acting: RegionId, members_after: Option<&UserId>) -> View {
         let from = members_after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -36,7 +36,7 @@ impl Conversation {
         }
     }
 
-    /// The answer, as of now.
+    /// The answer, from the state as it is now.
     #[must_use]
     pub fn answer(&self, outcome: Outcome, acting: RegionId) -> Answer {
         match outcome {
@@ -46,16 +46,17 @@ impl Conversation {
             }
             Outcome::Noted => Answer::Noted,
             Outcome::Moving(to) => Answer::Moving(to),
-            // In class `region` its driver knows which regions have the slot; what is not everywhere yet is offered again.
+            // The driver of a single-region shard knows which regions have the slot. An arrival
+            // that is not yet everywhere is offered again.
             Outcome::TransferAccepted => Answer::TransferAccepted {
                 everywhere: self.id.shard.durability == Durability::MultiRegion,
             },
         }
     }
 
-    /// Of a user's own stream: the conversations he is in, in the order of ids, at most `limit` (0: all) after `after`; and
-    /// whether there are more. Heads and read cursors, which other shards know, are filled in by the caller: here they are
-    /// as if nothing had been written since he joined.
+    /// For a user stream: the user's conversations in the order of ids, at most `limit` (0: all)
+    /// after `after`, and whether there are more. Other shards know heads and read cursors, so the
+    /// caller fills them in. Here they are as if nothing had been written since the user joined.
     #[must_use]
     pub fn inbox(&self, after: Option<&ConversationId>, limit: usize) -> (Vec<InboxLine>, bool) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

@@ -1,13 +1,17 @@
-//! The timed lease of one life of a core's process: what `fence = "lease"` and class `region` acknowledge by.
+//! The timed lease of one incarnation of a core's process. Shards with `fence = "lease"` and
+//! single-region durability acknowledge by it.
 //!
-//! A core keeps it alive ([`Renewal`](super::Renewal)); a claimant who must be sure that its owner has stopped watches it
-//! for a while and breaks it ([`LeaseRevoker`](super::LeaseRevoker)). Both are about one row for each incarnation, in one table for each zone,
-//! written by nothing but conditional writes at SERIAL. A life that is found broken never acknowledges again; the
-//! process goes on with a new one. Rows may be forgotten, but only after a time far longer than any write can be under
-//! way: a registration that lands late must not bring back a life that was broken.
+//! A core keeps it alive ([`Renewal`](super::Renewal)). A claimant that must be sure that the core
+//! has stopped watches the lease for a while and revokes it
+//! ([`LeaseRevoker`](super::LeaseRevoker)). Each incarnation has one row, in one table for each
+//! zone, and only conditional writes at SERIAL change it. An incarnation whose lease is revoked
+//! never acknowledges again; the process goes on with a new one. Rows may be deleted, but only
+//! after a time far longer than any write can take: a registration that lands late must not revive
+//! a revoked incarnation.
 //!
-//! **The clock** is one that counts the time in which the machine is suspended: on Linux `CLOCK_BOOTTIME`, and not what
-//! `std::time::Instant` reads there (L8). Where a hypervisor stops guests without their clock, no lease can be trusted.
+//! **The clock** counts the time in which the machine is suspended: `CLOCK_BOOTTIME` on Linux, not
+//! what `std::time::Instant` reads there (L8). Where a hypervisor stops guests without their clock,
+//! no lease can be trusted.
 
 use std::time::Duration;
 
@@ -16,8 +20,8 @@ use wire::NodeId;
 
 use super::lease::Nonce;
 
-/// A reading of this machine's clock: time since it was started, suspended or not. Only differences mean anything, and only
-/// on the machine that read it.
+/// A reading of this machine's clock: time since it was started, suspended or not. Only differences
+/// mean anything, and only on the machine that read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uptime(pub Duration);
 
@@ -29,47 +33,46 @@ impl Uptime {
     }
 }
 
-/// How often a life was renewed; 0: not registered yet. A beat is never used twice.
+/// How often an incarnation was renewed; 0 when it is not registered. A beat is never used twice.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 pub struct Beat(pub u64);
 
 impl Beat {
-    /// The one after it.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
-/// The row of one life, keyed by the region of the node and the life.
+/// The row of one incarnation, keyed by the node's region and the incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CoreLease {
-    /// Whose process.
     pub node: NodeId,
-    /// Drawn anew at its start.
+    /// Drawn anew at each start.
     pub incarnation: Nonce,
-    /// Its last renewal.
+    /// The last renewal.
     pub beat: Beat,
-    /// It holds no more, for ever.
+    /// Revoked for ever.
     pub broken: bool,
 }
 
 impl CoreLease {
-    /// What a registration leaves behind where there was no row of this life.
+    /// The row after a registration, where this incarnation had none.
     #[must_use]
     pub fn registered(node: NodeId, incarnation: Nonce) -> Self {
         Self { node, incarnation, beat: Beat(1), broken: false }
     }
 
-    /// What a renewal from `beat` leaves behind, or nothing when it is not the last one or the lease is broken.
+    /// The row after a renewal from `beat`. None when `beat` is not the last one, or the lease is
+    /// revoked.
     #[must_use]
     pub fn renewed(&self, beat: Beat) -> Option<Self> {
         (self.beat == beat && !self.broken).then(|| Self { beat: beat.next(), ..self.clone() })
     }
 
-    /// What a claimant that saw `beat` leaves behind, or nothing when it was renewed since.
+    /// The row after a claimant that saw `beat` revoked it. None when it was renewed since.
     #[must_use]
     pub fn broken_at(&self, beat: Beat) -> Option<Self> {
         (self.beat == beat).then(|| Self { broken: true, ..self.clone() })
@@ -79,47 +82,43 @@ impl CoreLease {
 /// How far off the clocks of a zone may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockError {
-    /// The most that any clock gains or loses, millionths of the time that passes.
+    /// The most that any clock gains or loses, in millionths of the time that passes.
     pub rate_ppm_max: u32,
     /// The smallest step of a clock.
     pub granularity: Duration,
 }
 
-/// How long leases hold. The same for all cores of a zone: change it with all of them stopped, or grow the margin first.
+/// How long leases hold. The same for all cores of a zone: change it with all of them stopped, or
+/// grow the margin first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     lease: Duration,
     margin: Duration,
 }
 
-/// A timing that would not be safe, or of no use.
+/// A timing that would be unsafe, or useless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimingError {
-    /// With clocks this bad an owner could still acknowledge when a claimant already reads the log.
+    /// With clocks this bad, an owner could still acknowledge while a claimant already reads the
+    /// log.
     #[error(
         "a lease of {lease:?} needs a margin of at least {needed:?}, not {margin:?}: raise it, or shorten the lease"
     )]
     MarginTooSmall {
-        /// As given.
         lease: Duration,
-        /// As given.
         margin: Duration,
-        /// The least that is safe.
+        /// The smallest safe margin.
         needed: Duration,
     },
     /// Nothing could ever be acknowledged.
     #[error("a lease of {lease:?} is over before its margin of {margin:?}: shorten the margin")]
-    NothingLeft {
-        /// As given.
-        lease: Duration,
-        /// As given.
-        margin: Duration,
-    },
+    NothingLeft { lease: Duration, margin: Duration },
 }
 
 impl Timing {
-    /// A lease T with a margin m. An owner acknowledges for T - m by its clock, a claimant waits T + m by his. With every rate
-    /// off by at most r the one is over before the other iff (T - m)(1 + r) <= (T + m)(1 - r), which is m >= r T.
+    /// A lease T with a margin m. An owner acknowledges for T - m by its clock, and a claimant
+    /// waits T + m by its own. With every rate off by at most r, the owner stops first iff (T -
+    /// m)(1 + r) <= (T + m)(1 - r), which is m >= r T.
     ///
     /// # Errors
     /// When the margin is smaller than that, or as long as the lease.
@@ -136,19 +135,19 @@ impl Timing {
         Ok(Self { lease, margin })
     }
 
-    /// From the first attempt at a beat: how long the owner may acknowledge by it.
+    /// How long the owner may acknowledge by a beat, from the first attempt to write it.
     #[must_use]
     pub fn holds(self) -> Duration {
         self.lease - self.margin
     }
 
-    /// From the reply that showed a beat: how long a claimant waits before he may break it.
+    /// How long a claimant waits before it may revoke a lease, from the reply that showed the beat.
     #[must_use]
     pub fn patience(self) -> Duration {
         self.lease.saturating_add(self.margin)
     }
 
-    /// From the first attempt at a beat: when the next is due.
+    /// When the next beat is due, from the first attempt to write this one.
     #[must_use]
     pub fn renewal(self) -> Duration {
         self.lease / 3

@@ -1,20 +1,23 @@
-//! The lease row of a shard: who may write its log, and what a claimant must know of those before him.
+//! The lease row of a shard: who may write its log, and what a claimant must know of earlier
+//! owners.
 //!
-//! It is only ever written conditionally. What each write leaves behind is said here, for stores that can run code (the
-//! embedded and the simulated one); others say the same in their own conditional write.
+//! Only conditional writes change it. The functions here say what each write leaves behind, for
+//! stores that can run code (embedded and simulated); the others say the same in a conditional
+//! statement.
 
 use serde::{Deserialize, Serialize};
 use wire::{Durability, Epoch, NodeId, RegionId, Slot};
 
 use super::starts::Starts;
 
-/// A number drawn anew for every claim, by which a claimant recognises his own after an unknown outcome.
+/// A number drawn anew for every claim. A claimant recognises its own claim by it after an unknown
+/// outcome.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 pub struct Nonce(pub u128);
 
-/// What came of a conditional write.
+/// The result of a conditional write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cas {
     /// The condition held and the row was written.
@@ -23,7 +26,7 @@ pub enum Cas {
     Refused,
 }
 
-/// How an owner makes sure that it still is, before it acknowledges.
+/// How an owner confirms that its term still holds before it acknowledges.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -33,60 +36,63 @@ pub enum FenceMode {
     /// A quorum read of the fence after every append. Trusts no clock.
     #[default]
     Read,
-    /// The timed lease of its process ([`CoreLease`](super::CoreLease)). Trusts that no clock runs more than a stated rate
-    /// off. Class `region` reads the fence of its region as well (R1).
+    /// The timed lease of its process ([`CoreLease`](super::CoreLease)). Trusts that no clock runs
+    /// more than a stated rate off. A single-region shard reads the fence of its region as well
+    /// (R1).
     Lease,
 }
 
-/// The lease row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Lease {
     /// The last term that was claimed; 0 before the first.
     pub epoch: Epoch,
-    /// Who claimed it.
+    /// The claimant.
     pub owner: Option<NodeId>,
     /// The claim's nonce.
     pub nonce: Nonce,
-    /// Whether `epoch` has sealed its start; until then it has written nothing.
+    /// Whether `epoch` has sealed its start. Until then it has written nothing.
     pub sealed: bool,
     /// Where every sealed epoch starts.
     pub starts: Starts,
-    /// Of the term `epoch`. Claimants obey the row, not their configuration; it changes with a claim and never else (L7).
+    /// The mode of the term `epoch`. Claimants obey the row, not their configuration; only a claim
+    /// changes it (L7).
     pub fence_mode: FenceMode,
-    /// Of the last *sealed* term, which is the last that can have acknowledged anything: a claim that was never sealed has
-    /// moved nothing (R2). None before the first seal.
+    /// Region and mode of the last *sealed* term, the last that can have acknowledged anything. A
+    /// claim that was never sealed has moved nothing (R2). None before the first seal.
     pub acting: Option<Acting>,
-    /// The owner let go (L6, R8): everything that was ever acknowledged stands before this slot, and nothing more will be.
-    /// Binds every claimant until one seals.
+    /// The owner released the shard (L6, R8): everything ever acknowledged stands before this slot,
+    /// and nothing more will be. It binds every claimant until one seals.
     pub released: Option<Slot>,
-    /// Takeovers that left a region behind, and with it perhaps acknowledged rows, until these are salvaged. Oldest first.
+    /// Takeovers that left a region behind, and perhaps acknowledged rows, until these are
+    /// salvaged. Oldest first.
     pub forks: Vec<Fork>,
 }
 
-/// Where a term is served, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Acting {
-    /// Its owner's region.
     pub region: RegionId,
-    /// In class `region`: with [`FenceMode::Lease`] another region can make sure that it has ended.
+    /// For single-region durability: with [`FenceMode::Lease`], another region can make sure that
+    /// the term has ended.
     pub fence_mode: FenceMode,
 }
 
-/// A takeover of class `region` that went on in another region with less than was acknowledged, perhaps.
+/// A takeover of a single-region shard that went on in another region, perhaps with less than was
+/// acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fork {
     /// The term that began with it.
     pub epoch: Epoch,
-    /// Its first slot: older rows from here on are void, and may be stranded.
+    /// Its first slot. Older rows from here on are void, and may be stranded.
     pub start: Slot,
-    /// The region that was left, in which they rest.
+    /// The region left behind, which still holds them.
     pub from: RegionId,
-    /// Which epoch owned which slot from `start` on, before the fork: the shard's own [`Starts`] forget it with the seal.
+    /// Which epoch owned which slot from `start` on, before the fork. The seal removes this from
+    /// the shard's own [`Starts`].
     pub old: Starts,
 }
 
 impl Lease {
-    /// What a claim that observed this row leaves behind, or nothing when another came first.
+    /// The row after a claim that observed this row. None when another claim came first.
     #[must_use]
     pub fn claimed(
         &self,
@@ -105,7 +111,7 @@ impl Lease {
         })
     }
 
-    /// What a seal leaves behind, or nothing when the claim is no longer the last one or is sealed already.
+    /// The row after a seal. None when the claim is no longer the last one, or is sealed already.
     #[must_use]
     pub fn sealed_at(
         &self,
@@ -126,8 +132,8 @@ impl Lease {
         })
     }
 
-    /// The fork that the last claim makes by sealing at `start`: it goes on in another region than the last sealed term,
-    /// and that one had not let go (R2).
+    /// The fork that the last claim makes by sealing at `start`. There is one when it continues in
+    /// another region than the last sealed term, which had not released the shard (R2).
     #[must_use]
     pub fn fork_at(&self, durability: Durability, start: Slot) -> Option<Fork> {
         let from = self.left_by(durability, self.owner.as_ref()?.region)?.region;
@@ -135,21 +141,22 @@ impl Lease {
         self.released.is_none().then_some(Fork { epoch: self.epoch, start, from, old })
     }
 
-    /// What a claimant in `region` leaves behind: the last sealed term, if the quorum by which it acknowledges need not
-    /// meet his own. In class `multi-region` all quorums meet.
+    /// The last sealed term, if a claimant in `region` leaves it behind: if the quorum by which
+    /// that term acknowledges need not meet the claimant's own. With multi-region durability all
+    /// quorums meet.
     #[must_use]
     pub fn left_by(&self, durability: Durability, region: RegionId) -> Option<Acting> {
         self.acting.filter(|acting| durability == Durability::Region && acting.region != region)
     }
 
-    /// What a release leaves behind, or nothing when the term is not that claim's any more or was never served.
+    /// The row after a release. None when the term is no longer that claim's, or was never served.
     #[must_use]
     pub fn released_at(&self, epoch: Epoch, nonce: Nonce, end: Slot) -> Option<Self> {
         (self.is(epoch, nonce) && self.sealed).then(|| Self { released: Some(end), ..self.clone() })
     }
 
-    /// What the end of a salvage leaves behind: the fork at which `fork` began is closed. Nothing when the term that
-    /// salvaged is not the last one any more (R7).
+    /// The row after a salvage has ended: the fork at which `fork` began is closed. None when the
+    /// term that salvaged is no longer the last one (R7).
     #[must_use]
     pub fn closed(&self, epoch: Epoch, nonce: Nonce, fork: Epoch) -> Option<Self> {
         let mut closed = self.clone();
@@ -191,7 +198,7 @@ mod tests {
             None,
             "another came first"
         );
-        assert_eq!(seal(&claimed, 1, 8, 0), None, "not his claim");
+        assert_eq!(seal(&claimed, 1, 8, 0), None, "not that claim");
         let sealed = seal(&claimed, 1, 7, 0).unwrap();
         assert_eq!(sealed.starts.get(Epoch(1)), Some(Slot(0)));
         assert_eq!(seal(&sealed, 1, 7, 5), None, "a term starts once");
@@ -209,7 +216,8 @@ mod tests {
         );
         let home = seal(&claim(&home, HOME, 2), 4);
         assert!(home.forks.is_empty(), "inside the region");
-        // One in the other region claims and dies; the next one there still leaves the first region.
+        // A claimant in the other region dies after its claim; the next one there still leaves the
+        // first region.
         let died = claim(&home, AWAY, 3);
         let away = seal(&claim(&died, AWAY, 4), 3);
         let old = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(4))]);
@@ -227,7 +235,7 @@ mod tests {
     #[test]
     fn a_release_binds_until_a_seal_and_makes_no_fork() {
         let home = seal(&claim(&Lease::default(), HOME, 1), 0);
-        assert_eq!(home.released_at(Epoch(1), Nonce(2), Slot(5)), None, "not his term");
+        assert_eq!(home.released_at(Epoch(1), Nonce(2), Slot(5)), None, "not that term");
         let unsealed = claim(&home, HOME, 2);
         assert_eq!(
             unsealed.released_at(Epoch(2), Nonce(2), Slot(5)),
@@ -248,7 +256,11 @@ mod tests {
         assert_eq!(away.closed(Epoch(1), Nonce(1), Epoch(2)), None);
         assert_eq!(away.closed(Epoch(2), Nonce(2), Epoch(1)), None, "no such fork");
         let unsealed = claim(&away, AWAY, 3);
-        assert_eq!(unsealed.closed(Epoch(3), Nonce(3), Epoch(2)), None, "he does not serve yet");
+        assert_eq!(
+            unsealed.closed(Epoch(3), Nonce(3), Epoch(2)),
+            None,
+            "that term is not sealed yet"
+        );
         let closed = seal(&unsealed, 6).closed(Epoch(3), Nonce(3), Epoch(2)).unwrap();
         assert!(closed.forks.is_empty());
         assert_eq!(closed.closed(Epoch(3), Nonce(3), Epoch(2)), None, "it is closed once");

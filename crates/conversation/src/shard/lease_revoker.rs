@@ -1,6 +1,7 @@
-//! Makes sure that owners who acknowledge by their timed lease have stopped (L4): lists the lives, waits until any lease that
-//! was seen must be over by its owner's own clock, and breaks them on condition that none was renewed in between. Who was
-//! renewed is alive, and all begins again.
+//! Makes sure that owners who acknowledge by a timed lease have stopped (L4). It lists the
+//! incarnations, waits until every lease it saw must be over by its owner's own clock, and revokes
+//! each on condition that it was not renewed in between. A renewal shows that the owner is alive,
+//! and everything starts over.
 
 use std::mem;
 
@@ -10,20 +11,20 @@ use super::core_lease::{Beat, CoreLease, Timing, Uptime};
 use super::lease::{Cas, Nonce};
 use super::takeover::{Op, OpResult, TakeoverError};
 
-/// Whose leases are to be broken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Whose {
-    /// All lives of all cores: which of them still acknowledges by an older term nobody can tell from outside (R1).
+    /// All incarnations of all cores. Nobody can tell from outside which of them still acknowledges
+    /// by an older term (R1).
     Region(RegionId),
-    /// All lives of a node; the one that owns the shard is among them.
+    /// All incarnations of a node; the one that owns the shard is among them.
     Node(NodeId),
 }
 
-/// Breaks leases, for one takeover.
+/// Revokes leases, for one takeover.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct LeaseRevoker {
     whose: Whose,
-    /// Our own life, which knows by itself that it has stopped.
+    /// Our own incarnation, which knows by itself that it has stopped.
     except: Nonce,
     timing: Timing,
     step: Step,
@@ -46,7 +47,7 @@ impl LeaseRevoker {
         Self { whose: Whose::Node(node), except, timing, step: Step::Read }
     }
 
-    /// What to do next; none when every lease in question is broken.
+    /// What to do next. None when every lease in question is revoked.
     pub(super) fn next(&self) -> Option<Op> {
         let region = self.region();
         Some(match &self.step {
@@ -65,7 +66,8 @@ impl LeaseRevoker {
                 Step::Break { lives }
             }
             (Step::Break { .. }, OpResult::Cas(Cas::Applied)) => Step::Over,
-            // Renewed in between, or not known: what was seen counts no more, and neither does the wait.
+            // Renewed in between, or unknown: what was read no longer counts, and neither does the
+            // wait.
             (Step::Break { .. }, OpResult::Cas(Cas::Refused) | OpResult::Unknown) => Step::Read,
             (step @ Step::Wait { .. }, OpResult::Clock(_)) | (step, OpResult::Unknown) => step,
             (_, _) => return Err(TakeoverError::Misled),

@@ -1,13 +1,16 @@
-//! The owner in its term: appends in consecutive slots, several in flight, and knows what may be acknowledged.
+//! The owner in its term: it appends in consecutive slots, several in flight, and knows what may be
+//! acknowledged.
 //!
-//! A slot may be acknowledged when it and all before it are durable, **and** what was looked at after that said that the term
-//! still is ([`AckBy`]): a read of the fence, or of the clock against the timed lease, or both. One look may cover many
-//! slots. A newer epoch in the fence ends the term: what was not acknowledged by then never is, by this owner.
+//! A slot may be acknowledged when it and all slots before it are durable, **and** a check made
+//! after that confirmed the term ([`AckBy`]): a read of the fence, or of the clock against the
+//! timed lease, or both. One check may cover many slots. A newer epoch in the fence ends the term;
+//! this owner then never acknowledges what it had not acknowledged before.
 //!
-//! The driver: for every frame, [`Owner::next_slot`] -> encode -> [`Owner::append`] -> write the row; after each outcome
-//! [`Owner::on_append`]; whenever [`Owner::start_fence_read`] gives a ticket, read the fence, then [`Owner::on_fence`]; whenever
-//! [`Owner::start_clock_read`] gives one, read the clock, then [`Owner::on_clock`]; and answer the slots that these return, in
-//! order. A driver whose lease has run out renews it and asks for another ticket.
+//! The driver: for every frame, [`Owner::next_slot`] -> encode -> [`Owner::append`] -> write the
+//! row; after each outcome [`Owner::on_append`]. Whenever [`Owner::start_fence_read`] gives a
+//! ticket, it reads the fence, then calls [`Owner::on_fence`]. Whenever [`Owner::start_clock_read`]
+//! gives one, it reads the clock, then calls [`Owner::on_clock`]. It answers the slots that these
+//! return, in order. A driver whose lease has run out renews it and asks for another ticket.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -21,8 +24,8 @@ use super::renewal::Hold;
 use super::term::{AckBy, Term};
 use crate::log::LogRow;
 
-/// A read of the fence that is under way. Only an owner makes one, so no read counts for more than was durable when it
-/// was started.
+/// A fence read in progress. Only an owner makes one, so no read counts for more than was durable
+/// when it started.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[must_use = "read the fence, then hand this back with the answer"]
 pub struct FenceRead {
@@ -30,33 +33,34 @@ pub struct FenceRead {
     covers: Slot,
 }
 
-/// A read of the clock. Only an owner makes one, so no reading counts for more than was durable before it (L3).
+/// A clock read. Only an owner makes one, so no reading counts for more than was durable before it
+/// (L3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[must_use = "read the clock, then hand this back with the reading"]
 pub struct ClockRead {
-    /// Everything before this slot was durable, and by the fence still ours if that is asked for, when it was made.
+    /// Everything before this slot was durable, and confirmed by the fence where the term needs
+    /// that.
     covers: Slot,
 }
 
-/// What came of an append.
+/// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Appended {
-    /// At the quorum of the shard's class.
+    /// Written at the quorum of the durability class.
     Durable,
-    /// Failed or timed out: it may or may not be there, or come to be.
+    /// Failed or timed out: the row may or may not be there, now or later.
     Unknown,
 }
 
-/// A newer epoch is in the fence, or the driver gave up the term. Nothing more is acknowledged, ever; what became of the
-/// frames in flight only the next owner can say.
+/// A newer epoch is in the fence, or the driver gave the term up. Nothing more is ever
+/// acknowledged; only the next owner can say what became of the frames in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("the term has ended: {}", fence.map_or("given up".into(), |epoch| format!("epoch {} is in the fence", epoch.0)))]
 pub struct Stopped {
-    /// What the fence said; none when the driver gave up the term itself.
+    /// The epoch in the fence; none when the driver gave the term up.
     pub fence: Option<Epoch>,
 }
 
-/// One term of one shard.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     epoch: Epoch,
@@ -64,11 +68,12 @@ pub struct Owner {
     incarnation: Option<Nonce>,
     /// Everything before it may be acknowledged.
     acked: Slot,
-    /// Everything before it was still ours by the fence; not less than `acked`, but for a term that is not asked for it.
+    /// Everything before it is confirmed by the fence. Not less than `acked`, except in a term that
+    /// does not ask the fence.
     fenced: Slot,
-    /// From `acked` on, one per slot.
+    /// One entry for each slot from `acked` on.
     in_flight: VecDeque<InFlight>,
-    /// What the furthest fence read under way covers; `fenced` when there is none.
+    /// What the furthest fence read in progress covers; `fenced` when there is none.
     reading: Slot,
     stopped: Option<Stopped>,
 }
@@ -80,7 +85,7 @@ struct InFlight {
 }
 
 impl Owner {
-    /// At the start of a term, with its tail projected.
+    /// Starts a term whose tail is projected.
     #[must_use]
     pub fn new(term: &Term) -> Self {
         Self {
@@ -95,13 +100,11 @@ impl Owner {
         }
     }
 
-    /// The term's number.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// What its acknowledgements need.
     #[must_use]
     pub fn ack_by(&self) -> AckBy {
         self.ack_by
@@ -119,13 +122,13 @@ impl Owner {
         Slot(self.acked.0 + self.in_flight.len() as u64)
     }
 
-    /// Frames appended and not yet acknowledged: the driver bounds them.
+    /// Frames appended and not yet acknowledged. The driver bounds them.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Everything before it is acknowledged: the committed mark to publish.
+    /// The committed mark to publish: everything before it is acknowledged.
     #[must_use]
     pub fn committed(&self) -> Position {
         Position { epoch: self.epoch, slot: self.acked }
@@ -137,15 +140,15 @@ impl Owner {
         self.stopped
     }
 
-    /// Ends the term from inside (drain, shutdown): nothing more is acknowledged. To end it with nothing left open,
-    /// append no more and wait until [`Owner::in_flight`] is 0 first.
+    /// Ends the term from inside (drain, shutdown): nothing more is acknowledged. To end it
+    /// cleanly, append no more and wait until [`Owner::in_flight`] is 0 first.
     pub fn stop(&mut self) {
         self.stopped.get_or_insert(Stopped { fence: None });
     }
 
-    /// Lets the shard go (L6): stops for ever, and returns the end to be written down with
-    /// [`Lease::released_at`](super::Lease::released_at), **whatever comes of that write**. None while anything is in
-    /// flight: append no more, and acknowledge that first.
+    /// Releases the shard (L6): stops for ever, and returns the end of the log to record with
+    /// [`Lease::released_at`](super::Lease::released_at), **whatever the outcome of that write**.
+    /// None while anything is in flight: append no more, and acknowledge that first.
     pub fn release(&mut self) -> Option<Slot> {
         if self.stopped.is_some() || !self.in_flight.is_empty() {
             return None;
@@ -157,7 +160,7 @@ impl Owner {
     /// Gives the frame the next slot and returns the row to write.
     ///
     /// # Errors
-    /// When the term has ended; nothing is to be written.
+    /// When the term has ended. Write nothing.
     pub fn append(&mut self, frame: Bytes) -> Result<LogRow, Stopped> {
         self.check()?;
         let at = Position { epoch: self.epoch, slot: self.next_slot() };
@@ -165,14 +168,15 @@ impl Owner {
         Ok(LogRow { at, frame })
     }
 
-    /// The outcome of writing the row of `slot`. When it is unknown, returns the row: to be written again, the same frame
-    /// in the same slot, until it is known or the term has ended.
+    /// Takes the outcome of writing the row of `slot`. When it is unknown, returns the row to write
+    /// again: the same frame in the same slot, until the outcome is known or the term has ended.
     ///
     /// # Errors
-    /// When the term has ended; nothing is to be written again.
+    /// When the term has ended. Write nothing again.
     pub fn on_append(&mut self, slot: Slot, outcome: Appended) -> Result<Option<LogRow>, Stopped> {
         self.check()?;
-        // A late second answer for a slot that is acknowledged, or was never given out, changes nothing.
+        // A late second answer for an acknowledged slot, or for one never given out, changes
+        // nothing.
         let index = slot.0.checked_sub(self.acked.0).and_then(|index| usize::try_from(index).ok());
         let Some(entry) = index.and_then(|index| self.in_flight.get_mut(index)) else {
             return Ok(None);
@@ -190,7 +194,8 @@ impl Owner {
         }
     }
 
-    /// A fence read to start **now**, if one would cover more than those under way. Several may be under way at once.
+    /// A fence read to start **now**, if it would cover more than those in progress. Several may be
+    /// in progress at once.
     #[must_use]
     pub fn start_fence_read(&mut self) -> Option<FenceRead> {
         if self.stopped.is_some() {
@@ -204,11 +209,11 @@ impl Owner {
         Some(FenceRead { covers })
     }
 
-    /// The answer to a fence read (none: it failed, start another). Returns the slots that may now be acknowledged, in
-    /// order, each exactly once.
+    /// Takes the answer to a fence read (none: it failed, start another). Returns the slots that
+    /// may now be acknowledged, in order, each exactly once.
     ///
     /// # Errors
-    /// When a newer epoch is there, or the term had ended before: acknowledge nothing more.
+    /// When a newer epoch is in the fence, or the term had ended before. Acknowledge nothing more.
     pub fn on_fence(
         &mut self,
         read: FenceRead,
@@ -216,7 +221,7 @@ impl Owner {
     ) -> Result<Range<u64>, Stopped> {
         self.on_idle_fence(fence)?;
         if fence.is_none() {
-            // If others are under way they count still; at worst one is started that was not needed.
+            // Other reads in progress still count. At worst, one more is started than needed.
             self.reading = self.fenced;
         } else {
             self.fenced = self.fenced.max(read.covers);
@@ -229,7 +234,8 @@ impl Owner {
         })
     }
 
-    /// A reading of the clock to make **now**, if the term acknowledges by its lease and anything could be.
+    /// A clock read to make **now**, if the term acknowledges by its lease and something could be
+    /// acknowledged.
     #[must_use]
     pub fn start_clock_read(&self) -> Option<ClockRead> {
         let covers = match self.ack_by {
@@ -240,11 +246,12 @@ impl Owner {
         (self.stopped.is_none() && covers > self.acked).then_some(ClockRead { covers })
     }
 
-    /// The reading, and what the timed lease of this process allows, as known then. Returns the slots that may now be
-    /// acknowledged, in order, each exactly once; none when the lease has run out: renew it and start again.
+    /// Takes the reading, and what the timed lease of this process allows as known then. Returns
+    /// the slots that may now be acknowledged, in order, each exactly once. None when the lease has
+    /// run out: renew it and start again.
     ///
     /// # Errors
-    /// When the term had ended before: acknowledge nothing more.
+    /// When the term had ended before. Acknowledge nothing more.
     pub fn on_clock(
         &mut self,
         read: ClockRead,
@@ -271,11 +278,11 @@ impl Owner {
         from.0..self.acked.0
     }
 
-    /// The fence was read while nothing was to be acknowledged (none: it could not be): how an owner without work learns
-    /// that its term is over.
+    /// Takes a fence that was read while nothing waited for it (none: the read failed). So an owner
+    /// without work learns that its term is over.
     ///
     /// # Errors
-    /// When a newer epoch is there, or the term had ended before.
+    /// When a newer epoch is in the fence, or the term had ended before.
     pub fn on_idle_fence(&mut self, fence: Option<Epoch>) -> Result<(), Stopped> {
         self.check()?;
         match fence {

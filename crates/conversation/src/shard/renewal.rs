@@ -1,61 +1,54 @@
-//! Keeps the timed lease of this process alive, and knows until when it may acknowledge by it.
+//! Keeps the timed lease of this process alive, and knows until when the process may acknowledge by
+//! it.
 //!
-//! The driver: read the clock, then [`Renewal::next`]; do what it says; [`Renewal::on`] with what came of it. It is one task
-//! for the whole process, beside the shards, which take [`Renewal::hold`] from it. The first beat must be confirmed
-//! before the process claims anything (L4: who lists the lives of a region must find every owner's).
+//! The driver reads the clock, calls [`Renewal::next`], does what it says, and calls
+//! [`Renewal::on`] with the result. It is one task for the whole process, beside the shards, which
+//! take [`Renewal::hold`] from it. The first beat must be confirmed before the process claims
+//! anything: a claimant that lists the incarnations of a region must find every owner's (L4).
 
 use super::core_lease::{Beat, CoreLease, Timing, Uptime};
 use super::lease::{Cas, Nonce};
 
-/// What the driver is to do next.
+/// What the driver does next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Renew {
-    /// Conditional insert of [`CoreLease::registered`], at SERIAL: only if there is no row of this incarnation.
-    Register {
-        /// Ours.
-        incarnation: Nonce,
-    },
+    /// Conditional insert of [`CoreLease::registered`], at SERIAL: only if this incarnation has no
+    /// row.
+    Register { incarnation: Nonce },
     /// Conditional update of the row, at SERIAL: [`CoreLease::renewed`].
     Beat {
-        /// Ours.
         incarnation: Nonce,
-        /// That must still be there, unbroken; the one after it is written.
+        /// The beat that must still be there, not revoked. The next one is written.
         from: Beat,
     },
     /// Serial read of the row.
-    Read {
-        /// Ours.
-        incarnation: Nonce,
-    },
-    /// Nothing before this reading of the clock.
-    Wait {
-        /// Of our clock.
-        until: Uptime,
-    },
+    Read { incarnation: Nonce },
+    /// Waits until this reading of the clock.
+    Wait { until: Uptime },
 }
 
-/// What came of it.
+/// The result of a [`Renew`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Renewed {
     /// Of [`Renew::Register`] or [`Renew::Beat`].
     Cas(Cas),
-    /// Of [`Renew::Read`]; none: there is no row.
+    /// Of [`Renew::Read`]. None when there is no row.
     Row(Option<CoreLease>),
-    /// Of any of them: it failed, or timed out, and may or may not have happened.
+    /// Of any of them: it failed or timed out, and may or may not have happened.
     Unknown,
 }
 
 /// What a confirmed beat allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hold {
-    /// Of this life, and so for the terms that were claimed under it.
+    /// The incarnation, and so the terms that were claimed under it.
     pub incarnation: Nonce,
-    /// To acknowledge while the clock, read after the append, is before this (L3).
+    /// The process may acknowledge while the clock, read after the append, is before this (L3).
     pub until: Uptime,
 }
 
-/// A claimant broke the lease of this life, or its row is gone. Nothing is acknowledged by it any more; the shards of this
-/// process are claimed again under a new life.
+/// A claimant revoked the lease of this incarnation, or its row is gone. It acknowledges nothing
+/// more. The shards of this process are claimed again under a new incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("the timed lease of this process was broken at beat {}", beat.0)]
 pub struct Broken {
@@ -63,30 +56,31 @@ pub struct Broken {
     pub beat: Beat,
 }
 
-/// The lease of one life.
+/// The lease of one incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Renewal {
     incarnation: Nonce,
     timing: Timing,
-    /// The last beat that is known to have been written.
+    /// The last beat that is known to be written.
     beat: Beat,
-    /// The clock before the first attempt at it; none before the first beat.
+    /// The clock before the first attempt at that beat; none before the first beat.
     begun: Option<Uptime>,
     attempt: Option<Attempt>,
     broken: bool,
 }
 
-/// At the next beat.
+/// The attempt at the next beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Attempt {
-    /// The clock before the first try. Kept over all tries: any of them may be the one that took effect (L2).
+    /// The clock before the first try. It is kept over all tries: any of them may have taken effect
+    /// (L2).
     first: Uptime,
     /// The last try may have taken effect.
     doubt: bool,
 }
 
 impl Renewal {
-    /// Of a new life.
+    /// Starts a new incarnation.
     #[must_use]
     pub fn new(incarnation: Nonce, timing: Timing) -> Self {
         Self { incarnation, timing, beat: Beat(0), begun: None, attempt: None, broken: false }
@@ -95,7 +89,7 @@ impl Renewal {
     /// What to do next. `now` was read just before.
     ///
     /// # Errors
-    /// When the lease is broken.
+    /// When the lease is revoked.
     pub fn next(&mut self, now: Uptime) -> Result<Renew, Broken> {
         self.check()?;
         if self.attempt.is_none() {
@@ -113,16 +107,16 @@ impl Renewal {
         })
     }
 
-    /// Takes the outcome of what [`Renewal::next`] said.
+    /// Takes the result of what [`Renewal::next`] asked for.
     ///
     /// # Errors
-    /// When the lease is found broken.
+    /// When the lease turns out to be revoked.
     pub fn on(&mut self, renewed: Renewed) -> Result<(), Broken> {
         self.check()?;
         let Some(attempt) = &mut self.attempt else { return Ok(()) };
         match renewed {
             Renewed::Cas(Cas::Applied) => self.confirm(),
-            // Refused, too, is looked at: it may be our own earlier try that was in the way.
+            // A refusal is looked at, too: our own earlier try may have caused it.
             Renewed::Cas(Cas::Refused) | Renewed::Unknown => attempt.doubt = true,
             Renewed::Row(Some(row)) if !row.broken && row.beat == self.beat.next() => {
                 self.confirm()
@@ -136,20 +130,19 @@ impl Renewal {
         self.check()
     }
 
-    /// What the last confirmed beat allows; none: nothing.
+    /// What the last confirmed beat allows.
     #[must_use]
     pub fn hold(&self) -> Option<Hold> {
         let begun = self.begun.filter(|_| !self.broken)?;
         Some(Hold { incarnation: self.incarnation, until: begun.after(self.timing.holds()) })
     }
 
-    /// The last beat that is confirmed.
     #[must_use]
     pub fn beat(&self) -> Beat {
         self.beat
     }
 
-    /// Whether the first beat is confirmed: only then may the process claim.
+    /// Whether the first beat is confirmed. Only then may the process claim.
     #[must_use]
     pub fn is_registered(&self) -> bool {
         self.beat > Beat(0) && !self.broken
@@ -189,7 +182,7 @@ mod tests {
         renewal.hold().map(|hold| hold.until)
     }
 
-    /// 9 s with a margin of 1 s, registered at 100 ms.
+    /// A lease of 9 s with a margin of 1 s, registered at 100 ms.
     fn registered() -> Renewal {
         let clocks = ClockError { rate_ppm_max: 1_000, granularity: Duration::from_millis(1) };
         let timing = Timing::new(Duration::from_secs(9), Duration::from_secs(1), clocks).unwrap();

@@ -1,21 +1,23 @@
-//! What a lost region still holds, brought back by whoever owns the shard when that region can be reached again (R7).
+//! Brings back what a lost region still holds, once that region can be reached again (R7). The
+//! owner of the shard does it.
 //!
-//! One salvage is about one [`Fork`]. It runs beside the serving of the shard:
+//! One salvage covers one [`Fork`]. It runs beside the serving of the shard:
 //!
-//! 1. Raise the fence in the region that was left to the own epoch: whoever still runs there, on whatever clock,
-//!    acknowledges nothing that the next step does not see.
-//! 2. **Then** read the old rows there from the fork on, contiguous, by the starts as they were before the fork.
-//! 3. Offer every change in them to its conversation ([`recover`](crate::sequencer::Conversation::recover)), which takes what
-//!    it has not got, as an ordinary change of the present term.
-//! 4. When all that came of it is acknowledged, close the fork, conditionally.
+//! 1. Raise the fence in the region left behind to the owner's epoch. An owner that still runs
+//! there, on whatever clock, then acknowledges nothing that the next step does not see. 2. **Then**
+//! read the old rows there from the fork on, contiguous, by the starts as they were before the
+//! fork. 3. Offer every change in them to its conversation
+//! ([`recover`](crate::sequencer::Conversation::recover)), which appends what it lacks as an
+//! ordinary change of the present term. 4. When all of that is acknowledged, close the fork,
+//! conditionally.
 //!
-//! A term that ends in the middle leaves the fork open, and the next owner begins anew: what was appended already is
-//! then found by the memory of sends. The age of rows in the log (14 days) and of that memory (30 days) bound how late a
-//! region may return (R9).
+//! A term that ends in the middle leaves the fork open, and the next owner starts over; dedupe then
+//! finds what was appended already. The age of rows in the log (14 days) and of dedupe (30 days)
+//! limit how late a region may return (R9).
 //!
 //! | operation | at |
 //! |---|---|
-//! | `WriteFence`, `ReadOld` | LOCAL_QUORUM of the region that was left, whichever is the home |
+//! | `WriteFence`, `ReadOld` | LOCAL_QUORUM of the region left behind, home or not |
 //! | `Recover` | the present term: append, fence and lease as for any frame |
 //! | `Close`, `ReadLease` | SERIAL, committed at QUORUM |
 
@@ -27,48 +29,45 @@ use super::lease::{Cas, Fork, Lease, Nonce};
 use super::tail::Tail;
 use crate::log::LogRow;
 
-/// What the driver is to do next.
+/// What the driver does next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Bring {
     /// Quorum write of the fence, a max-register, in that region.
     WriteFence {
-        /// That was left.
+        /// The region left behind.
         region: RegionId,
-        /// Ours.
         epoch: Epoch,
     },
     /// Quorum read of the log in that region, all epochs, ordered by (slot, epoch).
     ReadOld {
-        /// That was left.
+        /// The region left behind.
         region: RegionId,
-        /// First slot.
         from: Slot,
-        /// At most so many rows; fewer are taken to be all there are.
+        /// At most this many rows. Fewer mean that there are no more.
         limit: usize,
     },
-    /// Offer the changes of these rows to their conversations, in this order. Done once everything that came of them is
-    /// acknowledged, and not before.
+    /// Offer the changes of these rows to their conversations, in this order. It is done only when
+    /// everything that came of them is acknowledged.
     Recover {
-        /// Stranded, in slot order.
+        /// Stranded rows, in slot order.
         rows: Vec<LogRow>,
     },
     /// Conditional write: [`Lease::closed`].
     Close {
-        /// At which the fork began.
+        /// The epoch at which the fork began.
         fork: Epoch,
-        /// Ours, still.
+        /// Epoch and nonce of the present term must still be there.
         epoch: Epoch,
-        /// Ours.
         nonce: Nonce,
     },
     /// Serial read of the lease row.
     ReadLease,
 }
 
-/// What came of it.
+/// The result of a [`Bring`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Brought {
-    /// Of [`Bring::WriteFence`]: at quorum.
+    /// Of [`Bring::WriteFence`]: written at quorum.
     Fenced,
     /// Of [`Bring::ReadOld`].
     Old(Vec<LogRow>),
@@ -78,21 +77,18 @@ pub enum Brought {
     Cas(Cas),
     /// Of [`Bring::ReadLease`].
     Lease(Lease),
-    /// Of any of them: it failed, or timed out, and may or may not have happened. That a region which was lost does not
-    /// answer is the rule; how long to wait is the driver's choice.
+    /// Of any operation: it failed or timed out, and may or may not have happened. A lost region
+    /// usually does not answer; the driver chooses how long to wait.
     Unknown,
 }
 
-/// The salvage has ended without an end. The fork is open, and its rows are where they were.
+/// The salvage ended unfinished. The fork is open, and its rows are where they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Unfinished {
-    /// Another owns the shard, and salvages it.
+    /// Another core owns the shard, and salvages it.
     #[error("another owns the shard, and goes on with the salvage: epoch {} is newer", epoch.0)]
-    Superseded {
-        /// Its epoch.
-        epoch: Epoch,
-    },
-    /// The driver answered something else than was asked: a defect.
+    Superseded { epoch: Epoch },
+    /// The driver answered a question that was not asked: a defect.
     #[error("the answer does not belong to the question")]
     Misled,
 }
@@ -116,20 +112,21 @@ enum Step {
         more: bool,
     },
     Close,
-    /// It may be closed.
+    /// The fork may be closed.
     ConfirmClose,
     Closed,
     Ended(Unfinished),
 }
 
 impl Salvage {
-    /// Of one of the forks of a term ([`Term::forks`](super::Term::forks)), in that term, which is this one's.
+    /// Starts the salvage of one of the forks of a term ([`Term::forks`](super::Term::forks)), in
+    /// that term.
     #[must_use]
     pub fn new(epoch: Epoch, nonce: Nonce, fork: Fork) -> Self {
         Self { epoch, nonce, fork, step: Step::Fence }
     }
 
-    /// What to do next; none when the fork is closed, or the salvage has ended.
+    /// What to do next. None when the fork is closed, or the salvage has ended.
     #[must_use]
     pub fn next(&self) -> Option<Bring> {
         let Self { epoch, nonce, .. } = *self;
@@ -150,10 +147,10 @@ impl Salvage {
         self.step == Step::Closed
     }
 
-    /// Takes the outcome of what [`Salvage::next`] said.
+    /// Takes the result of what [`Salvage::next`] asked for.
     ///
     /// # Errors
-    /// When it has ended unfinished; from then on it stays so.
+    /// When the salvage has ended unfinished. It stays so.
     pub fn on(&mut self, brought: Brought) -> Result<(), Unfinished> {
         let step = mem::replace(&mut self.step, Step::Fence);
         match self.step_after(step, brought) {
@@ -176,7 +173,7 @@ impl Salvage {
                 match (tail.rows().is_empty(), more) {
                     (true, false) => Step::Close,
                     (true, true) => Step::Read(tail),
-                    // Page by page, so that what waits to be offered is never more than one.
+                    // Page by page, so that no more than one page waits to be offered.
                     (false, more) => Step::Recover { tail, more },
                 }
             }
@@ -248,7 +245,7 @@ mod tests {
             salvage.next(),
             Some(Bring::ReadOld { region: HOME, from: Slot(4), limit: TAIL_PAGE_ROWS })
         );
-        // Replicated there meanwhile: rows of the terms after the fork. A hole at slot 8.
+        // Replicated there meanwhile: rows of the terms after the fork. There is a hole at slot 8.
         let rows =
             vec![row(1, 4), row(3, 4), row(1, 5), row(1, 6), row(2, 6), row(2, 7), row(2, 9)];
         salvage.on(Brought::Old(rows)).unwrap();

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use wire::{Epoch, Position, Slot};
 
-/// First slot of every sealed epoch. Rows of an older epoch at or past the start of a newer one are void.
+/// First slot of every sealed epoch. Rows of an older epoch at or past the start of a newer one are
+/// void.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Starts(BTreeMap<Epoch, Slot>);
 
 impl Starts {
-    /// Records a seal. Epochs that own no slot because of it are forgotten, so that a core which crashes and comes back
-    /// many times without writing anything does not make the row grow.
+    /// Records a seal. It forgets epochs that own no slot because of it, so that a core which
+    /// crashes and restarts many times without writing does not make the lease row grow.
     pub fn insert(&mut self, epoch: Epoch, start: Slot) {
         self.0.retain(|&older, &mut its| older > epoch || its < start);
         if self.0.range(epoch..).all(|(_, &newer)| newer > start) {
@@ -19,19 +20,20 @@ impl Starts {
         }
     }
 
-    /// Where this epoch starts, if it was sealed and owns any slot.
+    /// The start of this epoch, if it was sealed and owns any slot.
     #[must_use]
     pub fn get(&self, epoch: Epoch) -> Option<Slot> {
         self.0.get(&epoch).copied()
     }
 
-    /// The last sealed epoch and its start: it owns everything from there on.
+    /// The last sealed epoch and its start. It owns everything from there on.
     #[must_use]
     pub fn last(&self) -> Option<(Epoch, Slot)> {
         self.0.last_key_value().map(|(&epoch, &start)| (epoch, start))
     }
 
-    /// The epoch whose row counts at this slot: the newest one that had started there. None: no row counts.
+    /// The epoch whose row counts at this slot: the newest one that had started there. None when no
+    /// row counts.
     #[must_use]
     pub fn owner_of(&self, slot: Slot) -> Option<Epoch> {
         self.0.iter().rev().find(|&(_, &start)| start <= slot).map(|(&epoch, _)| epoch)
@@ -43,27 +45,27 @@ impl Starts {
         self.owner_of(at.slot) == Some(at.epoch)
     }
 
-    /// As [`Starts::owns`], of what may be newer than these starts: a place of a later term than they know shows that the reader's
-    /// own is over. He is told so as soon as he writes, and until then believes it rather than say that there is nothing.
+    /// As [`Starts::owns`], for rows that may be newer than these starts. A place of a later term
+    /// than they know shows that the reader's own term is over. The reader learns that at its next
+    /// write; until then it takes the row as valid rather than report that nothing is there.
     pub(crate) fn is_current_or_newer(&self, at: Position) -> bool {
         self.owns(at) || self.last().is_some_and(|(last, _)| at.epoch > last)
     }
 
-    /// How far what was said in the term of a mark still holds: a later term that started before the mark cut the rest off.
+    /// How far a mark still holds: a later term that started before the mark cut the rest off.
     #[must_use]
     pub fn bound(&self, mark: Position) -> Slot {
         let after = (std::ops::Bound::Excluded(mark.epoch), std::ops::Bound::Unbounded);
         self.0.range(after).map(|(_, &start)| start).fold(mark.slot, Slot::min)
     }
 
-    /// What it says of the slots from this one on.
+    /// The starts, as far as they concern the slots from this one on.
     #[must_use]
     pub fn from_slot(&self, slot: Slot) -> Self {
         let owner = self.owner_of(slot).unwrap_or_default();
         Self(self.0.range(owner..).map(|(&epoch, &start)| (epoch, start)).collect())
     }
 
-    /// Oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (Epoch, Slot)> + '_ {
         self.0.iter().map(|(&epoch, &start)| (epoch, start))
     }

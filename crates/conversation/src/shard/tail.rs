@@ -1,14 +1,14 @@
-//! A stretch of the log that is read from a slot on, page by page, and kept as far as it has no hole.
+//! Part of the log, read from a slot on, page by page, and kept up to the first hole.
 
 use wire::Slot;
 
 use super::starts::Starts;
 use crate::log::LogRow;
 
-/// Rows asked for at once, at first. Grows only when one slot holds more rows than that.
+/// Rows of the first read. It grows only when one slot holds more rows than this.
 pub(super) const TAIL_PAGE_ROWS: usize = 512;
 
-/// What was kept so far.
+/// The rows kept so far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tail {
     from: Slot,
@@ -21,17 +21,16 @@ impl Tail {
         Self { from, rows: Vec::new(), limit: TAIL_PAGE_ROWS }
     }
 
-    /// Where it begins.
+    /// Where the tail begins.
     pub(super) fn from(&self) -> Slot {
         self.from
     }
 
-    /// Where it ends, and where to read on.
+    /// Where the tail ends, and where to read on.
     pub(super) fn end(&self) -> Slot {
         self.rows.last().map_or(self.from, |row| row.at.slot.next())
     }
 
-    /// How many rows to ask for.
     pub(super) fn limit(&self) -> usize {
         self.limit
     }
@@ -44,8 +43,8 @@ impl Tail {
         self.rows
     }
 
-    /// Keeps the rows that go on where the tail ends and count by these starts. Returns whether a later page could hold
-    /// more.
+    /// Keeps the rows that continue the tail and count by these starts. Returns whether a later
+    /// page could hold more.
     pub(super) fn extend(&mut self, page: Vec<LogRow>, starts: &Starts) -> bool {
         let full = page.len() >= self.limit;
         let last = page.last().map(|row| row.at.slot);
@@ -55,7 +54,8 @@ impl Tail {
                 self.rows.push(row);
             }
         }
-        // A full page may have been cut inside the slot it ends with, so a hole before that one only is a hole.
+        // A full page may have been cut inside its last slot, so only a hole before that slot is a
+        // hole.
         let more = full && last.is_some_and(|last| last <= self.end());
         if more && self.end() == before {
             self.limit *= 2;

@@ -1,24 +1,29 @@
-//! The claimant: from "this shard should be mine" to a term in which it may be served.
+//! The claimant: from "this shard should be mine" to a term that may be served.
 //!
-//! 0. If the owner before acknowledges by a timed lease that no fence of ours can reach, break it ([`LeaseRevoker`], L4, R1).
+//! 0. If the previous owner acknowledges by a timed lease that our fence cannot reach, revoke the
+//! lease ([`LeaseRevoker`], L4, R1).
 //! 1. Claim the next epoch, conditionally.
 //! 2. Write the fence and wait for its quorum.
-//! 3. **Then** read the tail from the checkpoint; keep contiguous rows of the epochs that own them; stop at the first hole.
-//! 4. Write every kept row again, at quorum.
+//! 3. **Then** read the tail from the checkpoint. Keep contiguous rows of the epochs that own them;
+//! stop at the first hole.
+//! 4. Rewrite every kept row at quorum.
 //! 5. Seal, conditionally: the end of the tail is where this term starts.
-//! 6. The driver's: project the tail, load heads and dedupe, serve.
+//! 6. The driver projects the tail, loads heads and dedupe, and serves.
 //!
-//! Between 1 and 2 the lease row is read once more: only after the claim can no older epoch seal, so only then are the
-//! starts, by which the tail is judged, final; and only then is it certain which region is left.
+//! Between 1 and 2 the lease row is read once more. Only after the claim can no older epoch seal,
+//! so only then are the starts final by which the tail is judged, and only then is it certain which
+//! region is left behind.
 //!
-//! **Class `region`.** Inside the region of the last sealed term all of this happens at local quorums. From another region
-//! it does, too, at that region's own; they do not meet those of the region that is left, so the leases of all its cores
-//! are broken first, what has not come over is reported as missing ([`Loss`]), and the seal marks a fork, to be
-//! [salvaged](super::salvage). Where the owner had released the shard nothing is missing: the claimant waits for what is on
-//! its way.
+//! **Single-region durability.** Inside the region of the last sealed term all of this happens at
+//! local quorums. A claimant in another region uses its own region's quorums, which do not meet
+//! those of the region it leaves. So it first revokes the leases of all cores there, reports what
+//! has not arrived as missing ([`Loss`]), and seals a fork, to be [salvaged](super::salvage). If
+//! the owner had released the shard, nothing is missing: the claimant waits for rows that are still
+//! on their way.
 //!
-//! Every step may be done again, so a driver answers any failure with [`OpResult::Unknown`]: the machine repeats what is
-//! idempotent and settles a conditional write by a serial read and its nonce.
+//! Every step may be repeated, so a driver answers any failure with [`OpResult::Unknown`]. The
+//! machine repeats what is idempotent, and settles a conditional write by a serial read and its
+//! nonce.
 
 mod operations;
 
@@ -34,32 +39,29 @@ use super::term::{AckBy, Loss, Term};
 
 pub use operations::{Op, OpResult, TakeoverError};
 
-/// Who claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claimant {
     /// Drawn anew for every claim.
     pub nonce: Nonce,
-    /// Ours.
     pub region: RegionId,
-    /// Of the shard.
     pub durability: Durability,
-    /// Of the term that is claimed; without a incarnation it is [`FenceMode::Read`].
+    /// The fence mode of the term that is claimed. Without an incarnation it is
+    /// [`FenceMode::Read`].
     pub fence_mode: FenceMode,
-    /// None: this process keeps no timed lease.
+    /// None when this process keeps no timed lease.
     pub incarnation: Option<Incarnation>,
 }
 
-/// The timed lease of the claimant's process, registered already.
+/// The timed lease of the claimant's process, which is already registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation {
-    /// Its key.
     pub nonce: Nonce,
-    /// Of all leases in the zone.
+    /// The same for all leases of the zone.
     pub timing: Timing,
 }
 
 impl Claimant {
-    /// One that trusts no clock.
+    /// A claimant that trusts no clock.
     #[must_use]
     pub fn untimed(nonce: Nonce, region: RegionId, durability: Durability) -> Self {
         Self { nonce, region, durability, fence_mode: FenceMode::Read, incarnation: None }
@@ -69,10 +71,10 @@ impl Claimant {
         if self.incarnation.is_some() { self.fence_mode } else { FenceMode::Read }
     }
 
-    /// Whose leases must be broken before a term can begin after this row's.
+    /// The leases that must be revoked before a term can begin after this row's.
     fn lease_revoker(&self, lease: &Lease) -> Result<Option<LeaseRevoker>, TakeoverError> {
         if let Some(left) = lease.left_by(self.durability, self.region) {
-            // Which claims were made since the release does not matter: none of them was sealed.
+            // Claims made since the release do not matter: none of them was sealed.
             if lease.released.is_some() {
                 return Ok(None);
             }
@@ -85,7 +87,7 @@ impl Claimant {
         }
         let by_lease_alone =
             self.durability == Durability::MultiRegion && lease.fence_mode == FenceMode::Lease;
-        // A claim over a released term may seal before ours comes, and then acknowledge.
+        // Another claim over a released term may seal before ours, and then acknowledge.
         let let_go = lease.released.is_some() && lease.sealed;
         match &lease.owner {
             Some(owner) if by_lease_alone && !let_go => {
@@ -106,7 +108,7 @@ impl Term {
     }
 }
 
-/// A takeover under way.
+/// A takeover in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Takeover {
     claimant: Claimant,
@@ -115,20 +117,19 @@ pub struct Takeover {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
-    /// Nothing known yet.
     Look,
-    /// The owner before may still acknowledge.
+    /// The previous owner may still acknowledge.
     Break {
         lease_revoker: LeaseRevoker,
         then: Broken,
     },
-    /// Claiming over this epoch. `broken`: the region all of whose leases are.
+    /// Claims over this epoch. `broken` is the region whose leases are all revoked.
     Claim {
         observed: Epoch,
         broken: Option<RegionId>,
     },
-    /// The claim may have been applied: who holds it, and where did older epochs start? Read only now, because until the
-    /// claim the epoch before it could still seal and serve.
+    /// The claim may have been applied. Read who holds it and where older epochs started: until the
+    /// claim, the epoch before it could still seal and serve.
     Confirm {
         observed: Epoch,
         broken: Option<RegionId>,
@@ -144,7 +145,7 @@ enum Step {
     Ended(TakeoverError),
 }
 
-/// What follows when the leases are broken.
+/// What follows once the leases are revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Broken {
     Claim { observed: Epoch, broken: Option<RegionId> },
@@ -153,39 +154,40 @@ enum Broken {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Claimed {
-    /// The row of our claim. Until we seal nobody changes it, unless by a claim over ours.
+    /// The row of our claim. Until we seal, only a later claim changes it.
     lease: Lease,
-    /// The region that is left, if it is another.
+    /// The region that is left behind, if the shard changes region.
     left: Option<RegionId>,
 }
 
-/// What is known of the log without having read it.
+/// What is known of the log before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Known {
-    /// It goes at least up to here.
+    /// The log reaches at least up to here.
     end_min: Slot,
-    /// It was acknowledged up to here, by a mark; what is missing of that is lost with the region that is left.
+    /// A mark says that the log was acknowledged up to here. What is missing of it is lost with the
+    /// region left behind.
     marked: Slot,
 }
 
 impl Takeover {
-    /// Reads the lease first.
+    /// Starts with a read of the lease row.
     #[must_use]
     pub fn new(claimant: Claimant) -> Self {
         Self { claimant, step: Step::Look }
     }
 
-    /// As [`Takeover::new`], by a driver that has just read the lease row. If it is out of date the claim is refused, and
-    /// that is all.
+    /// Starts from a lease row that the driver has just read. If the row is out of date, the claim
+    /// is refused and nothing else happens.
     ///
     /// # Errors
-    /// When the claim would come to nothing.
+    /// When the claim cannot succeed.
     pub fn over(observed: &Lease, claimant: Claimant) -> Result<Self, TakeoverError> {
         let step = observe(&claimant, observed)?;
         Ok(Self { claimant, step })
     }
 
-    /// What to do next; none when the takeover has ended, in a [`Term`] or in [`Lost`].
+    /// What to do next. None when the takeover has ended, in a [`Term`] or a [`TakeoverError`].
     #[must_use]
     pub fn next(&self) -> Option<Op> {
         let nonce = self.claimant.nonce;
@@ -206,7 +208,7 @@ impl Takeover {
         })
     }
 
-    /// The epoch that is ours, once the claim is confirmed.
+    /// The epoch of the claim, once it is confirmed.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
         match &self.step {
@@ -232,10 +234,10 @@ impl Takeover {
         }
     }
 
-    /// Takes the outcome of what [`Takeover::next`] said.
+    /// Takes the result of what [`Takeover::next`] asked for.
     ///
     /// # Errors
-    /// When the takeover has come to nothing; from then on it stays so.
+    /// When the takeover has failed. It stays failed.
     pub fn on(&mut self, done: OpResult) -> Result<(), TakeoverError> {
         match self.step_after(done) {
             Ok(step) => {
@@ -253,11 +255,12 @@ impl Takeover {
         let step = mem::replace(&mut self.step, Step::Look);
         Ok(match (step, done) {
             (Step::Look, OpResult::Lease(lease)) => observe(&self.claimant, &lease)?,
-            // Who was renewed lives, and may have let go meanwhile: of the lease that was seen nothing is known any more.
+            // The lease was renewed, so its holder is alive and may have released the shard since
+            // we read the row. Start over from a fresh read.
             (Step::Break { then: Broken::Claim { .. }, .. }, OpResult::Cas(Cas::Refused)) => {
                 Step::Look
             }
-            // After the claim, too: one of those who live may have taken the shard up over it.
+            // The same after the claim: a live holder may have claimed the shard over ours.
             (Step::Break { then: Broken::Fence(claimed), .. }, OpResult::Cas(Cas::Refused)) => {
                 Step::Confirm { observed: Epoch(claimed.lease.epoch.0 - 1), broken: None }
             }
@@ -269,7 +272,7 @@ impl Takeover {
                     then.step()
                 }
             }
-            // Refused, too, is looked at: it may be our own earlier attempt that was in the way.
+            // A refusal is looked at, too: our own earlier attempt may have caused it.
             (Step::Claim { observed, broken }, OpResult::Cas(_) | OpResult::Unknown) => {
                 Step::Confirm { observed, broken }
             }
@@ -305,7 +308,7 @@ impl Takeover {
                 self.confirm_seal(claimed, tail, known, &lease)?
             }
             (step @ (Step::Finished(_) | Step::Ended(_)), _) => step,
-            // Reads and writes that may be done again are.
+            // Reads and idempotent writes are repeated.
             (step, OpResult::Unknown) => step,
             (_, _) => return Err(TakeoverError::Misled),
         })
@@ -321,8 +324,8 @@ impl Takeover {
             return Err(TakeoverError::LeaseWentBack { seen: observed, found: lease.epoch });
         }
         if lease.epoch == observed {
-            // Not applied, or not yet: the same attempt again. If the first one lands meanwhile, this one is refused
-            // and the nonce is found.
+            // Not applied, or not yet: repeat the same attempt. If the first one lands meanwhile,
+            // this one is refused and the nonce is found.
             return Ok(Step::Claim { observed, broken });
         }
         if lease.epoch > observed.next() || lease.nonce != self.claimant.nonce {
@@ -331,8 +334,9 @@ impl Takeover {
         let left = lease
             .left_by(self.claimant.durability, self.claimant.region)
             .map(|acting| acting.region);
-        // The epoch that was observed may have sealed before our claim, and so have moved the shard to a region of which
-        // nothing is broken, or have taken back a release. The log is not read before that is made good.
+        // The epoch we observed may have sealed before our claim. It may so have moved the shard to
+        // a region whose leases are not revoked, or taken back a release. Make that good before
+        // reading the log.
         let lease_revoker = if left.is_none() || left == broken {
             None
         } else {
@@ -417,19 +421,20 @@ impl Broken {
 }
 
 impl Claimed {
-    /// From which slot to read, and what is known of the log.
+    /// The first slot to read, and what is known of the log.
     fn known(&self, checkpoint: Option<Position>, committed: Option<Position>) -> (Slot, Known) {
         let starts = &self.lease.starts;
         let held = |mark: Option<Position>| mark.map_or(Slot(0), |mark| starts.bound(mark));
         let released = self.lease.released.unwrap_or_default();
         let marked = held(committed);
-        // Inside the region the start of the last sealed epoch, up to which all was rewritten here, counts as a mark, too.
+        // Inside the region, the start of the last sealed epoch counts as a mark, too: everything
+        // before it was rewritten here.
         let sealed = starts.last().map_or(Slot(0), |(_, start)| start);
         let end_min = if self.left.is_some() { released } else { released.max(marked).max(sealed) };
         (held(checkpoint), Known { end_min, marked })
     }
 
-    /// The tail ends too early.
+    /// The tail ends before the slot that it must reach.
     fn wait_or_refuse(self, tail: Tail, known: Known) -> Result<Step, TakeoverError> {
         if self.left.is_none() {
             return Err(TakeoverError::LogTruncated { end: tail.end(), committed: known.end_min });
