@@ -14,7 +14,7 @@ use std::time::Duration;
 use conversation::log::LogFrame;
 use conversation::shard::Lease;
 use mesh::Mesh;
-use store::{Mark, Store, StoreError};
+use store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use topology::World;
@@ -369,8 +369,7 @@ impl Failover {
         let followed = followed(&self.store, shard, &lease.starts, successor).await?;
         let committed = acknowledged(&self.store, shard, &lease.starts, successor).await?;
         let (end, last_ts_ms) = end(&there, shard, &lease, followed).await?;
-        let whole = there.mark(shard, &Mark::Whole(successor)).await?.map(|at| at.slot.0 * 1_000);
-        let since_ms = last_ts_ms.max(whole);
+        let since_ms = last_ts_ms.max(there.fresh_as_of(shard, successor).await?);
         Ok(ShardLossEstimate {
             shard,
             owner: lease.owner,

@@ -190,7 +190,7 @@ impl Follow {
             None => self.begin(shard).await?,
         };
         let here = self.store.mark(shard, &Mark::Committed).await?;
-        let asked_s = clock::wall_ms() / 1_000;
+        let asked_ms = clock::wall_ms();
         let told = if Instant::now() >= following.ask_at {
             self.ask(shard, &mut following).await
         } else {
@@ -231,9 +231,8 @@ impl Follow {
         }
         if told.is_some_and(|told| reading.next_slot() >= following.lease.starts.bound(told)) {
             // What was acknowledged in the last second may not be in the mark yet.
-            let at =
-                Position { epoch: reading.cursor().epoch, slot: Slot(asked_s.saturating_sub(1)) };
-            self.store.write_mark(shard, &Mark::Whole(self.node.region), at).await?;
+            let as_of_ms = asked_ms.saturating_sub(1_000);
+            self.store.write_fresh_as_of(shard, self.node.region, as_of_ms).await?;
         }
         let more = match taken.then {
             Then::Hole(slot) => {

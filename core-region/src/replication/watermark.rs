@@ -171,14 +171,12 @@ async fn heartbeats(
     store: &Arc<dyn Store>,
     shard: ShardId,
     regions: &[RegionId],
-) -> Result<Vec<[Option<Position>; 2]>, StoreError> {
+) -> Result<Vec<(Option<Position>, Option<u64>)>, StoreError> {
     let heartbeats = regions.iter().map(|&region| {
         let store = store.at(region);
         async move {
-            let (follower, whole) = (Mark::Follower(region), Mark::Whole(region));
-            let (followed, whole) =
-                tokio::try_join!(store.mark(shard, &follower), store.mark(shard, &whole))?;
-            Ok([followed, whole])
+            let follower = Mark::Follower(region);
+            tokio::try_join!(store.mark(shard, &follower), store.fresh_as_of(shard, region))
         }
     });
     try_join_all(heartbeats).await

@@ -190,14 +190,14 @@ async fn lost_by_itself(max_rpo_s: u16, cut_for: Duration) -> (Site, ShardId) {
     let (ann, id) = (actor("local", "ann"), edge.group_in(shard));
     edge.create(&ann, id, &[]).await;
     edge.send(&ann, id, "m-1", "x").await;
-    let said = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let said = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
     let whole = async {
         while site
             .store(AWAY)
-            .mark(shard, &Mark::Whole(AWAY))
+            .fresh_as_of(shard, AWAY)
             .await
             .unwrap()
-            .is_none_or(|at| at.slot.0 <= said)
+            .is_none_or(|as_of_ms| u128::from(as_of_ms) <= said)
         {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -1,6 +1,5 @@
 //! Consumers that were away, or held up, for longer than the log keeps its rows.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_core_region::Limits;
@@ -139,7 +138,7 @@ async fn moves_are_known_though_the_log_has_forgotten_them() {
 
     // The next owner finds no cursor, and so begins with a log that is not there.
     site.kill(&node("r1/core/1"));
-    let store = Arc::new(Between::without_cursors(site.store(HOME)));
+    let store = Between::without_cursors(site.store(HOME));
     site.add_with(&node("r1/core/1"), store, limits());
     eventually("its shard to come back", || {
         (site.owners(&shard) == [node("r1/core/1")]).then_some(())

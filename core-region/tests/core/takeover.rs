@@ -154,11 +154,7 @@ async fn a_zombie_acknowledges_nothing_and_ends_its_streams() {
     let (open_gate, open) = watch::channel(true);
     let waiting = Arc::new(AtomicUsize::new(0));
     let store = site.store(first.region);
-    site.add_with(
-        &first,
-        Arc::new(Between::gated(store, open, waiting.clone())),
-        Limits::default(),
-    );
+    site.add_with(&first, Between::gated(store, open, waiting.clone()), Limits::default());
     site.settled().await;
     let edge = site.edge_to(&node("r1/edge/1"), &[&first]);
     let ann = actor("demo", "ann");

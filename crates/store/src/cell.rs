@@ -13,7 +13,8 @@
 //! | lease | shard | (boot, count): versions of the conditional writes | [`Lease`](conversation::shard::Lease) |
 //! | lease | zone 2, region 2, 2, incarnation 16 | as above | [`CoreLease`](conversation::shard::CoreLease) |
 //! | fence | shard | (epoch, 0) | nothing |
-//! | mark | shard, kind 1, consumer's name | the mark itself | nothing |
+//! | mark | shard, kind 1, consumer's name or region | the mark itself | nothing |
+//! | mark | shard, 4, region 2 | (0, milliseconds since 1970) | these milliseconds 8 |
 //! | projection | zone 2, kind 1, conversation 23, what the kind says ([`rows`](crate::rows)) | [`stamp`](conversation::moving::stamp) of the change | the row |
 //!
 //! where *shard* is zone 2, home 2, class 1, number 2.
@@ -235,11 +236,15 @@ pub(crate) fn mark_key(shard: ShardId, mark: &Mark) -> Vec<u8> {
             key.push(3);
             key.extend_from_slice(&region.0.to_be_bytes());
         }
-        Mark::Whole(region) => {
-            key.push(4);
-            key.extend_from_slice(&region.0.to_be_bytes());
-        }
     }
+    key
+}
+
+/// Beside the marks, whose kinds are below 4.
+pub(crate) fn fresh_as_of_key(shard: ShardId, region: RegionId) -> Vec<u8> {
+    let mut key = shard_key(shard);
+    key.push(4);
+    key.extend_from_slice(&region.0.to_be_bytes());
     key
 }
 

@@ -5,7 +5,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`contract`] | what every store promises: [`Store`], [`StoreError`] |
+//! | [`contract`] | what every store promises: [`Store`], which is [`Leases`], [`Log`], [`Marks`] and [`Projections`] |
+//! | [`layer`] | something between a store and its callers, for tests and the simulator |
 //! | [`conformance`] | the suite that every store passes |
 //! | [`embedded`] | one machine: a fjall database for each region, our own group commit, checks and repair |
 //! | [`scylla`] | many machines: a ScyllaDB or Cassandra cluster with a datacenter in each region |
@@ -16,6 +17,7 @@
 pub mod conformance;
 pub mod contract;
 pub mod embedded;
+pub mod layer;
 pub mod scylla;
 pub mod simulated;
 
@@ -23,4 +25,8 @@ mod cell;
 mod quorum;
 mod rows;
 
-pub use contract::{ConversationRef, CoreKey, Heads, Mark, ScanPage, Store, StoreError};
+pub use contract::{
+    ConversationRef, CoreKey, Heads, Leases, Log, Mark, Marks, Projections, ScanPage, Store,
+    StoreError,
+};
+pub use layer::{Layer, Layered, Operation};

@@ -17,7 +17,7 @@ use topology::World;
 use wire::mesh::Minor;
 use wire::{NodeId, RegionId};
 
-use crate::datacenters::{self, Remote};
+use crate::datacenters;
 use crate::fabric::Fabric;
 use crate::machine::Machine;
 use crate::mutant::{Mutant, Mutation};
@@ -223,7 +223,7 @@ impl Site {
     /// When the replicas do not run.
     pub fn store_of(&self, region: RegionId) -> anyhow::Result<Arc<dyn Store>> {
         let there = self.datacenters.handle().context("the replicas run")?;
-        Ok(Arc::new(Remote::new(region, self.store.store(region), there, self.mutation.clone())))
+        Ok(datacenters::remote(region, self.store.store(region), there, self.mutation.clone()))
     }
 
     /// Ends all processes, while the network still stands below their sockets.

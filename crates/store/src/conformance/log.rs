@@ -18,6 +18,7 @@ pub(super) async fn cases(bench: &Bench<'_>) {
     many_appends_at_once_are_all_there(bench).await;
     marks_grow_by_epoch_first(bench).await;
     marks_do_not_mix(bench).await;
+    a_region_is_fresh_as_of_the_latest_time_it_said(bench).await;
 }
 
 fn frame(text: &str) -> Bytes {
@@ -120,11 +121,12 @@ async fn many_appends_at_once_are_all_there(bench: &Bench<'_>) {
 
 async fn marks_grow_by_epoch_first(bench: &Bench<'_>) {
     for shard in bench.shards() {
-        let of_a_region = [Mark::Follower(RegionId(2)), Mark::Whole(RegionId(2))];
-        for mark in [Mark::Checkpoint, Mark::Committed, Mark::Consumer("push".into())]
-            .into_iter()
-            .chain(of_a_region)
-        {
+        for mark in [
+            Mark::Checkpoint,
+            Mark::Committed,
+            Mark::Consumer("push".into()),
+            Mark::Follower(RegionId(2)),
+        ] {
             assert_eq!(bench.store(1).mark(shard, &mark).await, Ok(None));
             let steps: [(Position, Position); 5] = [
                 (at(1, 10), at(1, 10)),
@@ -155,12 +157,28 @@ async fn marks_do_not_mix(bench: &Bench<'_>) {
         Mark::Consumer("pushed".into()),
         Mark::Follower(RegionId(2)),
         Mark::Follower(RegionId(3)),
-        Mark::Whole(RegionId(2)),
     ];
     for (n, mark) in (1..).zip(&marks) {
         bench.store(1).write_mark(shard, mark, at(1, n)).await.expect("written");
     }
     for (n, mark) in (1..).zip(&marks) {
         assert_eq!(bench.store(3).mark(shard, mark).await, Ok(Some(at(1, n))), "{mark:?}");
+    }
+}
+
+async fn a_region_is_fresh_as_of_the_latest_time_it_said(bench: &Bench<'_>) {
+    let [near, far] = [RegionId(2), RegionId(3)];
+    for shard in bench.shards() {
+        let store = bench.store(1);
+        assert_eq!(store.fresh_as_of(shard, near).await, Ok(None));
+        // Today, in milliseconds since 1970.
+        for (write, then) in [(1_790_000_000_500, 1_790_000_000_500), (7, 1_790_000_000_500)] {
+            store.write_fresh_as_of(shard, near, write).await.expect("written");
+            assert_eq!(bench.store(2).fresh_as_of(shard, near).await, Ok(Some(then)));
+        }
+        store.write_fresh_as_of(shard, near, 1_790_000_000_501).await.expect("written");
+        assert_eq!(store.fresh_as_of(shard, near).await, Ok(Some(1_790_000_000_501)));
+        assert_eq!(store.fresh_as_of(shard, far).await, Ok(None), "another region");
+        assert_eq!(store.mark(shard, &Mark::Follower(near)).await, Ok(None), "it is no mark");
     }
 }

@@ -20,8 +20,13 @@ use wire::{
 
 use super::conditional::{FailedOver, RowKey};
 use super::{Coordinator, Replicas, Scan, Sync, Write};
-use crate::cell::{Cell, Stored, Table, after_prefix, log_key, log_position, mark_key, shard_key};
-use crate::contract::{ConversationRef, CoreKey, Heads, Mark, ScanPage, Store, StoreError};
+use crate::cell::{
+    Cell, Stored, Table, after_prefix, fresh_as_of_key, log_key, log_position, mark_key, shard_key,
+};
+use crate::contract::{
+    ConversationRef, CoreKey, Heads, Leases, Log, Mark, Marks, Projections, ScanPage, Store,
+    StoreError,
+};
 use crate::rows::{self, Kind};
 
 /// Rows asked of a replica at once when a scan has no other limit.
@@ -94,7 +99,7 @@ impl<R: Replicas> Coordinator<R> {
 type Found = Vec<(Bytes, Stored)>;
 
 #[async_trait]
-impl<R: Replicas> Store for Coordinator<R> {
+impl<R: Replicas> Leases for Coordinator<R> {
     async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
         Ok(self.serial_read(RowKey::Shard(shard)).await?.unwrap_or_default())
     }
@@ -202,12 +207,17 @@ impl<R: Replicas> Store for Coordinator<R> {
         };
         self.write_row_if(key, news).await
     }
+}
 
+impl<R: Replicas> Store for Coordinator<R> {
     fn at(&self, region: RegionId) -> Arc<dyn Store> {
         let (replicas, conditional) = (self.replicas.clone(), Arc::clone(&self.conditional));
         Arc::new(Self { replicas, region: self.region, at: region, conditional })
     }
+}
 
+#[async_trait]
+impl<R: Replicas> Log for Coordinator<R> {
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {
         let cell =
             Cell::new(Table::Fence, shard_key(shard), Position { epoch, slot: Slot(0) }, &[]);
@@ -246,7 +256,10 @@ impl<R: Replicas> Store for Coordinator<R> {
             })
             .collect()
     }
+}
 
+#[async_trait]
+impl<R: Replicas> Marks for Coordinator<R> {
     async fn write_mark(
         &self,
         shard: ShardId,
@@ -256,7 +269,7 @@ impl<R: Replicas> Store for Coordinator<R> {
         let cell = Cell::new(Table::Mark, mark_key(shard, mark), at, &[]);
         let sync = match mark {
             Mark::Checkpoint | Mark::Follower(_) => Sync::Disk(shard.durability),
-            Mark::Committed | Mark::Consumer(_) | Mark::Whole(_) => Sync::Memory,
+            Mark::Committed | Mark::Consumer(_) => Sync::Memory,
         };
         self.put(shard, vec![cell], sync).await
     }
@@ -267,6 +280,39 @@ impl<R: Replicas> Store for Coordinator<R> {
         Ok(found.map(|stored| stored.stamp))
     }
 
+    async fn write_fresh_as_of(
+        &self,
+        shard: ShardId,
+        region: RegionId,
+        as_of_ms: u64,
+    ) -> Result<(), StoreError> {
+        // The stamp ranks by time, so the latest write wins.
+        let stamp = Position { epoch: Epoch(0), slot: Slot(as_of_ms) };
+        let cell =
+            Cell::new(Table::Mark, fresh_as_of_key(shard, region), stamp, &as_of_ms.to_be_bytes());
+        self.put(shard, vec![cell], Sync::Memory).await
+    }
+
+    async fn fresh_as_of(
+        &self,
+        shard: ShardId,
+        region: RegionId,
+    ) -> Result<Option<u64>, StoreError> {
+        let quorum = self.quorum(shard)?;
+        let key = fresh_as_of_key(shard, region);
+        let Some(stored) = self.read_cell(&quorum, Table::Mark, &key).await? else {
+            return Ok(None);
+        };
+        let as_of_ms = stored.bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        as_of_ms.map(Some).ok_or_else(|| StoreError::Corrupt {
+            region: self.region,
+            what: format!("the time up to which {shard} is followed is none"),
+        })
+    }
+}
+
+#[async_trait]
+impl<R: Replicas> Projections for Coordinator<R> {
     async fn project(
         &self,
         shard: ShardId,

@@ -28,7 +28,10 @@ use super::projections::{bucket, dedupe_part};
 use super::reach::{self, Reach};
 use super::stamp::write_time;
 use super::statements::Statements;
-use crate::contract::{ConversationRef, CoreKey, Heads, Mark, ScanPage, Store, StoreError};
+use crate::contract::{
+    ConversationRef, CoreKey, Heads, Leases, Log, Mark, Marks, Projections, ScanPage, Store,
+    StoreError,
+};
 use crate::rows;
 
 /// Rows of one answer at most.
@@ -235,7 +238,7 @@ impl Handle {
 }
 
 #[async_trait]
-impl Store for Handle {
+impl Leases for Handle {
     async fn lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
         self.serial_lease(shard).await
     }
@@ -328,11 +331,16 @@ impl Store for Handle {
     ) -> Result<Cas, StoreError> {
         self.write_failed_over(zone, region, failed_over).await
     }
+}
 
+impl Store for Handle {
     fn at(&self, region: RegionId) -> Arc<dyn Store> {
         Arc::new(Self { scylla: self.scylla.clone(), at: region, zones: Arc::clone(&self.zones) })
     }
+}
 
+#[async_trait]
+impl Log for Handle {
     async fn write_fence(&self, shard: ShardId, epoch: Epoch) -> Result<(), StoreError> {
         let (reach, statements) = self.reach(shard)?;
         let (home, class, n) = shard_key(shard);
@@ -395,7 +403,10 @@ impl Store for Handle {
         out.truncate(limit);
         Ok(out)
     }
+}
 
+#[async_trait]
+impl Marks for Handle {
     async fn write_mark(
         &self,
         shard: ShardId,
@@ -426,6 +437,35 @@ impl Store for Handle {
         Ok(found.map(position))
     }
 
+    async fn write_fresh_as_of(
+        &self,
+        shard: ShardId,
+        region: RegionId,
+        as_of_ms: u64,
+    ) -> Result<(), StoreError> {
+        let (reach, statements) = self.reach(shard)?;
+        let (home, class, n) = shard_key(shard);
+        // The write time is the time itself: the latest stays, in whatever order they arrive.
+        let as_of_ms = self.signed(as_of_ms)?;
+        let values = (as_of_ms, as_of_ms, home, class, n, i32::from(region.0));
+        self.scylla.write(&reach, self.bound(&statements.write_fresh_as_of, &values)?).await
+    }
+
+    async fn fresh_as_of(
+        &self,
+        shard: ShardId,
+        region: RegionId,
+    ) -> Result<Option<u64>, StoreError> {
+        let (reach, statements) = self.reach(shard)?;
+        let (home, class, n) = shard_key(shard);
+        let values = (home, class, n, i32::from(region.0));
+        let found = self.scylla.row(&reach, self.bound(&statements.fresh_as_of, &values)?).await?;
+        Ok(found.map(|(as_of_ms,): (i64,)| unsigned(as_of_ms)))
+    }
+}
+
+#[async_trait]
+impl Projections for Handle {
     async fn project(
         &self,
         shard: ShardId,
@@ -585,6 +625,5 @@ fn mark_key(mark: &Mark) -> (i8, String) {
         Mark::Committed => (1, String::new()),
         Mark::Consumer(name) => (2, name.to_string()),
         Mark::Follower(region) => (3, region.0.to_string()),
-        Mark::Whole(region) => (4, region.0.to_string()),
     }
 }

@@ -179,6 +179,12 @@ const TABLES: &[Table] = &[
              PRIMARY KEY ((home, class, n, chunk), slot, epoch)",
         )
     },
+    // Write time: the time that the row says.
+    table(
+        "fresh_as_of",
+        "home int, class tinyint, n int, region int, as_of_ms bigint, \
+         PRIMARY KEY ((home, class, n), region)",
+    ),
     // From here on the write time is the position.
     table(
         "shard_mark",

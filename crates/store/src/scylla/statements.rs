@@ -25,6 +25,8 @@ pub(super) struct Statements {
     pub(super) read_log: PreparedStatement,
     pub(super) write_mark: PreparedStatement,
     pub(super) mark: PreparedStatement,
+    pub(super) write_fresh_as_of: PreparedStatement,
+    pub(super) fresh_as_of: PreparedStatement,
     pub(super) write_facts: PreparedStatement,
     pub(super) write_head: PreparedStatement,
     pub(super) write_last_message: PreparedStatement,
@@ -73,6 +75,7 @@ impl Statements {
         const USER: &str = "conv = ? AND user_id = ?";
         const DEDUPE: &str = "conv = ? AND sender = ? AND part = ? AND cmid = ?";
         let mark = format!("{SHARD} AND kind = ? AND id = ?");
+        let fresh = format!("{SHARD} AND region = ?");
         Ok(Self {
             control: Control::prepare(session, &ctl).await?,
             write_fence: put("shard_fence", "epoch", FENCE).await?,
@@ -90,6 +93,8 @@ impl Statements {
             .await?,
             write_mark: put("shard_mark", "epoch = ?, slot", &mark).await?,
             mark: get("shard_mark", "epoch, slot", &mark).await?,
+            write_fresh_as_of: put("fresh_as_of", "as_of_ms", &fresh).await?,
+            fresh_as_of: get("fresh_as_of", "as_of_ms", &fresh).await?,
             write_facts: put("conversation", "facts", CONVERSATION).await?,
             write_head: put("conversation", "head", CONVERSATION).await?,
             write_last_message: put("conversation", "last_message", CONVERSATION).await?,
