@@ -1,24 +1,24 @@
-//! What world files and scenario files have in common: TOML in which every mistake is named with its line and the cure, all of
-//! them at once.
+//! Mistakes in world and scenario files: each named with its line and the cure, all of them at
+//! once.
 
 use std::fmt;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// One thing that is wrong with a file.
+/// One mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}; {cure}")]
 pub struct Mistake {
-    /// Where, from 1.
+    /// The line, from 1.
     pub line: usize,
-    /// What.
+    /// The problem.
     pub problem: String,
-    /// What to do about it.
+    /// The cure.
     pub cure: String,
 }
 
-/// Everything that is wrong with a file, in the order of its lines; never empty. Printed one a line.
+/// All mistakes in a file, in the order of its lines; never empty. Printed one a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 
@@ -34,23 +34,20 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// Where mistakes are collected.
+/// Collects mistakes.
 #[derive(Debug, Default)]
 pub struct Found(Vec<Mistake>);
 
 impl Found {
-    /// One more.
     pub fn add(&mut self, line: usize, problem: impl Into<String>, cure: impl Into<String>) {
         self.0.push(Mistake { line, problem: problem.into(), cure: cure.into() });
     }
 
-    /// Whether there is none so far.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All of them.
     #[must_use]
     pub fn into_mistakes(mut self) -> Mistakes {
         self.0.sort_by_key(|mistake| mistake.line);
@@ -95,7 +92,7 @@ pub fn number(value: &DeValue<'_>) -> Option<f64> {
 /// A list of texts, which stands in this line.
 ///
 /// # Errors
-/// The line of what is none, and what it should be.
+/// The line of a value that is no text, and what it should be.
 pub fn names(
     text: &str,
     value: &DeValue<'_>,
@@ -112,7 +109,7 @@ pub fn names(
     values.iter().map(name).collect()
 }
 
-/// The cure for a name that is not known: the one that was meant, if any is near, at most two edits away.
+/// The cure for an unknown name: the nearest known one, if it is at most two edits away.
 pub fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let (edits, near) = known.into_iter().map(|known| (edits(name, known), known)).min()?;
     (edits <= 2 && edits < name.chars().count()).then(|| format!("did you mean \"{near}\"?"))

@@ -1,11 +1,12 @@
-//! Who serves a shard: a pure function of the world and of who is alive, so that edges and cores agree without asking
-//! each other.
+//! Which core serves a shard: a pure function of the world and the live cores, so that edges and
+//! cores agree without asking each other.
 //!
-//! Inside a region the shards are spread over its live cores by consistent hashing: when a core joins, shards move to it
-//! and between no others; when one leaves, only its own move. If the home region has no live core left, a shard of class
-//! `multi-region` goes to the first region of its successor order that has one; a shard of class `region` stays at home
-//! and waits, for its data may be nowhere else, unless its home is failed over: then it goes there too, and stays there
-//! until that is taken back.
+//! Inside a region, consistent hashing spreads the shards over the live cores. When a core joins,
+//! shards move to it and between no others; when one leaves, only its own move. If the home region
+//! has no live core left, a multi-region shard goes to the first region of its successor order that
+//! has one. A single-region shard stays at home and waits, because its data may be nowhere else,
+//! unless its home is failed over: then it goes to a successor, too, and stays there until the
+//! failover is taken back.
 //!
 //! The hash is SHA-256 over explicit bytes. `hashring`'s own hasher has fixed keys, but what `#[derive(Hash)]` feeds it
 //! depends on the machine's word size and byte order; placement must be the same in every process of every build.
@@ -19,18 +20,19 @@ use wire::{Durability, NodeId, NodeRole, RegionId, ShardId, ZoneId};
 
 use crate::world::{World, Zone};
 
-/// Points of each core on its region's ring. More spread shards more evenly and cost time when the ring is built.
+/// Points of each core on its region's ring. More points spread shards more evenly and cost time
+/// when the ring is built.
 const POINTS_PER_CORE: u16 = 64;
 
-/// What placement follows from beside the world, as one node sees it: the cores that are alive and not draining, and the regions
-/// that are failed over.
+/// The input of placement beside the world, as one node sees it: the cores that are alive and not
+/// draining, and the regions that are failed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Live {
     cores: BTreeSet<NodeId>,
     failed_over: FailedOver,
 }
 
-/// The regions that operators have failed over, each in the zones in which they have.
+/// The regions that operators have failed over, with the zones concerned.
 pub type FailedOver = BTreeSet<(ZoneId, RegionId)>;
 
 impl Live {
@@ -68,27 +70,30 @@ impl Live {
     }
 }
 
-/// Who may serve the shard, best first: all live cores of the home region in ring order, then, for `multi-region`, those
-/// of the other regions of its zone in successor order. Empty when nobody may, or the world has no such shard.
+/// The cores that may serve the shard, best first: all live cores of the home region in ring order,
+/// then, for multi-region, those of the other regions of its zone in successor order. Empty when no
+/// core may, or the world has no such shard.
 #[must_use]
 pub fn candidates(world: &World, shard: &ShardId, live: &Live) -> Vec<NodeId> {
     Rings::of(live).candidates(&region_order(world, shard, live), shard)
 }
 
-/// Who should serve the shard: the first candidate.
+/// The core that should serve the shard: the first candidate.
 #[must_use]
 pub fn owner(world: &World, shard: &ShardId, live: &Live) -> Option<NodeId> {
     owner_in(&region_order(world, shard, live), shard, live)
 }
 
-/// Whom to ask for the owner of a shard, by a node that does not know which regions are failed over: as [`owner`], but for
-/// a shard of class `region` whose home has no live core, whoever would serve it if it were.
+/// The node to ask for the owner of a shard, for a node that does not know which regions are failed
+/// over. It is [`owner`], except for a single-region shard whose home has no live core: then the
+/// core that would serve it after a failover.
 #[must_use]
 pub fn whom_to_ask(world: &World, shard: &ShardId, live: &Live) -> Option<NodeId> {
     owner_in(&home_and_others(world, shard), shard, live)
 }
 
-/// Who in a region follows what lives in others: the first of its live cores in ring order.
+/// The core of a region that follows shards served in other regions: the first of its live cores in
+/// ring order.
 #[must_use]
 pub fn follower(shard: &ShardId, region: RegionId, live: &Live) -> Option<NodeId> {
     owner_in(&[region], shard, live)
@@ -99,10 +104,10 @@ fn owner_in(order: &[RegionId], shard: &ShardId, live: &Live) -> Option<NodeId> 
     ring(live.of_region(*region)).get(&Key(shard)).map(|point| point.core.clone())
 }
 
-/// Whether `me` may claim the shard: it is the first candidate and, if the home region is another, it sees live cores in
-/// a majority of the zone's regions (its own included). A region that is cut off from the rest sees no majority and
-/// keeps its hands still; were both sides of a cut to claim, the conditional write would still let only one win, but
-/// they would take the shard from each other again and again.
+/// Whether `me` may claim the shard: it is the first candidate, and if the home region is another,
+/// it sees live cores in a majority of the zone's regions (its own included). A region that is cut
+/// off sees no majority and claims nothing. If both sides of a cut claimed, the conditional write
+/// would let only one win, but they would take the shard from each other again and again.
 #[must_use]
 pub fn may_claim(world: &World, shard: &ShardId, me: &NodeId, live: &Live) -> bool {
     let Some(zone) = world.zone(shard.zone) else { return false };
@@ -110,8 +115,9 @@ pub fn may_claim(world: &World, shard: &ShardId, me: &NodeId, live: &Live) -> bo
         && (me.region == shard.home || regions_with_live_cores(zone, live) >= zone.majority())
 }
 
-/// The regions of the shard's zone in the order in which they should serve it: home, its successors as the file lists
-/// them, the rest nearest first. Of class `region` only home, or, if that is failed over, all others.
+/// The regions of the shard's zone in the order in which they should serve it: home, its successors
+/// as the file lists them, the rest nearest first. For a single-region shard only home, or, if home
+/// is failed over, all others.
 #[must_use]
 pub fn region_order(world: &World, shard: &ShardId, live: &Live) -> Vec<RegionId> {
     let mut order = home_and_others(world, shard);
@@ -142,7 +148,7 @@ fn home_and_others(world: &World, shard: &ShardId) -> Vec<RegionId> {
     order
 }
 
-/// The owner of every shard for one view of who is alive; for those who ask once a message.
+/// The owner of every shard for one view of the live cores, for callers that ask once a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owners(HashMap<ShardId, NodeId>);
 

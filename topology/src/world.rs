@@ -1,4 +1,4 @@
-//! The checked world and what can be looked up in it.
+//! The checked world and lookups in it.
 
 mod births;
 mod geography;
@@ -13,7 +13,7 @@ use crate::file;
 use crate::mistakes::Mistakes;
 pub use naming::NodeNameError;
 
-/// A world, checked: every reference in it leads somewhere.
+/// A checked world: every reference in it resolves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct World {
     /// What people call it.
@@ -31,9 +31,9 @@ pub struct World {
 /// One datacenter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Region {
-    /// Its number, in ids and certificates; never reused.
+    /// The number, in ids and certificates; never reused.
     pub id: RegionId,
-    /// What people call it; also the name of its folder.
+    /// The name, which is also that of its folder.
     pub name: String,
     /// Degrees north.
     pub lat: f64,
@@ -43,8 +43,8 @@ pub struct Region {
     pub edges: u16,
     /// How many cores it starts with.
     pub cores: u16,
-    /// Who serves its `multi-region` conversations when it is lost, best first. Regions left out come after, nearest
-    /// first.
+    /// The successors of its multi-region conversations when it is lost, best first. Regions left
+    /// out come after, nearest first.
     pub successors: Vec<RegionId>,
 }
 
@@ -61,19 +61,21 @@ pub struct Zone {
     pub transit: Transit,
     /// Shards per (home region, durability class) for conversations that are born from now on.
     pub shards: u16,
-    /// How its owners make sure that they still are.
+    /// How owners confirm their term.
     pub fence: Fence,
-    /// When one of its regions is lost and this bounds what is missing of class `region`, that is failed over without an operator.
+    /// When one of its regions is lost and this bounds what is missing of single-region shards, the
+    /// region is failed over without an operator.
     pub max_rpo: Option<Duration>,
-    /// The regions over which derived ids (direct conversations, users' own streams) are spread. Fixed when the zone
-    /// first holds data: the same two users must find the same conversation for ever.
+    /// The regions over which derived ids (direct conversations, user streams) are spread. Fixed
+    /// when the zone first holds data: the same two users must find the same conversation for ever.
     pub founding_regions: Vec<RegionId>,
     /// The number of shards over which derived ids are spread. Fixed as above.
     pub founding_shards: u16,
 }
 
 impl Zone {
-    /// Whether this class can be kept here: `multi-region` needs three regions, or the loss of one leaves no quorum.
+    /// Whether this durability can be kept here. Multi-region needs three regions, or the loss of
+    /// one leaves no quorum.
     #[must_use]
     pub fn offers(&self, durability: Durability) -> bool {
         durability == Durability::Region || self.regions.len() >= 3
@@ -95,29 +97,29 @@ pub enum Transit {
     Deny,
 }
 
-/// How an owner makes sure, at every commit, that it still is the owner.
+/// How an owner confirms, at every commit, that it still is the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fence {
-    /// By reading the fence at quorum after every append. Trusts no clock.
+    /// It reads the fence at quorum after every append. Trusts no clock.
     Read,
-    /// By the timed lease of their process. One round trip less for each commit; trusts that no clock runs faster or slower
-    /// than was stated.
+    /// It checks the timed lease of its process: one round trip less for each commit. Trusts that
+    /// no clock runs faster or slower than stated.
     Lease,
 }
 
-/// Whose conversations they are.
+/// The owner of conversations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
     /// Its name.
     pub id: TenantId,
     /// Where its data may rest.
     pub zone: ZoneId,
-    /// The class of its conversations unless one asks for another.
+    /// The durability of its conversations unless one asks for another.
     pub durability: Durability,
-    /// Where its groups are born; none: where their creator is.
+    /// Where its groups are born; none: in the region of their creator.
     pub home: Option<RegionId>,
-    /// Who signs the tokens of its users; none: only the development key of a local mesh does.
+    /// The issuer of its users' tokens; none: only the development key of a local mesh.
     pub identity: Option<IdentityProvider>,
 }
 
@@ -139,7 +141,7 @@ pub enum Jwks {
     Inline(String),
 }
 
-/// What the file says of the way between two regions, both directions alike.
+/// What the file says of the link between two regions, both directions alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
     /// One end.
@@ -205,7 +207,7 @@ impl World {
         self.regions.iter().find(|region| region.name == name)
     }
 
-    /// What people call a region; its number when the world does not know it.
+    /// The name of a region; its number when the world does not know it.
     #[must_use]
     pub fn region_name(&self, id: RegionId) -> String {
         self.region(id).map_or_else(|| format!("r{}", id.0), |region| region.name.clone())
@@ -261,8 +263,8 @@ impl World {
         self.zones_of(home).flat_map(|zone| zone.shards_homed_in(home)).collect()
     }
 
-    /// Whether a shard is one of this world's: its zone, home, class and number exist. What clients send is not, until
-    /// it has been checked with this.
+    /// Whether a shard exists in this world: its zone, home, durability and number. Ids from
+    /// clients must be checked with this.
     #[must_use]
     pub fn has_shard(&self, shard: &ShardId) -> bool {
         self.zone(shard.zone).is_some_and(|zone| {

@@ -1,4 +1,4 @@
-//! Why a token or a key is refused. No message quotes what was in the token.
+//! Why a token or a key is refused. No message quotes the content of a token.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use wire::ErrorCode;
 /// Why a token is refused. Nothing has changed anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// There is none.
+    /// The request has no token.
     #[error("no token")]
     Missing,
     /// Longer than [`crate::TOKEN_BYTES`].
@@ -16,28 +16,28 @@ pub enum AuthError {
     /// Not three parts of base64 JSON, or a header that asks for what we do not do.
     #[error("not a token")]
     Malformed,
-    /// Its `typ` is not one of its kind's.
+    /// The `typ` is not one of this kind of token.
     #[error("token of another type")]
     Type,
-    /// Its issuer is not one of its tenant's.
+    /// The issuer is not one of the tenant's.
     #[error("issuer not known for this tenant")]
     Issuer,
-    /// Its `kid` names no key of its issuer, or it has none and the issuer has several.
+    /// The `kid` names no key of the issuer, or there is none and the issuer has several keys.
     #[error("key not known")]
     Key,
-    /// Its `alg` is not its key's.
+    /// The `alg` is not that of the key.
     #[error("algorithm is not the key's")]
     Algorithm,
-    /// It was not signed with its key.
+    /// The signature does not match the key.
     #[error("wrong signature")]
     Signature,
-    /// Well signed, but this claim is missing or makes no sense.
+    /// Well signed, but this claim is missing or malformed.
     #[error("claim {0} is missing or wrong")]
     Claim(&'static str),
     /// Well signed, but `iat` or `nbf` lies in the future.
     #[error("token is not valid yet")]
     NotYet,
-    /// Well signed, but too late.
+    /// Well signed, but expired.
     #[error("token expired")]
     Expired,
     /// Well signed, but for a tenant that this mesh does not serve.
@@ -83,12 +83,7 @@ impl From<AuthError> for ErrorCode {
 pub enum KeyError {
     /// The file cannot be read or written. A key that was being created does not exist.
     #[error("{}: {source}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the OS says.
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
     /// Others may read a signing key.
     #[error("{}: others may read this key; run chmod 600 on it, or delete it to get a new one", .0.display())]
     Exposed(PathBuf),

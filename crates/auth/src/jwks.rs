@@ -41,11 +41,12 @@ struct Raw {
 }
 
 impl Jwks {
-    /// Reads a key set. Keys for other purposes or algorithms than ours (EdDSA, ES256, RS256) are left out, symmetric
-    /// ones too: a provider may publish them.
+    /// Reads a key set. Leaves out keys for other purposes or algorithms than ours (EdDSA, ES256,
+    /// RS256), symmetric ones too: a provider may publish them.
     ///
     /// # Errors
-    /// When it is not a key set, holds a private key, a malformed or weak one or two of one `kid`, or none that we can use.
+    /// When it is not a key set, holds a private key, a malformed or weak key, two keys of one
+    /// `kid`, or no key that we can use.
     pub fn parse(json: &str) -> Result<Self, KeyError> {
         let raw: RawSet = serde_json::from_str(json)
             .map_err(|error| KeyError::Jwks(format!("not JWKS: {error}")))?;
@@ -73,7 +74,7 @@ impl Jwks {
         Self(vec![Key { kid: Some(public.kid()), algorithm: Algorithm::EdDSA, key }])
     }
 
-    /// The key that a token names; without a name, the only one there is.
+    /// The key that a token names; if it names none, the only key there is.
     pub(crate) fn find(&self, kid: Option<&str>) -> Option<&Key> {
         match (kid, self.0.as_slice()) {
             (Some(kid), keys) => keys.iter().find(|key| key.kid.as_deref() == Some(kid)),
@@ -83,7 +84,7 @@ impl Jwks {
     }
 }
 
-/// None for a key that is good for something else.
+/// None for a key with another purpose.
 fn usable(raw: &Raw) -> Result<Option<(Algorithm, DecodingKey)>, &'static str> {
     if raw.usage.as_deref().is_some_and(|usage| usage != "sig") {
         return Ok(None);

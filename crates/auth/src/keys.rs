@@ -29,11 +29,11 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Loads the keys from a folder; makes the folder (0700) and the keys (0600) that are not there. Two processes that
-    /// do so at once end with the same keys.
+    /// Loads the keys from a folder. Creates the folder (0700) and missing keys (0600). Two
+    /// processes that do so at once end with the same keys.
     ///
     /// # Errors
-    /// When a file cannot be read, written or understood, or others may read it.
+    /// When a file cannot be read, written or parsed, or others may read it.
     pub fn load_or_create(folder: &Path) -> Result<Self, KeyError> {
         Ok(Self {
             dev: DevIssuer::load_or_create(folder)?,
@@ -47,7 +47,7 @@ impl Keys {
 pub struct PublicKey(pub [u8; 32]);
 
 impl PublicKey {
-    /// The `kid` of tokens signed with it: what its bytes hash to.
+    /// The `kid` of tokens signed with it: a hash of its bytes.
     #[must_use]
     pub fn kid(&self) -> String {
         HEXLOWER.encode(&Sha256::digest(self.0)[..8])
@@ -59,35 +59,34 @@ impl PublicKey {
 pub struct DevIssuer(Signer);
 
 impl DevIssuer {
-    /// From a folder, as [`Keys::load_or_create`].
+    /// Loads it from a folder, as [`Keys::load_or_create`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Keys::load_or_create`].
     pub fn load_or_create(folder: &Path) -> Result<Self, KeyError> {
         Signer::load_or_create(&folder.join(DEV_FILE)).map(Self)
     }
 
-    /// From a folder; does not make a key.
+    /// Loads it from a folder; never creates a key.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read or understood, or others may read it.
+    /// When there is none, it cannot be read or parsed, or others may read it.
     pub fn load(folder: &Path) -> Result<Self, KeyError> {
         Signer::load(&folder.join(DEV_FILE)).map(Self)
     }
 
-    /// Of 32 random bytes, kept nowhere.
+    /// A key from 32 random bytes, stored nowhere.
     #[must_use]
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(Signer::from_seed(seed))
     }
 
-    /// The public half.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
         self.0.public
     }
 
-    /// An identity token, good from `now_ms` for `ttl_s` seconds.
+    /// An identity token, valid from `now_ms` for `ttl_s` seconds.
     #[must_use]
     pub fn issue(
         &self,
@@ -122,29 +121,29 @@ impl DevIssuer {
 pub struct StreamKey(Signer);
 
 impl StreamKey {
-    /// From a folder, as [`Keys::load_or_create`].
+    /// Loads it from a folder, as [`Keys::load_or_create`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Keys::load_or_create`].
     pub fn load_or_create(folder: &Path) -> Result<Self, KeyError> {
         Signer::load_or_create(&folder.join(STREAM_FILE)).map(Self)
     }
 
-    /// From a folder; does not make a key: edges that made each their own would refuse each other's tokens.
+    /// Loads it from a folder; never creates a key: edges with keys of their own would refuse each
+    /// other's tokens.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read or understood, or others may read it.
+    /// When there is none, it cannot be read or parsed, or others may read it.
     pub fn load(folder: &Path) -> Result<Self, KeyError> {
         Signer::load(&folder.join(STREAM_FILE)).map(Self)
     }
 
-    /// Of 32 random bytes, kept nowhere.
+    /// A key from 32 random bytes, stored nowhere.
     #[must_use]
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(Signer::from_seed(seed))
     }
 
-    /// The public half.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
         self.0.public
@@ -209,7 +208,7 @@ impl Signer {
         let pem = key.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always has a PEM form");
         private::create(path, pem.as_bytes())
             .map_err(|source| KeyError::Io { path: path.into(), source })?;
-        // Whoever came first has created it.
+        // Another process created it first.
         Self::load(path)
     }
 }

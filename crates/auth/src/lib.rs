@@ -1,21 +1,24 @@
 //! Who may enter: the tokens of users.
 //!
-//! A user shows an **identity token**, a JWT that his tenant's identity provider signed (or, on a local mesh, the
-//! development key). With it he may ask for a **stream token**, good for a minute, to open a WebSocket from places where
-//! he would rather not show the other. Edges check both before the upgrade.
+//! A user presents an **identity token**, a JWT signed by the identity provider of their tenant
+//! (or, on a local mesh, by the development key). It buys a **stream token**, valid for a minute,
+//! to open a WebSocket where the identity token should not be shown. Edges check both before the
+//! upgrade.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`keys`] | the mesh's own signing keys: the development issuer and the stream tokens |
-//! | [`private`] | how they, and what is as secret, are written to disk |
+//! | [`private`] | how secret files are written to disk |
 //! | [`jwks`] | the public keys of identity providers |
-//! | [`verifier`] | is this token good, and for whom? |
-//! | [`error`] | why not, and which stable code says so |
+//! | [`verifier`] | whether a token is valid, and for whom |
+//! | [`error`] | why it is refused, and with which stable code |
 //!
-//! **The rules** (after RFC 8725): a key has one algorithm, fixed when it is loaded, and a token that names another is
-//! refused before its signature is looked at; the key is found by the issuer *and the tenant* that the token claims, then by `kid`,
-//! so the provider of one tenant cannot sign for another; identity and stream tokens differ in key, `iss`, `aud` and
-//! `typ`, so neither passes for the other; the time is passed in. Tokens, and parts of them, are never logged nor quoted in errors.
+//! **The rules** (after RFC 8725). A key has one algorithm, fixed when it is loaded; a token that
+//! names another is refused before its signature is checked. The key is found by the issuer *and
+//! the tenant* that the token claims, then by `kid`, so the provider of one tenant cannot sign for
+//! another. Identity and stream tokens differ in key, `iss`, `aud` and `typ`, so neither passes for
+//! the other. The time is passed in. Tokens, and parts of them, are never logged or quoted in
+//! errors.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,4 +1,4 @@
-//! Files that are written whole and that their owner alone may read: signing keys, and whatever else is as secret.
+//! Files that are written whole and that only their owner may read: signing keys and other secrets.
 
 use std::fs;
 use std::io::{self, Write};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 
-/// Writes a file, unless it exists by now: of several who do so at once one does it, and a reader sees nothing or all of it.
-/// Makes the folder if need be. Returns whether it was this call that made the file.
+/// Writes a file, unless it exists. Of several concurrent callers one writes it, and a reader sees
+/// nothing or all of it. Creates the folder if needed. Returns whether this call created the file.
 ///
 /// # Errors
-/// As the OS says. The file is not there then, or was there before.
+/// As the OS says. The file then does not exist, or existed before.
 pub fn create(path: &Path, content: &[u8]) -> io::Result<bool> {
     let draft = Draft::write(path, content)?;
     let created = match fs::hard_link(&draft.path, path) {
@@ -23,11 +23,11 @@ pub fn create(path: &Path, content: &[u8]) -> io::Result<bool> {
     Ok(created)
 }
 
-/// Writes a file in the place of the one that may be there: a reader sees the old one or the new one. Makes the folder if need
-/// be.
+/// Writes a file in place of an existing one: a reader sees the old one or the new one. Creates the
+/// folder if needed.
 ///
 /// # Errors
-/// As the OS says. The old file is there as it was, or the new one is.
+/// As the OS says. The old file is unchanged, or the new one is in place.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let draft = Draft::write(path, content)?;
     fs::rename(&draft.path, path)?;
@@ -37,13 +37,13 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Whether somebody else may read a file.
 ///
 /// # Errors
-/// As the OS says, such as that it is not there.
+/// As the OS says, for example that the file does not exist.
 pub fn is_exposed(path: &Path) -> io::Result<bool> {
     let metadata = fs::metadata(path)?;
     Ok(others_may_read(&metadata))
 }
 
-/// What is not yet under its name. Dropped, it is gone.
+/// A file that is not yet under its name. Dropped, it is deleted.
 struct Draft {
     path: PathBuf,
 }
@@ -68,7 +68,8 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // After a rename or a discard it is gone already; after an error there is nobody left to tell.
+        // After a rename or a discard it is gone already; after an error there is nobody left to
+        // tell.
         let _ = fs::remove_file(&self.path);
     }
 }

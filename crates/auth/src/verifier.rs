@@ -1,4 +1,5 @@
-//! Is this token good, and for whom? Edges ask before anything else of a request is looked at.
+//! Decides whether a token is valid, and for whom. Edges ask before they look at anything else in a
+//! request.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,28 +15,28 @@ use crate::{AUDIENCE, DEV_ISSUER, MESH_ISSUER, SKEW_S, STREAM_TTL_MAX_S, TOKEN_B
 /// `typ` and `aud` of stream tokens.
 const STREAM_TYPE: &str = "hearth-stream+jwt";
 const STREAM_AUDIENCE: &str = "hearth-stream";
-/// `typ` that an identity token may have; it may also have none.
+/// The `typ` that an identity token may have; it may also have none.
 const IDENTITY_TYPES: [&str; 4] = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
-/// The end of the year 9999, seconds: no later time is taken seriously.
+/// The end of the year 9999, seconds. Later times are refused.
 const TIME_MAX_S: f64 = 253_402_300_799.0;
 
-/// Whose tokens are good.
+/// The issuers whose tokens are valid.
 #[derive(Clone, Debug)]
 pub struct VerifierOptions {
     /// The tenants that this mesh serves.
     pub tenants: Vec<TenantId>,
     /// Their identity providers.
     pub issuers: Vec<TenantIssuer>,
-    /// The development key, on a local mesh: signs for all of the tenants.
+    /// The development key of a local mesh, which signs for all tenants.
     pub dev: Option<PublicKey>,
-    /// Signs and proves stream tokens.
+    /// Signs and verifies stream tokens.
     pub stream: StreamKey,
 }
 
 /// An identity provider of a tenant.
 #[derive(Clone, Debug)]
 pub struct TenantIssuer {
-    /// Whose users.
+    /// The tenant.
     pub tenant: TenantId,
     /// The `iss` of its tokens.
     pub issuer: String,
@@ -43,7 +44,7 @@ pub struct TenantIssuer {
     pub jwks: Jwks,
 }
 
-/// What a good token says.
+/// The claims of a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     /// The tenant.
@@ -54,10 +55,9 @@ pub struct Claims {
     pub device: Option<DeviceId>,
     /// When the token ends, milliseconds since 1970.
     pub exp_ms: u64,
-    /// When a session opened with it must end, milliseconds since 1970: the end of the identity token, also when a stream
-    /// token stands for it.
+    /// When a session opened with it must end, milliseconds since 1970: the expiry of the identity
+    /// token, even when a stream token stands for it.
     pub session_exp_ms: u64,
-    /// What kind of token it was.
     pub kind: TokenKind,
 }
 
@@ -87,7 +87,7 @@ impl std::fmt::Debug for StreamToken {
     }
 }
 
-/// Checks tokens. Pure: holds keys, no clock.
+/// Checks tokens. It is pure: it holds keys and no clock.
 #[derive(Debug)]
 pub struct Verifier {
     tenants: HashSet<TenantId>,
@@ -132,10 +132,9 @@ impl Audience {
 }
 
 impl Verifier {
-    /// With these keys.
     ///
     /// # Errors
-    /// When a provider stands twice for one tenant, or under a name of the mesh itself.
+    /// When a provider stands twice for one tenant, or uses an issuer of the mesh itself.
     pub fn new(options: VerifierOptions) -> Result<Self, KeyError> {
         let mut issuers = HashMap::new();
         for TenantIssuer { tenant, issuer, jwks } in options.issuers {
@@ -153,7 +152,7 @@ impl Verifier {
         })
     }
 
-    /// An identity token, for everything but streams.
+    /// Verifies an identity token, for everything but streams.
     ///
     /// # Errors
     /// Why it is refused; [`AuthError::StreamOnly`] for a good stream token.
@@ -162,7 +161,7 @@ impl Verifier {
         if claims.kind == TokenKind::Stream { Err(AuthError::StreamOnly) } else { Ok(claims) }
     }
 
-    /// An identity or a stream token, for `GET /v1/stream`.
+    /// Verifies an identity or a stream token, for `GET /v1/stream`.
     ///
     /// # Errors
     /// Why it is refused.
@@ -173,7 +172,7 @@ impl Verifier {
         if token.len() > TOKEN_BYTES {
             return Err(AuthError::TooLong);
         }
-        // Not proven yet: it only says which key must prove it.
+        // Not proven yet: the issuer only selects the key that must prove it.
         let peek = jsonwebtoken::dangerous::insecure_decode::<Peek>(token)
             .map_err(|_| AuthError::Malformed)?;
         let kind = kind(&peek.header)?;
@@ -193,8 +192,8 @@ impl Verifier {
         self.claims(kind, payload.map_err(refusal)?.claims, now_ms)
     }
 
-    /// A stream token for the user of an identity token, on this device, for `ttl_s` seconds: at most
-    /// [`STREAM_TTL_MAX_S`], and not beyond the identity token itself.
+    /// Issues a stream token for the user of an identity token, on this device, for `ttl_s`
+    /// seconds: at most [`STREAM_TTL_MAX_S`], and not beyond the identity token itself.
     ///
     /// # Errors
     /// [`AuthError::StreamOnly`] when the claims are of a stream token, [`AuthError::Device`] when the token is bound to
@@ -249,7 +248,7 @@ impl Verifier {
         })
     }
 
-    /// The claims of a token whose signature is right.
+    /// The claims of a token whose signature is valid.
     fn claims(&self, kind: TokenKind, payload: Payload, now_ms: u64) -> Result<Claims, AuthError> {
         let audience = match kind {
             TokenKind::Identity => AUDIENCE,
@@ -283,7 +282,7 @@ impl Verifier {
     }
 }
 
-/// What the header says it is; refuses headers that want something of us that we do not do.
+/// The header. Refuses headers that ask for something we do not support.
 fn kind(header: &Header) -> Result<TokenKind, AuthError> {
     if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
         return Err(AuthError::Malformed);
@@ -298,7 +297,8 @@ fn kind(header: &Header) -> Result<TokenKind, AuthError> {
     }
 }
 
-/// `jsonwebtoken` checks the signature with the pinned algorithm and nothing else: it has a clock of its own.
+/// `jsonwebtoken` checks the signature with the pinned algorithm and nothing else, because it reads
+/// a clock of its own.
 fn signature_only(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
@@ -312,7 +312,7 @@ fn refusal(error: jsonwebtoken::errors::Error) -> AuthError {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
         ErrorKind::InvalidAlgorithm => AuthError::Algorithm,
-        // The signature was right: the issuer left something out.
+        // The signature is valid, so the issuer left something out.
         ErrorKind::Json(_) => AuthError::Claim("(one of aud, sub, tenant, exp, iat)"),
         ErrorKind::Base64(_) | ErrorKind::InvalidToken | ErrorKind::Utf8(_) => AuthError::Malformed,
         _ => AuthError::Signature,

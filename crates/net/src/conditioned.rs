@@ -1,4 +1,4 @@
-//! Real sockets under planned weather: what `hearth up` runs on.
+//! Real sockets with planned cuts, delays and losses: `hearth up` runs on them.
 //!
 //! Without delays the mesh keeps the OS socket and its offloads, and a cut drops what is received. With delays every
 //! datagram to another region waits in the sender's queue, in order for each pair of regions; the queue is bounded, and a
@@ -20,7 +20,8 @@ use crate::conditions::{Conditions, Fate, Gate};
 use crate::os::{OsNet, udp_socket};
 use crate::{Listener, Net, Stream, Udp, VirtualUdp};
 
-/// Datagrams on their way out of one socket; one more is dropped. 16 Ki of 1,200 bytes in 100 ms are 1.5 Gbit/s.
+/// Datagrams that wait to leave one socket; more are dropped. 16 Ki of 1,200 bytes in 100 ms are
+/// 1.5 Gbit/s.
 const IN_FLIGHT_MAX: usize = 16 * 1024;
 
 /// The sockets of the nodes of one region.
@@ -32,7 +33,8 @@ pub struct ConditionedNet {
 }
 
 impl ConditionedNet {
-    /// For nodes of `region`. `delays`: obey the delays of the table, too; otherwise only cuts and losses.
+    /// For nodes of `region`. With `delays` they obey the delays of the table, too; otherwise only
+    /// cuts and losses.
     #[must_use]
     pub fn new(conditions: Conditions, region: u16, delays: bool) -> Self {
         Self { conditions, region, delays }
@@ -63,7 +65,7 @@ impl Net for ConditionedNet {
     }
 }
 
-/// A socket whose datagrams to other regions travel for a while. Its one task ends with it.
+/// A socket whose datagrams to other regions are delayed. Its one task ends with it.
 #[derive(Debug)]
 struct DelayedUdp {
     socket: Arc<UdpSocket>,
@@ -75,19 +77,19 @@ struct DelayedUdp {
 #[derive(Debug, Default)]
 struct Queue {
     parcels: Mutex<Parcels>,
-    /// Told when a parcel is due before all others.
+    /// Notified when a datagram is due before all others.
     sooner: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Parcels {
     heap: BinaryHeap<Reverse<Parcel>>,
-    /// When the last one to each region is due: a later one is never due before it.
+    /// When the last datagram to each region is due. A later one is never due before it.
     last_due: HashMap<u16, Instant>,
     sent: u64,
 }
 
-/// Ordered by when it is due, then by when it was sent.
+/// Ordered by due time, then by send time.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Parcel {
     due: Instant,
@@ -97,7 +99,7 @@ struct Parcel {
 }
 
 impl Parcels {
-    /// Takes one more, unless full. Says whether it became the first.
+    /// Adds a datagram, unless full. Returns whether it is the first one due.
     fn push(&mut self, region: u16, due: Instant, to: SocketAddr, datagram: &[u8]) -> bool {
         if self.heap.len() >= IN_FLIGHT_MAX {
             return false;
@@ -134,7 +136,7 @@ impl DelayedUdp {
     }
 }
 
-/// Delivers what is due, in order.
+/// Delivers due datagrams in order.
 async fn carry(socket: Arc<UdpSocket>, queue: Arc<Queue>) {
     loop {
         let next = queue.lock().heap.peek().map(|Reverse(parcel)| parcel.due);
@@ -182,12 +184,12 @@ impl VirtualUdp for DelayedUdp {
         loop {
             let mut read = ReadBuf::new(buf);
             match std::task::ready!(self.socket.poll_recv_from(cx, &mut read)) {
-                // Losses were drawn by the sender; a cut also takes what is already under way.
+                // The sender drew the losses; a cut also drops datagrams in flight.
                 Ok(from) if !self.gate.is_cut(from) => {
                     return Poll::Ready(Ok((read.filled().len(), from)));
                 }
                 Ok(_) => {}
-                // A port that is closed at the other end says nothing about this socket.
+                // A closed port at the other end says nothing about this socket.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }

@@ -1,4 +1,5 @@
-//! The weather between regions: which pairs are cut, how long a datagram travels, how many are lost.
+//! The conditions between regions: which pairs are cut, how long a datagram travels, how many are
+//! lost.
 //!
 //! One table for all nodes of a process, shared and changed while they run. Regions are named by their numbers.
 
@@ -11,12 +12,12 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// What becomes of one datagram.
+/// The fate of one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It arrives after this time.
     Arrives(Duration),
-    /// It does not.
+    /// It is lost.
     Lost,
 }
 
@@ -35,7 +36,8 @@ struct Shared {
 
 #[derive(Default)]
 struct Table {
-    /// Who is where, and under which registration: a stale one must not remove its successor.
+    /// The region of each address, and under which registration: a stale one must not remove its
+    /// successor.
     places: HashMap<SocketAddr, (u16, u64)>,
     registrations: u64,
     links: HashMap<(u16, u16), Link>,
@@ -44,11 +46,11 @@ struct Table {
 /// Between two regions, the same both ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Link {
-    /// Nothing arrives.
+    /// Cut: nothing arrives.
     pub cut: bool,
     /// One way. Obeyed only by a [`crate::ConditionedNet`] with delays.
     pub delay: Duration,
-    /// Share of datagrams lost, 0..=1, each on its own.
+    /// Share of datagrams lost, 0..=1, each drawn independently.
     pub loss: f64,
 }
 
@@ -57,7 +59,7 @@ fn pair(a: u16, b: u16) -> (u16, u16) {
 }
 
 impl Conditions {
-    /// Fair weather; losses are drawn from `seed`.
+    /// Nothing cut, delayed or lost. Losses are drawn from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -74,7 +76,7 @@ impl Conditions {
         self.change(a, b, |link| link.cut = true);
     }
 
-    /// Lets it through again. Delay and loss stay as they were.
+    /// Ends a cut. Delay and loss stay as they were.
     pub fn heal(&self, a: u16, b: u16) {
         self.change(a, b, |link| link.cut = false);
     }
@@ -84,24 +86,24 @@ impl Conditions {
         self.change(a, b, |link| link.delay = delay);
     }
 
-    /// Sets the share of datagrams lost between `a` and `b`; what lies outside 0..=1 is moved to its edge.
+    /// Sets the share of datagrams lost between `a` and `b`, clamped to 0..=1.
     pub fn set_loss(&self, a: u16, b: u16, loss: f64) {
         self.change(a, b, |link| link.loss = loss.clamp(0.0, 1.0));
     }
 
-    /// How it stands between `a` and `b`.
+    /// The conditions between `a` and `b`.
     #[must_use]
     pub fn link(&self, a: u16, b: u16) -> Link {
         self.read(|table| table.links.get(&pair(a, b)).copied().unwrap_or_default())
     }
 
-    /// The region of an address that [`Conditions::place`] has named.
+    /// The region of an address that [`Conditions::place`] has registered.
     #[must_use]
     pub fn region_of(&self, addr: SocketAddr) -> Option<u16> {
         self.read(|table| table.places.get(&addr).map(|(region, _)| *region))
     }
 
-    /// Says that `addr` is in `region` for as long as the returned gate lives.
+    /// Registers `addr` in `region` for as long as the returned gate lives.
     #[must_use]
     pub fn place(&self, addr: SocketAddr, region: u16) -> Gate {
         let mut table = self.shared.table.write().unwrap_or_else(PoisonError::into_inner);
@@ -111,8 +113,8 @@ impl Conditions {
         Gate { conditions: self.clone(), addr, region, registration }
     }
 
-    /// Decides over one datagram from `region` to an address. Inside a region, and to an address nobody has placed, it
-    /// arrives at once.
+    /// Decides the fate of one datagram from `region` to an address. Inside a region, and to an
+    /// unregistered address, it arrives at once.
     #[must_use]
     pub fn fate(&self, region: u16, other: SocketAddr) -> Fate {
         let link = self.read(|table| {
@@ -150,7 +152,7 @@ impl std::fmt::Debug for Conditions {
     }
 }
 
-/// A socket's place in the table; forgotten when dropped.
+/// A socket's entry in the table, removed when dropped.
 #[derive(Debug)]
 pub struct Gate {
     conditions: Conditions,
@@ -160,14 +162,14 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// May a datagram from there be received here? Draws the loss, so ask once for each.
+    /// Whether a datagram from there may be received here. It draws the loss, so ask once for each.
     #[must_use]
     pub fn passes(&self, from: SocketAddr) -> bool {
         self.conditions.shared.clear.load(Ordering::Acquire)
             || self.conditions.fate(self.region, from) != Fate::Lost
     }
 
-    /// Is the pair cut? For those whose losses were drawn when they were sent.
+    /// Whether the pair is cut, for datagrams whose losses were drawn when they were sent.
     #[must_use]
     pub fn is_cut(&self, from: SocketAddr) -> bool {
         if self.conditions.shared.clear.load(Ordering::Acquire) {
@@ -178,13 +180,11 @@ impl Gate {
             .is_some_and(|other| self.conditions.link(self.region, other).cut)
     }
 
-    /// The table it stands in.
     #[must_use]
     pub fn conditions(&self) -> &Conditions {
         &self.conditions
     }
 
-    /// The region it stands in.
     #[must_use]
     pub fn region(&self) -> u16 {
         self.region

@@ -1,8 +1,9 @@
 //! The only place that opens sockets: UDP for the mesh, TCP for the edges, and the lookup of names.
 //!
-//! Everything above asks a [`Net`] for its sockets, so that the same node runs on the real ones ([`OsNet`]), on real ones
-//! under a planned weather ([`ConditionedNet`]: `hearth up` with its delays and cuts), and on a simulator's. The seam lies
-//! *below* QUIC: quinn, rustls and the gossip stay the real ones everywhere.
+//! Everything above asks a [`Net`] for its sockets, so the same node runs on real ones ([`OsNet`]),
+//! on real ones with planned conditions ([`ConditionedNet`]: `hearth up` with its delays and cuts),
+//! and on a simulator's. The seam lies *below* QUIC: quinn, rustls and the gossip are the real ones
+//! everywhere.
 //!
 //! | module | what |
 //! |---|---|
@@ -11,7 +12,7 @@
 //! | [`conditions`] | cuts, delays and losses between regions, changed while the nodes run |
 //! | [`conditioned`] | a [`Net`] that obeys them |
 //!
-//! What it must never do: know quinn's types, or hold a rule about who may talk to whom.
+//! It never knows quinn's types, and holds no rule about who may talk to whom.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![allow(
@@ -37,13 +38,13 @@ pub use udp::{Udp, VirtualUdp};
 
 /// Where a node gets its sockets.
 ///
-/// Must be called inside a tokio runtime: that one drives the sockets.
+/// Call it inside a tokio runtime, which drives the sockets.
 #[async_trait::async_trait]
 pub trait Net: Send + Sync + 'static {
     /// A bound UDP socket for the mesh. Port 0 takes a free one.
     ///
     /// # Errors
-    /// As the OS says: address in use, not ours, no right.
+    /// As the OS says: address in use, not ours, no permission.
     fn udp(&self, bind: SocketAddr) -> io::Result<Udp>;
 
     /// A listening TCP socket. Port 0 takes a free one.

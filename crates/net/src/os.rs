@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use crate::{Listener, Net, Stream, Udp};
 
-/// Connections that the kernel holds for us until we accept them. A reconnect storm fills it; beyond it the kernel drops
-/// the SYN and the client's own retry comes a second later.
+/// Connections that the kernel holds until we accept them. A reconnect storm fills it; beyond it
+/// the kernel drops the SYN, and the client retries a second later.
 const BACKLOG: u32 = 4096;
 
 /// Bytes asked for the UDP buffers; the kernel cuts it to its own maximum. The usual default overflows when a peer sends
@@ -28,7 +28,7 @@ impl Net for OsNet {
             SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
             SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
         };
-        // So that a node restarted on its port need not wait for the connections of its former life.
+        // A node restarted on its port need not wait for the connections of its former process.
         socket.set_reuseaddr(true)?;
         socket.bind(bind)?;
         Ok(Listener::from(socket.listen(BACKLOG)?))

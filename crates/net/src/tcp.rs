@@ -28,7 +28,7 @@ impl Stream {
         Self(Inner::Virtual(Box::new(io)))
     }
 
-    /// The socket, when it is one of the operating system's: for its options.
+    /// The socket, when it is one of the operating system's, for its options.
     #[must_use]
     pub fn as_tcp(&self) -> Option<&TcpStream> {
         match &self.0 {
@@ -114,7 +114,7 @@ impl AsyncWrite for Stream {
 /// A listener of a virtual network.
 #[async_trait::async_trait]
 pub trait VirtualListener: Send + Sync + 'static {
-    /// The next connection and where it comes from. Cancel safe.
+    /// The next connection and its source. Cancel safe.
     ///
     /// # Errors
     /// When that one connection or the listener failed.
@@ -142,11 +142,11 @@ impl Listener {
         Self(Listening::Virtual(Box::new(listener)))
     }
 
-    /// The next connection, with `TCP_NODELAY` set, and where it comes from. Cancel safe.
+    /// The next connection, with `TCP_NODELAY` set, and its source. Cancel safe.
     ///
     /// # Errors
-    /// When that one connection failed before we took it, or the process is out of descriptors: wait a moment and call
-    /// again, the listener itself is well.
+    /// When that one connection failed before we accepted it, or the process is out of descriptors.
+    /// Pause and call again: the listener itself is intact.
     pub async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
         match &mut self.0 {
             Listening::Tcp(listener) => {

@@ -14,10 +14,10 @@ pub enum Udp {
     Os {
         /// The socket.
         socket: std::net::UdpSocket,
-        /// Asked about every datagram received, by its source. None: all pass.
+        /// Asked about the source of every datagram received. None: all pass.
         gate: Option<Gate>,
     },
-    /// Any other: one datagram a call.
+    /// Any other socket: one datagram a call.
     Virtual(Box<dyn VirtualUdp>),
 }
 
@@ -34,15 +34,17 @@ impl Udp {
     }
 }
 
-/// A UDP socket that is not quite the operating system's: one that delays, or a simulator's.
+/// A UDP socket other than the operating system's: one that delays, or a simulator's.
 pub trait VirtualUdp: Send + Sync + Debug + 'static {
-    /// Sends, or drops as a router does when its queue is full. Never blocks and never says `WouldBlock`.
+    /// Sends, or drops as a router does when its queue is full. It never blocks and never returns
+    /// `WouldBlock`.
     ///
     /// # Errors
     /// When the socket is broken for good. A datagram that is lost is not an error.
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()>;
 
-    /// The next datagram: its length and its source. What does not fit into `buf` is cut off. One task polls.
+    /// The next datagram: its length and its source. Anything that does not fit into `buf` is cut
+    /// off. One task polls.
     ///
     /// # Errors
     /// When the socket is broken for good.

@@ -12,11 +12,11 @@ use crate::world::{Fence, IdentityProvider, Jwks, Link, Region, Tenant, Transit,
 
 /// Most regions of one world.
 const REGIONS: usize = 64;
-/// A loss is noticed within four seconds, and what has come over is asked for every two.
+/// A loss is noticed within four seconds, and followers ask for replicated rows every two.
 const MAX_RPO_S_MIN: u16 = 10;
-/// Names that a region cannot have, because its folder would stand where something else does.
+/// Names that a region cannot have, because its folder would collide with another.
 const RESERVED_REGIONS: [&str; 1] = ["keys"];
-/// Issuers that stand for the keys of the mesh itself.
+/// Issuers reserved for the keys of the mesh itself.
 const RESERVED_ISSUERS: [&str; 2] = ["hearth-dev", "hearth-mesh"];
 
 pub(super) fn world(file: read::File, found: &mut Found) -> World {
@@ -111,8 +111,8 @@ impl Names {
     }
 }
 
-/// Ids by name. An id that is missing or taken is replaced by one that nobody has, so that what names its owner is not
-/// confused with another; the mistake itself is reported elsewhere.
+/// Ids by name. A missing or taken id is replaced by an unused one, so that references to its owner
+/// are not confused with another; the mistake itself is reported elsewhere.
 fn by_name<'a, Id>(
     raws: impl Iterator<Item = (&'a Option<At<String>>, &'a Option<At<u16>>)>,
     wrap: impl Fn(u16) -> Id,

@@ -1,4 +1,5 @@
-//! What a world file may say. The reader refuses what is not here, and the reference is printed from it.
+//! The fields of a world file. The reader refuses any other field, and the reference is printed
+//! from this list.
 
 /// One field of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,11 +8,11 @@ pub struct Field {
     pub section: &'static str,
     /// Its key.
     pub key: &'static str,
-    /// How it may look.
+    /// Its form.
     pub example: &'static str,
-    /// What is taken when it is left out; none: it must be there, unless `optional`.
+    /// The default; none: the field is required, unless `optional`.
     pub default: Option<&'static str>,
-    /// It may be left out though it has no default.
+    /// It may be left out although it has no default.
     pub optional: bool,
     /// What it means.
     pub doc: &'static str,

@@ -1,4 +1,4 @@
-//! From TOML to the fields of each section. What is missing or malformed is reported and left out.
+//! From TOML to the fields of each section. Missing or malformed fields are reported and left out.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

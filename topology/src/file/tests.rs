@@ -306,7 +306,8 @@ fn a_section_that_is_not_a_table_is_named() {
 #[test]
 fn the_reference_is_a_world_file_of_all_fields() {
     let text = reference();
-    // What the reference shows is read: the only mistakes are those of a file that shows everything.
+    // The reader accepts everything in the reference: the only mistakes are those of a file that
+    // shows everything.
     let errors = errors(&text);
     assert!(
         errors.iter().all(|error| !error.contains("not TOML") && !error.contains("no field")),

@@ -122,7 +122,7 @@ fn a_home_that_is_failed_over_leaves_them_to_its_successor_even_when_it_lives() 
         owner(&world, &other, &all(&world)),
         "of other homes it says nothing"
     );
-    // Who does not know of it asks the right one, or one who knows.
+    // A node that does not know of the failover asks the right core, or one that knows.
     let blind = without(&all(&world), |core| core.region == RegionId(1));
     assert_eq!(whom_to_ask(&world, &ours, &blind), Some(successor));
     assert_eq!(whom_to_ask(&world, &ours, &all(&world)).unwrap().region, RegionId(1));
@@ -206,9 +206,10 @@ fn the_shards_of_a_region_are_spread_over_its_cores() {
     }
 }
 
-/// Of S shards homed in a region of n cores, a core that joins takes about S/(n+1), from all alike, and no shard moves
-/// between two others; when it leaves, exactly those move back. The bounds say how far from S/(n+1) the share may be: of all
-/// inputs that are drawn here, the furthest are 0.43 and 1.64 times it.
+/// Of S shards homed in a region of n cores, a joining core takes about S/(n+1), evenly from all,
+/// and no shard moves between two others. When it leaves, exactly those move back. The bounds limit
+/// how far the share may be from S/(n+1): over all inputs drawn here, the furthest are 0.43 and
+/// 1.64 times it.
 fn a_newcomer_takes_only_its_share(cores: u16, newcomer: &str) -> Result<(), TestCaseError> {
     let world = world(cores, 256);
     let before = all(&world);

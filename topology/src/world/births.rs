@@ -1,5 +1,5 @@
-//! Where a conversation is born, and so under which id. Ids are for ever: what decides them must never change for a
-//! zone that holds data, hence the founding regions and shards.
+//! Where a conversation is born, and so under which id. Ids are for ever: their inputs must never
+//! change for a zone that holds data, hence the founding regions and shards.
 
 use wire::{ConversationId, ConversationKind, Durability, RegionId, ShardId, TenantId, UserId};
 
@@ -15,8 +15,8 @@ impl World {
         chosen.or_else(|| self.nearest_first(asked_in, &zone.regions).first().copied())
     }
 
-    /// The id of a new group, or none when the tenant is unknown, its zone does not include `home`, or its zone does not
-    /// offer the class. `random`: 16 bytes nobody can guess.
+    /// The id of a new group, or none when the tenant is unknown, its zone does not include `home`,
+    /// or its zone does not offer the durability. `random` is 16 unguessable bytes.
     #[must_use]
     pub fn new_group_id(
         &self,

@@ -10,7 +10,7 @@ use super::{Link, Region, World};
 const EARTH_KM: f64 = 6371.0;
 /// Light in fibre, km per millisecond: two thirds of its speed in vacuum.
 const FIBRE_KM_PER_MS: f64 = 200.0;
-/// How much longer cables are than the great circle, by common measure.
+/// How much longer cables are than the great circle, as commonly measured.
 const DETOUR: f64 = 1.5;
 
 impl World {

@@ -7,17 +7,12 @@ use super::World;
 /// Why a text names no node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeNameError {
-    /// Another form.
+    /// It does not have the form of a node name.
     #[error("\"{0}\" is not of the form region/core/name or region/edge/name")]
     Form(String),
-    /// Of a region that is not there.
+    /// The region does not exist.
     #[error("the world has no region \"{region}\"; it has: {known}")]
-    Region {
-        /// As written.
-        region: String,
-        /// Those that are there.
-        known: String,
-    },
+    Region { region: String, known: String },
 }
 
 impl World {
