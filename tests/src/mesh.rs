@@ -9,6 +9,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The program, built as the tests are.
+///
+/// `cargo test --workspace` has built it: this only finds that out. It asks for the whole workspace and for a test,
+/// because cargo then resolves the features of every dependency as the tests have them, and builds none of them twice.
 pub fn hearth() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -17,9 +20,12 @@ pub fn hearth() -> &'static Path {
         let profile_dir =
             this.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).expect("a folder");
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "hearth", "--bin", "hearth"]);
+        cargo.args(["build", "--quiet"]);
         if profile_dir.file_name().is_some_and(|name| name == "release") {
-            cargo.arg("--release");
+            // Benches measure the program as it is released.
+            cargo.args(["--release", "--package", "hearth", "--bin", "hearth"]);
+        } else {
+            cargo.args(["--workspace", "--bin", "hearth", "--test", "program"]);
         }
         let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
         assert!(built.success(), "hearth does not build");

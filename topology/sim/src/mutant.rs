@@ -1,7 +1,7 @@
 //! The checker, checked: the protocol with one of its steps broken on purpose.
 //!
 //! Most stand between a core and its store, so that everything else that runs is the production code. Eight are fail points within
-//! edges and cores, which are compiled in with the feature `mutants` only.
+//! edges and cores, which are compiled into test builds, and with the feature `mutants`.
 
 use std::collections::BTreeMap;
 use std::fmt;

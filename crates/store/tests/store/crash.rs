@@ -4,8 +4,6 @@
 //! acknowledged. `HEARTH_CRASH_ROUNDS` and `HEARTH_DAMAGE_ROUNDS` make the tests longer, `HEARTH_DAMAGE_ROWS` (over 1,000)
 //! lets the damaged stores have more than one journal; `HEARTH_SEED` repeats a run.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -123,7 +121,7 @@ struct Child {
 
 fn spawn(dir: &Path, regions: usize, heads: &Heads) -> Child {
     let mut process = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_child_appends_until_it_is_killed", "--nocapture"])
+        .args(["--exact", "crash::the_child_appends_until_it_is_killed", "--nocapture"])
         .env("HEARTH_CRASH_CHILD", dir)
         .env("HEARTH_CRASH_REGIONS", regions.to_string())
         .env("HEARTH_CRASH_HEADS", serde_json::to_string(heads).unwrap())

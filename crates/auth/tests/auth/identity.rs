@@ -1,10 +1,6 @@
 //! Identity tokens: the good ones, and every game that is played with them.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use hearth_auth::{AuthError, TokenKind};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use proptest::prelude::*;

@@ -1,13 +1,9 @@
 //! Links that are lost and found again.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{DEADLINE, Island, Rig, any_port, echo, echoes, linked, node, open, until};
 use hearth_mesh::{Identity, IdentityError, MeshCa};
-use support::{DEADLINE, Island, Rig, any_port, echo, echoes, linked, node, open, until};
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,7 +43,7 @@ async fn restarted(same_port: bool) {
     linked(again.mesh(), stays.node()).await;
     echoes(open(again.mesh(), stays.node()).await, "and back").await;
     let generation = options.generation;
-    support::membership(&stays, "the new life", |now| {
+    crate::support::membership(&stays, "the new life", |now| {
         now.nodes.get(&node("r2/core/1")).is_some_and(|state| state.generation == generation)
     })
     .await;
@@ -73,7 +69,7 @@ async fn nodes_that_all_dial_at_once_end_with_one_link_for_each_pair_and_lose_no
         }
     }
     for node in &nodes {
-        support::sees(node, &names).await;
+        crate::support::sees(node, &names).await;
     }
     let ports: BTreeMap<_, _> =
         nodes.iter().map(|mesh| (mesh.node().clone(), mesh.local_addr())).collect();
@@ -94,11 +90,11 @@ async fn a_link_that_is_cut_for_longer_than_it_may_be_silent_comes_back_when_it_
     echo(&nodes[1]);
     rig.conditions.cut(1, 2);
     until("the link is lost", || nodes[0].links().iter().all(|link| link.rtt.is_none())).await;
-    support::sees(&nodes[0], &["r1/edge/1"]).await;
+    crate::support::sees(&nodes[0], &["r1/edge/1"]).await;
     rig.conditions.heal(1, 2);
     echoes(open(&nodes[0], nodes[1].node()).await, "healed").await;
     for node in &nodes {
-        support::sees(node, &["r1/edge/1", "r2/core/1"]).await;
+        crate::support::sees(node, &["r1/edge/1", "r2/core/1"]).await;
     }
 }
 

@@ -1,7 +1,5 @@
 //! A replica that has lost something: who may help, and when the store must refuse.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! The simulated store: the suite in good weather, and what must hold in bad.
 
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

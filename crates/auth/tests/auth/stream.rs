@@ -1,10 +1,6 @@
 //! Stream tokens: what they are good for, for how long, and that neither kind passes for the other.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use hearth_auth::{AuthError, StreamKey, TokenKind};
 use jsonwebtoken::Algorithm;
 use serde_json::json;

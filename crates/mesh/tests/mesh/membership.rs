@@ -1,12 +1,8 @@
 //! Who lives, as every node sees it.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Instant;
 
-use support::{Island, Rig, membership, node, sees};
+use crate::support::{Island, Rig, membership, node, sees};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_of_three_regions_that_know_one_of_them_find_all() {
@@ -99,7 +95,7 @@ async fn a_node_that_takes_leave_is_gone_without_suspicion_and_may_come_back() {
     let rig = Rig::new();
     let all = ["r1/core/1", "r2/core/1", "r2/core/2"];
     let nodes = rig.start_all(&all).await;
-    nodes[2].shutdown(support::DEADLINE).await;
+    nodes[2].shutdown(crate::support::DEADLINE).await;
     for mesh in &nodes[..2] {
         sees(mesh, &all[..2]).await;
     }

@@ -1,7 +1,5 @@
 //! The embedded store: the suite, and what happens when a region dies and returns.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,13 +1,9 @@
 //! One link of three is cut: life goes on through the third region.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{DEADLINE, Rig, echo, echoes, linked, node, open, sees, until};
 use bytes::Bytes;
-use support::{DEADLINE, Rig, echo, echoes, linked, node, open, sees, until};
 use tokio::time::timeout;
 
 const ALL: [&str; 3] = ["r1/edge/1", "r2/core/1", "r3/core/1"];

@@ -1,14 +1,10 @@
 //! Channels between two nodes over real QUIC.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{DEADLINE, Rig, echo, echoes, node, open};
 use bytes::Bytes;
 use hearth_mesh::{FEED_BYTES_MAX, OpenError, RecvError, STREAM_WINDOW_BYTES, SendError};
-use support::{DEADLINE, Rig, echo, echoes, node, open};
 use tokio::time::timeout;
 use wire::limits::MESH_FRAME_BYTES;
 use wire::mesh::Purpose;
@@ -197,5 +193,5 @@ async fn a_shutdown_delivers_what_was_flushed_and_ends_accept_and_open() {
         OpenError::Stopped
     );
     // It took leave: nobody has to suspect it.
-    support::sees(&nodes[1], &["r1/core/1"]).await;
+    crate::support::sees(&nodes[1], &["r1/core/1"]).await;
 }

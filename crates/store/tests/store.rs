@@ -1,0 +1,12 @@
+//! The stores that need no server: the conformance suite on both, and what each must survive.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "store/crash.rs"]
+mod crash;
+#[path = "store/embedded.rs"]
+mod embedded;
+#[path = "store/healing.rs"]
+mod healing;
+#[path = "store/simulated.rs"]
+mod simulated;
