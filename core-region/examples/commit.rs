@@ -14,8 +14,8 @@ use hearth_core_region::{Core, CoreOptions};
 use mesh::{Mesh, MeshCa, MeshOptions};
 use store::embedded::{Embedded, EmbeddedOptions};
 use topology::World;
-use wire::command::{Actor, Command, Draft};
-use wire::mesh::{Frame, Purpose};
+use wire::command::{Actor, Draft, UserCommand};
+use wire::stream::{FromOwner, Purpose, ToOwner};
 use wire::{ClientMsgId, ConversationId, ConversationKind, NodeId, ShardId, TenantId, UserId};
 
 const WORLD: &str = r#"
@@ -127,13 +127,14 @@ async fn drive(shard: ShardId, channel: mesh::Channel, asked: Asked) -> (u64, Ve
     let body = "x".repeat(asked.body);
     let mut rid = 0;
     let mut open: HashMap<u64, (ConversationId, Instant)> = HashMap::new();
-    let mut frame = |id: ConversationId, command: Command, open: &mut HashMap<_, _>| {
+    let mut frame = |id: ConversationId, command: UserCommand, open: &mut HashMap<_, _>| {
         rid += 1;
         open.insert(rid, (id, Instant::now()));
-        Frame::Command { rid, actor: actor.clone(), conversation: id, command }.to_bytes()
+        ToOwner::Command { rid, actor: actor.clone(), conversation: id, command: command.into() }
+            .to_bytes()
     };
     let draft = |n: u64| {
-        Command::Send(Draft {
+        UserCommand::Send(Draft {
             client_msg_id: ClientMsgId::new(format!("m-{n}")).expect("a name"),
             body: body.clone(),
             reply_to: None,
@@ -144,7 +145,7 @@ async fn drive(shard: ShardId, channel: mesh::Channel, asked: Asked) -> (u64, Ve
     };
     let mut n = 0;
     for id in &ids {
-        let create = Command::CreateGroup { name: "bench".into(), members: vec![] };
+        let create = UserCommand::CreateGroup { name: "bench".into(), members: vec![] };
         sender.feed(frame(*id, create, &mut open)).await.expect("the core lives");
         for _ in 0..asked.in_flight {
             n += 1;
@@ -157,7 +158,7 @@ async fn drive(shard: ShardId, channel: mesh::Channel, asked: Asked) -> (u64, Ve
     while !open.is_empty() {
         let mut bytes = receiver.recv().await.expect("the core lives").expect("the core lives");
         loop {
-            let Ok(Frame::Reply { rid, result }) = Frame::from_bytes(bytes) else {
+            let Ok(FromOwner::Reply { rid, result }) = FromOwner::from_bytes(&bytes) else {
                 panic!("not an answer")
             };
             result.expect("a send is acknowledged");

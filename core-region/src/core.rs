@@ -8,8 +8,8 @@ use store::Store;
 use tokio::sync::watch;
 use topology::World;
 use wire::change::Home;
-use wire::command::{Answer, Command, Refusal};
-use wire::mesh::Minor;
+use wire::command::{Answer, MeshCommand, Refusal};
+use wire::version::Minor;
 use wire::{ConversationId, ConversationKind, Durability, ErrorCode, NodeId, RegionId, ShardId};
 
 use crate::intake::{self, Intake};
@@ -195,7 +195,8 @@ impl Core {
             }
             // Once it has begun it is only asked after: a second order, while it moves on by another's, would make both
             // send it back and forth.
-            let command = Command::Move { to: if begun.is_some() { known.shard } else { shard } };
+            let command =
+                MeshCommand::Move { to: if begun.is_some() { known.shard } else { shard } };
             let heard =
                 match self.running.shard_client.ask(known.shard, conversation, command).await {
                     Response::Moved(placement) => placement,

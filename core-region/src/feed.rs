@@ -194,7 +194,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use wire::change::{Event, Left};
-    use wire::mesh::{Frame, feed_frame};
+    use wire::stream::{FromOwner, feed_frame};
     use wire::{ConversationKind, Durability, Epoch, RegionId, ShardId, ZoneId};
 
     use super::*;
@@ -228,8 +228,8 @@ mod tests {
         for out in taken {
             match out {
                 Out::Delivery(encoded) => {
-                    let Frame::Feed { deliveries } =
-                        Frame::from_bytes(feed_frame(&[encoded])).unwrap()
+                    let FromOwner::Feed { deliveries } =
+                        FromOwner::from_bytes(&feed_frame(&[encoded])).unwrap()
                     else {
                         unreachable!()
                     };

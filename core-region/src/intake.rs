@@ -18,7 +18,7 @@ use topology::World;
 use tracing::Instrument;
 use wire::change::Change;
 use wire::command::{Actor, Command, Query};
-use wire::mesh::Purpose;
+use wire::stream::Purpose;
 use wire::{ConversationId, Epoch, UserId};
 
 use self::control::HandoffSenders;
@@ -41,7 +41,7 @@ pub(crate) enum Ask {
     Attach,
     /// The stream is gone.
     Detach,
-    /// See [`wire::mesh::Frame::Command`].
+    /// See [`wire::stream::ToOwner::Command`].
     Command {
         /// Unique on the stream.
         rid: u64,
@@ -61,7 +61,7 @@ pub(crate) enum Ask {
         /// Of the first message of the conversation that was stranded.
         first_seq: u64,
     },
-    /// See [`wire::mesh::Frame::Query`].
+    /// See [`wire::stream::ToOwner::Query`].
     Query {
         /// Unique on the stream.
         rid: u64,
@@ -72,7 +72,7 @@ pub(crate) enum Ask {
         /// What.
         query: Query,
     },
-    /// See [`wire::mesh::Frame::Watch`].
+    /// See [`wire::stream::ToOwner::Watch`].
     Watch {
         /// Unique on the stream.
         rid: u64,
@@ -85,7 +85,7 @@ pub(crate) enum Ask {
         /// Of the change `after_ver`, as the edge has it.
         after_epoch: Option<Epoch>,
     },
-    /// See [`wire::mesh::Frame::Unwatch`].
+    /// See [`wire::stream::ToOwner::Unwatch`].
     Unwatch {
         /// Which.
         conversation: ConversationId,

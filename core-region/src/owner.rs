@@ -30,8 +30,8 @@ use store::Store;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use wire::change::Event;
-use wire::command::{Command, Refusal};
-use wire::mesh::StreamEnd;
+use wire::command::{Command, MeshCommand, Refusal};
+use wire::stream::StreamEnd;
 use wire::{ConversationId, ErrorCode, NodeId, RegionId, ShardId, Slot};
 
 use self::cache::{Entries, Lookup, QueuedRequest};
@@ -541,7 +541,7 @@ fn offered(shard: ShardId, input: Input) -> Result<Offered, Input> {
                 Ask::Command {
                     rid,
                     conversation,
-                    command: Command::AcceptTransfer { n, ver, from },
+                    command: Command::Mesh(MeshCommand::AcceptTransfer { n, ver, from }),
                     ..
                 },
         } => {

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use topology::World;
 use topology::placement::{self, Live};
 use wire::change::Home;
-use wire::command::{Actor, Answer, Command, Refusal};
-use wire::mesh::{Frame, Purpose, StreamEnd};
+use wire::command::{Actor, Answer, MeshCommand, Refusal};
+use wire::stream::{FromOwner, Purpose, StreamEnd, ToOwner};
 use wire::{ConversationId, NodeId, ShardId, TenantId, UserId};
 
 use crate::backoff::Backoff;
@@ -37,7 +37,7 @@ pub(crate) struct Request {
     pub(crate) conversation: ConversationId,
     /// The user; see [`nobody`].
     pub(crate) actor: Actor,
-    pub(crate) command: Command,
+    pub(crate) command: MeshCommand,
     /// Told to `done`, with what it came to.
     pub(crate) number: u64,
     pub(crate) done: mpsc::UnboundedSender<(u64, Response)>,
@@ -104,7 +104,7 @@ impl ShardClient {
         &self,
         shard: ShardId,
         conversation: ConversationId,
-        command: Command,
+        command: MeshCommand,
     ) -> Response {
         #[expect(clippy::disallowed_methods, reason = "holds one answer")]
         let (done, mut answered) = mpsc::unbounded_channel();
@@ -322,7 +322,7 @@ impl Connection {
     /// False when the connection is broken.
     async fn send(&mut self, rid: u64, note: &Request) -> bool {
         let (actor, conversation, command) =
-            (note.actor.clone(), note.conversation, note.command.clone());
+            (note.actor.clone(), note.conversation, note.command.clone().into());
         match self {
             Self::Inside { outbox, term, .. } => {
                 let ask = Ask::Command { rid, actor, conversation, command };
@@ -330,7 +330,7 @@ impl Connection {
                 term.inputs.send(Input { from: outbox.clone(), ask }).await.is_ok()
             }
             Self::Mesh { sender, .. } => {
-                let frame = Frame::Command { rid, actor, conversation, command };
+                let frame = ToOwner::Command { rid, actor, conversation, command };
                 sender.feed(frame.to_bytes()).await.is_ok()
             }
         }
@@ -369,15 +369,21 @@ impl Connection {
             }
             Self::Mesh { receiver, .. } => {
                 let Ok(Some(bytes)) = receiver.recv().await else { return Received::End(None) };
-                match Frame::from_bytes(bytes) {
-                    Ok(Frame::Reply { rid, result }) => {
+                match FromOwner::from_bytes(&bytes) {
+                    Ok(FromOwner::Reply { rid, result }) => {
                         Received::Answers(vec![(rid, Response::Answered(result))])
                     }
-                    Ok(Frame::Moved { rid: Some(rid), placement, .. }) => {
+                    Ok(FromOwner::Moved { rid: Some(rid), placement, .. }) => {
                         Received::Answers(vec![(rid, Response::Moved(placement))])
                     }
-                    Ok(Frame::End(end)) => Received::End(hint(end)),
-                    Ok(_) => Received::Answers(Vec::new()),
+                    Ok(FromOwner::End(end)) => Received::End(hint(end)),
+                    Ok(
+                        FromOwner::Moved { rid: None, .. }
+                        | FromOwner::Feed { .. }
+                        | FromOwner::Lagged { .. }
+                        | FromOwner::Unsupported { .. }
+                        | FromOwner::Unknown(_),
+                    ) => Received::Answers(Vec::new()),
                     Err(error) => {
                         tracing::warn!(%error, "garbage from the owner of a shard");
                         Received::End(None)
@@ -405,6 +411,6 @@ impl Connection {
 fn hint(end: StreamEnd) -> Option<NodeId> {
     match end {
         StreamEnd::NotOwner { owner } => owner,
-        StreamEnd::Stopping => None,
+        StreamEnd::Stopping | StreamEnd::Unknown(_) => None,
     }
 }

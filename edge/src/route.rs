@@ -19,7 +19,7 @@ use std::time::Instant;
 use mesh::Mesh;
 use tokio::sync::{oneshot, watch};
 use wire::change::Home;
-use wire::command::{Actor, Answer, Command, Query, Refusal};
+use wire::command::{Actor, Answer, Query, Refusal, UserCommand};
 use wire::{ConversationId, ErrorCode, NodeId, ShardId};
 
 use crate::shared::Shared;
@@ -197,7 +197,7 @@ impl Route {
         &self,
         conversation: ConversationId,
         actor: Actor,
-        command: Command,
+        command: UserCommand,
     ) -> Result<Answer, Refusal> {
         self.call(conversation, Ask::Command(actor, command)).await
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use wire::command::{Answer, Delivery, Refusal};
-use wire::mesh::Frame;
+use wire::stream::ToOwner;
 use wire::{ConversationId, UserId};
 
 use crate::fanout::{Effects, Printer};
@@ -115,11 +115,11 @@ impl Interest {
     }
 
     /// What the owner is to be told, at most `limit` frames.
-    pub(crate) fn frames(&mut self, limit: usize) -> Vec<Frame> {
+    pub(crate) fn frames(&mut self, limit: usize) -> Vec<ToOwner> {
         let mut frames = Vec::new();
         while frames.len() < limit {
             let Some(conversation) = self.unwatch.pop() else { break };
-            frames.push(Frame::Unwatch { conversation });
+            frames.push(ToOwner::Unwatch { conversation });
         }
         while frames.len() < limit {
             let Some(conversation) = self.dirty.pop() else { break };
@@ -130,7 +130,7 @@ impl Interest {
             let Question { after_ver, after_epoch, users, more } =
                 watched.ask(rid, USERS_PER_WATCH);
             self.asked.insert(rid, conversation);
-            frames.push(Frame::Watch { rid, conversation, after_ver, users, after_epoch });
+            frames.push(ToOwner::Watch { rid, conversation, after_ver, users, after_epoch });
             if more {
                 self.dirty.push(conversation);
                 break;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use test_cluster::Network;
 use tokio::sync::MutexGuard;
 use wire::Durability;
-use wire::mesh::Minor;
+use wire::version::Minor;
 
 /// How long something stays cut or paused when the story waits for nothing in particular: longer than detection and takeover.
 const A_WHILE: Duration = Duration::from_secs(8);

@@ -14,7 +14,7 @@ use smol_str::SmolStr;
 use store::Store;
 use tokio::sync::mpsc;
 use wire::change::{Change, Event};
-use wire::command::{Actor, Command};
+use wire::command::{Actor, MeshCommand};
 use wire::{ConversationId, ConversationKind, Position, Slot, TenantId, UserId};
 
 use super::follower::{Follower, Frames, Next, Page, Source, answered};
@@ -224,12 +224,12 @@ impl InboxNotifier {
 }
 
 /// Who is to be told what.
-fn commands(change: &Change, name: Option<&SmolStr>) -> Vec<(UserId, Command)> {
+fn commands(change: &Change, name: Option<&SmolStr>) -> Vec<(UserId, MeshCommand)> {
     let (conversation, at_ver) = (change.conversation, change.ver);
     let joined = |user: &UserId, joined_seq| {
         (
             user.clone(),
-            Command::NoteJoined { conversation, name: name.cloned(), joined_seq, at_ver },
+            MeshCommand::NoteJoined { conversation, name: name.cloned(), joined_seq, at_ver },
         )
     };
     match &change.event {
@@ -241,7 +241,7 @@ fn commands(change: &Change, name: Option<&SmolStr>) -> Vec<(UserId, Command)> {
             let removed = changed
                 .removed
                 .iter()
-                .map(|user| (user.clone(), Command::NoteLeft { conversation, at_ver }));
+                .map(|user| (user.clone(), MeshCommand::NoteLeft { conversation, at_ver }));
             added.chain(removed).collect()
         }
         _ => Vec::new(),
@@ -281,7 +281,7 @@ mod tests {
         });
         let told = commands(&change(changed), None);
         assert_eq!(told.len(), 2);
-        assert!(matches!(told[0], (_, Command::NoteJoined { joined_seq: 42, at_ver: 7, .. })));
-        assert!(matches!(told[1], (_, Command::NoteLeft { at_ver: 7, .. })));
+        assert!(matches!(told[0], (_, MeshCommand::NoteJoined { joined_seq: 42, at_ver: 7, .. })));
+        assert!(matches!(told[1], (_, MeshCommand::NoteLeft { at_ver: 7, .. })));
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use mesh::Channel;
 use tokio::sync::mpsc;
-use wire::command::{Answer, Refusal};
-use wire::mesh::Frame;
+use wire::command::Refusal;
+use wire::stream::{NodeReply, NodeRequest};
 use wire::{ErrorCode, NodeId, NodeRole, ShardId};
 
 use super::Intake;
@@ -20,16 +20,12 @@ pub(super) async fn run(intake: Arc<Intake>, peer: NodeId, channel: Channel) {
     let (mut sender, mut receiver) = channel.split();
     let stopping = intake.tasks.stopping();
     while let Some(Ok(Some(bytes))) = stopping.run_until_cancelled(receiver.recv()).await {
-        let answer = match Frame::from_bytes(bytes) {
-            Ok(Frame::Handover { rid, shard }) => {
-                Frame::Reply { rid, result: handover(&intake, &peer, shard) }
+        let answer = match NodeRequest::from_bytes(&bytes) {
+            Ok(NodeRequest::Handover { rid, shard }) => {
+                NodeReply::Done { rid, result: handover(&intake, &peer, shard) }
             }
-            Ok(Frame::Skipped { .. }) => continue,
-            Ok(Frame::Unsupported { kind }) => Frame::Unsupported { kind },
-            Ok(_) => {
-                tracing::debug!("a frame that does not belong on a control channel");
-                continue;
-            }
+            Ok(NodeRequest::Unknown(unknown)) if unknown.is_skippable() => continue,
+            Ok(NodeRequest::Unknown(unknown)) => NodeReply::Unsupported { kind: unknown.kind },
             Err(error) => {
                 tracing::warn!(%error, "closing a control channel that response garbage");
                 return;
@@ -41,7 +37,7 @@ pub(super) async fn run(intake: Arc<Intake>, peer: NodeId, channel: Channel) {
     }
 }
 
-fn handover(intake: &Intake, peer: &NodeId, shard: ShardId) -> Result<Answer, Refusal> {
+fn handover(intake: &Intake, peer: &NodeId, shard: ShardId) -> Result<(), Refusal> {
     let in_zone =
         intake.world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&peer.region));
     let refused =
@@ -55,5 +51,5 @@ fn handover(intake: &Intake, peer: &NodeId, shard: ShardId) -> Result<Answer, Re
     let handoff = intake.handoffs.get(&shard).ok_or_else(refused)?;
     // Full: an handoff waits already.
     let _ = handoff.try_send(peer.clone());
-    Ok(Answer::Noted)
+    Ok(())
 }

@@ -3,8 +3,9 @@
 
 use topology::World;
 use topology::world::Serve;
-use wire::command::{Actor, Command, Query, Refusal};
-use wire::mesh::Frame;
+use wire::codec::Unknown;
+use wire::command::{Actor, Command, MeshCommand, Query, Refusal, UserCommand};
+use wire::stream::ToOwner;
 use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, NodeRole, ShardId};
 
 /// Whether this peer may open a stream of the shard at all: its region must be in the zone or, for an edge, be allowed
@@ -27,47 +28,73 @@ pub(crate) fn check(
     world: &World,
     shard: &ShardId,
     peer: &NodeId,
-    frame: &Frame,
+    frame: &ToOwner,
 ) -> Result<(), Refusal> {
     match frame {
-        Frame::Command { actor, conversation, command, .. } => {
+        ToOwner::Command { actor, conversation, command, .. } => {
             belongs(world, shard, conversation)?;
-            command_from(peer.role, command)?;
-            if !is_of_the_mesh(command) {
-                tenant_lives_here(world, shard, actor)?;
+            match command {
+                Command::User(command) => {
+                    edges_only(peer.role, "a core does not speak for users")?;
+                    tenant_lives_here(world, shard, actor)?;
+                    user_names(world, conversation, actor, command)
+                }
+                Command::Mesh(command) => {
+                    cores_only(peer.role)?;
+                    mesh_names(world, shard, conversation, actor, command)
+                }
+                Command::Unknown(unknown) => Err(unknown_type("a command", unknown)),
             }
-            names_itself(world, conversation, actor, command)
         }
-        Frame::Query { actor, conversation, query, .. } => {
+        ToOwner::Query { actor, conversation, query, .. } => {
             belongs(world, shard, conversation)?;
-            edges_only(peer.role)?;
-            let Some(actor) = actor else {
-                return match query {
-                    Query::Inbox { .. } => {
-                        Err(refuse(ErrorCode::BadRequest, "an inbox is read by its user only"))
-                    }
-                    _ => Ok(()),
-                };
-            };
-            tenant_lives_here(world, shard, actor)?;
-            let own = conversation.kind == ConversationKind::User;
-            if own && world.user_stream_id(&actor.tenant, &actor.user) != Some(*conversation) {
-                return Err(refuse(ErrorCode::NotFound, "no such conversation"));
-            }
-            if !own && matches!(query, Query::Inbox { .. }) {
-                return Err(refuse(
-                    ErrorCode::BadRequest,
-                    "an inbox is asked of a user's own stream",
-                ));
-            }
-            Ok(())
+            edges_only(peer.role, "only an edge may ask this")?;
+            may_query(world, shard, conversation, actor.as_ref(), query)
         }
-        Frame::Watch { conversation, .. } => {
+        ToOwner::Watch { conversation, .. } => {
             belongs(world, shard, conversation)?;
-            edges_only(peer.role)
+            edges_only(peer.role, "only an edge may ask this")
         }
-        _ => Ok(()),
+        ToOwner::Unwatch { .. } | ToOwner::Unsupported { .. } | ToOwner::Unknown(_) => Ok(()),
     }
+}
+
+/// A newer node asks for what this one cannot do. The stream lives on for everybody else.
+fn unknown_type(what: &str, unknown: &Unknown) -> Refusal {
+    let message = format!("this node does not know {what} of kind {}", unknown.kind);
+    Refusal::new(ErrorCode::UnknownType, message)
+}
+
+fn may_query(
+    world: &World,
+    shard: &ShardId,
+    conversation: &ConversationId,
+    actor: Option<&Actor>,
+    query: &Query,
+) -> Result<(), Refusal> {
+    let own = conversation.kind == ConversationKind::User;
+    match (query, actor) {
+        (Query::Unknown(unknown), _) => return Err(unknown_type("a query", unknown)),
+        (Query::Inbox { .. }, None) => {
+            return Err(refuse(ErrorCode::BadRequest, "an inbox is read by its user only"));
+        }
+        (Query::Inbox { .. }, Some(_)) if !own => {
+            return Err(refuse(ErrorCode::BadRequest, "an inbox is asked of a user's own stream"));
+        }
+        (
+            Query::Inbox { .. }
+            | Query::History { .. }
+            | Query::Changes { .. }
+            | Query::View { .. },
+            _,
+        ) => {}
+    }
+    let Some(actor) = actor else { return Ok(()) };
+    tenant_lives_here(world, shard, actor)?;
+    if own && world.user_stream_id(&actor.tenant, &actor.user) != Some(*conversation) {
+        return Err(refuse(ErrorCode::NotFound, "no such conversation"));
+    }
+    Ok(())
 }
 
 fn refuse(code: ErrorCode, message: &str) -> Refusal {
@@ -89,11 +116,19 @@ fn belongs(world: &World, shard: &ShardId, conversation: &ConversationId) -> Res
     }
 }
 
-fn edges_only(role: NodeRole) -> Result<(), Refusal> {
-    if role == NodeRole::Edge {
-        Ok(())
-    } else {
-        Err(refuse(ErrorCode::Forbidden, "only an edge may ask this"))
+fn edges_only(role: NodeRole, otherwise: &str) -> Result<(), Refusal> {
+    match role {
+        NodeRole::Edge => Ok(()),
+        NodeRole::Core => Err(refuse(ErrorCode::Forbidden, otherwise)),
+    }
+}
+
+fn cores_only(role: NodeRole) -> Result<(), Refusal> {
+    match role {
+        NodeRole::Core => Ok(()),
+        NodeRole::Edge => {
+            Err(refuse(ErrorCode::Forbidden, "only a core may say who joined or what moves"))
+        }
     }
 }
 
@@ -105,46 +140,44 @@ fn tenant_lives_here(world: &World, shard: &ShardId, actor: &Actor) -> Result<()
     }
 }
 
-/// What nodes do in no user's name.
-fn is_of_the_mesh(command: &Command) -> bool {
-    matches!(command, Command::Move { .. } | Command::AcceptTransfer { .. })
-}
-
-/// Notes and moves come from cores, all else from edges.
-fn command_from(role: NodeRole, command: &Command) -> Result<(), Refusal> {
-    let note = matches!(command, Command::NoteJoined { .. } | Command::NoteLeft { .. });
-    match (role, note || is_of_the_mesh(command)) {
-        (NodeRole::Core, true) | (NodeRole::Edge, false) => Ok(()),
-        (NodeRole::Core, false) => {
-            Err(refuse(ErrorCode::Forbidden, "a core does not speak for users"))
-        }
-        (NodeRole::Edge, true) => {
-            Err(refuse(ErrorCode::Forbidden, "only a core may say who joined or what moves"))
-        }
-    }
-}
-
 /// Derived ids must be the ones that the command's users give.
-fn names_itself(
+fn user_names(
     world: &World,
     id: &ConversationId,
     actor: &Actor,
-    command: &Command,
+    command: &UserCommand,
 ) -> Result<(), Refusal> {
-    let right = match command {
-        Command::CreateGroup { .. } | Command::ChangeMembers { .. } => {
+    allows(match command {
+        UserCommand::CreateGroup { .. } | UserCommand::ChangeMembers { .. } => {
             id.kind == ConversationKind::Group
         }
-        Command::OpenDirect { with } => {
+        UserCommand::OpenDirect { with } => {
             world.direct_id(&actor.tenant, &actor.user, with) == Some(*id)
         }
-        Command::Send(_) | Command::AcceptTransfer { .. } => id.kind != ConversationKind::User,
-        Command::Move { to } => id.kind != ConversationKind::User && world.has_shard(to),
-        Command::NoteJoined { .. } | Command::NoteLeft { .. } => {
+        UserCommand::Send(_) => id.kind != ConversationKind::User,
+    })
+}
+
+/// As [`user_names`]. Moves are asked for by nodes, in no user's name.
+fn mesh_names(
+    world: &World,
+    shard: &ShardId,
+    id: &ConversationId,
+    actor: &Actor,
+    command: &MeshCommand,
+) -> Result<(), Refusal> {
+    allows(match command {
+        MeshCommand::AcceptTransfer { .. } => id.kind != ConversationKind::User,
+        MeshCommand::Move { to } => id.kind != ConversationKind::User && world.has_shard(to),
+        MeshCommand::NoteJoined { .. } | MeshCommand::NoteLeft { .. } => {
+            tenant_lives_here(world, shard, actor)?;
             world.user_stream_id(&actor.tenant, &actor.user) == Some(*id)
         }
-    };
-    if right {
+    })
+}
+
+fn allows(allowed: bool) -> Result<(), Refusal> {
+    if allowed {
         Ok(())
     } else {
         Err(refuse(ErrorCode::BadRequest, "not a conversation that allows this"))
@@ -213,22 +246,29 @@ mod tests {
         }
     }
 
-    fn code(peer: &str, frame: &Frame) -> Option<ErrorCode> {
+    fn code(peer: &str, frame: &ToOwner) -> Option<ErrorCode> {
         check(&world(), &shard(1), &node(peer), frame).err().map(|refusal| refusal.code)
     }
 
-    fn command(tenant: &str, conversation: ConversationId, command: Command) -> Frame {
-        Frame::Command { rid: 1, actor: actor(tenant), conversation, command }
+    fn command(tenant: &str, conversation: ConversationId, command: impl Into<Command>) -> ToOwner {
+        ToOwner::Command { rid: 1, actor: actor(tenant), conversation, command: command.into() }
     }
 
     fn group(shard: ShardId) -> ConversationId {
         ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] }
     }
 
-    fn draft() -> Command {
+    fn draft() -> UserCommand {
         let client_msg_id = ClientMsgId::new("m").unwrap();
         let (reply_to, thread, mentions, meta) = (None, None, vec![], None);
-        Command::Send(Draft { client_msg_id, body: "x".into(), reply_to, thread, mentions, meta })
+        UserCommand::Send(Draft {
+            client_msg_id,
+            body: "x".into(),
+            reply_to,
+            thread,
+            mentions,
+            meta,
+        })
     }
 
     #[test]
@@ -271,7 +311,7 @@ mod tests {
             "its owner says whether it is there"
         );
         let stream = ConversationId { kind: ConversationKind::User, ..moved };
-        let watch = Frame::Watch {
+        let watch = ToOwner::Watch {
             rid: 1,
             conversation: stream,
             after_ver: None,
@@ -288,12 +328,12 @@ mod tests {
     #[test]
     fn only_cores_move_conversations_and_only_into_shards_that_there_are() {
         let ours = group(shard(1));
-        let to = |n| command("closed", ours, Command::Move { to: ShardId { n, ..shard(1) } });
+        let to = |n| command("closed", ours, MeshCommand::Move { to: ShardId { n, ..shard(1) } });
         assert_eq!(code("r1/core/1", &to(1)), None);
         assert_eq!(code("r1/edge/1", &to(1)), Some(ErrorCode::Forbidden));
         assert_eq!(code("r1/core/1", &to(999)), Some(ErrorCode::BadRequest));
         let offer =
-            command("closed", ours, Command::AcceptTransfer { n: 1, ver: 1, from: shard(1) });
+            command("closed", ours, MeshCommand::AcceptTransfer { n: 1, ver: 1, from: shard(1) });
         assert_eq!(
             (code("r1/core/1", &offer), code("r1/edge/1", &offer)),
             (None, Some(ErrorCode::Forbidden))
@@ -304,10 +344,10 @@ mod tests {
     fn cores_send_notes_to_the_user_they_name_and_nothing_else() {
         let world = world();
         let own = world.user_stream_id(&actor("closed").tenant, &actor("closed").user).unwrap();
-        let at_home = |peer: &str, frame: &Frame| {
+        let at_home = |peer: &str, frame: &ToOwner| {
             check(&world, &own.shard, &node(peer), frame).err().map(|refusal| refusal.code)
         };
-        let note = || Command::NoteLeft { conversation: group(shard(1)), at_ver: 1 };
+        let note = || MeshCommand::NoteLeft { conversation: group(shard(1)), at_ver: 1 };
         assert_eq!(at_home("r1/core/1", &command("closed", own, note())), None);
         assert_eq!(
             at_home("r1/edge/1", &command("closed", own, note())),
@@ -322,7 +362,7 @@ mod tests {
             at_home("r1/core/1", &command("closed", forged, note())),
             Some(ErrorCode::BadRequest)
         );
-        let watch = Frame::Watch {
+        let watch = ToOwner::Watch {
             rid: 1,
             conversation: own,
             after_ver: None,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 use wire::change::Home;
 use wire::command::{Answer, Refusal};
-use wire::mesh::StreamEnd;
+use wire::stream::StreamEnd;
 use wire::{ConversationId, NodeId};
 
 /// What a request came to.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh::{Channel, Receiver, Sender};
 use tokio::sync::mpsc;
+use wire::codec::CodecError;
 use wire::command::Refusal;
 use wire::limits::MESH_FRAME_BYTES;
-use wire::mesh::{Frame, FrameError, StreamEnd, feed_frame};
+use wire::stream::{FromOwner, StreamEnd, ToOwner, feed_frame};
 use wire::{ErrorCode, NodeId, ShardId};
 
 use super::outbox::{Out, Outbox};
@@ -118,16 +119,16 @@ fn vetted(
     shard: ShardId,
     outbox: &Outbox,
     bytes: Bytes,
-) -> Result<Option<Ask>, FrameError> {
-    let frame = Frame::from_bytes(bytes)?;
+) -> Result<Option<Ask>, CodecError> {
+    let frame = ToOwner::from_bytes(&bytes)?;
     let verdict = gate::check(&intake.world, &shard, outbox.peer(), &frame);
     Ok(match frame {
-        Frame::Command { rid, actor, conversation, command } => passed(outbox, rid, verdict)
+        ToOwner::Command { rid, actor, conversation, command } => passed(outbox, rid, verdict)
             .then_some(Ask::Command { rid, actor, conversation, command }),
-        Frame::Query { rid, actor, conversation, query } => {
+        ToOwner::Query { rid, actor, conversation, query } => {
             passed(outbox, rid, verdict).then_some(Ask::Query { rid, actor, conversation, query })
         }
-        Frame::Watch { rid, conversation, after_ver, users, after_epoch } => {
+        ToOwner::Watch { rid, conversation, after_ver, users, after_epoch } => {
             passed(outbox, rid, verdict).then_some(Ask::Watch {
                 rid,
                 conversation,
@@ -136,17 +137,16 @@ fn vetted(
                 after_epoch,
             })
         }
-        Frame::Unwatch { conversation } => Some(Ask::Unwatch { conversation }),
-        Frame::Unsupported { kind } => {
-            // Either the peer does not know one of ours, or it sent a kind that we do not know and may not ignore.
-            tracing::debug!(kind, "a frame of a kind that one of both does not know");
-            outbox.unsupported(kind);
+        ToOwner::Unwatch { conversation } => Some(Ask::Unwatch { conversation }),
+        ToOwner::Unsupported { kind } => {
+            tracing::debug!(kind, "the peer does not know a kind of frame");
             None
         }
-        Frame::Skipped { .. } => None,
-        other => {
-            tracing::debug!(frame = ?std::mem::discriminant(&other), "a frame that does not belong on a shard stream");
-            outbox.unsupported(kind_of(&other));
+        ToOwner::Unknown(unknown) => {
+            if !unknown.is_skippable() {
+                tracing::debug!(kind = unknown.kind, "a frame of a newer node");
+                outbox.unsupported(unknown.kind);
+            }
             None
         }
     })
@@ -160,12 +160,6 @@ fn passed(outbox: &Outbox, rid: u64, verdict: Result<(), Refusal>) -> bool {
             false
         }
     }
-}
-
-/// The number of a frame that was understood and is out of place here.
-fn kind_of(frame: &Frame) -> u16 {
-    let bytes = frame.to_bytes();
-    u16::from_be_bytes([bytes[0], bytes[1]])
 }
 
 /// Empties the outbox until nothing will come any more or the peer is gone.
@@ -192,11 +186,11 @@ async fn write_all(sender: &mut Sender, taken: &mut VecDeque<Out>) -> Result<(),
             }
             Out::Reply { rid, outcome, .. } => reply(rid, outcome),
             Out::Moved { rid, conversation, placement } => {
-                Frame::Moved { rid, conversation, placement }.to_bytes()
+                FromOwner::Moved { rid, conversation, placement }.to_bytes()
             }
-            Out::Lagged(conversation) => Frame::Lagged { conversation }.to_bytes(),
-            Out::Unsupported(kind) => Frame::Unsupported { kind }.to_bytes(),
-            Out::End(end) => Frame::End(end).to_bytes(),
+            Out::Lagged(conversation) => FromOwner::Lagged { conversation }.to_bytes(),
+            Out::Unsupported(kind) => FromOwner::Unsupported { kind }.to_bytes(),
+            Out::End(end) => FromOwner::End(end).to_bytes(),
         };
         feed.close(sender).await?;
         sender.feed(frame).await?;
@@ -206,13 +200,13 @@ async fn write_all(sender: &mut Sender, taken: &mut VecDeque<Out>) -> Result<(),
 }
 
 fn reply(rid: u64, outcome: super::outbox::Outcome) -> Bytes {
-    let bytes = Frame::Reply { rid, result: outcome }.to_bytes();
+    let bytes = FromOwner::Reply { rid, result: outcome }.to_bytes();
     if bytes.len() <= MESH_FRAME_BYTES {
         return bytes;
     }
     tracing::error!(bytes = bytes.len(), "an answer larger than a mesh frame");
     let result = Err(Refusal::new(ErrorCode::Internal, "the answer is too large"));
-    Frame::Reply { rid, result }.to_bytes()
+    FromOwner::Reply { rid, result }.to_bytes()
 }
 
 /// Deliveries on their way into one frame.

@@ -14,7 +14,7 @@ use conversation::moving::{Mover, Offer};
 use store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use wire::command::{Answer, Command};
+use wire::command::{Answer, MeshCommand};
 use wire::{ConversationId, Position, Slot};
 
 use crate::consumers::follower::{Follower, Frames, Next, Page, Source};
@@ -172,7 +172,7 @@ impl Driver {
                     shard: to,
                     conversation,
                     actor: system_actor(),
-                    command: Command::AcceptTransfer { n, ver, from },
+                    command: MeshCommand::AcceptTransfer { n, ver, from },
                     number: self.count,
                     done: self.done_out.clone(),
                 });

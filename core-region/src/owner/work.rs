@@ -16,7 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use store::{Store, StoreError};
 use tokio::sync::{Semaphore, mpsc};
 use wire::change::{Change, Event, Home};
-use wire::command::{Actor, Answer, Command, Query, Refusal, View};
+use wire::command::{Actor, Answer, Command, MeshCommand, Query, Refusal, UserCommand, View};
 use wire::{
     ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ErrorCode, Position,
     RegionId, ShardId, Slot, UserId,
@@ -202,7 +202,8 @@ impl Work {
         command: Command,
         seen: Option<&Seen>,
     ) {
-        let outcome = if matches!(command, Command::Move { .. }) && self.progress.status().forks > 0
+        let outcome = if matches!(command, Command::Mesh(MeshCommand::Move { .. }))
+            && self.progress.status().forks > 0
         {
             // It would be looked for here.
             Err(Refusal::new(
@@ -258,7 +259,7 @@ impl Work {
     fn answer_if_here(&mut self, entry: Option<&Entry>, offered: Offered) -> Option<Offered> {
         let Some(entry) = entry else { return Some(offered) };
         let Offer { n, ver, from, .. } = offered.offer;
-        let command = Command::AcceptTransfer { n, ver, from };
+        let command = MeshCommand::AcceptTransfer { n, ver, from };
         let Decision::Already(decided) =
             entry.conversation.decide(self.moment(), &system_actor(), command, None)
         else {
@@ -385,6 +386,11 @@ impl Work {
                     return to.reply(rid, Ok(Answer::Inbox { lines, next, head_ver }));
                 }
                 Read::Heads { user: actor.user, lines, next, head_ver }
+            }
+            // The gate has refused it already.
+            Query::Unknown(_) => {
+                let message = "this node does not know queries of this kind";
+                return to.reply(rid, Err(Refusal::new(ErrorCode::UnknownType, message)));
             }
         };
         if let Some(fetch) = self.reads.fetch(to, rid, read, self.pending.committed()) {
@@ -588,7 +594,9 @@ fn settled(entry: &Entry, ask: &Ask, lookup: Lookup) -> Result<Option<Seen>, Loo
 /// The send of which only the store can say what it became, if the request is about one.
 fn in_doubt<'a>(entry: &Entry, ask: &'a Ask) -> Option<(&'a UserId, &'a ClientMsgId)> {
     match ask {
-        Ask::Command { actor, command: command @ Command::Send(draft), .. } => entry
+        Ask::Command {
+            actor, command: command @ Command::User(UserCommand::Send(draft)), ..
+        } => entry
             .conversation
             .needs_dedupe_lookup(actor, command)
             .then_some((&actor.user, &draft.client_msg_id)),

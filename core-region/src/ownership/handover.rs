@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mesh::Mesh;
-use wire::mesh::{Frame, Purpose};
+use wire::stream::{FromOwner, NodeReply, NodeRequest, Purpose};
 use wire::{NodeId, ShardId};
 
 /// How long the successor may take to answer.
@@ -15,9 +15,9 @@ pub(super) async fn tell(mesh: &Mesh, shard: ShardId, successor: &NodeId) {
     let told = tokio::time::timeout(ANSWER_TIMEOUT, async {
         let channel = mesh.open(successor, Purpose::Control).await.ok()?;
         let (mut sender, mut receiver) = channel.split();
-        sender.send(Frame::Handover { rid: 1, shard }.to_bytes()).await.ok()?;
-        let answer = Frame::from_bytes(receiver.recv().await.ok()??).ok()?;
-        matches!(answer, Frame::Reply { rid: 1, result: Ok(_) }).then_some(())
+        sender.send(NodeRequest::Handover { rid: 1, shard }.to_bytes()).await.ok()?;
+        let answer = NodeReply::from_bytes(&receiver.recv().await.ok()??).ok()?;
+        matches!(answer, NodeReply::Done { rid: 1, result: Ok(()) }).then_some(())
     });
     if !matches!(told.await, Ok(Some(()))) {
         tracing::info!(%successor, "the successor could not be told of the handover");
@@ -29,7 +29,7 @@ pub(super) async fn wait_until_released(mesh: &Mesh, shard: ShardId, owner: &Nod
     let Ok(channel) = mesh.open(owner, Purpose::Shard(shard)).await else { return };
     let (sender, mut receiver) = channel.split();
     while let Ok(Some(bytes)) = receiver.recv().await {
-        if matches!(Frame::from_bytes(bytes), Ok(Frame::End(_)) | Err(_)) {
+        if matches!(FromOwner::from_bytes(&bytes), Ok(FromOwner::End(_)) | Err(_)) {
             break;
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use topology::world::Fence;
 use tracing::Instrument;
-use wire::mesh::StreamEnd;
+use wire::stream::StreamEnd;
 use wire::{Durability, Epoch, NodeId, NodeRole, ShardId, Slot};
 
 use super::claim::{Claim, ClaimError};

@@ -9,8 +9,8 @@ use conversation::invariants::{Checker, Observed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use store::simulated::Weather;
-use wire::command::{Actor, Command};
-use wire::mesh::Frame;
+use wire::command::{Actor, UserCommand};
+use wire::stream::FromOwner;
 use wire::{ClientMsgId, ConversationId, Durability, NodeId, RegionId};
 
 use super::edge::{Edge, ack, actor, send};
@@ -80,7 +80,7 @@ async fn nothing_acknowledged_is_lost_doubled_or_reordered_when_owners_die_in_ba
 
 /// Sends in order, some at once; what was not answered again, in order.
 async fn write(edge: Edge, id: ConversationId, actor: Actor, lane: u64, checker: Shared) {
-    let mut open: VecDeque<(String, Command)> = VecDeque::new();
+    let mut open: VecDeque<(String, UserCommand)> = VecDeque::new();
     let mut next = 0;
     while next < SENDS || !open.is_empty() {
         let mut stream = edge.open(id.shard).await;
@@ -119,8 +119,8 @@ async fn observe(edge: Edge, id: ConversationId, name: String, checker: Shared) 
             && let Some(frame) = stream.next().await
         {
             let deliveries = match frame {
-                Frame::Feed { deliveries } => deliveries,
-                Frame::Lagged { .. } => {
+                FromOwner::Feed { deliveries } => deliveries,
+                FromOwner::Lagged { .. } => {
                     stream.watch_again(id, last_ver).await;
                     continue;
                 }

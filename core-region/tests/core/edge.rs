@@ -9,8 +9,10 @@ use mesh::{Mesh, Receiver, Sender};
 use topology::World;
 use topology::placement::{self, Live};
 use wire::change::Event;
-use wire::command::{Ack, Actor, Answer, Command, Delivery, Draft, Query, Refusal, View};
-use wire::mesh::{Frame, Purpose, StreamEnd};
+use wire::command::{
+    Ack, Actor, Answer, Command, Delivery, Draft, Query, Refusal, UserCommand, View,
+};
+use wire::stream::{FromOwner, Purpose, StreamEnd, ToOwner};
 use wire::{ClientMsgId, ConversationId, Epoch, NodeId, ShardId, TenantId, UserId};
 
 use super::site::DEADLINE;
@@ -27,7 +29,7 @@ pub(crate) struct Stream {
     receiver: Receiver,
     rids: u64,
     /// What was fed while answers were waited for.
-    pub(crate) fed: VecDeque<Frame>,
+    pub(crate) fed: VecDeque<FromOwner>,
     pub(crate) ended: Option<StreamEnd>,
 }
 
@@ -39,8 +41,8 @@ pub(crate) fn actor(tenant: &str, name: &str) -> Actor {
     Actor { tenant: TenantId::new(tenant).unwrap(), user: user(name), device: None }
 }
 
-pub(crate) fn send(client_msg_id: &str, body: &str) -> Command {
-    Command::Send(Draft {
+pub(crate) fn send(client_msg_id: &str, body: &str) -> UserCommand {
+    UserCommand::Send(Draft {
         client_msg_id: ClientMsgId::new(client_msg_id).unwrap(),
         body: body.into(),
         reply_to: None,
@@ -84,7 +86,7 @@ impl Edge {
                 match stream {
                     Ok(stream) => return stream,
                     Err(StreamEnd::NotOwner { owner }) => hint = owner,
-                    Err(StreamEnd::Stopping) => {}
+                    Err(StreamEnd::Stopping | StreamEnd::Unknown(_)) => {}
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -96,8 +98,9 @@ impl Edge {
         &self,
         actor: &Actor,
         id: ConversationId,
-        command: Command,
+        command: impl Into<Command>,
     ) -> Result<Answer, Refusal> {
+        let command = command.into();
         loop {
             let mut stream = self.open(id.shard).await;
             if let Some(answer) = stream.command(actor, id, command.clone()).await {
@@ -123,7 +126,7 @@ impl Edge {
     /// A group with these members besides its creator.
     pub(crate) async fn create(&self, actor: &Actor, id: ConversationId, members: &[&str]) -> View {
         let members = members.iter().map(|name| user(name)).collect();
-        let command = Command::CreateGroup { name: "g".into(), members };
+        let command = UserCommand::CreateGroup { name: "g".into(), members };
         match self.ask(actor, id, command).await.unwrap() {
             Answer::View { view, .. } => *view,
             other => panic!("{other:?}"),
@@ -195,11 +198,12 @@ impl Stream {
         &mut self,
         actor: &Actor,
         conversation: ConversationId,
-        command: Command,
+        command: impl Into<Command>,
     ) -> u64 {
         self.rids += 1;
         let rid = self.rids;
-        let frame = Frame::Command { rid, actor: actor.clone(), conversation, command };
+        let command = command.into();
+        let frame = ToOwner::Command { rid, actor: actor.clone(), conversation, command };
         let _ = self.sender.feed(frame.to_bytes()).await;
         rid
     }
@@ -213,7 +217,7 @@ impl Stream {
         &mut self,
         actor: &Actor,
         conversation: ConversationId,
-        command: Command,
+        command: impl Into<Command>,
     ) -> Option<Result<Answer, Refusal>> {
         let rid = self.start(actor, conversation, command).await;
         self.flush().await;
@@ -228,7 +232,8 @@ impl Stream {
     ) -> Option<Result<Answer, Refusal>> {
         self.rids += 1;
         let rid = self.rids;
-        self.raw(Frame::Query { rid, actor: actor.cloned(), conversation, query }.to_bytes()).await;
+        self.raw(ToOwner::Query { rid, actor: actor.cloned(), conversation, query }.to_bytes())
+            .await;
         self.answer(rid).await
     }
 
@@ -242,7 +247,7 @@ impl Stream {
         let rid = self.rids;
         let users = users.iter().map(|name| user(name)).collect();
         self.raw(
-            Frame::Watch { rid, conversation, after_ver, users, after_epoch: None }.to_bytes(),
+            ToOwner::Watch { rid, conversation, after_ver, users, after_epoch: None }.to_bytes(),
         )
         .await;
         self.answer(rid).await
@@ -253,7 +258,7 @@ impl Stream {
         self.rids += 1;
         let (rid, after_epoch) = (self.rids, Some(Epoch(epoch)));
         let frame =
-            Frame::Watch { rid, conversation, after_ver: Some(ver), users: vec![], after_epoch };
+            ToOwner::Watch { rid, conversation, after_ver: Some(ver), users: vec![], after_epoch };
         self.raw(frame.to_bytes()).await;
         self.answer(rid).await.unwrap().unwrap();
     }
@@ -261,7 +266,7 @@ impl Stream {
     /// Watches from there, without waiting for the answer.
     pub(crate) async fn watch_again(&mut self, conversation: ConversationId, after_ver: u64) {
         self.rids += 1;
-        let frame = Frame::Watch {
+        let frame = ToOwner::Watch {
             rid: self.rids,
             conversation,
             after_ver: Some(after_ver),
@@ -274,8 +279,8 @@ impl Stream {
     pub(crate) async fn answer(&mut self, rid: u64) -> Option<Result<Answer, Refusal>> {
         loop {
             match self.next().await? {
-                Frame::Reply { rid: of, result } if of == rid => return Some(result),
-                Frame::Reply { rid: of, .. } => panic!("an answer to {of} instead of {rid}"),
+                FromOwner::Reply { rid: of, result } if of == rid => return Some(result),
+                FromOwner::Reply { rid: of, .. } => panic!("an answer to {of} instead of {rid}"),
                 other => self.fed.push_back(other),
             }
         }
@@ -286,7 +291,7 @@ impl Stream {
         let mut answers = BTreeMap::new();
         while answers.len() < count {
             match self.next().await {
-                Some(Frame::Reply { rid, result }) => {
+                Some(FromOwner::Reply { rid, result }) => {
                     assert!(answers.insert(rid, result).is_none(), "answered twice: {rid}");
                 }
                 Some(other) => self.fed.push_back(other),
@@ -297,7 +302,7 @@ impl Stream {
     }
 
     /// The next frame; none at the end.
-    pub(crate) async fn next(&mut self) -> Option<Frame> {
+    pub(crate) async fn next(&mut self) -> Option<FromOwner> {
         if self.ended.is_some() {
             return None;
         }
@@ -305,8 +310,8 @@ impl Stream {
             .await
             .expect("waited too long for a frame");
         let Ok(Some(bytes)) = received else { return None };
-        match Frame::from_bytes(bytes).unwrap() {
-            Frame::End(end) => {
+        match FromOwner::from_bytes(&bytes).unwrap() {
+            FromOwner::End(end) => {
                 self.ended = Some(end);
                 None
             }
@@ -325,7 +330,7 @@ impl Stream {
                 }
             };
             match frame {
-                Frame::Feed { deliveries: more } => deliveries.extend(more),
+                FromOwner::Feed { deliveries: more } => deliveries.extend(more),
                 other => panic!("{other:?}"),
             }
         }

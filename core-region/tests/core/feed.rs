@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hearth_core_region::Limits;
 use wire::command::Answer;
-use wire::mesh::Frame;
+use wire::stream::FromOwner;
 
 use super::edge::{actor, send, vers};
 use super::site::{ONE, Site, node};
@@ -80,18 +80,18 @@ async fn who_reads_too_slowly_is_told_and_loses_nothing() {
     let mut lagged = 0;
     while seen < 1_501 {
         match slow.next().await.expect("the stream lives") {
-            Frame::Feed { deliveries } => {
+            FromOwner::Feed { deliveries } => {
                 for delivery in deliveries {
                     assert_eq!(delivery.change.ver, seen + 1);
                     seen += 1;
                 }
             }
-            Frame::Lagged { conversation } => {
+            FromOwner::Lagged { conversation } => {
                 lagged += 1;
                 assert_eq!(conversation, id);
                 slow.watch_again(id, seen).await;
             }
-            Frame::Reply { result, .. } => assert!(result.is_ok()),
+            FromOwner::Reply { result, .. } => assert!(result.is_ok()),
             other => panic!("{other:?}"),
         }
     }

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use wire::change::{Event, Role};
-use wire::command::{Answer, Command, Query};
-use wire::mesh::{Frame, RawFrame};
+use wire::codec::Unknown;
+use wire::command::{Answer, MeshCommand, Query, UserCommand};
+use wire::stream::{FromOwner, ToOwner};
 use wire::{ConversationKind, ErrorCode};
 
 use super::edge::{Stream, ack, actor, newest, send, seq_and_id, user};
@@ -40,7 +41,8 @@ async fn a_message_is_committed_then_acknowledged_then_fed_and_can_be_read() {
         (vec![fed[0].change.clone()], 1, 2, false)
     );
 
-    let command = Command::ChangeMembers { add: vec![user("cem")], remove: vec![], roles: vec![] };
+    let command =
+        UserCommand::ChangeMembers { add: vec![user("cem")], remove: vec![], roles: vec![] };
     let answer = stream.command(&ann, id, command).await.unwrap().unwrap();
     let fed = stream.deliveries(1).await;
     let view = fed[0].view.clone().expect("a change of members comes with the view");
@@ -147,7 +149,7 @@ async fn who_may_not_ask_is_refused_and_garbage_closes_the_stream() {
 
     // Only a core may say who joined.
     let stream_of_ann = site.world.user_stream_id(&ann.tenant, &ann.user).unwrap();
-    let note = Command::NoteLeft { conversation: id, at_ver: 9 };
+    let note = MeshCommand::NoteLeft { conversation: id, at_ver: 9 };
     let mut own = edge.open(stream_of_ann.shard).await;
     assert_eq!(
         own.command(&ann, stream_of_ann, note).await.unwrap().unwrap_err().code,
@@ -161,15 +163,15 @@ async fn who_may_not_ask_is_refused_and_garbage_closes_the_stream() {
     );
     // Derived ids are what they say they are.
     let forged = wire::ConversationId { kind: ConversationKind::Direct, ..id };
-    let direct = Command::OpenDirect { with: user("bob") };
+    let direct = UserCommand::OpenDirect { with: user("bob") };
     assert_eq!(
         stream.command(&ann, forged, direct).await.unwrap().unwrap_err().code,
         ErrorCode::BadRequest
     );
 
     // What a newer node may ask is answered, what no node asks closes the stream, and the next one is served.
-    stream.raw(RawFrame { kind: 4711, skippable: false, body: Bytes::new() }.to_bytes()).await;
-    assert_eq!(stream.next().await, Some(Frame::Unsupported { kind: 4711 }));
+    stream.raw(ToOwner::Unknown(Unknown::new(4711, Bytes::new())).to_bytes()).await;
+    assert_eq!(stream.next().await, Some(FromOwner::Unsupported { kind: 4711 }));
     stream.raw(Bytes::from_static(&[0, 1, 0, 255, 255])).await;
     assert_eq!(stream.next().await, None);
     assert_eq!(edge.send(&ann, id, "m-1", "still here").await.seq, 1);

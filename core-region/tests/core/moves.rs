@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use wire::change::{Event, Home};
 use wire::command::Actor;
-use wire::mesh::{Frame, Minor};
+use wire::stream::FromOwner;
+use wire::version::Minor;
 use wire::{ConversationId, ErrorCode, RegionId, ShardId};
 
 use super::edge::{Edge, Stream, ack, actor, send, vers};
@@ -13,8 +14,8 @@ use super::site::{Site, THREE, eventually, node};
 pub(crate) async fn moved(stream: &mut Stream) -> (Option<u64>, Home) {
     loop {
         match stream.fed.pop_front() {
-            Some(Frame::Feed { .. }) => {}
-            Some(Frame::Moved { rid, placement, .. }) => return (rid, placement),
+            Some(FromOwner::Feed { .. }) => {}
+            Some(FromOwner::Moved { rid, placement, .. }) => return (rid, placement),
             Some(other) => panic!("{other:?}"),
             None => {
                 let next = stream.next().await.expect("the stream goes on");
@@ -117,7 +118,7 @@ async fn what_cannot_move_is_refused() {
         .unwrap();
     assert_eq!(refused(own, 2).await, ErrorCode::BadRequest);
     let mut stream = edge.open(site.shard(1, 0)).await;
-    let by_an_edge = wire::command::Command::Move { to: site.shard(2, 0) };
+    let by_an_edge = wire::command::MeshCommand::Move { to: site.shard(2, 0) };
     let refusal =
         stream.command(&actor("demo", "ann"), unknown, by_an_edge).await.unwrap().unwrap_err();
     assert_eq!(refusal.code, ErrorCode::Forbidden);

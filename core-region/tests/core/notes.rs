@@ -1,6 +1,6 @@
 //! The durable consumer that tells users' own streams where they are members.
 
-use wire::command::{Answer, Command, InboxLine, Query};
+use wire::command::{Answer, InboxLine, Query, UserCommand};
 use wire::{ConversationId, Durability};
 
 use super::edge::{Edge, actor, user};
@@ -49,8 +49,11 @@ async fn members_find_their_conversations_in_their_inbox() {
     let read = inbox(&edge, "demo", "ann", 50).await[0].read_seq;
     assert_eq!((read, line.read_seq), (1, 0), "own sends are read");
 
-    let command =
-        Command::ChangeMembers { add: vec![user("dan")], remove: vec![user("bob")], roles: vec![] };
+    let command = UserCommand::ChangeMembers {
+        add: vec![user("dan")],
+        remove: vec![user("bob")],
+        roles: vec![],
+    };
     edge.ask(&ann, id, command).await.unwrap();
     until_in(&edge, "demo", "bob", id, false).await;
     until_in(&edge, "demo", "dan", id, true).await;
@@ -59,8 +62,8 @@ async fn members_find_their_conversations_in_their_inbox() {
     let (a, b) = (actor("demo", "ann"), actor("demo", "bob"));
     let direct = site.world.direct_id(&a.tenant, &a.user, &b.user).unwrap();
     let (from_a, from_b) = tokio::join!(
-        edge.ask(&a, direct, Command::OpenDirect { with: b.user.clone() }),
-        edge.ask(&b, direct, Command::OpenDirect { with: a.user.clone() }),
+        edge.ask(&a, direct, UserCommand::OpenDirect { with: b.user.clone() }),
+        edge.ask(&b, direct, UserCommand::OpenDirect { with: a.user.clone() }),
     );
     let created = |answer| match answer {
         Ok(Answer::View { view, created }) => (view.conversation, created),

@@ -12,7 +12,7 @@ use store::Store;
 use store::embedded::{Embedded, EmbeddedOptions};
 use store::simulated::{Simulated, SimulatedOptions, Weather};
 use topology::World;
-use wire::mesh::Minor;
+use wire::version::Minor;
 use wire::{NodeId, RegionId, ShardId};
 
 use super::edge::Edge;

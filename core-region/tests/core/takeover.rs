@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hearth_core_region::{Core, Limits, Stage};
 use tokio::sync::watch;
-use wire::command::Command;
-use wire::mesh::StreamEnd;
+use wire::command::UserCommand;
+use wire::stream::StreamEnd;
 use wire::{ConversationId, NodeId};
 
 use super::between::Between;
@@ -256,7 +256,7 @@ async fn when_a_home_region_is_lost_its_successor_goes_on_and_gives_back() {
         "each owner has a higher epoch: {all:?}"
     );
     assert_eq!(edge.history(&ann, id).await, all_ids(30));
-    let kick = Command::ChangeMembers {
+    let kick = UserCommand::ChangeMembers {
         add: vec![],
         remove: vec![super::edge::user("bob")],
         roles: vec![],

@@ -134,8 +134,7 @@ pub fn change_bytes(change: &Change) -> usize {
         Event::Left(_) => 48,
         Event::MovedOut(out) => 32 + stays_bytes(&out.tenures),
         Event::MovedIn(moved) => 64 + stays_bytes(&moved.tenures),
-        Event::Unknown { body, .. } => body.len() + 16,
-        _ => wire::limits::LOG_FRAME_BYTES,
+        Event::Unknown(unknown) => unknown.fields.len() + 16,
     };
     HEAD + event
 }

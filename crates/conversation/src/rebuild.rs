@@ -95,6 +95,7 @@ impl Rebuilt {
 mod tests {
     use bytes::Bytes;
     use wire::change::{Home, MovedIn, MovedOut};
+    use wire::codec::Unknown;
     use wire::{ConversationKind, Durability, Epoch, RegionId, ZoneId};
 
     use super::*;
@@ -118,7 +119,7 @@ mod tests {
     }
 
     fn change(ver: u64, event: Option<Event>) -> Change {
-        let event = event.unwrap_or(Event::Unknown { kind: 99, body: Bytes::new() });
+        let event = event.unwrap_or(Event::Unknown(Unknown::new(99, Bytes::new())));
         Change { conversation: id(), ver, epoch: Epoch(1), ts_ms: 1_000 + ver, event }
     }
 

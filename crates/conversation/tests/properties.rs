@@ -11,7 +11,7 @@ use hearth_conversation::sequencer::{Conversation, Decision, LoadedConversation}
 use hearth_conversation::shard::Starts;
 use proptest::prelude::*;
 use wire::change::{Change, Event, Role};
-use wire::command::{Actor, Command, Draft};
+use wire::command::{Actor, Command, Draft, MeshCommand, UserCommand};
 use wire::{
     ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId,
     Slot, TenantId, UserId, ZoneId,
@@ -70,14 +70,14 @@ fn command() -> impl Strategy<Value = (u8, Command)> {
         (users(), users(), proptest::collection::vec(((0..5u8).prop_map(user), role()), 0..2));
     let about = |n: u8| ConversationId { unique: [n; 16], ..conversation(ConversationKind::Group) };
     let command = prop_oneof![
-        6 => draft().prop_map(Command::Send),
-        2 => change.prop_map(|(add, remove, roles)| Command::ChangeMembers { add, remove, roles }),
-        1 => users().prop_map(|members| Command::CreateGroup { name: "tea".into(), members }),
-        1 => (0..3u8, 1..9u64).prop_map(move |(n, at_ver)| Command::NoteJoined {
+        6 => draft().prop_map(|draft| UserCommand::Send(draft).into()),
+        2 => change.prop_map(|(add, remove, roles)| UserCommand::ChangeMembers { add, remove, roles }.into()),
+        1 => users().prop_map(|members| UserCommand::CreateGroup { name: "tea".into(), members }.into()),
+        1 => (0..3u8, 1..9u64).prop_map(move |(n, at_ver)| MeshCommand::NoteJoined {
             conversation: about(n), name: None, joined_seq: at_ver, at_ver,
-        }),
-        1 => (0..2u16).prop_map(|n| Command::Move { to: shard(n) }),
-        1 => (0..3u8, 1..9u64).prop_map(move |(n, at_ver)| Command::NoteLeft { conversation: about(n), at_ver }),
+        }.into()),
+        1 => (0..2u16).prop_map(|n| MeshCommand::Move { to: shard(n) }.into()),
+        1 => (0..3u8, 1..9u64).prop_map(move |(n, at_ver)| MeshCommand::NoteLeft { conversation: about(n), at_ver }.into()),
     ];
     (0..4u8, command)
 }
@@ -95,7 +95,8 @@ fn moment(shard: ShardId, n: u64, starts: &Starts) -> DecisionContext<'_> {
 }
 
 fn run(commands: Vec<(u8, Command)>) -> Run {
-    let create = Command::CreateGroup { name: "tea".into(), members: vec![user(1), user(2)] };
+    let create =
+        UserCommand::CreateGroup { name: "tea".into(), members: vec![user(1), user(2)] }.into();
     let commands = std::iter::once((0, create)).chain(commands);
     let kinds = [ConversationKind::Group, ConversationKind::User];
     let mut run = Run {
@@ -104,8 +105,10 @@ fn run(commands: Vec<(u8, Command)>) -> Run {
     };
     let starts = Starts::default();
     for (n, (by, command)) in commands.enumerate() {
-        let index =
-            usize::from(matches!(command, Command::NoteJoined { .. } | Command::NoteLeft { .. }));
+        let index = usize::from(matches!(
+            command,
+            Command::Mesh(MeshCommand::NoteJoined { .. } | MeshCommand::NoteLeft { .. })
+        ));
         let moment = moment(run.states[index].location().placement.shard, n as u64, &starts);
         let actor = Actor { tenant: tenant(), user: user(by), device: None };
         let Decision::Commit(changes) = run.states[index].decide(moment, &actor, command, None)
@@ -372,14 +375,14 @@ proptest! {
                 table.0.get(&format!("message {} {}", row.conversation, row.seen.seq)) else { panic!("no message") };
             let Event::Message(message) = Change::from_bytes(&message.change).unwrap().event else { panic!("no message") };
             let actor = Actor { tenant: tenant(), user: row.sender.clone(), device: None };
-            let retry = Command::Send(Draft {
+            let retry = Command::User(UserCommand::Send(Draft {
                 client_msg_id: message.client_msg_id,
                 body: message.body,
                 reply_to: message.reply_to,
                 thread: message.thread,
                 mentions: message.mentions,
                 meta: message.meta,
-            });
+            }));
             prop_assert!(loaded.needs_dedupe_lookup(&actor, &retry));
             let starts = Starts::default();
             let moment = moment(loaded.location().placement.shard, 2_000, &starts);

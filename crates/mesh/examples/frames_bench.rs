@@ -13,7 +13,7 @@ use hearth_mesh::{Mesh, MeshCa, MeshOptions};
 use net::{Net, OsNet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use wire::NodeId;
-use wire::mesh::Purpose;
+use wire::stream::Purpose;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 

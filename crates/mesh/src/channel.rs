@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsStream;
 use wire::NodeId;
 use wire::limits::MESH_FRAME_BYTES;
-use wire::mesh::Minor;
+use wire::version::Minor;
 
 use crate::codes;
 use crate::error::{RecvError, SendError};

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::NodeId;
-use wire::mesh::Purpose;
+use wire::stream::Purpose;
 
 /// Longest head or notice, bytes.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;

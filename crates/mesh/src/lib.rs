@@ -24,7 +24,7 @@
 //! let mut options = mesh::MeshOptions::new(me, ca.issue(&"r1/edge/1".parse()?)?, "0.0.0.0:0".parse()?, Arc::new(net::OsNet));
 //! options.peers = vec![("r2/core/1".parse()?, "192.0.2.7:4433".parse()?)];
 //! let node = mesh::Mesh::start(options)?;
-//! let (mut sender, mut receiver) = node.open(&peer, wire::mesh::Purpose::Control).await?.split();
+//! let (mut sender, mut receiver) = node.open(&peer, wire::stream::Purpose::Control).await?.split();
 //! sender.send("a frame".into()).await?;
 //! let answer = receiver.recv().await?;
 //! # Ok(()) }

@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::NodeId;
-use wire::mesh::{Minor, Purpose};
+use wire::stream::Purpose;
+use wire::version::Minor;
 
 use crate::book::Book;
 use crate::ca::Identity;

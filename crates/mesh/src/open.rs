@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::NodeId;
-use wire::mesh::Purpose;
+use wire::stream::Purpose;
 
 use crate::book::Ways;
 use crate::channel::Channel;

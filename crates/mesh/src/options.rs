@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use net::Net;
 use wire::NodeId;
-use wire::mesh::Minor;
+use wire::version::Minor;
 
 use crate::ca::Identity;
 

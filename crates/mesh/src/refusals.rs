@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ReadError, TokioRuntime, VarInt};
 use tokio::time::timeout;
 use wire::NodeId;
-use wire::mesh::Purpose;
+use wire::stream::Purpose;
 
 use crate::ca::MeshCa;
 use crate::channel::Channel;

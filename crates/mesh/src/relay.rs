@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, Chain, Join};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use wire::NodeId;
-use wire::mesh::Purpose;
+use wire::stream::Purpose;
 
 use crate::channel::{Channel, Raw};
 use crate::codes;

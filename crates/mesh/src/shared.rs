@@ -11,7 +11,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::NodeId;
-use wire::mesh::{Minor, Purpose};
+use wire::stream::Purpose;
+use wire::version::Minor;
 
 use crate::book::Book;
 use crate::channel::Channel;

@@ -54,20 +54,20 @@ impl Tls {
             .build()
             .map_err(|error| IdentityError::Tls(error.to_string()))?;
         let tls = Self { provider, roots, identity, clients: Arc::new(AnyNode { chain }) };
-        tls.server(wire::mesh::ALPN)?;
-        tls.client(node, wire::mesh::ALPN)?;
+        tls.server(wire::version::ALPN)?;
+        tls.client(node, wire::version::ALPN)?;
         Ok(tls)
     }
 
     /// To dial `expected` over QUIC.
     pub(crate) fn quic_client(&self, expected: &NodeId) -> Result<QuicClientConfig, IdentityError> {
-        QuicClientConfig::try_from(self.client(expected, wire::mesh::ALPN)?)
+        QuicClientConfig::try_from(self.client(expected, wire::version::ALPN)?)
             .map_err(|error| IdentityError::Tls(error.to_string()))
     }
 
     /// To be dialled over QUIC.
     pub(crate) fn quic_server(&self) -> Result<QuicServerConfig, IdentityError> {
-        QuicServerConfig::try_from(self.server(wire::mesh::ALPN)?)
+        QuicServerConfig::try_from(self.server(wire::version::ALPN)?)
             .map_err(|error| IdentityError::Tls(error.to_string()))
     }
 

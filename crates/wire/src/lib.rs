@@ -1,25 +1,34 @@
-//! What travels: the names of things, the frames of clients, the changes that the log holds and the feed carries, the
-//! frames between nodes, and the limits and error codes that both sides of every wire agree on.
+//! Everything that is sent or stored: ids, client frames, changes, frames between nodes, and the limits and error codes
+//! that both sides agree on.
 //!
-//! `wire` knows nobody. It parses and prints; it never decides.
+//! `wire` depends on no other crate of the workspace. It parses and prints; it never decides.
 //!
 //! | module | what travels there | between |
 //! |---|---|---|
 //! | [`ids`] | names: conversations, shards, users, nodes | everywhere |
 //! | [`client`] | JSON envelopes, HTTP bodies | a device and an edge |
-//! | [`command`] | what a user asks of a conversation, and the answers | an edge and a core |
+//! | [`message`] | messages, as the log holds them and before | everywhere |
+//! | [`command`] | what is asked of a conversation, and the answers | an edge and a core |
 //! | [`change`] | what was decided: the entries of the log and of the feed | a core and everyone |
-//! | [`mesh`] | versioned binary frames | two nodes |
+//! | [`stream`] | frames, by direction | two nodes |
+//! | [`version`] | what a peer understands | two nodes |
+//! | [`codec`] | how all of it but JSON is written, and grows | |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod change;
 pub mod client;
 pub mod code;
+pub mod codec;
 pub mod command;
 pub mod ids;
 pub mod limits;
-pub mod mesh;
+pub mod message;
+pub mod stream;
+pub mod version;
+
+#[cfg(test)]
+mod tests;
 
 pub use code::ErrorCode;
 pub use ids::{

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use wire::client::event::GroupPayload;
 use wire::client::http::{ChangeMembers, CreateGroup, OpenConversation};
-use wire::command::{Answer, Command, Query, Refusal};
+use wire::command::{Answer, Query, Refusal, UserCommand};
 use wire::{ConversationKind, ErrorCode, RegionId};
 
 use super::extract::{InPath, Json, Parameters, User, user_id};
@@ -40,7 +40,7 @@ pub(crate) async fn open(
     let with = user_id(&request.user_id)?;
     let id = shared.world.direct_id(&user.actor.tenant, &user.actor.user, &with);
     let id = id.ok_or_else(|| Refused::new(ErrorCode::Forbidden, "tenant not served here"))?;
-    let answer = shared.route.command(id, user.actor, Command::OpenDirect { with }).await;
+    let answer = shared.route.command(id, user.actor, UserCommand::OpenDirect { with }).await;
     let (group, created) = group(&shared, answer)?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Out(group)).into_response())
@@ -66,7 +66,7 @@ pub(crate) async fn create_group(
                 "the tenant's zone does not offer durability {durability}: it has too few regions"
             ))
         })?;
-    let command = Command::CreateGroup { name: name.into(), members };
+    let command = UserCommand::CreateGroup { name: name.into(), members };
     let answer = shared.route.command(id, user.actor, command).await;
     Ok((StatusCode::CREATED, Out(group(&shared, answer)?.0)))
 }
@@ -123,7 +123,7 @@ pub(crate) async fn change_members(
         .into_iter()
         .map(|(user, role)| Ok((user_id(&user)?, role)))
         .collect::<Result<_, Refused>>()?;
-    let command = Command::ChangeMembers { add: users(add)?, remove: users(remove)?, roles };
+    let command = UserCommand::ChangeMembers { add: users(add)?, remove: users(remove)?, roles };
     let answer = shared.route.command(id, user.actor, command).await;
     Ok(Out(group(&shared, answer)?.0))
 }

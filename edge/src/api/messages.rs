@@ -9,7 +9,7 @@ use wire::change::{Change, Event};
 use wire::client::event::{AckPayload, MessagePayload};
 use wire::client::http::{HistoryResponse, PostMessage};
 use wire::client::request::SendPayload;
-use wire::command::{Answer, Command, Query};
+use wire::command::{Answer, Query, UserCommand};
 use wire::{ClientMsgId, MessageId, limits};
 
 use super::extract::{InPath, Json, Parameters, User, conversation};
@@ -67,7 +67,8 @@ pub(crate) async fn send(
     let draft = SendPayload { body, reply_to, thread, mentions, meta }
         .into_draft(client_msg_id)
         .map_err(|(code, message)| Refused::new(code, message))?;
-    let Answer::Ack(ack) = shared.route.command(id, user.actor, Command::Send(draft)).await? else {
+    let Answer::Ack(ack) = shared.route.command(id, user.actor, UserCommand::Send(draft)).await?
+    else {
         return Err(internal().into());
     };
     let status = if ack.duplicate { StatusCode::OK } else { StatusCode::CREATED };

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mesh::{Mesh, Receiver, Sender};
 use rand::Rng;
 use tokio::sync::{Notify, watch};
-use wire::mesh::{Frame, Purpose, StreamEnd};
+use wire::stream::{FromOwner, Purpose, StreamEnd, ToOwner};
 use wire::{NodeId, ShardId};
 
 use super::LinkStatus;
@@ -209,7 +209,7 @@ async fn write(link: &Link, mut sender: Sender) {
             link.work.notified().await;
             continue;
         }
-        for frame in watches.iter().map(Frame::to_bytes).chain(requests) {
+        for frame in watches.iter().map(ToOwner::to_bytes).chain(requests) {
             if let Err(error) = sender.feed(frame).await {
                 tracing::debug!(%error, shard = %link.shard, "cannot write to the owner");
                 return;
@@ -238,8 +238,8 @@ async fn read(
         let mut left = FRAMES_PER_TURN;
         let mut ended = None;
         while let Some(bytes) = next {
-            match Frame::from_bytes(bytes) {
-                Ok(Frame::End(end)) => ended = Some(Ended::By(end)),
+            match FromOwner::from_bytes(&bytes) {
+                Ok(FromOwner::End(end)) => ended = Some(Ended::By(end)),
                 Ok(frame) => {
                     *served = true;
                     handle(shared, link, frame, &mut effects);
@@ -260,28 +260,36 @@ async fn read(
     }
 }
 
-fn handle(shared: &Arc<Shared>, link: &Link, frame: Frame, effects: &mut Effects) {
+fn handle(shared: &Arc<Shared>, link: &Link, frame: FromOwner, effects: &mut Effects) {
     match frame {
-        Frame::Reply { rid, result } if rid % 2 == 0 => {
+        FromOwner::Reply { rid, result } if rid % 2 == 0 => {
             let to = link.pending().answered(rid);
             if let Some(to) = to {
                 to.reply(shared, result);
             }
         }
-        Frame::Reply { rid, result } => {
+        FromOwner::Reply { rid, result } => {
             link.interest(|interest| interest.watching(rid, result, effects))
         }
-        Frame::Feed { deliveries } => link.interest(|interest| {
+        FromOwner::Feed { deliveries } => link.interest(|interest| {
             for delivery in deliveries {
                 interest.delivered(delivery, &shared.printer, effects);
             }
         }),
-        Frame::Moved { rid, conversation, placement } => {
+        FromOwner::Moved { rid, conversation, placement } => {
             shared.route.moved(shared, link, rid, conversation, placement)
         }
-        Frame::Lagged { conversation } => link.interest(|interest| interest.lagged(&conversation)),
-        // A newer owner's, or nothing that an owner says.
-        _ => {}
+        FromOwner::Lagged { conversation } => {
+            link.interest(|interest| interest.lagged(&conversation))
+        }
+        FromOwner::Unsupported { kind } => {
+            tracing::warn!(kind, shard = %link.shard, "the owner does not know a kind of frame");
+        }
+        FromOwner::Unknown(unknown) => {
+            tracing::debug!(kind = unknown.kind, shard = %link.shard, "ignoring a frame of a newer owner");
+        }
+        // Seen to by the caller.
+        FromOwner::End(_) => {}
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use wire::client::event::AckPayload;
-use wire::command::{Actor, Answer, Command, Query, Refusal};
-use wire::mesh::Frame;
+use wire::command::{Actor, Answer, Query, Refusal, UserCommand};
+use wire::stream::ToOwner;
 use wire::{ConversationId, ErrorCode, MessageId};
 
 use crate::session::Session;
@@ -21,9 +21,9 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A request.
 pub(crate) enum Ask {
-    /// Do this, for him.
-    Command(Actor, Command),
-    /// Tell this, to him or to the edge itself.
+    /// Do this, for the user.
+    Command(Actor, UserCommand),
+    /// Tell this, to the user or to the edge itself.
     Query(Option<Actor>, Query),
 }
 
@@ -91,8 +91,10 @@ impl Pending {
         }
         let rid = self.next_rid();
         let frame = match ask {
-            Ask::Command(actor, command) => Frame::Command { rid, actor, conversation, command },
-            Ask::Query(actor, query) => Frame::Query { rid, actor, conversation, query },
+            Ask::Command(actor, command) => {
+                ToOwner::Command { rid, actor, conversation, command: command.into() }
+            }
+            Ask::Query(actor, query) => ToOwner::Query { rid, actor, conversation, query },
         };
         self.push_frame(Request { conversation, frame: frame.to_bytes(), deadline, to });
         Ok(())
@@ -123,12 +125,12 @@ impl Pending {
             return Err(request.to);
         }
         let rid = self.next_rid();
-        let frame = match Frame::from_bytes(request.frame) {
-            Ok(Frame::Command { actor, conversation, command, .. }) => {
-                Frame::Command { rid, actor, conversation, command }
+        let frame = match ToOwner::from_bytes(&request.frame) {
+            Ok(ToOwner::Command { actor, conversation, command, .. }) => {
+                ToOwner::Command { rid, actor, conversation, command }
             }
-            Ok(Frame::Query { actor, conversation, query, .. }) => {
-                Frame::Query { rid, actor, conversation, query }
+            Ok(ToOwner::Query { actor, conversation, query, .. }) => {
+                ToOwner::Query { rid, actor, conversation, query }
             }
             // Only these are ever put in.
             Ok(_) | Err(_) => return Err(request.to),
@@ -316,8 +318,8 @@ mod tests {
         for request in taken {
             assert!(new.push_again(request, 4).is_ok());
         }
-        let asked = |frame: &Bytes| match Frame::from_bytes(frame.clone()) {
-            Ok(Frame::Query { rid, query: Query::Changes { after_ver, .. }, .. }) => {
+        let asked = |frame: &Bytes| match ToOwner::from_bytes(frame) {
+            Ok(ToOwner::Query { rid, query: Query::Changes { after_ver, .. }, .. }) => {
                 (rid, after_ver)
             }
             other => panic!("{other:?}"),

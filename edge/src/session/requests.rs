@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wire::client::event::PongPayload;
 use wire::client::request::RequestBody;
 use wire::client::{Request, RequestError};
-use wire::command::{Command, Draft, Refusal};
+use wire::command::{Draft, Refusal, UserCommand};
 use wire::{ConversationId, ErrorCode, MessageId};
 
 use super::Session;
@@ -69,7 +69,7 @@ fn send(
     session.begin_request();
     let message_id = MessageId::derive(&conversation, &session.actor.user, &draft.client_msg_id);
     let to = Sent { session: session.clone(), echo, conversation, message_id };
-    let ask = Ask::Command(session.actor.clone(), Command::Send(draft));
+    let ask = Ask::Command(session.actor.clone(), UserCommand::Send(draft));
     shared.route.ask(conversation, ask, ReplyTo::Sender(Box::new(to)));
 }
 

@@ -10,7 +10,7 @@ use mesh::{Mesh, MeshCa, MeshOptions};
 use net::{Net, OsNet};
 use topology::World;
 use wire::change::Role;
-use wire::command::{Actor, Answer, Command, Draft};
+use wire::command::{Actor, Answer, Draft, UserCommand};
 use wire::{ClientMsgId, ConversationId, Durability, NodeId, RegionId, TenantId, UserId};
 
 use crate::owner::Owner;
@@ -184,12 +184,12 @@ impl Bench {
             .new_group_id(&tenant("demo"), RegionId(1), Durability::Region, random)
             .unwrap();
         let members = members.iter().map(|name| user(name)).collect();
-        self.elsewhere(owner, id, Command::CreateGroup { name: "tea".into(), members });
+        self.elsewhere(owner, id, UserCommand::CreateGroup { name: "tea".into(), members });
         id
     }
 
     /// A command through some other edge.
-    pub(crate) fn elsewhere(&self, who: &str, id: ConversationId, command: Command) -> Answer {
+    pub(crate) fn elsewhere(&self, who: &str, id: ConversationId, command: UserCommand) -> Answer {
         self.owner.homes().command(&self.world, &actor(who), id, command).unwrap()
     }
 
@@ -204,7 +204,7 @@ impl Bench {
             mentions: vec![],
             meta: None,
         };
-        self.elsewhere(who, id, Command::Send(draft));
+        self.elsewhere(who, id, UserCommand::Send(draft));
     }
 
     /// A change of members through some other edge.
@@ -214,7 +214,7 @@ impl Bench {
         self.elsewhere(
             who,
             id,
-            Command::ChangeMembers { add: users(add), remove: users(remove), roles },
+            UserCommand::ChangeMembers { add: users(add), remove: users(remove), roles },
         );
     }
 }

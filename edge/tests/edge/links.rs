@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hearth_edge::Limits;
 use serde_json::json;
-use wire::command::Command;
+use wire::command::{Command, UserCommand};
 
 use crate::harness::{Bench, until};
 use crate::socket::http;
@@ -192,6 +192,7 @@ async fn hello_does_not_wait_for_ever_and_what_is_late_is_attached_late() {
     until("it is watched", || bench.owner.homes().watchers(tea) == 1).await;
     bench.say("ann", tea, "m1", "hi");
     assert_eq!(seq(&ann.next_of("message.new").await), 1);
-    let is_send = |(_, command): &(u64, Command)| matches!(command, Command::Send(_));
+    let is_send =
+        |(_, command): &(u64, Command)| matches!(command, Command::User(UserCommand::Send(_)));
     assert!(!bench.owner.homes().commands.iter().any(is_send));
 }

@@ -11,8 +11,8 @@ use mesh::{Channel, Mesh};
 use tokio::sync::mpsc;
 use topology::World;
 use wire::change::{Change, Event};
-use wire::command::{Actor, Answer, Command, Delivery, Query, Refusal};
-use wire::mesh::{Frame, StreamEnd};
+use wire::command::{Actor, Answer, Command, Delivery, MeshCommand, Query, Refusal};
+use wire::stream::{FromOwner, StreamEnd, ToOwner};
 use wire::{ConversationId, ConversationKind, Epoch, Position, RegionId, Slot, TenantId, UserId};
 
 /// Where it acts.
@@ -24,7 +24,7 @@ const FRAME_CHANGES: usize = 60;
 #[derive(Default)]
 pub(crate) struct Homes {
     conversations: HashMap<ConversationId, Home>,
-    streams: HashMap<u64, mpsc::Sender<Frame>>,
+    streams: HashMap<u64, mpsc::Sender<FromOwner>>,
     /// Terms that came to their end with their region.
     lost: u64,
     /// Commands are taken and not answered, and nothing is done.
@@ -75,22 +75,23 @@ impl Owner {
         let (mut sender, mut receiver) = channel.split();
         let elsewhere = self.homes().elsewhere.clone().filter(|owner| *owner != me);
         if elsewhere.is_some() {
-            let _ =
-                sender.send(Frame::End(StreamEnd::NotOwner { owner: elsewhere }).to_bytes()).await;
+            let _ = sender
+                .send(FromOwner::End(StreamEnd::NotOwner { owner: elsewhere }).to_bytes())
+                .await;
             return;
         }
         let (out, mut frames) = mpsc::channel(100_000);
         self.homes().streams.insert(stream, out.clone());
         tokio::spawn(async move {
             while let Some(frame) = frames.recv().await {
-                let end = matches!(frame, Frame::End(_));
+                let end = matches!(frame, FromOwner::End(_));
                 if sender.send(frame.to_bytes()).await.is_err() || end {
                     return;
                 }
             }
         });
         while let Ok(Some(bytes)) = receiver.recv().await {
-            let answer = self.answer(stream, Frame::from_bytes(bytes).unwrap());
+            let answer = self.answer(stream, ToOwner::from_bytes(&bytes).unwrap());
             if let Some(answer) = answer {
                 let _ = out.send(answer).await;
             }
@@ -98,30 +99,33 @@ impl Owner {
         self.homes().streams.remove(&stream);
     }
 
-    fn answer(&self, stream: u64, frame: Frame) -> Option<Frame> {
+    fn answer(&self, stream: u64, frame: ToOwner) -> Option<FromOwner> {
         let mut homes = self.homes();
         match frame {
-            Frame::Command { rid, actor, conversation, command } => {
+            ToOwner::Command { rid, actor, conversation, command } => {
                 homes.commands.push((rid, command.clone()));
                 if homes.deaf {
                     return None;
                 }
                 let result = homes.command(&self.world, &actor, conversation, command);
-                (!homes.mute).then_some(Frame::Reply { rid, result })
+                (!homes.mute).then_some(FromOwner::Reply { rid, result })
             }
-            Frame::Query { rid, actor, conversation, query } => {
+            ToOwner::Query { rid, actor, conversation, query } => {
                 homes.queries.push(query.clone());
-                Some(Frame::Reply { rid, result: homes.query(actor.as_ref(), conversation, query) })
+                Some(FromOwner::Reply {
+                    rid,
+                    result: homes.query(actor.as_ref(), conversation, query),
+                })
             }
-            Frame::Watch { rid, conversation, after_ver, users, after_epoch } => {
+            ToOwner::Watch { rid, conversation, after_ver, users, after_epoch } => {
                 homes.watch(stream, rid, conversation, after_ver.zip(Some(after_epoch)), &users);
                 None
             }
-            Frame::Unwatch { conversation } => {
+            ToOwner::Unwatch { conversation } => {
                 homes.home(conversation).watchers.retain(|watcher| *watcher != stream);
                 None
             }
-            _ => None,
+            ToOwner::Unsupported { .. } | ToOwner::Unknown(_) => None,
         }
     }
 }
@@ -136,7 +140,7 @@ impl Homes {
     /// Ends every stream, as an owner does whose term is over.
     pub(crate) fn end_streams(&mut self) {
         for (_, out) in self.streams.drain() {
-            out.try_send(Frame::End(StreamEnd::Stopping)).unwrap();
+            out.try_send(FromOwner::End(StreamEnd::Stopping)).unwrap();
         }
         self.conversations.values_mut().for_each(|home| home.watchers.clear());
     }
@@ -170,7 +174,7 @@ impl Homes {
         world: &World,
         actor: &Actor,
         id: ConversationId,
-        command: Command,
+        command: impl Into<Command>,
     ) -> Result<Answer, Refusal> {
         let epoch = self.epoch();
         let home = self.home(id);
@@ -201,16 +205,20 @@ impl Homes {
         let watchers = home.watchers.clone();
         if !self.forgetful {
             for watcher in watchers {
-                self.send(watcher, Frame::Feed { deliveries: vec![delivery.clone()] });
+                self.send(watcher, FromOwner::Feed { deliveries: vec![delivery.clone()] });
             }
         }
         if id.kind == ConversationKind::User {
             return;
         }
-        let joined =
-            |at_ver| Command::NoteJoined { conversation: id, name: None, joined_seq: 1, at_ver };
-        let left = |at_ver| Command::NoteLeft { conversation: id, at_ver };
-        let notes: Vec<(UserId, Command)> = match change.event {
+        let joined = |at_ver| MeshCommand::NoteJoined {
+            conversation: id,
+            name: None,
+            joined_seq: 1,
+            at_ver,
+        };
+        let left = |at_ver| MeshCommand::NoteLeft { conversation: id, at_ver };
+        let notes: Vec<(UserId, MeshCommand)> = match change.event {
             Event::Created(created) => {
                 created.members.into_iter().map(|(user, _)| (user, joined(1))).collect()
             }
@@ -229,7 +237,7 @@ impl Homes {
         }
     }
 
-    fn send(&self, stream: u64, frame: Frame) {
+    fn send(&self, stream: u64, frame: FromOwner) {
         if let Some(out) = self.streams.get(&stream) {
             let _ = out.try_send(frame);
         }
@@ -261,13 +269,13 @@ impl Homes {
         let head_epoch = Some(home.rules.last_epoch());
         self.send(
             stream,
-            Frame::Reply {
+            FromOwner::Reply {
                 rid,
                 result: Ok(Answer::Watching { head_ver, head_seq, members, head_epoch }),
             },
         );
         for deliveries in missed.chunks(FRAME_CHANGES) {
-            self.send(stream, Frame::Feed { deliveries: deliveries.to_vec() });
+            self.send(stream, FromOwner::Feed { deliveries: deliveries.to_vec() });
         }
     }
 
@@ -317,6 +325,9 @@ impl Homes {
             Query::Inbox { after, limit } => {
                 let (lines, _) = home.rules.inbox(after.as_ref(), usize::from(limit));
                 Answer::Inbox { lines, next: None, head_ver }
+            }
+            Query::Unknown(_) => {
+                return Err(Refusal::new(wire::ErrorCode::UnknownType, "not known here"));
             }
         })
     }

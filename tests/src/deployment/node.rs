@@ -15,7 +15,7 @@ use crate::http;
 use crate::mesh::hearth;
 
 pub use wire::NodeRole;
-use wire::mesh::Minor;
+use wire::version::Minor;
 
 const MESH_PORT: u16 = 7400;
 const EDGE_PORT: u16 = 8080;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use store::simulated::{Crash, Trouble};
 use tokio::sync::watch;
 use topology::World;
-use wire::mesh::Minor;
+use wire::version::Minor;
 use wire::{NodeId, RegionId};
 
 use crate::fault::{Fault, Ways, What};

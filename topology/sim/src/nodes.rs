@@ -13,7 +13,7 @@ use mesh::{Identity, Mesh, MeshCa, MeshOptions};
 use net::Net as _;
 use store::Store;
 use topology::World;
-use wire::mesh::Minor;
+use wire::version::Minor;
 use wire::{NodeId, NodeRole, RegionId};
 
 use crate::net::SimNet;

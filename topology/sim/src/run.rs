@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tracing_subscriber::layer::SubscriberExt as _;
-use wire::mesh::Minor;
+use wire::version::Minor;
 use wire::{Durability, RegionId};
 
 use crate::carry::Hands;

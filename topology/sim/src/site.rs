@@ -14,7 +14,7 @@ use rand::{Rng as _, SeedableRng as _};
 use store::Store;
 use store::simulated::Simulated;
 use topology::World;
-use wire::mesh::Minor;
+use wire::version::Minor;
 use wire::{NodeId, RegionId};
 
 use crate::datacenters;

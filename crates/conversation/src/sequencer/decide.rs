@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use smol_str::SmolStr;
 use wire::change::{Change, Created, Event, Joined, Left, Message, Role};
-use wire::command::{Ack, Actor, Command, Draft, Refusal};
+use wire::command::{Ack, Actor, Command, Draft, MeshCommand, Refusal, UserCommand};
 use wire::limits::{GROUP_NAME_BYTES, MEMBERS_PER_CHANGE};
 use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, UserId};
 
@@ -17,7 +17,7 @@ impl Conversation {
     /// Whether [`Conversation::decide`] needs what the store remembers of this send.
     #[must_use]
     pub fn needs_dedupe_lookup(&self, actor: &Actor, command: &Command) -> bool {
-        let Command::Send(draft) = command else { return false };
+        let Command::User(UserCommand::Send(draft)) = command else { return false };
         self.facts_for(&actor.tenant).is_ok()
             && !self.dedupe.is_surely_new(&actor.user, &draft.client_msg_id)
             && self.dedupe.find(&actor.user, &draft.client_msg_id).is_none()
@@ -31,36 +31,64 @@ impl Conversation {
         &self,
         moment: DecisionContext<'_>,
         actor: &Actor,
-        command: Command,
+        command: impl Into<Command>,
         seen: Option<&Seen>,
     ) -> Decision {
-        let arrives = matches!(command, Command::AcceptTransfer { .. });
+        let command = command.into();
+        let arrives = matches!(command, Command::Mesh(MeshCommand::AcceptTransfer { .. }));
         if !arrives && let Err(elsewhere) = self.served_from(moment.shard) {
             return Decision::Moved(elsewhere);
         }
         let decided = match command {
-            Command::Send(draft) => self.decide_send(moment, actor, draft, seen),
-            Command::CreateGroup { name, members } => {
+            Command::User(command) => self.decide_for_user(moment, actor, command, seen),
+            Command::Mesh(command) => self.decide_for_mesh(moment, actor, command),
+            Command::Unknown(_) => Err(Refusal::new(
+                ErrorCode::UnknownType,
+                "this node does not know commands of this kind",
+            )),
+        };
+        decided.unwrap_or_else(Decision::Refuse)
+    }
+
+    fn decide_for_user(
+        &self,
+        moment: DecisionContext<'_>,
+        actor: &Actor,
+        command: UserCommand,
+        seen: Option<&Seen>,
+    ) -> Result<Decision, Refusal> {
+        match command {
+            UserCommand::Send(draft) => self.decide_send(moment, actor, draft, seen),
+            UserCommand::CreateGroup { name, members } => {
                 self.decide_group(moment, actor, name, members)
             }
-            Command::OpenDirect { with } => self.decide_direct(moment, actor, with),
-            Command::ChangeMembers { add, remove, roles } => self.decide_members(
+            UserCommand::OpenDirect { with } => self.decide_direct(moment, actor, with),
+            UserCommand::ChangeMembers { add, remove, roles } => self.decide_members(
                 moment,
                 actor,
                 MembershipRequest { add: &add, remove: &remove, roles: &roles },
             ),
-            Command::NoteJoined { conversation, name, joined_seq, at_ver } => {
+        }
+    }
+
+    fn decide_for_mesh(
+        &self,
+        moment: DecisionContext<'_>,
+        actor: &Actor,
+        command: MeshCommand,
+    ) -> Result<Decision, Refusal> {
+        match command {
+            MeshCommand::NoteJoined { conversation, name, joined_seq, at_ver } => {
                 let joined = Event::Joined(Joined { conversation, name, joined_seq, at_ver });
                 self.decide_note(moment, actor, &conversation, at_ver, joined)
             }
-            Command::NoteLeft { conversation, at_ver } => {
+            MeshCommand::NoteLeft { conversation, at_ver } => {
                 let left = Event::Left(Left { conversation, at_ver });
                 self.decide_note(moment, actor, &conversation, at_ver, left)
             }
-            Command::Move { to } => self.decide_move(moment, to),
-            Command::AcceptTransfer { n, .. } => Ok(self.decide_take_in(n)),
-        };
-        decided.unwrap_or_else(Decision::Refuse)
+            MeshCommand::Move { to } => self.decide_move(moment, to),
+            MeshCommand::AcceptTransfer { n, .. } => Ok(self.decide_take_in(n)),
+        }
     }
 
     /// The epoch that clients see with a change decided now. It never falls.

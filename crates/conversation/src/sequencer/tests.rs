@@ -1,7 +1,8 @@
 use std::sync::LazyLock;
 
 use wire::change::Left;
-use wire::command::{Actor, Answer, Command, Draft};
+use wire::codec::Unknown;
+use wire::command::{Actor, Answer, Command, Draft, MeshCommand, UserCommand};
 use wire::limits::{
     BODY_BYTES, DEDUPE_MS, GROUP_NAME_BYTES, MEMBERS_PER_PAGE, MENTIONS, META_BYTES,
 };
@@ -39,7 +40,7 @@ fn draft(name: &str, body: &str) -> Draft {
 }
 
 fn send(name: &str, body: &str) -> Command {
-    Command::Send(draft(name, body))
+    UserCommand::Send(draft(name, body)).into()
 }
 
 fn at(epoch: u64, slot: u64) -> Position {
@@ -56,7 +57,7 @@ fn moment(now_ms: u64, epoch: u64) -> DecisionContext<'static> {
 }
 
 /// Decides and applies, as an owner does.
-fn run(conversation: &mut Conversation, by: &str, command: Command) -> Decision {
+fn run(conversation: &mut Conversation, by: &str, command: impl Into<Command>) -> Decision {
     let decision = conversation.decide(moment(NOW, 1), &actor(by), command, None);
     if let Decision::Commit(changes) = &decision {
         for change in changes {
@@ -79,7 +80,7 @@ fn group() -> Conversation {
     run(
         &mut group,
         "ann",
-        Command::CreateGroup { name: "tea".into(), members: vec![user("bob"), user("ann")] },
+        UserCommand::CreateGroup { name: "tea".into(), members: vec![user("bob"), user("ann")] },
     );
     group
 }
@@ -109,7 +110,7 @@ fn a_group_begins_with_its_creator_as_owner() {
 #[test]
 fn creating_a_group_twice_is_one_creation() {
     let mut group = group();
-    let again = || Command::CreateGroup { name: "tea".into(), members: vec![] };
+    let again = || UserCommand::CreateGroup { name: "tea".into(), members: vec![] };
     assert_eq!(run(&mut group, "ann", again()), Decision::Already(Outcome::View { created: true }));
     assert_eq!(
         code(run(&mut group, "bob", again())),
@@ -124,13 +125,13 @@ fn a_group_needs_a_name_and_few_enough_members() {
     let mut empty = Conversation::empty(id(ConversationKind::Group, [7; 16]));
     let mut create = |name: &str, members: usize| {
         let members = (0..members).map(|n| user(&format!("u{n}"))).collect();
-        code(run(&mut empty, "ann", Command::CreateGroup { name: name.into(), members }))
+        code(run(&mut empty, "ann", UserCommand::CreateGroup { name: name.into(), members }))
     };
     assert_eq!(create("", 0), ErrorCode::BadRequest);
     assert_eq!(create(&"x".repeat(GROUP_NAME_BYTES + 1), 0), ErrorCode::TooLarge);
     assert_eq!(create("tea", 1_001), ErrorCode::TooLarge);
     let mut direct = Conversation::empty(id(ConversationKind::Direct, [7; 16]));
-    let command = Command::CreateGroup { name: "tea".into(), members: vec![] };
+    let command = UserCommand::CreateGroup { name: "tea".into(), members: vec![] };
     assert_eq!(code(run(&mut direct, "ann", command)), ErrorCode::BadRequest);
 }
 
@@ -139,7 +140,7 @@ fn both_sides_of_a_direct_conversation_open_the_same_one() {
     let tenant = actor("ann").tenant;
     let key = ConversationId::direct_key(&tenant, &user("ann"), &user("bob"));
     let mut direct = Conversation::empty(id(ConversationKind::Direct, key));
-    let open = |with: &str| Command::OpenDirect { with: user(with) };
+    let open = |with: &str| UserCommand::OpenDirect { with: user(with) };
     assert_eq!(code(run(&mut direct, "ann", open("ann"))), ErrorCode::BadRequest);
     assert_eq!(code(run(&mut direct, "ann", open("cat"))), ErrorCode::BadRequest, "another's key");
     assert!(matches!(run(&mut direct, "bob", open("ann")), Decision::Commit(_)));
@@ -147,7 +148,8 @@ fn both_sides_of_a_direct_conversation_open_the_same_one() {
         run(&mut direct, "ann", open("bob")),
         Decision::Already(Outcome::View { created: false })
     );
-    let leave = Command::ChangeMembers { add: vec![], remove: vec![user("ann")], roles: vec![] };
+    let leave =
+        UserCommand::ChangeMembers { add: vec![], remove: vec![user("ann")], roles: vec![] };
     assert_eq!(
         code(run(&mut direct, "ann", leave)),
         ErrorCode::BadRequest,
@@ -165,7 +167,7 @@ fn seq_and_ver_are_dense() {
         assert_eq!(ack(&decision), Ack { seq: n, epoch: Epoch(1), ts_ms: NOW, duplicate: false });
         assert_eq!(group.head_ver(), n + 1);
     }
-    let add = Command::ChangeMembers { add: vec![user("cat")], remove: vec![], roles: vec![] };
+    let add = UserCommand::ChangeMembers { add: vec![user("cat")], remove: vec![], roles: vec![] };
     run(&mut group, "ann", add);
     assert_eq!((group.head_seq(), group.head_ver()), (3, 5));
     assert_eq!(group.members()[&user("cat")].joined_seq, 4);
@@ -180,7 +182,7 @@ fn a_retry_gets_its_old_seq_and_another_body_is_refused() {
     let again = run(&mut group, "bob", send("m1", "hi"));
     assert_eq!(ack(&again), Ack { seq: 1, epoch: Epoch(1), ts_ms: NOW, duplicate: true });
     assert_eq!(code(run(&mut group, "bob", send("m1", "ho"))), ErrorCode::ClientMsgIdReused);
-    let other = Command::Send(Draft { reply_to: Some(1), ..draft("m1", "hi") });
+    let other = UserCommand::Send(Draft { reply_to: Some(1), ..draft("m1", "hi") });
     assert_eq!(code(run(&mut group, "bob", other)), ErrorCode::ClientMsgIdReused);
     assert_eq!(group.head_seq(), 2, "the same id of another sender is another message");
 }
@@ -263,7 +265,7 @@ fn what_refers_to_a_stranded_message_by_its_old_number_refers_to_nothing() {
     let (mut home, mut away) = forked();
     let first = run(&mut home, "bob", send("m1", "lost"));
     let reply = Draft { reply_to: Some(2), thread: Some(1), ..draft("m2", "an answer") };
-    let reply = run(&mut home, "ann", Command::Send(reply));
+    let reply = run(&mut home, "ann", UserCommand::Send(reply));
     recover(&mut away, first, 2);
     let back = recover(&mut away, reply, 2);
     let Event::Message(message) = &back[0].event else { panic!("{back:?}") };
@@ -281,7 +283,7 @@ fn who_left_meanwhile_still_gets_his_message_back() {
     run(
         &mut away,
         "ann",
-        Command::ChangeMembers { add: vec![], remove: vec![user("bob")], roles: vec![] },
+        UserCommand::ChangeMembers { add: vec![], remove: vec![user("bob")], roles: vec![] },
     );
     assert_eq!(recover(&mut away, lost, 2).len(), 1);
 }
@@ -289,7 +291,7 @@ fn who_left_meanwhile_still_gets_his_message_back() {
 #[test]
 fn a_stranded_change_of_members_is_wished_again() {
     let (mut home, mut away) = forked();
-    let remove = || Command::ChangeMembers {
+    let remove = || UserCommand::ChangeMembers {
         add: vec![user("dan")],
         remove: vec![user("bob")],
         roles: vec![],
@@ -310,7 +312,7 @@ fn a_group_that_was_founded_in_the_lost_region_comes_back_with_what_was_said_in_
     let founded = Conversation::empty(home.id()).decide(
         moment(NOW, 1),
         &actor("ann"),
-        Command::CreateGroup { name: "team".into(), members: vec![user("bob")] },
+        UserCommand::CreateGroup { name: "team".into(), members: vec![user("bob")] },
         None,
     );
     let said = run(&mut home.clone(), "bob", send("m1", "first"));
@@ -387,7 +389,7 @@ fn who_was_removed_still_learns_what_became_of_his_message() {
     run(
         &mut group,
         "ann",
-        Command::ChangeMembers { add: vec![], remove: vec![user("bob")], roles: vec![] },
+        UserCommand::ChangeMembers { add: vec![], remove: vec![user("bob")], roles: vec![] },
     );
     assert!(ack(&run(&mut group, "bob", send("m1", "hi"))).duplicate);
     assert_eq!(code(run(&mut group, "bob", send("m2", "hi"))), ErrorCode::NotAMember);
@@ -400,8 +402,8 @@ fn strangers_and_other_tenants_learn_nothing() {
     let elsewhere = Actor { tenant: TenantId::new("other").unwrap(), ..actor("ann") };
     let commands = [
         send("m1", "hi"),
-        Command::CreateGroup { name: "tea".into(), members: vec![] },
-        Command::ChangeMembers { add: vec![user("eve")], remove: vec![], roles: vec![] },
+        UserCommand::CreateGroup { name: "tea".into(), members: vec![] }.into(),
+        UserCommand::ChangeMembers { add: vec![user("eve")], remove: vec![], roles: vec![] }.into(),
     ];
     for command in commands {
         assert!(!group.needs_dedupe_lookup(&elsewhere, &command));
@@ -446,7 +448,7 @@ fn a_draft_has_its_limits() {
         (Draft { thread: Some(u64::MAX), ..ok.clone() }, ErrorCode::BadRequest),
     ];
     for (draft, expected) in cases {
-        assert_eq!(code(run(&mut group, "bob", Command::Send(draft))), expected);
+        assert_eq!(code(run(&mut group, "bob", UserCommand::Send(draft))), expected);
     }
     let largest = Draft {
         body: "x".repeat(BODY_BYTES),
@@ -456,7 +458,7 @@ fn a_draft_has_its_limits() {
         thread: Some(1),
         ..ok
     };
-    assert_eq!(ack(&run(&mut group, "bob", Command::Send(largest))).seq, 2);
+    assert_eq!(ack(&run(&mut group, "bob", UserCommand::Send(largest))).seq, 2);
 }
 
 #[test]
@@ -481,7 +483,7 @@ fn a_gap_is_refused_and_a_repetition_is_nothing() {
 #[test]
 fn a_change_of_a_kind_not_known_yet_still_counts() {
     let mut group = group();
-    let event = Event::Unknown { kind: 999, body: bytes::Bytes::from_static(b"?") };
+    let event = Event::Unknown(Unknown::new(999, bytes::Bytes::from_static(b"?")));
     let change = Change { conversation: group.id(), ver: 2, epoch: Epoch(3), ts_ms: NOW, event };
     group.apply(&change, at(3, 0)).unwrap();
     assert_eq!((group.head_ver(), group.head_seq(), group.last_epoch()), (2, 0, Epoch(3)));
@@ -492,13 +494,18 @@ fn stream() -> Conversation {
     Conversation::empty(id(ConversationKind::User, key))
 }
 
-fn joined(n: u8, at_ver: u64) -> Command {
+fn joined(n: u8, at_ver: u64) -> MeshCommand {
     let conversation = id(ConversationKind::Group, [n; 16]);
-    Command::NoteJoined { conversation, name: Some("tea".into()), joined_seq: at_ver * 10, at_ver }
+    MeshCommand::NoteJoined {
+        conversation,
+        name: Some("tea".into()),
+        joined_seq: at_ver * 10,
+        at_ver,
+    }
 }
 
-fn left(n: u8, at_ver: u64) -> Command {
-    Command::NoteLeft { conversation: id(ConversationKind::Group, [n; 16]), at_ver }
+fn left(n: u8, at_ver: u64) -> MeshCommand {
+    MeshCommand::NoteLeft { conversation: id(ConversationKind::Group, [n; 16]), at_ver }
 }
 
 #[test]
@@ -567,7 +574,7 @@ fn the_inbox_is_paged_in_the_order_of_ids() {
 fn a_view_is_paged_by_user() {
     let mut big = Conversation::empty(id(ConversationKind::Group, [9; 16]));
     let members = (0..MEMBERS_PER_PAGE).map(|n| user(&format!("u{n:05}"))).collect();
-    run(&mut big, "ann", Command::CreateGroup { name: "all".into(), members });
+    run(&mut big, "ann", UserCommand::CreateGroup { name: "all".into(), members });
     let Answer::View { view, created: true } = big.answer(Outcome::View { created: true }, REGION)
     else {
         panic!()

@@ -10,7 +10,7 @@ use ::store::scylla::schema::Dialect;
 use node::LogFormat;
 use node::config::{self, ConfigError, File, Shape, beside, example};
 use wire::NodeRole;
-use wire::mesh::Minor;
+use wire::version::Minor;
 
 node::section! {
     /// Who this node is.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hearth_mesh::{FEED_BYTES_MAX, OpenError, RecvError, STREAM_WINDOW_BYTES, SendError};
 use tokio::time::timeout;
 use wire::limits::MESH_FRAME_BYTES;
-use wire::mesh::Purpose;
+use wire::stream::Purpose;
 use wire::{Durability, RegionId, ShardId, ZoneId};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -142,6 +142,6 @@ async fn there_is_one_hop_at_most() {
         })
     })
     .await;
-    let error = nodes[0].open(nodes[3].node(), wire::mesh::Purpose::Control).await.unwrap_err();
+    let error = nodes[0].open(nodes[3].node(), wire::stream::Purpose::Control).await.unwrap_err();
     println!("{error}");
 }

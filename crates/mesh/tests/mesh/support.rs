@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hearth_mesh::{Channel, Membership, Mesh, MeshCa, MeshOptions};
 use net::{ConditionedNet, Conditions};
 use wire::NodeId;
-use wire::mesh::Purpose;
+use wire::stream::Purpose;
 
 /// Nobody asserts how fast things are: this is only where waiting ends.
 pub const DEADLINE: Duration = Duration::from_secs(30);

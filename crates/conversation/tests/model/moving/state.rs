@@ -8,7 +8,7 @@ use hearth_conversation::moving::{DecisionContext, Location, Mover, Offer};
 use hearth_conversation::sequencer::{Conversation, Decision, Outcome};
 use hearth_conversation::shard::Starts;
 use wire::change::{Change, Created, Event, Home, Role};
-use wire::command::{Actor, Command, Draft};
+use wire::command::{Actor, Command, Draft, UserCommand};
 use wire::{
     ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId,
     Slot, TenantId, UserId, ZoneId,
@@ -114,14 +114,14 @@ pub(super) fn name(message: usize) -> ClientMsgId {
 }
 
 pub(super) fn send(message: usize) -> Command {
-    Command::Send(Draft {
+    Command::User(UserCommand::Send(Draft {
         client_msg_id: name(message),
         body: "x".into(),
         reply_to: None,
         thread: None,
         mentions: vec![],
         meta: None,
-    })
+    }))
 }
 
 impl State {

@@ -8,7 +8,8 @@ use hearth_conversation::moving::{Mover, Offer, supersedes};
 use hearth_conversation::sequencer::{Conversation, Decision, Outcome};
 use wire::Durability;
 use wire::change::{Change, Event, Home, MovedIn};
-use wire::command::Command;
+use wire::codec::Unknown;
+use wire::command::MeshCommand;
 use wire::{Epoch, Position, Slot};
 
 use super::state::{Memory, SHARDS, Shard, State, ann, id, index, name, send, shard_id};
@@ -191,7 +192,7 @@ impl World {
     fn sent_away(&self, state: &State, at: usize, to_shard: usize) -> Option<Stepped> {
         let memory = self.open(state, at);
         let moment = state.shards[at].moment(at, self.bounds.durability);
-        let command = Command::Move { to: shard_id(to_shard, self.bounds.durability) };
+        let command = MeshCommand::Move { to: shard_id(to_shard, self.bounds.durability) };
         match memory.conversation.decide(moment, &ann(), command, None) {
             Decision::Commit(changes) => {
                 let mut to = state.clone();
@@ -208,7 +209,7 @@ impl World {
         let at = index(offer.to);
         let memory = self.open(state, at);
         let moment = state.shards[at].moment(at, self.bounds.durability);
-        let command = Command::AcceptTransfer { n: offer.n, ver: offer.ver, from: offer.from };
+        let command = MeshCommand::AcceptTransfer { n: offer.n, ver: offer.ver, from: offer.from };
         match memory.conversation.decide(moment, &ann(), command, None) {
             Decision::Already(_) if self.is(Mutant::NoNumber) => {
                 Some(Ok(self.forced(state, offer, at)))
@@ -289,7 +290,7 @@ impl World {
             if let Event::MovedOut(_) = &change.event {
                 memory.away_before = place.slot.next();
                 if self.is(Mutant::SendBehindMoveOut) {
-                    applied.event = Event::Unknown { kind: 99, body: bytes::Bytes::new() };
+                    applied.event = Event::Unknown(Unknown::new(99, bytes::Bytes::new()));
                 }
             }
             memory

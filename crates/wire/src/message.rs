@@ -1,0 +1,57 @@
+//! Messages, as the log holds them and before they have a place in it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ClientMsgId, ConversationId, DeviceId, MessageId, UserId};
+
+/// A message in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+pub struct Message {
+    /// Dense number of the message in its conversation, from 1.
+    pub seq: u64,
+    /// The user who sent it.
+    pub sender: UserId,
+    /// The device it was sent from, if the token named one.
+    pub device: Option<DeviceId>,
+    /// The sender's own name for it.
+    pub client_msg_id: ClientMsgId,
+    /// 1..16384 bytes.
+    pub body: String,
+    /// The seq it replies to.
+    pub reply_to: Option<u64>,
+    /// The seq that started its thread.
+    pub thread: Option<u64>,
+    /// Users it mentions.
+    pub mentions: Vec<UserId>,
+    /// The sender's own JSON, as text.
+    pub meta: Option<String>,
+    /// Appended again after the loss and return of a region.
+    pub recovered: bool,
+}
+
+/// A message that has no seq yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+pub struct Draft {
+    /// The sender's own name for it.
+    pub client_msg_id: ClientMsgId,
+    /// 1..16384 bytes.
+    pub body: String,
+    /// The seq it replies to.
+    pub reply_to: Option<u64>,
+    /// The seq that started its thread.
+    pub thread: Option<u64>,
+    /// Users it mentions.
+    pub mentions: Vec<UserId>,
+    /// The sender's own JSON, as text.
+    pub meta: Option<String>,
+}
+
+crate::record!(Message, Draft);
+
+/// Derives what clients call a message.
+#[must_use]
+pub fn message_id(conversation: &ConversationId, message: &Message) -> MessageId {
+    MessageId::derive(conversation, &message.sender, &message.client_msg_id)
+}
