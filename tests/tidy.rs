@@ -10,6 +10,8 @@ mod tidy {
 
     /// Which crate may know which, and who owns which outside library.
     mod arrows;
+    /// Which files of a crate need each other.
+    mod circles;
     /// Every outside crate is used, and is explained.
     mod dependencies;
     /// Headers, sizes, imports and the names of tests.

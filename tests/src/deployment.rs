@@ -48,9 +48,12 @@ pub struct Deployment {
 
 impl Deployment {
     /// The one of this program, with every node alive, every way open and every shard at home, for one story at a time.
-    /// None, with the reason on stderr, when this machine cannot run one.
+    /// None, with the reason on stderr, when it is not wanted or this machine cannot run one.
     pub async fn whole() -> Option<MutexGuard<'static, Self>> {
         static SHARED: OnceCell<Option<Mutex<Deployment>>> = OnceCell::const_new();
+        if !test_cluster::is_wanted() {
+            return None;
+        }
         let start = || async {
             tokio::task::spawn_blocking(Self::start).await.expect("it starts").map(Mutex::new)
         };

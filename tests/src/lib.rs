@@ -60,9 +60,9 @@ pub fn irc_logs() -> Option<Vec<PathBuf>> {
     logs.retain(|path: &PathBuf| path.to_string_lossy().ends_with(".raw.txt"));
     logs.sort();
     if logs.is_empty() {
-        let why = "the ubuntu-irc logs are not there: set HEARTH_IRC_LOGS to their folder";
-        assert!(std::env::var_os("HEARTH_CI").is_none(), "nothing may be skipped in CI: {why}");
-        eprintln!("SKIPPED: {why}");
+        test_cluster::skip(
+            "the ubuntu-irc logs are not there: set HEARTH_IRC_LOGS to their folder",
+        );
         return None;
     }
     Some(logs)

@@ -6,9 +6,16 @@ use super::finding::{Finding, none};
 use super::tree::{Member, files, members, read};
 
 /// Longest file, without its unit tests. Most have 100 to 350 lines.
-const FILE_LINES_MAX: usize = 600;
+const FILE_LINES_MAX: usize = 500;
 /// Longest function. Most have 5 to 40 lines.
-const FUNCTION_LINES_MAX: usize = 100;
+const FUNCTION_LINES_MAX: usize = 80;
+/// Files and functions (`file::fn name`) that are still longer, with their lines. A number here may only become smaller.
+const LONGER: &[(&str, usize)] = &[];
+
+/// How long a file or function may be.
+fn lines_max(name: &str, usual: usize) -> usize {
+    LONGER.iter().find(|(longer, _)| *longer == name).map_or(usual, |(_, lines)| *lines)
+}
 
 /// What node code may not name: two neighbouring words of a path, who may, and what to do instead.
 struct Ban {
@@ -90,14 +97,14 @@ impl Ban {
 }
 
 /// A source of the product, parsed.
-struct Source {
-    file: String,
+pub(super) struct Source {
+    pub(super) file: String,
     text: String,
-    syntax: syn::File,
+    pub(super) syntax: syn::File,
 }
 
 /// What a crate's `src` holds, without the files that are its unit tests.
-fn product(member: &Member, files: &[String]) -> Vec<Source> {
+pub(super) fn product(member: &Member, files: &[String]) -> Vec<Source> {
     let folder = format!("{}/src/", member.dir);
     let sources = member.sources(files).into_iter().filter(|file| file.starts_with(&folder));
     let parsed = sources.filter_map(|file| {
@@ -171,11 +178,9 @@ fn files_and_functions_fit_into_a_head() {
         let tests: usize =
             source.syntax.items.iter().filter(|item| is_test(attrs(item))).map(lines_of).sum();
         let lines = source.text.lines().count() - tests;
-        if lines > FILE_LINES_MAX {
-            findings.push(Finding::new(
-                &source.file,
-                format!("{lines} lines, {FILE_LINES_MAX} at most"),
-            ));
+        let max = lines_max(&source.file, FILE_LINES_MAX);
+        if lines > max {
+            findings.push(Finding::new(&source.file, format!("{lines} lines, {max} at most")));
         }
         let mut functions = Functions { file: &source.file, findings: Vec::new() };
         functions.visit_file(&source.syntax);
@@ -206,9 +211,10 @@ struct Functions<'a> {
 impl Functions<'_> {
     fn measure(&mut self, signature: &syn::Signature, body: &syn::Block) {
         let lines = lines_of(body);
-        if lines > FUNCTION_LINES_MAX {
-            let what =
-                format!("fn {}: {lines} lines, {FUNCTION_LINES_MAX} at most", signature.ident);
+        let name = format!("{}::fn {}", self.file, signature.ident);
+        let max = lines_max(&name, FUNCTION_LINES_MAX);
+        if lines > max {
+            let what = format!("fn {}: {lines} lines, {max} at most", signature.ident);
             self.findings.push(Finding::on_line(self.file, signature.span().start().line, what));
         }
     }
@@ -248,7 +254,7 @@ fn node_code_opens_no_socket_starts_no_thread_and_rules_read_no_clock() {
         .filter(|member| !["stories", "test-cluster"].contains(&member.name.as_str()))
     {
         for source in product(member, &files) {
-            let mut paths = Paths { found: Vec::new() };
+            let mut paths = Paths::default();
             paths.visit_file(&source.syntax);
             for (line, path) in paths.found {
                 let named = |ban: &&Ban| {
@@ -271,8 +277,10 @@ fn node_code_opens_no_socket_starts_no_thread_and_rules_read_no_clock() {
 }
 
 /// Collects every path that is named outside tests: in `use`, in code, and among the tokens of macros.
-struct Paths {
-    found: Vec<(usize, Vec<String>)>,
+#[derive(Default)]
+pub(super) struct Paths {
+    /// Line, and words.
+    pub(super) found: Vec<(usize, Vec<String>)>,
 }
 
 impl Paths {
@@ -349,7 +357,7 @@ fn every_allowance_is_still_needed() {
         for (place, reason) in ban.allowed {
             let needed =
                 sources.iter().filter(|source| source.file.starts_with(place)).any(|source| {
-                    let mut paths = Paths { found: Vec::new() };
+                    let mut paths = Paths::default();
                     paths.visit_file(&source.syntax);
                     paths
                         .found
@@ -416,7 +424,7 @@ fn the_finder_of_paths_looks_into_imports_code_and_macros_but_not_into_tests() {
         #[cfg(test)]
         mod tests { use tokio::net::TcpListener; }
     ";
-    let mut paths = Paths { found: Vec::new() };
+    let mut paths = Paths::default();
     paths.visit_file(&syn::parse_file(source).expect("it is Rust"));
     let banned = |ban: &&Ban| {
         paths

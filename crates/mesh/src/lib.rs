@@ -43,14 +43,14 @@ mod frames;
 mod gossip;
 mod greet;
 mod head;
+#[cfg(test)]
+mod hostile_peer_tests;
 mod link;
 mod membership;
 mod node;
 mod open;
 mod options;
 mod proof;
-#[cfg(test)]
-mod refusals;
 mod relay;
 mod routes;
 mod shared;

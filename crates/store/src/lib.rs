@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod conformance;
+#[warn(missing_docs)]
 pub mod contract;
 pub mod embedded;
 pub mod layer;

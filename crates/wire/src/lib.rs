@@ -14,6 +14,7 @@
 //! | [`version`] | what a peer understands | two nodes |
 //! | [`codec`] | how all of it but JSON is written, and grows | |
 
+#![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod change;

@@ -26,8 +26,44 @@ pub use cassandra::Cluster;
 pub use hosts::{Hosts, Network};
 pub use reaper::Reaper;
 
-/// Says why something is not tested here; in CI, where nothing may be skipped, it fails instead.
+use std::collections::BTreeSet;
+use std::env;
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+/// Switches the tests on a real cluster on: `1`. They take minutes and JDK 17, so `cargo test --workspace` leaves them out.
+/// `HEARTH_CQL`, which names a running cluster, switches them on too.
+pub const SWITCH: &str = "HEARTH_CLUSTER";
+
+/// Whether the tests on a real cluster are wanted. If not, says how to run them.
+///
+/// # Panics
+/// In CI when the switch is not set at all: then nobody runs them.
+#[must_use]
+pub fn is_wanted() -> bool {
+    if env::var_os("HEARTH_CQL").is_some() {
+        return true;
+    }
+    match env::var(SWITCH).as_deref() {
+        Ok("1") => true,
+        // Another command of the same run has them.
+        Ok("elsewhere") => false,
+        _ => {
+            skip("tests on a real Cassandra cluster: set HEARTH_CLUSTER=1, or run `tests/all`");
+            false
+        }
+    }
+}
+
+/// Says, once, why something is not tested here. In CI, where nothing may be skipped, it fails instead.
+///
+/// # Panics
+/// With `HEARTH_CI` set.
 pub fn skip(why: &str) {
-    assert!(std::env::var_os("HEARTH_CI").is_none(), "nothing may be skipped in CI: {why}");
-    eprintln!("SKIPPED: {why}");
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    assert!(env::var_os("HEARTH_CI").is_none(), "nothing may be skipped in CI: {why}");
+    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(why.to_owned()) {
+        // Not `eprintln!`, which the test harness swallows when the test passes.
+        _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The SDK against an edge that misbehaves on purpose.
 
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod edge;
 
