@@ -18,8 +18,6 @@ mod groups;
 mod life;
 #[path = "stories/moves.rs"]
 mod moves;
-#[path = "stories/processes.rs"]
-mod processes;
 #[path = "stories/residency.rs"]
 mod residency;
 #[path = "stories/tokens.rs"]

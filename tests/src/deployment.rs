@@ -4,10 +4,12 @@
 //! The stories of one test program share one, each for itself: [`Deployment::whole`] gives it mended.
 
 mod node;
+mod servers;
 mod trace;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,10 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use test_cluster::{Cluster, Hosts, Network, Reaper};
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use test_cluster::{Cluster, Hosts, Reaper};
+use tokio::sync::{Mutex, OnceCell};
 
 pub use node::{Node, NodeRole};
+pub use servers::{Servers, Turn};
 pub use trace::{Takeover, Trace};
 
 use crate::mesh::hearth;
@@ -40,26 +43,41 @@ pub struct Deployment {
     /// Of each region two cores and an edge.
     pub nodes: Vec<Node>,
     /// A server in each region.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
     /// The networks of the regions.
     pub hosts: Arc<Hosts>,
+    servers: Servers,
     dir: PathBuf,
 }
 
+/// The deployment of this program, while one story has it for itself.
+#[derive(Debug)]
+pub struct Whole {
+    deployment: &'static Deployment,
+    _turn: Turn,
+}
+
+impl Deref for Whole {
+    type Target = Deployment;
+
+    fn deref(&self) -> &Deployment {
+        self.deployment
+    }
+}
+
 impl Deployment {
-    /// The one of this program, with every node alive, every way open and every shard at home, for one story at a time.
-    /// None, with the reason on stderr, when it is not wanted or this machine cannot run one.
-    pub async fn whole() -> Option<MutexGuard<'static, Self>> {
-        static SHARED: OnceCell<Option<Mutex<Deployment>>> = OnceCell::const_new();
-        if !test_cluster::is_wanted() {
-            return None;
-        }
+    /// The deployment of this program, with every node alive, every way open and every shard at home, for one story at a
+    /// time. None, with the reason on stderr, when it is not wanted or this machine cannot run one.
+    pub async fn whole() -> Option<Whole> {
+        static SHARED: OnceCell<Deployment> = OnceCell::const_new();
+        let turn = servers::turn().await;
+        let servers = Servers::shared().await?;
         let start = || async {
-            tokio::task::spawn_blocking(Self::start).await.expect("it starts").map(Mutex::new)
+            tokio::task::spawn_blocking(|| Self::on(servers)).await.expect("it starts")
         };
-        let deployment = SHARED.get_or_init(start).await.as_ref()?.lock().await;
+        let deployment = SHARED.get_or_init(start).await;
         deployment.mend().await;
-        Some(deployment)
+        Some(Whole { deployment, _turn: turn })
     }
 
     /// A new one. Blocks. None, with the reason on stderr, when this machine cannot run one.
@@ -68,9 +86,11 @@ impl Deployment {
     /// When something does not start.
     #[must_use]
     pub fn start() -> Option<Self> {
-        let reaper = Arc::new(Reaper::start());
-        let hosts = Arc::new(Hosts::take(REGIONS.len(), &reaper));
-        let cluster = Cluster::take(&hosts, &reaper)?;
+        Servers::start().map(Self::on)
+    }
+
+    fn on(servers: Servers) -> Self {
+        let Servers { cluster, hosts, reaper } = servers.clone();
         let dir = tempfile::Builder::new()
             .prefix("hearth-deployment-")
             .tempdir()
@@ -81,12 +101,12 @@ impl Deployment {
         } else {
             reaper.folder(&dir);
         }
-        let mut deployment = Self { nodes: Vec::new(), cluster, hosts, dir };
+        let mut deployment = Self { nodes: Vec::new(), cluster, hosts, servers, dir };
         deployment.prepare(&reaper);
         for node in &deployment.nodes {
             node.start();
         }
-        Some(deployment)
+        deployment
     }
 
     /// What docs/operations.md tells an operator to do.
@@ -307,20 +327,7 @@ impl Deployment {
     /// # Panics
     /// When something does not start.
     pub fn revive(&self) {
-        if self.hosts.has_namespaces() {
-            for (a, b) in [(1, 2), (1, 3), (2, 3)] {
-                self.hosts.heal(a, b, Network::Mesh);
-                self.hosts.heal(a, b, Network::Store);
-            }
-        }
-        for server in self.cluster.nodes.iter().filter(|server| server.is_ours()) {
-            if server.pid().is_some() {
-                server.wake();
-            } else {
-                server.start();
-            }
-        }
-        self.cluster.wait();
+        self.servers.heal();
         for node in &self.nodes {
             node.wake();
             if !node.is_alive() {

@@ -32,7 +32,7 @@ fn main() {
         println!("{}  {}", node.datacenter, node.address);
         all.push(node.address.to_string());
     }
-    println!("tests on it: HEARTH_CQL={} cargo test -p hearth-store --test scylla", all.join(","));
+    println!("tests on it: HEARTH_CQL={} cargo test --workspace --test deployed", all.join(","));
     if options.cql.is_none() {
         println!("Ctrl-C, or the end of the input, ends it");
         // The reaper does not hear Ctrl-C; it notices that we are gone.

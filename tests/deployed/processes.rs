@@ -4,13 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use hearth_stories::deployment::{Deployment, Node, NodeRole, REGIONS, WORLD};
+use hearth_stories::deployment::{Deployment, Node, NodeRole, REGIONS, WORLD, Whole};
 use hearth_stories::load::{Load, Pace};
 use hearth_stories::soak::{self, Until};
 use hearth_stories::{eventually, eventually_within};
 use serde_json::Value;
 use test_cluster::Network;
-use tokio::sync::MutexGuard;
 use wire::Durability;
 use wire::version::Minor;
 
@@ -45,7 +44,7 @@ fn tell(
 }
 
 /// A deployment over servers of the store that may be killed and paused. None, said why, over those of somebody else.
-async fn with_servers_of_ours() -> Option<MutexGuard<'static, Deployment>> {
+async fn with_servers_of_ours() -> Option<Whole> {
     let deployment = Deployment::whole().await?;
     if !deployment.cluster.nodes[0].is_ours() {
         test_cluster::skip("the servers of HEARTH_CQL are not ours to kill or pause");
