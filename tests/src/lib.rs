@@ -1,6 +1,7 @@
 //! What the stories in `tests/stories` stand on: the real program in processes of its own, on a local mesh ([`mesh`]) or as
 //! an operator deploys it ([`deployment`]); bare HTTP ([`http`]) and WebSocket ([`socket`]) clients that share nothing with
-//! the SDK, so that the SDK's mistakes show; and people who talk through the SDK while things break ([`load`]).
+//! the SDK, so that the SDK's mistakes show; people who talk through the SDK while things break ([`load`]); and real
+//! chat logs, replayed and checked ([`replay`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +13,7 @@ pub mod deployment;
 pub mod http;
 pub mod load;
 pub mod mesh;
+pub mod replay;
 pub mod soak;
 pub mod socket;
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::process::Output;
 
 use hearth_stories::mesh::Mesh;
+use hearth_stories::replay::Replay;
 use hearth_stories::{http, irc_logs};
 use serde_json::Value;
 
@@ -63,15 +63,13 @@ async fn kill_9_in_the_middle_of_a_replay_loses_nothing() {
     let Some(logs) = irc_logs() else { return };
     let logs = &logs[..3];
     let mut mesh = Mesh::up();
-    let mut args = vec!["replay".to_owned(), "--json".into()];
-    args.extend(logs.iter().map(|log| log.display().to_string()));
-    let args: Vec<_> = args.iter().map(String::as_str).collect();
-    let replay = mesh.command(&args).stdout(Stdio::piped()).spawn().unwrap();
-    for _ in 0..2 {
-        tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut replay = Replay::start(&mesh, logs);
+    for percent in [15, 40] {
+        replay.until_acked(percent).await;
         mesh.kill_9();
+        replay.assert_running();
         mesh.start();
     }
-    let output = replay.wait_with_output().unwrap();
+    let output = replay.end();
     check_replay(&mesh, logs, &output).await;
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use hearth_stories::http;
 use hearth_stories::mesh::Mesh;
+use hearth_stories::replay::Replay;
 use hearth_stories::socket::Socket;
 use hearth_stories::{eventually, irc_logs};
 use serde_json::{Value, json};
@@ -227,14 +228,20 @@ async fn nine_real_logs_survive_the_loss_and_the_return_of_a_region() {
     let Some(logs) = irc_logs() else { return };
     let mesh = Mesh::up();
     let regions = mesh.regions();
-    let mut args = vec!["replay".to_owned(), "--json".into()];
-    args.extend(logs.iter().map(|log| log.display().to_string()));
-    let args: Vec<_> = args.iter().map(String::as_str).collect();
-    let replay = mesh.command(&args).stdout(Stdio::piped()).spawn().unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut replay = Replay::start(&mesh, &logs);
+    replay.until_acked(10).await;
     mesh.must(&["region", "kill", &regions[0]]);
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    replay.assert_running();
+    eventually("another region serves the shards of the lost one", || async {
+        let status = mesh.must(&["region", "status", "--json"]);
+        let survivors = status.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut shards = survivors.flat_map(|region| region["shards"].as_array().unwrap().clone());
+        shards.any(|shard| shard["shard"].as_str().unwrap().contains("-r1-")).then_some(())
+    })
+    .await;
+    let lost = replay.progress();
     mesh.must(&["region", "restore", &regions[0]]);
-    let output = replay.wait_with_output().unwrap();
+    println!("restored when {lost:?}");
+    let output = replay.end();
     crate::crash::check_replay(&mesh, &logs, &output).await;
 }

@@ -123,10 +123,15 @@ fn progress(json: bool) -> ProgressBar {
     ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style)
 }
 
-/// Until it is aborted.
+/// Draws the bar; without a terminal, a line on stderr whenever more is acknowledged. Runs until it is aborted.
 async fn show(bar: ProgressBar, ledger: Arc<Ledger>) {
+    let (has_terminal, mut told) = (std::io::stderr().is_terminal(), 0);
     loop {
         let now = ledger.now();
+        if !has_terminal && now.acked != told {
+            told = now.acked;
+            out::note(format_args!("replay: {told} of {} messages acknowledged", now.planned));
+        }
         bar.set_length(now.planned);
         bar.set_position(now.acked);
         bar.set_message(now.to_string());
