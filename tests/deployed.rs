@@ -1,4 +1,5 @@
-//! The program as operators run it: a process a node, over a real Cassandra cluster. And the store over that cluster.
+//! The program as operators run it: a process a node, over a real Cassandra cluster. And the store
+//! over that cluster.
 //!
 //! All tests share one cluster and take turns on it. `HEARTH_CLUSTER=1` switches them on.
 

@@ -1,4 +1,5 @@
-//! The whole system, told in stories: the real program, over real sockets, as strangers' clients see it.
+//! The whole system, told in stories: the real program, over real sockets, as strangers' clients
+//! see it.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,22 +1,23 @@
 //! The shape of the tree: what a reader was promised, and what no compiler checks.
 //!
-//! Each module holds one kind of promise. A failure names the rule, the places that break it, and the cure.
+//! Each module holds one kind of promise. A failure names the rule, the places that break it, and
+//! the cure.
 
 mod tidy {
-    /// What is found, and how it is told.
+    /// Findings, and their report.
     mod finding;
     /// The files and crates of the workspace.
     mod tree;
 
-    /// Which crate may know which, and who owns which outside library.
+    /// Dependencies between crates, and the owner of each outside library.
     mod arrows;
-    /// Which files of a crate need each other.
+    /// Files of a crate that need each other.
     mod circles;
     /// Every outside crate is used, and is explained.
     mod dependencies;
     /// Headers, sizes, imports and the names of tests.
     mod shape;
-    /// What may not stand in any file.
+    /// Text that no file may contain.
     mod text;
 
     /// README and docs name only what exists.

@@ -1,4 +1,5 @@
-//! Durable acks per second and CPU per message: 64 senders, each in a conversation of its own, one message in flight each.
+//! Durable acks per second and CPU per message: 64 senders, each in a conversation of its own, one
+//! message in flight each.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::Path;
@@ -17,7 +18,7 @@ const BODY: usize = 256;
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(6);
 
-/// Of one round.
+/// The result of one round.
 pub(crate) struct Outcome {
     pub(crate) acks_per_s: f64,
     pub(crate) mean_ms: f64,
@@ -124,7 +125,8 @@ impl Senders {
         ));
     }
 
-    /// Each has one message on the way, until the round is over. `cpu_s` says how much the servers have used.
+    /// Each has one message on the way, until the round is over. `cpu_s` says how much the servers
+    /// have used.
     pub(crate) fn round(&mut self, cpu_s: impl Fn() -> f64) -> Outcome {
         self.round_with_rests(Duration::ZERO, cpu_s)
     }
@@ -166,7 +168,8 @@ fn rested(rest: Duration) -> Instant {
     Instant::now()
 }
 
-/// Calls `on_readable` with a time to send at until the round is over, then without one until every answer is in.
+/// Calls `on_readable` with a time to send at until the round is over, then without one until every
+/// answer is in.
 fn measure(
     poll: &mut Poll,
     mut outstanding: usize,

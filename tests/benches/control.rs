@@ -14,8 +14,8 @@ use mio::{Events, Interest, Poll, Token};
 pub(crate) const RECORD: usize = 256;
 pub(crate) const ACK: usize = 64;
 
-/// One thread that takes records from all connections that have one, appends them to a file, syncs it once, and
-/// acknowledges all: group commit with nothing around it.
+/// One thread that takes records from all connections that have one, appends them to a file, syncs
+/// it once, and acknowledges all: group commit with nothing around it.
 pub(crate) struct GroupCommitServer {
     pub(crate) addr: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -56,7 +56,8 @@ fn serve(listener: &TcpListener, connections: usize, stop: &AtomicBool) {
         batch.clear();
         let mut waiting = Vec::new();
         for event in &events {
-            // A sender waits for its ack, so there is never more than one record, and one read leaves nothing behind.
+            // A sender waits for its ack, so there is never more than one record, and one read
+            // leaves nothing behind.
             let mut record = [0; RECORD];
             match streams[event.token().0].read(&mut record) {
                 Ok(0) => return,

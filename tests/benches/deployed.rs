@@ -1,6 +1,6 @@
-//! A deployment of real processes over three Cassandra datacenters, each figure beside two bare statements of the same driver
-//! at the same consistency on the same servers: what writing a log row and reading a fence takes when nobody orders,
-//! fences or acknowledges anything.
+//! A deployment of real processes over three Cassandra datacenters, each figure beside two bare
+//! statements of the same driver at the same consistency on the same servers: what writing a log
+//! row and reading a fence takes when nobody orders, fences or acknowledges anything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -43,7 +43,8 @@ pub(crate) fn run() {
     runtime.block_on(bare.clear_away());
 }
 
-/// A shard's append, fence and acknowledgement inside its core against the two statements, one at a time, with such rests in between.
+/// A shard's append, fence and acknowledgement inside its core against the two statements, one at a
+/// time, with such rests in between.
 fn one_sender(
     deployment: &Deployment,
     runtime: &tokio::runtime::Runtime,
@@ -89,7 +90,8 @@ fn many_senders(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare
     );
 }
 
-/// Every core is restarted in order, so that shards go to others and come back; by the cores' own clocks.
+/// Every core is restarted in order, so that shards go to others and come back; by the cores' own
+/// clocks.
 fn takeovers(deployment: &Deployment, runtime: &tokio::runtime::Runtime, bare: &Arc<Bare>) {
     let round_trip = runtime.block_on(bare.round(1, Duration::ZERO)).mean_ms / 2.0;
     for core in deployment.nodes_with(NodeRole::Core) {
@@ -161,7 +163,8 @@ impl std::ops::Sub for Sum {
     }
 }
 
-/// The control: a row is written and a fence is read, both at `QUORUM`, coordinated by the first region's server.
+/// The control: a row is written and a fence is read, both at `QUORUM`, coordinated by the first
+/// region's server.
 struct Bare {
     session: Session,
     append: PreparedStatement,

@@ -1,5 +1,5 @@
-//! One event to 5,000 sessions at one edge, the next one when all have it, against a raw `send()` loop over as many
-//! sockets with the same bytes and the same readers.
+//! One event to 5,000 sessions at one edge, the next one when all have it, against a raw `send()`
+//! loop over as many sockets with the same bytes and the same readers.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
@@ -46,7 +46,8 @@ pub(crate) fn run() {
             sent
         ));
     };
-    // Frames of different events differ in length by a digit now and then, so each round learns its own length first.
+    // Frames of different events differ in length by a digit now and then, so each round learns its
+    // own length first.
     let (mut rates, mut bare_rates, mut cpu) = (Vec::new(), Vec::new(), 0.0);
     for _ in 0..ROUNDS {
         let (before, begun) = (cpu_s(pid), Instant::now());
@@ -112,8 +113,9 @@ impl Readers {
         }
     }
 
-    /// Until every socket has had as many bytes as the first one that was readable; how many that is. Pings are shorter
-    /// than any event and come seldom: a socket that had only one is read again.
+    /// Until every socket has had as many bytes as the first one that was readable; how many that
+    /// is. Pings are shorter than any event and come seldom: a socket that had only one is read
+    /// again.
     fn all_get_one(&mut self) -> usize {
         let mut had = vec![false; self.streams.len()];
         let (mut missing, mut bytes) = (self.streams.len(), 0);

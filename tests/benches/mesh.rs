@@ -1,4 +1,5 @@
-//! Benchmarks of the whole mesh, each beside its control in the same run: machines are noisy, so trust the ratio.
+//! Benchmarks of the whole mesh, each beside its control in the same run: machines are noisy, so
+//! trust the ratio.
 //!
 //! ```sh
 //! cargo bench -p hearth-stories -- acks        # 64 senders in 64 conversations, against a bare group-commit server
@@ -68,7 +69,7 @@ fn pid_of(dir: &std::path::Path) -> u32 {
     u32::try_from(local["pid"].as_u64().unwrap()).unwrap()
 }
 
-/// What machine this is, for the record.
+/// Describes this machine, for the record.
 fn machine() -> String {
     let run = |program: &str, args: &[&str]| {
         let output = Command::new(program)

@@ -33,7 +33,7 @@ pub(crate) fn group(base: &str, owner: &str, members: &[String]) -> String {
     })
 }
 
-/// How many conversations a user's own stream knows.
+/// The number of conversations that a user's own stream knows.
 pub(crate) fn inbox(base: &str, token: &str) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let inbox = runtime.block_on(http::get(base, "/v1/inbox", token));

@@ -1,4 +1,5 @@
-//! WebSocket clients by hand, as cheap as can be: on two cores the load generator takes from what it measures.
+//! WebSocket clients by hand, as cheap as can be: on two cores the load generator takes from what
+//! it measures.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 

@@ -26,7 +26,7 @@ use wire::{
 };
 
 /// Ends a hang; nothing here asserts a time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A test on the cluster. It has the cluster for itself, because some pause a server.
 fn story<F: Future<Output = ()>>(tell: impl FnOnce(Arc<Cluster>) -> F) {
@@ -136,8 +136,8 @@ impl Subject for World {
         Arc::clone(self.handle(region.0))
     }
 
-    /// Looks into every file of the node: commit log, tables, hints, log. A cluster of `HEARTH_CQL` keeps its files to itself;
-    /// there the tables of the node's datacenter are read instead.
+    /// Looks into every file of the node: commit log, tables, hints, log. A cluster of `HEARTH_CQL`
+    /// keeps its files to itself; there the tables of the node's datacenter are read instead.
     async fn holds(&self, region: RegionId, needle: &[u8]) -> bool {
         let node = &self.cluster.nodes[usize::from(region.0) - 1];
         match node.folder() {
@@ -173,7 +173,7 @@ impl World {
                 );
                 let tables = read(tables).await.unwrap().into_rows_result().unwrap();
                 for table in tables.rows::<(String,)>().unwrap() {
-                    // Where a keyspace has no copy the datacenter refuses to read it.
+                    // A datacenter without a copy of the keyspace refuses to read it.
                     let Ok(found) =
                         read(format!("SELECT * FROM {keyspace}.{}", table.unwrap().0)).await
                     else {
@@ -201,7 +201,8 @@ impl World {
 fn finds(folder: &Path, needle: &[u8]) -> bool {
     std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
         let path = entry.path();
-        // A file may go away while it is looked at: compacted into another that is looked at too, or in the next round.
+        // A file may go away while it is looked at: compacted into another that is looked at too,
+        // or in the next round.
         if path.is_dir() {
             finds(&path, needle)
         } else {
@@ -286,7 +287,7 @@ fn a_late_write_with_a_lower_stamp_changes_nothing() {
             store.project(shard, at(3, 1), vec![Row::Head(head(5, 3))]).await.unwrap();
             store.write_fence(shard, Epoch(3)).await.unwrap();
             store.write_mark(shard, &Mark::Committed, at(3, 1)).await.unwrap();
-            // What an owner long replaced had on its way: later by every clock, higher slots, an older term.
+            // Late writes of a replaced owner: later by every clock, higher slots, an older term.
             let late = world.handle(2);
             late.project(shard, at(2, 1 << 39), vec![Row::Head(head(900, 2))]).await.unwrap();
             late.write_fence(shard, Epoch(2)).await.unwrap();
@@ -297,7 +298,7 @@ fn a_late_write_with_a_lower_stamp_changes_nothing() {
                 assert_eq!(store.fence(shard).await, Ok(Epoch(3)));
                 assert_eq!(store.mark(shard, &Mark::Committed).await, Ok(Some(at(3, 1))));
             }
-            // Of two with the same stamp all regions agree on one.
+            // All regions agree on one of two rows with the same stamp.
             store.project(shard, at(4, 1), vec![Row::Head(head(7, 4))]).await.unwrap();
             late.project(shard, at(4, 1), vec![Row::Head(head(6, 4))]).await.unwrap();
             for region in 1..=3 {
@@ -326,11 +327,12 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
         for slot in 0..40 {
             let store = world.handle(slot as u16 % 3 + 1);
             let begun = Instant::now();
-            // An outcome may be unknown while the driver finds out; the identical frame goes to the identical slot.
+            // An outcome may be unknown while the driver finds out; the identical frame goes to the
+            // identical slot.
             loop {
                 match store.append(wide, at(1, slot), Bytes::from(format!("frame {slot}"))).await {
                     Ok(()) => break acknowledged.push(slot),
-                    Err(error) => assert!(begun.elapsed() < PATIENCE, "slot {slot}: {error}"),
+                    Err(error) => assert!(begun.elapsed() < HANG_TIMEOUT, "slot {slot}: {error}"),
                 }
             }
             assert_eq!(store.fence(wide).await, Ok(Epoch(0)));
@@ -360,7 +362,7 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
         let rows = loop {
             match world.handle(2).read_log(wide, Slot(0), 100).await {
                 Ok(rows) => break rows,
-                Err(error) => assert!(begun.elapsed() < PATIENCE, "after the pause: {error}"),
+                Err(error) => assert!(begun.elapsed() < HANG_TIMEOUT, "after the pause: {error}"),
             }
         };
         let want: Vec<LogRow> = acknowledged
@@ -368,7 +370,8 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
             .map(|&slot| LogRow { at: at(1, slot), frame: Bytes::from(format!("frame {slot}")) })
             .collect();
         assert_eq!(rows, want);
-        // What was said of the write in the paused datacenter was true: repeated, it is there once.
+        // The write to the paused datacenter may or may not have happened. Repeated, it is there
+        // once.
         loop {
             match world
                 .handle(1)
@@ -377,7 +380,7 @@ fn with_one_datacenter_paused_multi_region_goes_on_and_its_own_region_class_says
                 .await
             {
                 Ok(()) => break,
-                Err(error) => assert!(begun.elapsed() < PATIENCE, "after the pause: {error}"),
+                Err(error) => assert!(begun.elapsed() < HANG_TIMEOUT, "after the pause: {error}"),
             }
         }
         assert_eq!(world.handle(2).read_log(there, Slot(0), 9).await.unwrap().len(), 1);

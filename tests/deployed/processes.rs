@@ -1,6 +1,7 @@
-//! A real deployment: nine processes and three Cassandra datacenters, of which some die, stand still, or cannot reach each
-//! other, while people talk. In every story nothing that was acknowledged may be lost, doubled or reordered, as seen live in every
-//! region and in every region's history.
+//! A real deployment: nine processes and three Cassandra datacenters, of which some die, stand
+//! still, or cannot reach each other, while people talk. In every story nothing that was
+//! acknowledged may be lost, doubled or reordered, as seen live in every region and in every
+//! region's history.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +14,15 @@ use test_cluster::Network;
 use wire::Durability;
 use wire::version::Minor;
 
-/// How long something stays cut or paused when the story waits for nothing in particular: longer than detection and takeover.
-const A_WHILE: Duration = Duration::from_secs(8);
+/// A fault lasts at least this long: longer than detection and takeover.
+const FAULT_DURATION: Duration = Duration::from_secs(8);
 
 fn ids<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<String> {
     nodes.into_iter().map(Node::id).collect()
 }
 
-/// The pause that writers saw in each group, and how each group's shard came to its next owner, if it did.
+/// The pause that writers saw in each group, and how each group's shard came to its next owner, if
+/// it did.
 fn tell(
     what: &str,
     deployment: &Deployment,
@@ -43,7 +45,8 @@ fn tell(
     }
 }
 
-/// A deployment over servers of the store that may be killed and paused. None, said why, over those of somebody else.
+/// A deployment over servers of the store that may be killed and paused. None, said why, over those
+/// of somebody else.
 async fn with_servers_of_ours() -> Option<Whole> {
     let deployment = Deployment::whole().await?;
     if !deployment.cluster.nodes[0].is_ours() {
@@ -115,7 +118,8 @@ async fn a_region_is_killed_with_its_datacenter() {
     load.end().await.must_be_clean();
 }
 
-/// Class `region`: what its home alone has is missing while it is lost, and no more; and comes back, marked.
+/// Class `region`: what its home alone has is missing while it is lost, and no more; and comes
+/// back, marked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_comes_back() {
     let Some(deployment) = with_servers_of_ours().await else { return };
@@ -124,7 +128,7 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
     let shard = load.rooms[0].shard();
     let apart = deployment.hosts.are_apart();
     if apart {
-        // What is acknowledged from here on does not leave the region; not even by the kernel when its process is dead.
+        // From here on nothing leaves the region, not even from the kernel after its process died.
         [2, 3].iter().for_each(|other| deployment.hosts.cut(1, *other, Network::Store));
         let cut = Instant::now();
         let alone = || async { (load.acked_since(1, cut) >= 10).then_some(()) };
@@ -231,7 +235,7 @@ async fn a_conversation_of_class_region_moves_and_stays_where_it_is_while_a_regi
     let why = told.as_str().unwrap_or_default();
     assert!(!is_done && why.contains("not every region"), "{told}");
     println!("refused after {:.2?}: {why}", killed.elapsed());
-    // Where it is people write on, although the region where it was born is lost.
+    // People write on at its home, although the region of its birth is lost.
     load.until_acked(1, Instant::now()).await;
     deployment.mend().await;
     let mended = Instant::now();
@@ -312,7 +316,7 @@ async fn a_server_of_the_store_stands_still() {
         server.pause();
         let paused = Instant::now();
         until_all_acked(&load, paused).await;
-        tokio::time::sleep(A_WHILE).await;
+        tokio::time::sleep(FAULT_DURATION).await;
         until_all_acked(&load, Instant::now()).await;
         tell(
             &format!("the server {} was paused", server.datacenter),
@@ -338,7 +342,7 @@ async fn cut_between_two_regions(network: Network) {
     let trace = deployment.trace();
     deployment.hosts.cut(1, 2, network);
     let cut = Instant::now();
-    tokio::time::sleep(A_WHILE).await;
+    tokio::time::sleep(FAULT_DURATION).await;
     until_all_acked(&load, Instant::now()).await;
     tell(&format!("{network:?} cut between two regions"), &deployment, &load, cut, &trace, &[]);
     deployment.hosts.heal(1, 2, network);

@@ -1,7 +1,9 @@
-//! A mesh as an operator deploys it: a process a node, each with its own config file, in the network of its region, over a
-//! real Cassandra cluster of three datacenters. Prepared with the program's own commands.
+//! A mesh as an operator deploys it: a process a node, each with its own config file, in the
+//! network of its region, over a real Cassandra cluster of three datacenters. Prepared with the
+//! program's own commands.
 //!
-//! The stories of one test program share one, each for itself: [`Deployment::whole`] gives it mended.
+//! The stories of one test program share one, each for itself: [`Deployment::whole`] gives it
+//! mended.
 
 mod node;
 mod servers;
@@ -35,12 +37,12 @@ const CORES: u8 = 2;
 /// The file with what operators show.
 const ADMIN_TOKEN: &str = "admin.token";
 /// Cassandra reads its commit log first.
-const MEND_PATIENCE: Duration = Duration::from_secs(180);
+const MEND_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Nine nodes and three servers of the store.
 #[derive(Debug)]
 pub struct Deployment {
-    /// Of each region two cores and an edge.
+    /// Two cores and an edge in each region.
     pub nodes: Vec<Node>,
     /// A server in each region.
     pub cluster: Arc<Cluster>,
@@ -66,8 +68,9 @@ impl Deref for Whole {
 }
 
 impl Deployment {
-    /// The deployment of this program, with every node alive, every way open and every shard at home, for one story at a
-    /// time. None, with the reason on stderr, when it is not wanted or this machine cannot run one.
+    /// The deployment of this program, with every node alive, every way open and every shard at
+    /// home, for one story at a time. None, with the reason on stderr, when it is not wanted or
+    /// this machine cannot run one.
     pub async fn whole() -> Option<Whole> {
         static SHARED: OnceCell<Deployment> = OnceCell::const_new();
         let turn = servers::turn().await;
@@ -109,7 +112,7 @@ impl Deployment {
         deployment
     }
 
-    /// What docs/operations.md tells an operator to do.
+    /// Does what docs/operations.md tells operators.
     fn prepare(&mut self, reaper: &Arc<Reaper>) {
         fs::write(self.file("world.toml"), WORLD).expect("the folder can be written");
         let token = self.file(ADMIN_TOKEN);
@@ -209,7 +212,8 @@ impl Deployment {
         command
     }
 
-    /// `hearth region` or `hearth conversation`, as an order to a core; its answer, or why there is none, and whether it was carried out.
+    /// `hearth region` or `hearth conversation`, as an order to a core; its answer, or why there is
+    /// none, and whether it was carried out.
     ///
     /// # Panics
     /// When the program does not run.
@@ -227,7 +231,7 @@ impl Deployment {
         (told, output.status.success())
     }
 
-    /// Where its configs and logs are.
+    /// The folder of configs and logs.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -260,7 +264,7 @@ impl Deployment {
         edges.into_iter().map(Node::url).collect()
     }
 
-    /// Who serves a shard, as the cores say that serve it.
+    /// The cores that say they serve a shard.
     pub async fn owners(&self, shard: &str) -> Vec<&Node> {
         let mut owners = Vec::new();
         for core in self.nodes_with(NodeRole::Core) {
@@ -287,7 +291,7 @@ impl Deployment {
         .await
     }
 
-    /// What nodes that start from now on believe the world to be.
+    /// Replaces the world file. Nodes read it when they start.
     ///
     /// # Panics
     /// When it cannot be written.
@@ -297,7 +301,7 @@ impl Deployment {
 
     /// Waits until nothing of a lost region is still to be salvaged, and every core answers.
     pub async fn until_salvaged(&self) {
-        eventually_within(MEND_PATIENCE, "everything of the lost region", || async {
+        eventually_within(MEND_TIMEOUT, "everything of the lost region", || async {
             for core in self.nodes_with(NodeRole::Core) {
                 let status = core.status().await.ok().filter(|status| status["ready"] == true)?;
                 let shards = status["shards"].as_array()?;
@@ -313,7 +317,8 @@ impl Deployment {
         .await;
     }
 
-    /// Starts what is dead, wakes what is paused, heals every way, and waits until all is as on the first day.
+    /// Starts what is dead, wakes what is paused, heals every way, and waits until all is as on the
+    /// first day.
     ///
     /// # Panics
     /// When that takes too long.
@@ -336,7 +341,8 @@ impl Deployment {
         }
     }
 
-    /// Waits until every node is ready and sees all others, and every shard is served by a core of its home.
+    /// Waits until every node is ready and sees all others, and every shard is served by a core of
+    /// its home.
     ///
     /// # Panics
     /// When that takes too long: with what is still missing.
@@ -349,15 +355,15 @@ impl Deployment {
             whole.then_some(())
         };
         let waited = tokio::time::timeout(
-            MEND_PATIENCE,
-            eventually_within(MEND_PATIENCE * 2, "a whole deployment", look),
+            MEND_TIMEOUT,
+            eventually_within(MEND_TIMEOUT * 2, "a whole deployment", look),
         );
         if waited.await.is_err() {
             panic!("the deployment does not mend: {}", missing.lock().await);
         }
     }
 
-    /// What is not as it should be.
+    /// The first thing that is not as it should be.
     async fn missing(&self) -> Option<String> {
         let (mut known, mut served) = (BTreeSet::new(), BTreeSet::new());
         for node in &self.nodes {

@@ -9,9 +9,7 @@ use serde_json::Value;
 /// An answer, whatever its status.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Of the status line.
     pub status: u16,
-    /// Of the head.
     pub content_type: String,
     /// The body, when it is JSON; its text otherwise.
     pub body: Value,

@@ -1,7 +1,8 @@
-//! What the stories in `tests/stories` stand on: the real program in processes of its own, on a local mesh ([`mesh`]) or as
-//! an operator deploys it ([`deployment`]); bare HTTP ([`http`]) and WebSocket ([`socket`]) clients that share nothing with
-//! the SDK, so that the SDK's mistakes show; people who talk through the SDK while things break ([`load`]); and real
-//! chat logs, replayed and checked ([`replay`]).
+//! The tools of `tests/stories` and `tests/deployed`: the real program in processes of its own, on
+//! a local mesh ([`mesh`]) or as an operator deploys it ([`deployment`]); bare HTTP ([`http`]) and
+//! WebSocket ([`socket`]) clients that share nothing with the SDK, so that the SDK's mistakes show;
+//! people who talk through the SDK while things break ([`load`]); and real chat logs, replayed and
+//! checked ([`replay`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -20,20 +21,20 @@ pub mod socket;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a story waits for something that should happen soon. No story asserts a time: this only ends a hang.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// A story waits at most this long for anything. No story asserts a time: this only ends a hang.
+pub const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Polls until there is something, or fails with `what` after [`PATIENCE`].
+/// Polls until there is something, or fails with `what` after [`HANG_TIMEOUT`].
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     look: impl FnMut() -> F,
 ) -> T {
-    eventually_within(PATIENCE, what, look).await
+    eventually_within(HANG_TIMEOUT, what, look).await
 }
 
-/// As [`eventually`], with a patience of one's own.
+/// As [`eventually`], with another timeout.
 pub async fn eventually_within<T, F>(
-    patience: Duration,
+    timeout: Duration,
     what: &str,
     mut look: impl FnMut() -> F,
 ) -> T
@@ -45,13 +46,13 @@ where
         if let Some(found) = look().await {
             return found;
         }
-        assert!(begun.elapsed() < patience, "never came: {what}");
+        assert!(begun.elapsed() < timeout, "never came: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// The ubuntu-irc logs: in `HEARTH_IRC_LOGS`, or beside the tree. Where they are missing a story says that it is skipped;
-/// in CI that is a failure.
+/// The ubuntu-irc logs: in `HEARTH_IRC_LOGS`, or beside the tree. Where they are missing a story
+/// says that it is skipped; in CI that is a failure.
 #[must_use]
 pub fn irc_logs() -> Option<Vec<PathBuf>> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/ubuntu-irc");

@@ -1,7 +1,8 @@
-//! People who talk through a deployment while things break: in each region one writer for the group of each home, an SDK
-//! client that sends one message after the other, retries and changes edges; and in each region a watcher who sees all groups.
-//! In the end everything that was sent, acknowledged and shown, live and from every region's history, goes to the checker that the replay
-//! and the simulator use.
+//! People who talk through a deployment while things break: in each region one writer for the group
+//! of each home, an SDK client that sends one message after the other, retries and changes edges;
+//! and in each region a watcher that sees all groups. In the end everything that was sent,
+//! acknowledged and shown, live and from every region's history, goes to the checker that the
+//! replay and the simulator use.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -21,13 +22,13 @@ use wire::{ClientMsgId, ConversationId, DeviceId, Durability, Epoch, MessageId, 
 use crate::deployment::{Deployment, REGIONS};
 use crate::{eventually, eventually_within};
 
-/// A watcher that has not moved for so long asks for what it lacks, and the story fails: live delivery should have brought it.
-const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
+/// A watcher that has not moved for so long asks for what it lacks, and the story fails: live
+/// delivery should have brought it.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The last acknowledgements may take so long when everything is whole again.
-const ACK_PATIENCE: Duration = Duration::from_secs(60);
+const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 const TENANT: &str = "demo";
 const WATCHER: &str = "watcher";
-/// Of one user.
 const TOKEN_S: u64 = 3_600;
 const TROUBLES_MAX: usize = 30;
 
@@ -73,14 +74,13 @@ pub struct Load {
     histories: Vec<(String, Http)>,
 }
 
-/// How much is said.
+/// The rate and kind of the messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// Writers in each region for each group.
     pub writers: usize,
     /// Between an acknowledgement and the next message.
     pub pause: Duration,
-    /// Of the groups.
     pub durability: Durability,
 }
 
@@ -90,18 +90,17 @@ impl Default for Pace {
     }
 }
 
-/// What came of it.
+/// The outcome of the load.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Of the checker.
     pub report: Report,
     /// All of them.
     pub acks: Vec<Acked>,
     /// Messages that came back, marked, from a region that was lost.
     pub recovered: usize,
-    /// When the first of them was ordered, milliseconds since 1970; none: none of them was acknowledged before.
+    /// When the first of them was ordered, milliseconds since 1970; none: none of them was
+    /// acknowledged before.
     pub missing_since_ms: Option<u64>,
-    /// Of all clients.
     pub reconnects: u64,
 }
 
@@ -195,7 +194,8 @@ impl Load {
         }
     }
 
-    /// Waits until every writer of the group of this home has sent something after `since` and got its acknowledgement.
+    /// Waits until every writer of the group of this home has sent something after `since` and got
+    /// its acknowledgement.
     pub async fn until_acked(&self, home: usize, since: Instant) {
         let what = format!("acknowledgements of all writers in the group of {}", REGIONS[home - 1]);
         eventually(&what, || async {
@@ -208,8 +208,8 @@ impl Load {
         .await;
     }
 
-    /// The longest that a writer in the group of this home has waited for an acknowledgement since: what was sent before counts from
-    /// `since` on.
+    /// The longest that a writer in the group of this home has waited for an acknowledgement since:
+    /// what was sent before counts from `since` on.
     #[must_use]
     pub fn pause(&self, home: usize, since: Instant) -> Duration {
         let ledger = self.ledger.lock();
@@ -217,27 +217,27 @@ impl Load {
         waited.map(|ack| ack.acked - ack.sent.max(since)).max().unwrap_or_default()
     }
 
-    /// How many messages were acknowledged so far.
+    /// The number of messages acknowledged so far.
     #[must_use]
     pub fn acked(&self) -> usize {
         self.ledger.lock().acks.len()
     }
 
-    /// How many of the group of this home were acknowledged since to writers who sent them since.
+    /// Messages of this home's group that were both sent and acknowledged since.
     #[must_use]
     pub fn acked_since(&self, home: usize, since: Instant) -> usize {
         self.ledger.lock().acks.iter().filter(|ack| ack.home == home && ack.sent > since).count()
     }
 
-    /// Ends the talk: every message gets its acknowledgement, every watcher sees everything, every region's history is read.
-    /// Everything must be whole again.
+    /// Ends the talk: every message gets its acknowledgement, every watcher sees everything, every
+    /// region's history is read. Everything must be whole again.
     ///
     /// # Panics
     /// When something is still missing after a minute.
     pub async fn end(mut self) -> Outcome {
         self.stop.cancel();
         let writers = async { while self.writers.join_next().await.is_some() {} };
-        if tokio::time::timeout(ACK_PATIENCE, writers).await.is_err() {
+        if tokio::time::timeout(ACK_TIMEOUT, writers).await.is_err() {
             panic!("messages were never acknowledged: {:?}", self.ledger.lock().troubles);
         }
         let conversations: Vec<_> = self.rooms.iter().map(|room| room.conversation).collect();
@@ -255,9 +255,9 @@ impl Load {
             }
             observers.push(observer);
         }
-        // What the histories say, everybody must have been shown.
+        // Every watcher must have seen everything in the histories.
         eventually_within(
-            DELIVERY_PATIENCE,
+            DELIVERY_TIMEOUT,
             "everything that there is, at every watcher",
             || async {
                 let ledger = self.ledger.lock();
@@ -324,7 +324,7 @@ fn watcher_in(region: &str) -> String {
     format!("the watcher in {region}")
 }
 
-/// Who they are, and where they connect.
+/// The users, and their edges.
 struct People {
     issuer: DevIssuer,
     /// From each region.
@@ -434,7 +434,7 @@ struct Ledger(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     checker: Checker,
-    /// What each message was called by its sender: live ones do not say.
+    /// The sender's id of each message. Live events do not carry it.
     ids: HashMap<String, ClientMsgId>,
     acks: Vec<Acked>,
     lanes: HashMap<u64, Wait>,
@@ -450,7 +450,7 @@ struct Inner {
     troubles: Vec<String>,
 }
 
-/// How it stands with one writer.
+/// The state of one writer.
 struct Wait {
     home: usize,
     /// When the last message that was acknowledged was sent.

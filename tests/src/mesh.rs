@@ -10,8 +10,9 @@ use tempfile::TempDir;
 
 /// The program, built as the tests are.
 ///
-/// `cargo test --workspace` has built it: this only finds that out. It asks for the whole workspace and for a test,
-/// because cargo then resolves the features of every dependency as the tests have them, and builds none of them twice.
+/// `cargo test --workspace` has built it: this only finds that out. It asks for the whole workspace
+/// and for a test, because cargo then resolves the features of every dependency as the tests have
+/// them, and builds none of them twice.
 pub fn hearth() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {

@@ -16,7 +16,7 @@ pub struct Replay {
     reader: JoinHandle<()>,
 }
 
-/// How far a replay is.
+/// The progress of a replay.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     /// Messages that the mesh has acknowledged.
@@ -46,7 +46,6 @@ impl Replay {
         Self { process, progress, reader }
     }
 
-    /// How far it is now.
     #[must_use]
     pub fn progress(&self) -> Progress {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,6 +1,6 @@
-//! Faults drawn from a seed, one after the other, on a deployment under load: kills, pauses and cuts, for as long as one
-//! wants. What is drawn depends on the seed alone; what it meets does not, so a seed is a way to begin the search and no
-//! proof that it ends the same.
+//! Faults drawn from a seed, one after the other, on a deployment under load: kills, pauses and
+//! cuts, for as long as one wants. What is drawn depends on the seed alone; what it meets does not,
+//! so a seed is a way to begin the search and no proof that it ends the same.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +30,7 @@ pub enum Until {
     Elapsed(Duration),
 }
 
-/// What is done, and undone after a while.
+/// A fault. It is undone after a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fault {
     /// SIGKILL of a node, by its place.
@@ -53,7 +53,7 @@ enum Fault {
     Isolate(usize),
 }
 
-/// How often each kind of fault was done.
+/// The number of faults of each kind.
 #[derive(Debug, Default)]
 pub struct Done(BTreeMap<&'static str, usize>);
 
@@ -68,7 +68,8 @@ impl fmt::Display for Done {
     }
 }
 
-/// Draws and does faults until it is enough, mends everything, and gives what came of the load. Says on stdout what it does.
+/// Draws and does faults until it is enough, mends everything, and gives what came of the load.
+/// Says on stdout what it does.
 ///
 /// # Panics
 /// When the deployment does not become whole again, or a message is never acknowledged.

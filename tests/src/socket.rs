@@ -8,9 +8,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::PATIENCE;
+use crate::HANG_TIMEOUT;
 
-/// What a WebSocket gave.
+/// A frame, or the close, of a WebSocket.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Got {
     /// A frame.
@@ -31,7 +31,6 @@ pub struct Socket {
 /// The refusal of an upgrade.
 #[derive(Debug)]
 pub struct Refused {
-    /// Of the status line.
     pub status: u16,
     /// The problem.
     pub body: Value,
@@ -138,8 +137,9 @@ impl Socket {
 
     async fn read(&mut self) -> Got {
         loop {
-            let message =
-                tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a frame in time");
+            let message = tokio::time::timeout(HANG_TIMEOUT, self.stream.next())
+                .await
+                .expect("a frame in time");
             match message {
                 Some(Ok(Message::Text(text))) => {
                     return Got::Frame(serde_json::from_str(&text).expect("JSON"));
@@ -153,7 +153,8 @@ impl Socket {
         }
     }
 
-    /// The next frame of this type; others wait for their turn. Panics at the end of the connection.
+    /// The next frame of this type; others wait for their turn. Panics at the end of the
+    /// connection.
     pub async fn next_of(&mut self, kind: &str) -> Value {
         self.next_where(kind, |frame| frame["type"] == kind).await
     }

@@ -23,7 +23,8 @@ fn messages(log: &PathBuf) -> Vec<(String, String)> {
     messages.collect()
 }
 
-/// The replay's own summary, and then, without believing it, the history from every region's edge against the logs.
+/// The replay's own summary, and then, without believing it, the history from every region's edge
+/// against the logs.
 pub(crate) async fn check_replay(mesh: &Mesh, logs: &[PathBuf], output: &Output) {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let summary: Value = serde_json::from_str(stdout.lines().last().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! What `deploy/` offers to operators is what the program takes.
+//! The program accepts everything that `deploy/` offers to operators.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

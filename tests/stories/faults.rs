@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::group;
 
-/// Somebody who talks through one edge, one message after the other, and never gives up.
+/// A user who talks through one edge, one message after the other, and never gives up.
 struct Talker {
     edge: String,
     token: String,
@@ -60,7 +60,8 @@ impl Talker {
         }
     }
 
-    /// Everything that was acknowledged is in the history, once and in order, and came live in order.
+    /// Everything that was acknowledged is in the history, once and in order, and came live in
+    /// order.
     async fn check(mut self) -> (u64, u64) {
         for n in 1..=self.said {
             let new = self.socket.next_of("message.new").await;
@@ -186,7 +187,7 @@ async fn a_drained_region_hands_over_without_a_single_error() {
     }
     let acting = view(&mesh, &talker.edge, &talker.conversation).await;
     assert_ne!(acting["acting_region"], json!(home));
-    // Who was connected there is told where to go, and new ones are not let in.
+    // Open sessions are told where to go, and new ones are refused.
     let mut at_home = at_home;
     let goaway = at_home.next_of("goaway").await;
     assert!(!goaway["payload"]["alternatives"].as_array().unwrap().is_empty(), "{goaway}");

@@ -1,4 +1,4 @@
-//! What bad input gets: a clear error with a stable code, and nothing is lost.
+//! Bad input gets a clear error with a stable code, and nothing is lost.
 
 use hearth_stories::http;
 use hearth_stories::mesh::Mesh;

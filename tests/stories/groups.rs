@@ -89,9 +89,9 @@ async fn who_is_added_hears_from_then_on_and_who_is_removed_no_more() {
 
     assert_eq!(change(&near, &conversation, &ann, json!({"remove": ["bob"]})).await.status, 200);
     bobs.next_of("conversation.left").await;
-    anns.send_message(&conversation, "3", "behind his back").await.unwrap();
+    anns.send_message(&conversation, "3", "without bob").await.unwrap();
     anns.next_where("its ack", |frame| frame["type"] == "message.ack" && frame["re"] == "3").await;
-    // What comes next to bob is the answer to his ping, not the message.
+    // The next frame for bob answers the ping. The message never comes.
     bobs.send(json!({"id": "p", "type": "ping"})).await.unwrap();
     let next = bobs
         .next_where("anything", |frame| frame["type"] == "pong" || frame["type"] == "message.new")

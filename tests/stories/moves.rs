@@ -18,13 +18,13 @@ const PEOPLE: [&str; 3] = ["ann", "bob", "cem"];
 /// Said by each at least.
 const LINES: usize = 8;
 
-/// Somebody who talks through one edge. What he calls a message is also what it says.
+/// A user who talks through one edge. The body of each message is its id.
 struct Person {
     user: &'static str,
     socket: Socket,
     sent: Vec<String>,
     acks: Vec<(String, Ack)>,
-    /// What came live, in order.
+    /// Live events, in order.
     shown: Vec<MessagePayload>,
 }
 
@@ -91,7 +91,7 @@ async fn moves_back_and_forth(durability: &str) {
         let socket = Socket::session(&mesh.edge(region), token).await;
         people.push(Person { user, socket, sent: vec![], acks: vec![], shown: vec![] });
     }
-    // Nobody speaks before all are there.
+    // Everyone joins before anyone speaks.
     let talks = people.into_iter().map(|mut person| {
         let (conversation, stop) = (conversation.clone(), Arc::clone(&stop));
         tokio::spawn(async move {

@@ -117,7 +117,8 @@ async fn tenants_never_see_each_other() {
     let tenant = mesh.ready["tenants"][1]["name"].as_str().unwrap().to_owned();
     let (ann, stranger) = (mesh.token("ann"), mesh.token_of(&tenant, "ann"));
     let conversation = group(&edge, &ann, "tea", &["bob"]).await;
-    // The same user id in another tenant is another person, even with the id of the conversation in hand.
+    // The same user id in another tenant is another person, even with the id of the conversation in
+    // hand.
     for path in
         [format!("/v1/groups/{conversation}"), format!("/v1/conversations/{conversation}/messages")]
     {

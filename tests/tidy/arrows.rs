@@ -3,7 +3,7 @@ use cargo_metadata::DependencyKind::Normal;
 use super::finding::{Finding, none};
 use super::tree::members;
 
-/// Who may know whom, from those who know nobody to those who may know everything.
+/// The crates that each crate may depend on, from the lowest to the highest.
 const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("conversation", &["wire"]),
@@ -44,7 +44,7 @@ const EVERYONE: &[&str] = &[
 const NEVER: &[(&str, &str)] =
     &[("edge", "store"), ("edge", "core-region"), ("core-region", "edge")];
 
-/// One owner for each outside library: whoever else needs it asks the owner for what he needs.
+/// One owner for each outside library. Other crates ask the owner for what they need.
 const OWNERS: &[(&str, &[&str])] = &[
     ("quinn", &["mesh"]),
     ("foca", &["mesh"]),
@@ -53,15 +53,15 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("redis", &["regional"]),
     ("hashring", &["topology"]),
     ("jsonwebtoken", &["auth"]),
-    // `node` for the admin endpoint of every process; `hearth` for the loopback port by which its own commands steer a
-    // mesh that runs on one machine.
+    // `node` for the admin endpoint of every process; `hearth` for the loopback port by which its
+    // own commands steer a mesh that runs on one machine.
     ("axum", &["edge", "node", "hearth"]),
     // The two ends of the WebSocket, and a watcher that shares nothing with either.
     ("tokio-tungstenite", &["edge", "client", "sim"]),
     ("turmoil-net", &["sim"]),
 ];
 
-/// What brings a clock, a socket, a task or chance into a crate of rules.
+/// Dependencies that bring a clock, a socket, a task or randomness into a crate of rules.
 const IMPURE: &[&str] = &[
     "async-trait",
     "futures-util",

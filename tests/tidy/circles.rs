@@ -9,7 +9,8 @@ use super::tree::{Member, files, members};
 /// Files that need each other can only be understood together.
 const CIRCLE_FILES_MAX: usize = 3;
 
-/// Crates whose largest circle is still longer, with its files. A number here may only become smaller.
+/// Crates whose largest circle is still longer, with its files. A number here may only become
+/// smaller.
 const LARGER: &[(&str, usize)] = &[];
 
 /// A file of a crate, as the path of its module: `a::b` is `["a", "b"]`, the root is `[]`.
@@ -41,7 +42,7 @@ fn no_more_than_three_files_need_each_other() {
     );
 }
 
-/// Which module names which others. Parents and children may name each other: they are one room.
+/// The modules that each module names. Parents and children may name each other: they are one room.
 fn graph(member: &Member, sources: &[Source]) -> BTreeMap<Module, BTreeSet<Module>> {
     let modules: BTreeMap<Module, &Source> = sources
         .iter()
@@ -101,7 +102,7 @@ fn circles(graph: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<BTreeSet<&Module>>
     circles.into_iter().collect()
 }
 
-/// What a module names, what those name, and so on.
+/// All modules that a module needs, directly or not.
 fn reachable<'a>(
     graph: &'a BTreeMap<Module, BTreeSet<Module>>,
     from: &'a Module,

@@ -7,7 +7,8 @@ use super::tree::{Member, files, members, read, workspace_dependencies};
 
 const EXPLAINED: &str = "docs/dependencies.md";
 
-/// The outside crates that have a line: a table row that starts with the name in backticks, and what follows it.
+/// The outside crates that have a line: a table row that starts with the name in backticks, and
+/// what follows it.
 fn explained() -> Vec<(usize, String, Vec<String>)> {
     let text = read(EXPLAINED).unwrap_or_default();
     let row = |(at, line): (usize, &str)| {

@@ -113,7 +113,8 @@ fn words_in_code(text: &str) -> Vec<(usize, String)> {
     words
 }
 
-/// Each line with its number and whether it stands inside a fence; the fences themselves are left out.
+/// Each line with its number and whether it stands inside a fence; the fences themselves are left
+/// out.
 fn lines(text: &str) -> Vec<(usize, &str, bool)> {
     let mut fenced = false;
     let mut lines = Vec::new();

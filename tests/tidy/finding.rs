@@ -6,7 +6,6 @@ pub(super) struct Finding {
     pub(super) at: String,
     /// The line in it, from 1; 0 for the whole.
     pub(super) line: usize,
-    /// What is wrong there.
     pub(super) what: String,
 }
 
@@ -20,7 +19,8 @@ impl Finding {
     }
 }
 
-/// Panics with all findings, if there are any, so that one run shows everything that breaks the rule.
+/// Panics with all findings, if there are any, so that one run shows everything that breaks the
+/// rule.
 #[track_caller]
 pub(super) fn none(rule: &str, cure: &str, mut findings: Vec<Finding>) {
     if findings.is_empty() {

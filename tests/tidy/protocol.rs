@@ -1,12 +1,13 @@
 //! `docs/openapi.yaml`, `docs/asyncapi.yaml` and `docs/protocol.md` against the code, both ways.
 //!
-//! The types of `wire::client` are read by a parser, not by serde, so that a field is seen even when no example has it.
+//! The types of `wire::client` are read by a parser, not by serde, so that a field is seen even
+//! when no example has it.
 
 /// The two descriptions, as they stand in docs/.
 mod described;
 /// The page for people.
 mod page;
-/// What the routers of the nodes offer.
+/// The routes of the nodes.
 mod routes;
 /// The types of `wire::client`.
 mod types;
@@ -47,7 +48,7 @@ fn every_type_is_described_field_by_field() {
     none("the descriptions have the fields that the code has, and no others", CURE, findings);
 }
 
-/// What a schema says otherwise than the type.
+/// Differences between a schema and its type.
 fn differences(found: &Type, schema: &Value) -> Vec<String> {
     let none = serde_json::Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&none);

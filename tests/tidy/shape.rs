@@ -9,15 +9,16 @@ use super::tree::{Member, files, members, read};
 const FILE_LINES_MAX: usize = 500;
 /// Longest function. Most have 5 to 40 lines.
 const FUNCTION_LINES_MAX: usize = 80;
-/// Files and functions (`file::fn name`) that are still longer, with their lines. A number here may only become smaller.
+/// Files and functions (`file::fn name`) that are still longer, with their lines. A number here may
+/// only become smaller.
 const LONGER: &[(&str, usize)] = &[];
 
-/// How long a file or function may be.
+/// The longest that a file or function may be.
 fn lines_max(name: &str, usual: usize) -> usize {
     LONGER.iter().find(|(longer, _)| *longer == name).map_or(usual, |(_, lines)| *lines)
 }
 
-/// What node code may not name: two neighbouring words of a path, who may, and what to do instead.
+/// A path that node code may not name: two neighbouring words, the exceptions, and the cure.
 struct Ban {
     path: (&'static str, &'static str),
     /// Crates or files in which it is the point, each with its reason.
@@ -103,7 +104,7 @@ pub(super) struct Source {
     pub(super) syntax: syn::File,
 }
 
-/// What a crate's `src` holds, without the files that are its unit tests.
+/// The sources of a crate, without the files that are its unit tests.
 pub(super) fn product(member: &Member, files: &[String]) -> Vec<Source> {
     let folder = format!("{}/src/", member.dir);
     let sources = member.sources(files).into_iter().filter(|file| file.starts_with(&folder));
@@ -276,7 +277,8 @@ fn node_code_opens_no_socket_starts_no_thread_and_rules_read_no_clock() {
     );
 }
 
-/// Collects every path that is named outside tests: in `use`, in code, and among the tokens of macros.
+/// Collects every path that is named outside tests: in `use`, in code, and among the tokens of
+/// macros.
 #[derive(Default)]
 pub(super) struct Paths {
     /// Line, and words.

@@ -1,7 +1,8 @@
 use super::finding::{Finding, none};
 use super::tree::{files, read};
 
-/// Where a path of one machine starts. Put together here, so that this file does not break its own rule.
+/// The start of a path of one machine. Put together here, so that this file does not break its own
+/// rule.
 const MACHINE_PATHS: &[&str] =
     &[concat!("/", "root"), concat!("/", "home"), concat!("/", "work"), concat!("/", "Users")];
 
@@ -25,7 +26,8 @@ fn no_file_names_a_path_of_one_machine() {
     );
 }
 
-/// Whether the path at this place starts at the root of a file system: not the middle of a URL or of a longer path.
+/// Whether the path at this place starts at the root of a file system: not the middle of a URL or
+/// of a longer path.
 fn is_absolute(text: &str, at: usize, len: usize) -> bool {
     let before = text[..at].chars().next_back();
     let after = text[at + len..].chars().next();

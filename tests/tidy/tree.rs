@@ -12,7 +12,7 @@ pub(super) struct Member {
     pub(super) deps: Vec<Dep>,
 }
 
-/// What a crate depends on.
+/// A dependency of a crate.
 pub(super) struct Dep {
     /// As its user calls it.
     pub(super) name: String,
@@ -35,7 +35,8 @@ pub(super) fn exists(path: &str) -> bool {
     root().join(path).exists()
 }
 
-/// All files of the tree, from the root with `/`, sorted: what git would take, which is all that `.gitignore` leaves.
+/// All files of the tree, from the root with `/`, sorted: what git would take, which is all that
+/// `.gitignore` leaves.
 pub(super) fn files() -> Vec<String> {
     let ignored: Vec<String> =
         read(".gitignore").unwrap_or_default().lines().map(str::to_owned).collect();

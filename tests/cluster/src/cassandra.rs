@@ -1,7 +1,8 @@
 //! A real Cassandra cluster: a datacenter of one node in each region.
 //!
-//! The jars come from Maven, pinned by `cassandra/pom.xml`, and are kept under the target folder. `HEARTH_CQL=host,host,host`
-//! takes a cluster that runs already instead, one host of each datacenter; it is neither stopped nor paused.
+//! The jars come from Maven, pinned by `cassandra/pom.xml`, and are kept under the target folder.
+//! `HEARTH_CQL=host,host,host` takes a cluster that runs already instead, one host of each
+//! datacenter; it is neither stopped nor paused.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 use crate::hosts::Hosts;
 use crate::reaper::Reaper;
 
-/// How long the three may take to answer each other. Only ends a hang: it takes them 10 to 20 s.
-const START_PATIENCE: Duration = Duration::from_secs(240);
+/// Ends a hang: the three need 10 to 20 s until they answer each other.
+const START_TIMEOUT: Duration = Duration::from_secs(240);
 const CQL_PORT: u16 = 9042;
 /// Evenly over the ring.
 const TOKENS: [&str; 3] = ["-9223372036854775808", "-3074457345618258603", "3074457345618258602"];
@@ -31,7 +32,7 @@ pub struct Cluster {
 /// A node.
 #[derive(Debug)]
 pub struct Node {
-    /// Where its CQL is spoken.
+    /// The address of its CQL port.
     pub address: SocketAddr,
     /// The name of its datacenter.
     pub datacenter: String,
@@ -52,11 +53,12 @@ struct Ours {
 }
 
 impl Cluster {
-    /// The cluster that `HEARTH_CQL` names, or a new one on these hosts. None, with the reason on stderr, when this machine
-    /// cannot run one.
+    /// The cluster that `HEARTH_CQL` names, or a new one on these hosts. None, with the reason on
+    /// stderr, when this machine cannot run one.
     ///
     /// # Panics
-    /// When the cluster does not come up; and with `HEARTH_CI` set also when this machine cannot run one.
+    /// When the cluster does not come up; and with `HEARTH_CI` set also when this machine cannot
+    /// run one.
     #[must_use]
     pub fn take(hosts: &Arc<Hosts>, reaper: &Arc<Reaper>) -> Option<Self> {
         if let Ok(hosts) = std::env::var("HEARTH_CQL") {
@@ -147,7 +149,7 @@ impl Cluster {
                 Cql::connect(node.address).and_then(|mut cql| cql.query(ON_ALL, Cql::ALL))
             {
                 assert!(
-                    node.is_alive() && begun.elapsed() < START_PATIENCE,
+                    node.is_alive() && begun.elapsed() < START_TIMEOUT,
                     "{} does not answer ({error}). The end of its log:\n{}",
                     node.datacenter,
                     node.end_of_log()
@@ -165,7 +167,7 @@ impl Node {
         self.ours.is_some()
     }
 
-    /// Where it keeps everything; none when it was not started here.
+    /// The folder of all its files; none when it was not started here.
     #[must_use]
     pub fn folder(&self) -> Option<&Path> {
         self.ours.as_ref().map(|ours| ours.home.as_path())
@@ -249,7 +251,7 @@ impl Ours {
         let mut java = self.hosts.command(self.region, "java");
         // A small first heap: as root, Cassandra locks all of it into memory.
         java.args(["-Xms64m", "-Xmx256m", "-XX:MaxDirectMemorySize=256m", "-Xss512k"]);
-        // What starts soonest on few cores.
+        // These start fastest on few cores.
         java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=2"]);
         java.arg("-XX:+ExitOnOutOfMemoryError");
         java.args(["--add-exports", "java.base/jdk.internal.ref=ALL-UNNAMED"]);
@@ -263,7 +265,7 @@ impl Ours {
             "-Djdk.attach.allowAttachSelf=true",
             "-Dio.netty.tryReflectionSetAccessible=true",
         ]);
-        // Nobody else will join.
+        // No other server joins.
         java.args([
             "-Dcassandra.ring_delay_ms=1000",
             "-Dcassandra.skip_wait_for_gossip_to_settle=0",

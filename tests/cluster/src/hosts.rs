@@ -1,8 +1,9 @@
-//! Where the processes of each region run.
+//! The hosts of each region, and the networks between them.
 //!
-//! With root and `ip`, each region is a network namespace of its own on one bridge, and the way from one to another can
-//! be cut: silently, as in the world, and for the mesh and the store apart. Otherwise all regions share the loopback
-//! interface, each with addresses of its own, and nothing can be cut.
+//! With root and `ip`, each region is a network namespace of its own on one bridge, and the way
+//! from one to another can be cut: silently, as in the world, and for the mesh and the store apart.
+//! Otherwise all regions share the loopback interface, each with addresses of its own, and nothing
+//! can be cut.
 //!
 //! ```text
 //! 198.18.(16 slot + region).1 ..     nodes of the region
@@ -25,7 +26,7 @@ const REGIONS_MAX: usize = 14;
 /// No card has it.
 const NOBODY: &str = "02:00:5e:00:00:09";
 
-/// What can be cut of the way between two regions.
+/// A network between two regions that can be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     /// Between nodes.
@@ -51,7 +52,7 @@ impl Hosts {
         assert!((1..=REGIONS_MAX).contains(&regions), "1 to {REGIONS_MAX} regions");
         let reaper = Arc::clone(reaper);
         for slot in 0..SLOTS {
-            // Who makes the bridge has the slot.
+            // The program that makes the bridge has the slot.
             if try_ip(&format!("link add hearth{slot} type bridge")) {
                 let hosts = Self { regions, slot, apart: true, reaper };
                 hosts.build();
@@ -62,7 +63,7 @@ impl Hosts {
         Self { regions, slot, apart: false, reaper }
     }
 
-    /// How many regions there are.
+    /// The number of regions.
     #[must_use]
     pub fn regions(&self) -> usize {
         self.regions
@@ -83,14 +84,14 @@ impl Hosts {
         self.apart
     }
 
-    /// Of the n-th node of a region, from 1.
+    /// The address of the n-th node of a region, from 1.
     #[must_use]
     pub fn node(&self, region: usize, n: u8) -> IpAddr {
         assert!((1..128).contains(&n), "1 to 127 nodes");
         self.address(region, n)
     }
 
-    /// Of the region's server of the store.
+    /// The address of the region's store server.
     #[must_use]
     pub fn store(&self, region: usize) -> IpAddr {
         self.address(region, 129)

@@ -1,5 +1,5 @@
-//! What tests stand on when one process and one disk are not enough: hosts apart from each other, and a real Cassandra
-//! cluster of three datacenters on them.
+//! Hosts that are apart from each other, and a real Cassandra cluster of three datacenters on them:
+//! for tests to which one process and one disk are not enough.
 //!
 //! | module | what |
 //! |---|---|
@@ -31,8 +31,8 @@ use std::env;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-/// Switches the tests on a real cluster on: `1`. They take minutes and JDK 17, so `cargo test --workspace` leaves them out.
-/// `HEARTH_CQL`, which names a running cluster, switches them on too.
+/// Switches the tests on a real cluster on: `1`. They take minutes and JDK 17, so `cargo test
+/// --workspace` leaves them out. `HEARTH_CQL`, which names a running cluster, switches them on too.
 pub const SWITCH: &str = "HEARTH_CLUSTER";
 
 /// Whether the tests on a real cluster are wanted. If not, says how to run them.
@@ -55,7 +55,8 @@ pub fn is_wanted() -> bool {
     }
 }
 
-/// Says, once, why something is not tested here. In CI, where nothing may be skipped, it fails instead.
+/// Says, once, why something is not tested here. In CI, where nothing may be skipped, it fails
+/// instead.
 ///
 /// # Panics
 /// With `HEARTH_CI` set.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::Parser;
 use hearth_test_cluster::{Cluster, Hosts, Reaper};
 
-/// Starts three Cassandra datacenters on this machine, or looks at three that run, and says how tests use them
+/// Starts three Cassandra datacenters on this machine, or looks at three that run, and says how
+/// tests use them
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Examples:\n  cargo run -p hearth-test-cluster\n  cargo run -p hearth-test-cluster -- --cql \

@@ -1,5 +1,6 @@
-//! Ends what the tests started when they end, and also when they are killed: a shell holds a pipe from them, is told of
-//! every process, network and folder, and clears them away when the pipe closes.
+//! Ends what the tests started when they end, and also when they are killed: a shell holds a pipe
+//! from them, is told of every process, network and folder, and clears them away when the pipe
+//! closes.
 
 use std::io::Write as _;
 use std::path::Path;

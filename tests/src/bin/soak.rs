@@ -1,5 +1,6 @@
-//! `cargo run -p hearth-stories --bin soak -- --minutes 30`: a deployment of real processes over a real Cassandra
-//! cluster, people who talk, and faults drawn from a seed. Exit code 0 only if nothing was lost, doubled or reordered.
+//! `cargo run -p hearth-stories --bin soak -- --minutes 30`: a deployment of real processes over a
+//! real Cassandra cluster, people who talk, and faults drawn from a seed. Exit code 0 only if
+//! nothing was lost, doubled or reordered.
 
 #![allow(clippy::print_stdout, reason = "a program that people run by hand")]
 

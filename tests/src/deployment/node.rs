@@ -21,7 +21,7 @@ const MESH_PORT: u16 = 7400;
 const EDGE_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9400;
 /// A node that says nothing for so long is paused, or cut off.
-const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Lines of a log that are shown when something went wrong.
 const SHOWN_LINES: usize = 30;
 
@@ -115,7 +115,7 @@ impl Node {
         fs::write(self.config(), config).expect("the folder can be written");
     }
 
-    /// Which minor version of the mesh's protocol it speaks when it starts again.
+    /// Sets the minor version of the mesh protocol that the node speaks after its next start.
     ///
     /// # Panics
     /// When its config cannot be written.
@@ -134,26 +134,26 @@ impl Node {
         fs::write(self.config(), config.join("\n") + "\n").expect("the folder can be written");
     }
 
-    /// Where clients reach an edge.
+    /// The URL of an edge for clients.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", SocketAddr::new(self.address, EDGE_PORT))
     }
 
-    /// Where operators reach it.
+    /// The address of the admin endpoint.
     #[must_use]
     pub fn admin(&self) -> String {
         format!("http://{}", SocketAddr::new(self.address, ADMIN_PORT))
     }
 
-    /// What it says of itself.
+    /// The status that the node reports.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn status(&self) -> Result<Value, String> {
         let admin = self.admin();
         let asked = http::request("GET", &admin, "/status", None, "");
-        let answer = tokio::time::timeout(STATUS_PATIENCE, asked).await;
+        let answer = tokio::time::timeout(STATUS_TIMEOUT, asked).await;
         answer.map_err(|_| "it is silent".to_owned())?.map(|answer| answer.body)
     }
 
@@ -279,7 +279,7 @@ impl Node {
             .collect()
     }
 
-    /// What is shown when something went wrong.
+    /// The end of its log, for failures.
     #[must_use]
     pub fn end_of_log(&self) -> String {
         let log = fs::read_to_string(self.log_file()).unwrap_or_default();

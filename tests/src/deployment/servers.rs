@@ -17,8 +17,8 @@ pub struct Servers {
 pub type Turn = MutexGuard<'static, ()>;
 
 impl Servers {
-    /// The cluster of this program, whole, for one test at a time. None, with the reason on stderr, when it is not wanted or
-    /// this machine cannot run one.
+    /// The cluster of this program, whole, for one test at a time. None, with the reason on stderr,
+    /// when it is not wanted or this machine cannot run one.
     pub async fn whole() -> Option<(Arc<Cluster>, Turn)> {
         let turn = turn().await;
         let servers = Self::shared().await?;

@@ -1,4 +1,4 @@
-//! What the nodes did after a fault, by their own logs.
+//! The takeover after a fault, read from the logs of the nodes.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -16,16 +16,17 @@ pub struct Trace {
     marks: Vec<u64>,
 }
 
-/// How a shard came to its next owner.
+/// A takeover of a shard.
 #[derive(Clone, Debug)]
 pub struct Takeover {
-    /// Who took it: `us-east/core/1`.
+    /// The next owner: `us-east/core/1`.
     pub by: String,
-    /// Until it believed the last of the dead to be down. None: it was not told so before it took the shard.
+    /// Until it believed the last of the dead to be down. None: it was not told so before it took
+    /// the shard.
     pub detected: Option<Duration>,
     /// Until it had the shard.
     pub took: Duration,
-    /// Of that, from the first request to the store to the last.
+    /// The part of it from the first request to the store to the last.
     pub claim: Duration,
 }
 

@@ -12,7 +12,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 pub(super) struct Descriptions {
     pub(super) openapi: Value,
     pub(super) asyncapi: Value,
-    /// Of both, by name, with the file; a name stands in one of them only.
+    /// The schemas of both files by name, with the file. No name stands in both.
     pub(super) schemas: BTreeMap<String, (&'static str, Value)>,
 }
 
@@ -85,7 +85,7 @@ impl Descriptions {
         references
     }
 
-    /// What a reference in that file leads to.
+    /// Resolves a reference in that file.
     pub(super) fn resolve(&self, file: &str, reference: &str) -> Option<&Value> {
         let (other, pointer) = reference.split_once('#')?;
         let document = match (other, file) {

@@ -62,7 +62,8 @@ impl<'ast> Visit<'ast> for Routes {
     }
 }
 
-/// The methods of `get(…)`, `routing::get(…)`, `get(…).post(…)`; what handles them is not looked at.
+/// The methods of `get(…)`, `routing::get(…)`, `get(…).post(…)`; what handles them is not looked
+/// at.
 fn methods_of(expr: &syn::Expr, out: &mut Vec<String>) {
     let mut keep = |name: String| out.extend(METHODS.contains(&name.as_str()).then_some(name));
     match expr {

@@ -10,7 +10,7 @@ const HTTP: &str = "crates/wire/src/client/http.rs";
 const REQUEST: &str = "crates/wire/src/client/request.rs";
 const CLOSE: &str = "crates/wire/src/client/close.rs";
 
-/// Where the choices that appear in frames are made.
+/// The files that define the choices in frames.
 const CHOICES: &[(&str, &str)] = &[
     ("crates/wire/src/code.rs", "ErrorCode"),
     ("crates/wire/src/ids.rs", "Durability"),
