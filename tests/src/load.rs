@@ -4,21 +4,22 @@
 //! acknowledged and shown, live and from every region's history, goes to the checker that the
 //! replay and the simulator use.
 
-use std::collections::{HashMap, HashSet};
+mod ledger;
+
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use auth::DevIssuer;
 use client::{Client, Event, Events, Http, Read, TokenError, Tokens};
-use conversation::invariants::{Checker, Observed, Report};
+use conversation::invariants::Report;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wire::client::event::MessagePayload;
 use wire::client::http::CreateGroup;
 use wire::client::request::SendPayload;
-use wire::{ClientMsgId, ConversationId, DeviceId, Durability, Epoch, MessageId, TenantId, UserId};
+use wire::{ClientMsgId, ConversationId, DeviceId, Durability, TenantId, UserId};
 
+use self::ledger::{Ledger, Wait};
 use crate::deployment::{Deployment, REGIONS};
 use crate::{eventually, eventually_within};
 
@@ -30,7 +31,6 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 const TENANT: &str = "demo";
 const WATCHER: &str = "watcher";
 const TOKEN_S: u64 = 3_600;
-const TROUBLES_MAX: usize = 30;
 
 /// A group, and whose home it is.
 #[derive(Clone, Debug)]
@@ -422,123 +422,5 @@ async fn watch(watcher: usize, region: String, mut events: Events, ledger: Arc<L
             let seen = ledger.seen.entry((watcher, conversation)).or_default();
             *seen = (message.epoch, message.seq).max(*seen);
         }
-    }
-}
-
-/// Epoch and seq.
-type Place = (u64, u64);
-
-#[derive(Default)]
-struct Ledger(Mutex<Inner>);
-
-#[derive(Default)]
-struct Inner {
-    checker: Checker,
-    /// The sender's id of each message. Live events do not carry it.
-    ids: HashMap<String, ClientMsgId>,
-    acks: Vec<Acked>,
-    lanes: HashMap<u64, Wait>,
-    /// The last place in each group that was acknowledged or shown to anybody: epoch and seq.
-    heads: HashMap<ConversationId, Place>,
-    /// The last that each watcher saw of it.
-    seen: HashMap<(usize, ConversationId), Place>,
-    /// Messages that came back from a lost region.
-    recovered: HashSet<String>,
-    /// When each message was acknowledged first, by its shard's clock.
-    acked_ms: HashMap<String, u64>,
-    reconnects: u64,
-    troubles: Vec<String>,
-}
-
-/// The state of one writer.
-struct Wait {
-    home: usize,
-    /// When the last message that was acknowledged was sent.
-    sent_last_acked: Option<Instant>,
-}
-
-impl Inner {
-    fn reaches(&mut self, conversation: ConversationId, place: Place) {
-        let head = self.heads.entry(conversation).or_default();
-        *head = place.max(*head);
-    }
-
-    fn waits(&self, home: usize) -> impl Iterator<Item = &Wait> {
-        self.lanes.values().filter(move |wait| wait.home == home)
-    }
-}
-
-impl Ledger {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sending(&self, writer: &Writer, id: &ClientMsgId, body: &str) -> Instant {
-        let conversation = writer.room.conversation;
-        let mut inner = self.lock();
-        inner
-            .ids
-            .insert(MessageId::derive(&conversation, &writer.user, id).to_string(), id.clone());
-        inner.checker.sent(writer.lane, conversation, &writer.user, id, body);
-        Instant::now()
-    }
-
-    fn acked(&self, writer: &Writer, id: &ClientMsgId, sent: Instant, ack: &client::Ack) {
-        let conversation = writer.room.conversation;
-        let client::Ack { seq, epoch, ts_ms, duplicate, .. } = *ack;
-        let ack = wire::command::Ack { seq, epoch: Epoch(epoch), ts_ms, duplicate };
-        let mut inner = self.lock();
-        inner.checker.acked(conversation, &writer.user, id, &ack);
-        let name = MessageId::derive(&conversation, &writer.user, id).to_string();
-        inner.acked_ms.entry(name).or_insert(ts_ms);
-        inner.acks.push(Acked {
-            home: writer.room.home,
-            from: writer.from,
-            sent,
-            acked: Instant::now(),
-        });
-        inner.lanes.entry(writer.lane).and_modify(|wait| wait.sent_last_acked = Some(sent));
-        inner.reaches(conversation, (epoch, seq));
-    }
-
-    fn observe(&self, observer: &str, conversation: ConversationId, message: &MessagePayload) {
-        let mut inner = self.lock();
-        // One that nobody here sent stands for itself.
-        let id = inner
-            .ids
-            .get(&message.message_id)
-            .cloned()
-            .or_else(|| ClientMsgId::new(&message.message_id).ok());
-        let observed = id
-            .and_then(|id| Observed::of_payload(message, id))
-            .expect("a message has an id and a sender");
-        inner.checker.observed(observer, conversation, &observed);
-        inner.reaches(conversation, (message.epoch, message.seq));
-        if message.recovered {
-            inner.recovered.insert(message.message_id.clone());
-        }
-    }
-
-    fn heard(&self, who: &str, event: &Event) {
-        match event {
-            Event::Disconnected { why } => {
-                self.lock().reconnects += 1;
-                self.trouble(format!("{who}: {why}"));
-            }
-            Event::Error(error) => {
-                self.trouble(format!("{who}: {}: {}", error.code, error.message))
-            }
-            Event::Closed { why } => self.trouble(format!("{who} was shut out: {why}")),
-            _ => {}
-        }
-    }
-
-    fn trouble(&self, what: String) {
-        let mut inner = self.lock();
-        // The last ones tell most.
-        if inner.troubles.len() == TROUBLES_MAX {
-            inner.troubles.remove(0);
-        }
-        inner.troubles.push(what);
     }
 }

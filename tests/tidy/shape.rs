@@ -16,7 +16,6 @@ const LONGER: &[(&str, usize)] = &[
     ("core-region/src/owner/work.rs", 656),
     ("core-region/src/replication/follower.rs::fn step", 82),
     ("crates/store/src/scylla/handle.rs", 629),
-    ("tests/src/load.rs", 544),
     ("topology/sim/src/run.rs", 524),
 ];
 
