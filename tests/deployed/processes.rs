@@ -118,8 +118,7 @@ async fn a_region_is_killed_with_its_datacenter() {
     load.end().await.must_be_clean();
 }
 
-/// Class `region`: what its home alone has is missing while it is lost, and no more; and comes
-/// back, marked.
+/// Single-region durability: only what the lost home alone had is missing. It comes back, marked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_comes_back() {
     let Some(deployment) = with_servers_of_ours().await else { return };
@@ -152,7 +151,7 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
     let reported = outlook(&told);
     assert_eq!(deployment.owners(&shard).await.len(), 0, "nothing is decided");
     println!(
-        "a region of class region was killed; {:.2?} later its operator is told: {reported}",
+        "a region with a single-region shard was killed; {:.2?} later its operator is told: {reported}",
         killed.elapsed()
     );
     let decides = Instant::now();
@@ -204,9 +203,10 @@ async fn a_killed_region_is_failed_over_by_an_operator_and_what_it_alone_had_com
     }
 }
 
-/// Class `region`: a move waits until every region has it, so none begins while one is lost.
+/// Single-region durability: a move waits until every region has it, so none begins while one is
+/// lost.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_of_class_region_moves_and_stays_where_it_is_while_a_region_is_lost() {
+async fn a_single_region_conversation_moves_and_stays_where_it_is_while_a_region_is_lost() {
     let Some(deployment) = with_servers_of_ours().await else { return };
     let load =
         Load::start(&deployment, Pace { durability: Durability::Region, ..Pace::default() }).await;

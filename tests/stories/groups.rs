@@ -67,7 +67,7 @@ async fn roles_say_who_may_do_what() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_added_hears_from_then_on_and_who_is_removed_no_more() {
+async fn a_member_hears_from_being_added_until_being_removed() {
     let mesh = Mesh::up();
     let regions = mesh.regions();
     let (near, far) = (mesh.edge(&regions[0]), mesh.edge(&regions[1]));

@@ -70,12 +70,12 @@ impl Person {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_moves_back_and_forth_while_people_write_in_it() {
+async fn a_multi_region_conversation_moves_while_people_write() {
     moves_back_and_forth("multi-region").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_class_region_does_so_too() {
+async fn a_single_region_conversation_moves_while_people_write() {
     moves_back_and_forth("region").await;
 }
 
@@ -168,7 +168,7 @@ async fn moves_back_and_forth(durability: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_move_is_refused_with_the_reason() {
+async fn an_impossible_move_is_refused_with_the_reason() {
     let mesh = Mesh::up();
     let regions = mesh.regions();
     let ann = mesh.token("ann");
