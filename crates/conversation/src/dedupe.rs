@@ -109,6 +109,19 @@ impl Dedupe {
         self.known.as_ref().is_some_and(|known| !known.contains(&key_hash(sender, client_msg_id)))
     }
 
+    /// An upper estimate of what it takes in memory, bytes.
+    #[must_use]
+    pub fn estimated_bytes(&self) -> usize {
+        // Names that are too long to stand inline.
+        const NAMES_BYTES: usize = 96;
+        let recent = size_of::<(u64, (UserId, ClientMsgId, Seen))>() + 1;
+        let known = self.known.as_ref().map_or(0, HashSet::capacity);
+        self.recent.capacity() * recent
+            + self.recent.len() * NAMES_BYTES
+            + self.order.capacity() * size_of::<u64>()
+            + known * (size_of::<u64>() + 1) * 8 / 7
+    }
+
     /// What this send became, as far as it is at hand.
     #[must_use]
     pub fn find(&self, sender: &UserId, client_msg_id: &ClientMsgId) -> Option<&Seen> {

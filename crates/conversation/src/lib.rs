@@ -16,6 +16,7 @@
 //! | [`moving`] | how a conversation goes from one shard to another |
 //! | [`projection`] | the rows that a committed frame becomes |
 //! | [`consumer`] | which rows of the log a consumer may read |
+//! | [`request_queue`] | in which order the requests of one conversation are served |
 //! | [`rebuild`] | the frames a consumer reads instead where the log has been trimmed |
 //! | [`edge_cursor`] | which change an edge delivers next |
 //! | [`invariants`] | what must hold over everything that clients saw |
@@ -30,6 +31,7 @@ pub mod log;
 pub mod moving;
 pub mod projection;
 pub mod rebuild;
+pub mod request_queue;
 pub mod roles;
 pub mod sequencer;
 pub mod shard;

@@ -23,6 +23,8 @@
 //! ([`Location::counts`], R4).
 
 pub mod mover;
+pub mod order;
+pub mod redirects;
 
 use serde::{Deserialize, Serialize};
 use wire::change::{Change, Home, MovedIn, MovedOut, Tenure};

@@ -8,6 +8,7 @@
 
 mod decide;
 mod draft;
+mod footprint;
 mod recover;
 mod relocate;
 mod view;
