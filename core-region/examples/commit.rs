@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_core_region::{Core, CoreOptions};
+use hearth_core_region::{Consumers, Core, CoreOptions, InboxNotifier};
 use mesh::{Mesh, MeshCa, MeshOptions};
 use store::embedded::{Embedded, EmbeddedOptions};
 use topology::World;
@@ -77,6 +77,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         world.clone(),
         core_mesh,
         embedded.store(node.region),
+        Consumers::new().with(InboxNotifier::default),
     ));
     while core.status().serving().count() < world.all_shards().len() {
         tokio::time::sleep(Duration::from_millis(10)).await;

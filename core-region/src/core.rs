@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use conversation::moving::order::{MoveAnswer, MoveOrder, MoveProgress, MoveRequest};
 use mesh::Mesh;
 use store::Store;
 use tokio::sync::watch;
@@ -10,8 +11,9 @@ use topology::World;
 use wire::change::Home;
 use wire::command::{Answer, MeshCommand, Refusal};
 use wire::version::Minor;
-use wire::{ConversationId, ConversationKind, Durability, ErrorCode, NodeId, RegionId, ShardId};
+use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, RegionId, ShardId};
 
+use crate::consumers::Consumers;
 use crate::intake::{self, Intake};
 use crate::limits::Limits;
 use crate::ownership::lease_renewal::LeaseRenewers;
@@ -33,15 +35,22 @@ pub struct CoreOptions {
     pub mesh: Mesh,
     /// Its region's view of the store.
     pub store: Arc<dyn Store>,
-    /// Its bounds.
     pub limits: Limits,
+    /// What follows the logs of its shards.
+    pub consumers: Consumers,
 }
 
 impl CoreOptions {
     /// With the default bounds.
     #[must_use]
-    pub fn new(node: NodeId, world: Arc<World>, mesh: Mesh, store: Arc<dyn Store>) -> Self {
-        Self { node, world, mesh, store, limits: Limits::default() }
+    pub fn new(
+        node: NodeId,
+        world: Arc<World>,
+        mesh: Mesh,
+        store: Arc<dyn Store>,
+        consumers: Consumers,
+    ) -> Self {
+        Self { node, world, mesh, store, limits: Limits::default(), consumers }
     }
 }
 
@@ -70,7 +79,7 @@ impl Core {
     /// that shall drive it.
     #[must_use]
     pub fn start(options: CoreOptions) -> Self {
-        let CoreOptions { node, world, mesh, store, limits } = options;
+        let CoreOptions { node, world, mesh, store, limits, consumers } = options;
         let limits = Arc::new(limits);
         let tasks = Tasks::new();
         let shard_client =
@@ -89,11 +98,12 @@ impl Core {
             limits: limits.clone(),
             tasks: tasks.clone(),
             shard_client: shard_client.clone(),
+            consumers,
             lease_renewers,
             failed_over: failover.known(),
         };
         let shards = Ownership::start(shards_options, draining_in.clone());
-        shard_client.know(shards.shard_table.clone());
+        shard_client.set_shard_table(shards.shard_table.clone());
         let intake = Intake {
             world: world.clone(),
             mesh: mesh.clone(),
@@ -172,54 +182,7 @@ impl Core {
             );
             return Err(Refusal::new(ErrorCode::BadRequest, message));
         }
-        let mut known = Home { generation: 0, shard: born };
-        let mut begun: Option<Home> = None;
-        loop {
-            // Whoever writes in it waits for all of them.
-            if begun.is_none()
-                && known.shard != shard
-                && born.durability == Durability::Region
-                && !watermark::all_replicas_caught_up(
-                    &self.running.store,
-                    known.shard,
-                    &zone.regions,
-                )
-                .await
-            {
-                let message = format!(
-                    "not every region of zone {} has what was said in shard {}: a conversation of class region moves when all do; \
-                     wait, or bring the region back",
-                    zone.name, known.shard
-                );
-                return Err(Refusal::new(ErrorCode::HomeUnavailable, message));
-            }
-            // Once it has begun it is only asked after: a second order, while it moves on by another's, would make both
-            // send it back and forth.
-            let command =
-                MeshCommand::Move { to: if begun.is_some() { known.shard } else { shard } };
-            let heard =
-                match self.running.shard_client.ask(known.shard, conversation, command).await {
-                    Response::Moved(placement) => placement,
-                    Response::Answered(Ok(Answer::Moving(placement)))
-                        if placement.shard == known.shard =>
-                    {
-                        return Ok(begun.unwrap_or(placement));
-                    }
-                    Response::Answered(Ok(Answer::Moving(placement))) => {
-                        begun = Some(placement);
-                        continue;
-                    }
-                    Response::Answered(Err(refusal)) => return Err(refusal),
-                    Response::Answered(Ok(_)) => return Err(lost_sight()),
-                };
-            if let Some(begun) = begun.filter(|begun| begun.generation <= heard.generation) {
-                return Ok(begun);
-            }
-            if heard.generation <= known.generation {
-                return Err(lost_sight());
-            }
-            known = heard;
-        }
+        self.running.drive_move(conversation, MoveOrder::new(born, shard), &zone.regions).await
     }
 
     /// Lets other regions serve what lives in this one in class `region`, and resolves when they do. It may be asked of any core
@@ -265,6 +228,40 @@ impl Core {
     /// deadline is dropped where it stands, which loses nothing that was acknowledged.
     pub async fn stop(&self, deadline: Duration) {
         self.running.tasks.stop(deadline).await;
+    }
+}
+
+impl Running {
+    async fn drive_move(
+        &self,
+        conversation: ConversationId,
+        mut order: MoveOrder,
+        zone: &[RegionId],
+    ) -> Result<Home, Refusal> {
+        loop {
+            let MoveRequest { shard, to, needs_replicas } = order.next();
+            if needs_replicas && !watermark::all_replicas_caught_up(&self.store, shard, zone).await
+            {
+                let message = format!(
+                    "not every region of the zone has all messages of shard {shard}, and a \
+                     single-region conversation moves only when they do: wait, or bring the \
+                     missing region back"
+                );
+                return Err(Refusal::new(ErrorCode::HomeUnavailable, message));
+            }
+            let asked = self.shard_client.ask(shard, conversation, MeshCommand::Move { to });
+            let answer = match asked.await {
+                Response::Moved(home) => MoveAnswer::Moved(home),
+                Response::Answered(Ok(Answer::Moving(home))) => MoveAnswer::Moving(home),
+                Response::Answered(Err(refusal)) => return Err(refusal),
+                Response::Answered(Ok(_)) => return Err(lost_sight()),
+            };
+            match order.on(answer) {
+                MoveProgress::AskAgain => {}
+                MoveProgress::Arrived(home) => return Ok(home),
+                MoveProgress::LostSight => return Err(lost_sight()),
+            }
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 //! the past is [replayed](replay) from the projections while live deliveries wait behind it, so that there is neither a
 //! hole nor a double. A stream that does not keep up loses the watch that did not fit, and is told so: `Lagged`.
 
+pub(crate) mod log_tail;
+mod pages;
 pub(crate) mod replay;
 
 use std::collections::{HashMap, HashSet};

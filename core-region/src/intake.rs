@@ -92,6 +92,19 @@ pub(crate) enum Ask {
     },
 }
 
+impl Ask {
+    /// The number of a request that is answered from what the conversation is.
+    pub(crate) fn rid(&self) -> Option<u64> {
+        match self {
+            Self::Command { rid, .. }
+            | Self::Recover { rid, .. }
+            | Self::Query { rid, .. }
+            | Self::Watch { rid, .. } => Some(*rid),
+            Self::Attach | Self::Detach | Self::Unwatch { .. } => None,
+        }
+    }
+}
+
 /// What every task of the intake shares.
 pub(crate) struct Intake {
     pub(crate) world: Arc<World>,

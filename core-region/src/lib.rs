@@ -36,6 +36,8 @@ mod status;
 mod tasks;
 
 pub use crate::core::{Core, CoreOptions};
+pub use consumers::inbox_notifier::InboxNotifier;
+pub use consumers::{Consumer, ConsumerContext, ConsumerError, Consumers, Done};
 pub use limits::Limits;
 pub use replication::failover::{FailoverError, FailoverReport, ShardLossEstimate};
-pub use status::{CoreStatus, FollowerStatus, ShardStatus, Stage};
+pub use status::{ConsumerStatus, CoreStatus, FollowerStatus, ShardStatus, Stage};

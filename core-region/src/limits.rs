@@ -17,8 +17,11 @@ pub struct Limits {
     pub gated_per_shard: usize,
     /// Conversations of a shard that are read from the store at once. Full: the others wait.
     pub loads_at_once: usize,
-    /// Conversations of a shard kept in memory. Full: the longest unused one that is projected is forgotten.
+    /// Conversations of a shard kept in memory. Full: the longest unused one that is projected is
+    /// dropped.
     pub conversations_cached: usize,
+    /// What these may take, an upper estimate, bytes. Full: as `conversations_cached`.
+    pub cached_bytes_per_shard: usize,
     /// Frames of a shard on their way to the log. Full: commands wait, and the next frame is larger.
     pub frames_in_flight: usize,
     /// Changes of a shard that are decided and not yet projected. Full: commits wait for the projector. Never more than a
@@ -30,8 +33,8 @@ pub struct Limits {
     pub reads_at_once: usize,
     /// Live deliveries kept for one watch while its past is replayed. Full: the watch is dropped as lagged.
     pub deliveries_behind_replay: usize,
-    /// Notes to users' own streams that are sent and not answered, of one shard. Full: later notes wait.
-    pub notes_outstanding: usize,
+    /// Frames of a shard that one consumer works on at once. Full: it takes no more, and lags.
+    pub consumer_frames_open: usize,
     /// At least this often the checkpoint follows the projections.
     pub checkpoint_every: Duration,
     /// At least this often the committed mark follows the commits.
@@ -64,12 +67,13 @@ impl Default for Limits {
             gated_per_shard: 4_096,
             loads_at_once: 128,
             conversations_cached: 50_000,
+            cached_bytes_per_shard: 256 * 1024 * 1024,
             frames_in_flight: 16,
             changes_unprojected: 4_096,
             projections_at_once: 64,
             reads_at_once: 64,
             deliveries_behind_replay: 4_096,
-            notes_outstanding: 4_096,
+            consumer_frames_open: 256,
             checkpoint_every: Duration::from_millis(500),
             committed_every: Duration::from_millis(200),
             idle_fence_every: Duration::from_secs(1),

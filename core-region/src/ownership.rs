@@ -1,5 +1,6 @@
-//! Which shards this core serves. A supervisor watches who lives and tells each shard's [`runner`] who should own it; the
-//! runner claims, serves, hands over. Who should own a shard is `topology`'s to say, who does is the conditional write's.
+//! Which shards this core serves. A supervisor watches the membership and tells each shard's
+//! [`runner`] who should own it; the runner claims, serves and hands over. `topology` says who
+//! should own a shard; a conditional write says who does.
 
 mod claim;
 mod handover;
@@ -20,6 +21,7 @@ use wire::{NodeId, NodeRole, ShardId};
 use self::lease_renewal::LeaseRenewers;
 use self::runner::{Runner, RunnerOptions};
 use self::state::{ShardState, ShardTable};
+use crate::consumers::Consumers;
 use crate::intake::control::HandoffSenders;
 use crate::limits::Limits;
 use crate::shard_client::ShardClient;
@@ -27,19 +29,16 @@ use crate::status::{Progress, Stage};
 use crate::tasks::Tasks;
 use store::Store;
 
-/// How long a core that has just started waits to see all the others before it claims anything.
+/// A core that has just started waits this long to see all others before it claims anything.
 const MEMBERSHIP_SETTLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Who should own a shard, as this core sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DesiredOwner {
-    /// Not looked yet.
     Unknown,
-    /// This core.
     ThisCore,
-    /// That one.
     Other(NodeId),
-    /// Nobody who lives, or this core, but it sees too little of the zone to act.
+    /// No live core, or this one, which sees too little of the zone to act.
     Nobody,
 }
 
@@ -53,6 +52,7 @@ pub(crate) struct OwnershipOptions {
     pub(crate) limits: Arc<Limits>,
     pub(crate) tasks: Tasks,
     pub(crate) shard_client: ShardClient,
+    pub(crate) consumers: Consumers,
     pub(crate) lease_renewers: LeaseRenewers,
     pub(crate) failed_over: watch::Receiver<FailedOver>,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Ownership {
 }
 
 impl Ownership {
-    /// Starts the runners and their supervisor. `draining`: this core wants to own nothing.
+    /// Starts the runners and their supervisor. `draining`: this core wants to own no shard.
     pub(crate) fn start(options: OwnershipOptions, draining: watch::Receiver<bool>) -> Self {
         let mut states = HashMap::new();
         let mut handoffs = HashMap::new();
@@ -74,10 +74,11 @@ impl Ownership {
         let mut desired_senders = HashMap::new();
         let mut desired_owners = HashMap::new();
         for shard in servable(&options.world, &options.node) {
-            let (state_sender, state) = watch::channel(ShardState::Elsewhere { owner: None });
+            let (state_sender, state) = watch::channel(ShardState::Starting);
             let (handoff_sender, handoff) = mpsc::channel(1);
             let (desired_sender, desired_owner) = watch::channel(DesiredOwner::Unknown);
-            let progress_of_shard = Arc::new(Progress::new(shard));
+            let progress_of_shard =
+                Arc::new(Progress::new(shard, options.node.clone(), state.clone()));
             states.insert(shard, state);
             handoffs.insert(shard, handoff_sender);
             progress.push(progress_of_shard.clone());
@@ -99,7 +100,7 @@ impl Ownership {
         Self { shard_table: Arc::new(ShardTable::new(states)), handoffs, progress, desired_owners }
     }
 
-    /// Whether everything that another could serve is served by another.
+    /// Whether every shard that another core could serve is served by another.
     pub(crate) fn is_drained(&self) -> bool {
         self.progress.iter().all(|progress| {
             let status = progress.status();
@@ -112,7 +113,7 @@ impl Ownership {
     }
 }
 
-/// The shards of the node's zones: those of other regions may come to it when their home is lost.
+/// The shards of the node's zones. Those of other regions come to it when their home is lost.
 fn servable(world: &World, node: &NodeId) -> Vec<ShardId> {
     let in_zone = |shard: &ShardId| {
         world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&node.region))
@@ -120,7 +121,7 @@ fn servable(world: &World, node: &NodeId) -> Vec<ShardId> {
     world.all_shards().into_iter().filter(in_zone).collect()
 }
 
-/// Tells every runner who should own its shard, at every change of who lives.
+/// Tells every runner who should own its shard, at every change of the membership.
 async fn supervise(
     options: OwnershipOptions,
     mut draining: watch::Receiver<bool>,
@@ -129,7 +130,7 @@ async fn supervise(
     let mut membership = options.mesh.membership();
     let mut failed_over = options.failed_over.clone();
     let all_there = membership.wait_for(|membership| sees_all_cores(&options.world, membership));
-    // Late is not fatal: whoever comes later is given its shards then.
+    // A timeout is not fatal: a core that comes later is given its shards then.
     let _ = tokio::time::timeout(MEMBERSHIP_SETTLE_TIMEOUT, all_there).await;
     loop {
         let live =

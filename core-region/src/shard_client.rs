@@ -1,6 +1,7 @@
-//! Carries notes to the owners of users' own streams, and what concerns moves to the owners of other shards: one queue and
-//! one connection for each shard that gets any, shared by all shards that this core serves. A connection leads to the shard's task in
-//! this node or over the mesh to another; when it breaks, everything without an answer is sent again on the next one, in
+//! A client of the owners of shards: sends commands to them in the name of this core's consumers
+//! and moves. There is one queue and one connection for each shard that is asked, shared by all
+//! shards that this core serves. A connection leads to the owner task in this node, or over the mesh
+//! to another. When it breaks, every request without an answer is sent again on the next one, in
 //! order, for as long as it takes.
 
 use std::collections::{HashMap, VecDeque};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mesh::{Mesh, Receiver, Sender};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use topology::World;
 use topology::placement::{self, Live};
 use wire::change::Home;
@@ -22,43 +23,42 @@ use crate::intake::{Ask, Input};
 use crate::ownership::state::{ShardTable, TermHandle};
 use crate::tasks::Tasks;
 
-/// Notes without an answer on one connection.
+/// Requests without an answer on one connection.
 const OPEN_MAX: usize = 512;
-/// A connection without notes is given up after this long.
+/// A connection without requests is closed after this long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Another owner is thought of when opening a connection takes longer.
+/// When opening a connection takes longer, another owner is tried.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
-/// An owner that says nothing for this long, although it should, is given up.
+/// An owner that owes answers and sends nothing for this long is given up.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A command to the owner of another shard, or of this one.
+/// A command to the owner of a shard.
 pub(crate) struct Request {
     pub(crate) shard: ShardId,
     pub(crate) conversation: ConversationId,
-    /// The user; see [`nobody`].
+    /// The user, or the [`system_actor`].
     pub(crate) actor: Actor,
     pub(crate) command: MeshCommand,
-    /// Told to `done`, with what it came to.
-    pub(crate) number: u64,
-    pub(crate) done: mpsc::UnboundedSender<(u64, Response)>,
+    /// Called once, with the answer. It must not wait.
+    pub(crate) respond: Box<dyn FnOnce(Response) + Send + Sync>,
 }
 
-/// What a note came to. What may pass is not told: the note is response again.
+/// What a request came to. What is transient is not told: the request is sent again.
 #[derive(Debug)]
 pub(crate) enum Response {
-    /// It was answered: what it asks for is committed, or cannot be.
+    /// What it asks for is committed, or cannot be.
     Answered(Result<Answer, Refusal>),
     /// The conversation is in another shard.
     Moved(Home),
 }
 
-/// Who moves conversations: a node of the mesh, for itself.
+/// The actor of what nodes do in no user's name, such as moves.
 pub(crate) fn system_actor() -> Actor {
     let tenant = TenantId::new("mesh").expect("a tenant's name");
     Actor { tenant, user: UserId::new("operator").expect("a user's name"), device: None }
 }
 
-/// All shard_client of a core. Cheap to clone.
+/// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ShardClient {
     shared: Arc<Shared>,
@@ -77,79 +77,69 @@ struct Shared {
 
 impl ShardClient {
     pub(crate) fn new(node: NodeId, world: Arc<World>, mesh: Mesh, tasks: Tasks) -> Self {
-        let shared = Shared {
-            node,
-            world,
-            mesh,
-            tasks,
-            shard_table: OnceLock::new(),
-            queues: Mutex::new(HashMap::new()),
-        };
-        Self { shared: Arc::new(shared) }
+        let (shard_table, queues) = (OnceLock::new(), Mutex::new(HashMap::new()));
+        Self { shared: Arc::new(Shared { node, world, mesh, tasks, shard_table, queues }) }
     }
 
-    /// Says where the shards of this node stand; until then all notes go over the mesh.
-    pub(crate) fn know(&self, shard_table: Arc<ShardTable>) {
-        // Said once.
+    /// Gives it the shards of this node. Until then all requests go over the mesh.
+    pub(crate) fn set_shard_table(&self, shard_table: Arc<ShardTable>) {
+        // Set once.
         let _ = self.shared.shard_table.set(shard_table);
     }
 
     /// A user's own stream; none when the world does not know the tenant.
-    pub(crate) fn stream_of(&self, tenant: &TenantId, user: &UserId) -> Option<ConversationId> {
+    pub(crate) fn user_stream(&self, tenant: &TenantId, user: &UserId) -> Option<ConversationId> {
         self.shared.world.user_stream_id(tenant, user)
     }
 
-    /// Asks the owner of a shard, and waits for as long as it takes. Dropped, the question is on its way all the same.
+    /// Asks the owner of a shard, and waits for as long as it takes. Dropped, the request is on its
+    /// way all the same.
     pub(crate) async fn ask(
         &self,
         shard: ShardId,
         conversation: ConversationId,
         command: MeshCommand,
     ) -> Response {
-        #[expect(clippy::disallowed_methods, reason = "holds one answer")]
-        let (done, mut answered) = mpsc::unbounded_channel();
-        self.carry(Request {
-            shard,
-            conversation,
-            actor: system_actor(),
-            command,
-            number: 0,
-            done,
+        let (answer, answered) = oneshot::channel();
+        let respond = Box::new(move |response| {
+            // The caller may have gone.
+            let _ = answer.send(response);
         });
-        match answered.recv().await {
-            Some((_, response)) => response,
+        self.send(Request { shard, conversation, actor: system_actor(), command, respond });
+        match answered.await {
+            Ok(response) => response,
             // The core stops.
-            None => std::future::pending().await,
+            Err(_) => std::future::pending().await,
         }
     }
 
-    /// Takes a note, to be delivered at least once. Never waits.
-    pub(crate) fn carry(&self, note: Request) {
-        let shard = note.shard;
+    /// Takes a request, to be delivered at least once. Never waits.
+    pub(crate) fn send(&self, request: Request) {
+        let shard = request.shard;
         let mut queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.entry(shard).or_insert_with(|| {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "never holds more than the consumers have outstanding"
             )]
-            let (queue, notes) = mpsc::unbounded_channel();
-            let carrier = Carrier {
+            let (queue, requests) = mpsc::unbounded_channel();
+            let driver = Driver {
                 shared: self.shared.clone(),
                 shard,
                 hint: None,
                 open: VecDeque::new(),
                 rids: 0,
             };
-            self.shared.tasks.spawn_while_running("carrier", carrier.run(notes));
+            self.shared.tasks.spawn_while_running("shard-client", driver.run(requests));
             queue
         });
-        // The carrier ends only with the core.
-        let _ = queue.send(note);
+        // The driver ends only with the core.
+        let _ = queue.send(request);
     }
 }
 
-/// One connection's traveller.
-struct Carrier {
+/// Drives the requests to one shard.
+struct Driver {
     shared: Arc<Shared>,
     shard: ShardId,
     /// Who the last owner said is the owner.
@@ -161,19 +151,18 @@ struct Carrier {
 
 /// Why a connection ended.
 enum ConnectionEnd {
-    /// Nothing to carry.
     Idle,
-    /// Perhaps with a hint where to go.
+    /// With the owner that the last one named.
     Broken(Option<NodeId>),
 }
 
-impl Carrier {
-    async fn run(mut self, mut notes: mpsc::UnboundedReceiver<Request>) {
+impl Driver {
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         loop {
             if self.open.is_empty() {
-                let Some(note) = notes.recv().await else { return };
-                self.take(note);
+                let Some(request) = requests.recv().await else { return };
+                self.take(request);
             }
             let Some(mut connection) = self.connection().await else {
                 self.hint = None;
@@ -181,12 +170,12 @@ impl Carrier {
                 continue;
             };
             let answered = self.rids;
-            match self.drive(&mut connection, &mut notes).await {
+            match self.drive(&mut connection, &mut requests).await {
                 ConnectionEnd::Idle => {}
                 ConnectionEnd::Broken(hint) => self.hint = hint,
             }
             connection.close().await;
-            // Progress was made if an older note was answered.
+            // Progress was made if an older request was answered.
             if self.open.front().is_none_or(|(rid, _)| *rid > answered) {
                 backoff.reset();
             } else {
@@ -195,12 +184,12 @@ impl Carrier {
         }
     }
 
-    fn take(&mut self, note: Request) {
+    fn take(&mut self, request: Request) {
         self.rids += 1;
-        self.open.push_back((self.rids, note));
+        self.open.push_back((self.rids, request));
     }
 
-    /// To the owner, as far as it is known.
+    /// Connects to the owner, as far as it is known.
     async fn connection(&self) -> Option<Connection> {
         let shard_table = self.shared.shard_table.get();
         if let Some(term) = shard_table.and_then(|shard_table| shard_table.serving(&self.shard)) {
@@ -216,7 +205,8 @@ impl Carrier {
                 placement::whom_to_ask(&self.shared.world, &self.shard, &live)?
             }
         };
-        // Where it would be asked this node would say what it knows itself: of a region that is failed over, another serves the shard.
+        // This node asks itself nothing. After a failover another region serves the shard, and
+        // this node knows which core of it.
         let owner =
             if owner == self.shared.node { shard_table?.elsewhere(&self.shard)? } else { owner };
         let mut membership = self.shared.mesh.membership();
@@ -225,20 +215,21 @@ impl Carrier {
             _ = membership.wait_for(|membership| !membership.is_alive(&owner)) => return None,
             () = tokio::time::sleep(OPEN_TIMEOUT) => return None,
         };
-        let channel =
-            opened.inspect_err(|error| tracing::debug!(%error, "no connection for notes")).ok()?;
+        let channel = opened
+            .inspect_err(|error| tracing::debug!(%error, "cannot connect to a shard owner"))
+            .ok()?;
         let (sender, receiver) = channel.split();
         Some(Connection::Mesh { sender, receiver })
     }
 
-    /// Sends what is open, then whatever comes, and takes the answers.
+    /// Sends what is open, then each new request, and takes the answers.
     async fn drive(
         &mut self,
         connection: &mut Connection,
-        notes: &mut mpsc::UnboundedReceiver<Request>,
+        requests: &mut mpsc::UnboundedReceiver<Request>,
     ) -> ConnectionEnd {
-        for (rid, note) in &self.open {
-            if !connection.send(*rid, note).await {
+        for (rid, request) in &self.open {
+            if !connection.send(*rid, request).await {
                 return ConnectionEnd::Broken(None);
             }
         }
@@ -248,7 +239,7 @@ impl Carrier {
         loop {
             let wait = if self.open.is_empty() { IDLE_TIMEOUT } else { SILENCE_TIMEOUT };
             tokio::select! {
-                heard = connection.recv() => match heard {
+                received = connection.recv() => match received {
                     Received::Answers(answers) => {
                         for (rid, response) in answers {
                             if let Some(again) = self.answered(rid, response) {
@@ -258,15 +249,15 @@ impl Carrier {
                     }
                     Received::End(owner) => return ConnectionEnd::Broken(owner),
                 },
-                note = notes.recv(), if self.open.len() < OPEN_MAX => {
-                    let Some(note) = note else { return ConnectionEnd::Idle };
+                request = requests.recv(), if self.open.len() < OPEN_MAX => {
+                    let Some(request) = request else { return ConnectionEnd::Idle };
                     let first = self.open.len();
-                    self.take(note);
-                    while self.open.len() < OPEN_MAX && let Ok(note) = notes.try_recv() {
-                        self.take(note);
+                    self.take(request);
+                    while self.open.len() < OPEN_MAX && let Ok(request) = requests.try_recv() {
+                        self.take(request);
                     }
-                    for (rid, note) in self.open.range(first..) {
-                        if !connection.send(*rid, note).await {
+                    for (rid, request) in self.open.range(first..) {
+                        if !connection.send(*rid, request).await {
                             return ConnectionEnd::Broken(None);
                         }
                     }
@@ -281,7 +272,7 @@ impl Carrier {
         }
     }
 
-    /// One answer; some when the connection is to be left and the note sent again.
+    /// Takes one answer. Returns how the connection ends, when the request is to be sent again.
     fn answered(&mut self, rid: u64, response: Response) -> Option<ConnectionEnd> {
         let index = self.open.iter().position(|(open, _)| *open == rid)?;
         if let Response::Answered(Err(refusal)) = &response
@@ -289,17 +280,15 @@ impl Carrier {
         {
             return Some(ConnectionEnd::Broken(None));
         }
-        // Of a refusal for ever, too: to hold up all that follows would help nobody.
-        let (_, note) = self.open.remove(index)?;
-        // The consumer is gone when its term is: then nobody counts.
-        let _ = note.done.send((note.number, response));
+        // A permanent refusal is an answer too: what follows must not wait for it.
+        let (_, request) = self.open.remove(index)?;
+        (request.respond)(response);
         None
     }
 }
 
-/// Where notes go.
 enum Connection {
-    /// To the shard's task in this node.
+    /// To the owner task in this node.
     Inside { outbox: Arc<Outbox>, term: TermHandle, taken: VecDeque<Out> },
     /// To another node.
     Mesh { sender: Sender, receiver: Receiver },
@@ -308,7 +297,7 @@ enum Connection {
 /// What came back.
 enum Received {
     Answers(Vec<(u64, Response)>),
-    /// The connection ends; perhaps the owner is that one.
+    /// The connection ends, perhaps naming the owner.
     End(Option<NodeId>),
 }
 
@@ -320,9 +309,9 @@ impl Connection {
     }
 
     /// False when the connection is broken.
-    async fn send(&mut self, rid: u64, note: &Request) -> bool {
+    async fn send(&mut self, rid: u64, request: &Request) -> bool {
         let (actor, conversation, command) =
-            (note.actor.clone(), note.conversation, note.command.clone().into());
+            (request.actor.clone(), request.conversation, request.command.clone().into());
         match self {
             Self::Inside { outbox, term, .. } => {
                 let ask = Ask::Command { rid, actor, conversation, command };
@@ -385,7 +374,7 @@ impl Connection {
                         | FromOwner::Unknown(_),
                     ) => Received::Answers(Vec::new()),
                     Err(error) => {
-                        tracing::warn!(%error, "garbage from the owner of a shard");
+                        tracing::warn!(%error, "malformed frame from a shard owner, reconnecting");
                         Received::End(None)
                     }
                 }
@@ -401,7 +390,7 @@ impl Connection {
                 let _ = term.inputs.send(Input { from: outbox, ask: Ask::Detach }).await;
             }
             Self::Mesh { sender, .. } => {
-                // Nothing is replies to a connection that is left.
+                // Best effort: the connection is given up.
                 let _ = sender.finish().await;
             }
         }

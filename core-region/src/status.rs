@@ -3,7 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use conversation::shard::Term;
+use tokio::sync::watch;
 use wire::{NodeId, ShardId, Slot};
+
+use crate::ownership::state::ShardState;
 
 /// A core as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,10 +68,24 @@ pub struct ShardStatus {
     pub projected: u64,
     /// Conversations in memory.
     pub conversations: usize,
+    /// What they take there, an upper estimate, bytes.
+    pub cached_bytes: usize,
     /// Requests that wait for a conversation to be read.
     pub waiting: usize,
     /// Lost regions that still hold what is to be salvaged of it, while this core serves it.
     pub forks: usize,
+    /// The consumers of its log, as of the last term that this core served.
+    pub consumers: Vec<ConsumerStatus>,
+}
+
+/// One consumer of one shard log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerStatus {
+    pub name: &'static str,
+    /// Committed frames whose work is not done.
+    pub lag_frames: u64,
+    /// It has failed, and is tried again from its cursor.
+    pub is_failing: bool,
 }
 
 /// How far a shard of class `region` has come over to a region that does not serve it.
@@ -86,13 +103,16 @@ pub struct FollowerStatus {
     pub serves: bool,
 }
 
-/// Where a shard's runner and its term write how they stand.
+/// Where the term of a shard writes how far it is. What this core does for the shard is read from
+/// its [`ShardState`].
 pub(crate) struct Progress {
+    node: NodeId,
+    state: watch::Receiver<ShardState>,
     status: Mutex<ShardStatus>,
 }
 
 impl Progress {
-    pub(crate) fn new(shard: ShardId) -> Self {
+    pub(crate) fn new(shard: ShardId, node: NodeId, state: watch::Receiver<ShardState>) -> Self {
         let status = ShardStatus {
             shard,
             stage: Stage::Starting,
@@ -101,20 +121,18 @@ impl Progress {
             committed: 0,
             projected: 0,
             conversations: 0,
+            cached_bytes: 0,
             waiting: 0,
             forks: 0,
+            consumers: Vec::new(),
         };
-        Self { status: Mutex::new(status) }
+        Self { node, state, status: Mutex::new(status) }
     }
 
     pub(crate) fn status(&self) -> ShardStatus {
-        self.lock().clone()
-    }
-
-    pub(crate) fn stage(&self, stage: Stage, owner: Option<&NodeId>) {
-        let mut status = self.lock();
-        status.stage = stage;
-        status.owner = owner.cloned();
+        let state = self.state.borrow();
+        let (stage, owner) = (state.stage(), state.owner(&self.node));
+        ShardStatus { stage, owner, ..self.lock().clone() }
     }
 
     pub(crate) fn began(&self, term: &Term) {
@@ -123,6 +141,7 @@ impl Progress {
         status.committed = term.start.0;
         status.projected = term.start.0;
         status.forks = term.forks.len();
+        status.consumers.clear();
     }
 
     pub(crate) fn salvaged(&self) {
@@ -130,10 +149,24 @@ impl Progress {
         status.forks = status.forks.saturating_sub(1);
     }
 
-    pub(crate) fn committed(&self, committed: Slot, conversations: usize, waiting: usize) {
+    pub(crate) fn has_forks(&self) -> bool {
+        self.lock().forks > 0
+    }
+
+    pub(crate) fn committed(&self, committed: Slot, cached: (usize, usize), waiting: usize) {
         let mut status = self.lock();
         status.committed = committed.0;
-        (status.conversations, status.waiting) = (conversations, waiting);
+        (status.conversations, status.cached_bytes) = cached;
+        status.waiting = waiting;
+    }
+
+    pub(crate) fn consumer(&self, name: &'static str, lag_frames: u64, is_failing: bool) {
+        let now = ConsumerStatus { name, lag_frames, is_failing };
+        let consumers = &mut self.lock().consumers;
+        match consumers.iter_mut().find(|consumer| consumer.name == name) {
+            Some(consumer) => *consumer = now,
+            None => consumers.push(now),
+        }
     }
 
     pub(crate) fn projected(&self, projected: Slot) {

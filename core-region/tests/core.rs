@@ -5,6 +5,7 @@
 mod core {
     mod between;
     mod chaos;
+    mod consumers;
     pub(crate) mod edge;
     mod failover;
     mod feed;

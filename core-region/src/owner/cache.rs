@@ -1,237 +1,188 @@
-//! The conversations of a shard that are in memory: read from the projections when first asked for, forgotten when long
-//! unused and projected.
-//!
-//! A request that cannot be decided yet waits in its conversation's queue, and all later ones of that conversation behind
-//! it; those of other conversations pass.
+//! The conversations of a shard that are in memory: loaded from the projections when first asked
+//! for, dropped when long unused and projected. Bounded by count and by bytes.
 
-use std::collections::VecDeque;
-
-use conversation::dedupe::{DEDUPE_RECENT, Seen};
-use conversation::sequencer::Conversation;
+use conversation::request_queue::RequestQueue;
 use lru::LruCache;
-use wire::change::{Change, Event};
-use wire::{ConversationId, Epoch, Slot};
+use wire::ConversationId;
 
-use crate::intake::Input;
+use super::dedupe_lookup::QueuedRequest;
+use super::entry::Entry;
 
-/// One conversation in memory.
-pub(crate) struct Entry {
-    /// With everything decided, acknowledged or not.
-    pub(crate) conversation: Conversation,
-    /// Number of its last committed message.
-    pub(crate) committed_seq: u64,
-    /// Number of its last committed change.
-    pub(crate) committed_ver: u64,
-    /// Of that change, as clients see it.
-    pub(crate) committed_epoch: Epoch,
-    /// The last slot with a change of it in this term.
-    pub(crate) touched: Option<Slot>,
-    /// Last `ver` that may have been anything but a message.
-    pub(crate) last_turn_ver: u64,
-    /// Decided and not committed changes that are not messages. While there are any, who may read what is not settled.
-    pub(crate) turns_uncommitted: u32,
-    /// Changes applied since it was loaded.
-    pub(crate) applied: u64,
-    /// Of these, projected.
-    pub(crate) projected: u64,
-    /// What has taken it to another shard, if it is away, stands before this slot.
-    pub(crate) away_before: Slot,
-    /// This owner has sent it there.
-    has_left: bool,
-}
-
-impl Entry {
-    /// As it was loaded, all of it committed, before this slot, and projected.
-    pub(crate) fn new(conversation: Conversation, committed: Slot) -> Self {
-        Self {
-            committed_seq: conversation.head_seq(),
-            committed_ver: conversation.head_ver(),
-            committed_epoch: conversation.last_epoch(),
-            last_turn_ver: conversation.head_ver(),
-            conversation,
-            touched: None,
-            turns_uncommitted: 0,
-            applied: 0,
-            projected: 0,
-            away_before: committed,
-            has_left: false,
-        }
-    }
-
-    /// A change was decided and applied; it goes into this slot.
-    pub(crate) fn note_applied(&mut self, change: &Change, slot: Slot) {
-        self.touched = Some(slot);
-        self.applied += 1;
-        if is_turn(change) {
-            self.last_turn_ver = change.ver;
-            self.turns_uncommitted += 1;
-        }
-        if matches!(change.event, Event::MovedOut(_)) {
-            self.away_before = slot.next();
-            self.has_left = true;
-        }
-    }
-
-    /// Whether where it is may be told ([`Location::is_certain`](conversation::moving::Location::is_certain)).
-    pub(crate) fn is_certain(&self) -> bool {
-        self.has_left || self.conversation.location().is_certain()
-    }
-
-    /// A change of it was committed.
-    pub(crate) fn note_committed(&mut self, change: &Change) {
-        (self.committed_ver, self.committed_epoch) = (change.ver, change.epoch);
-        if let Event::Message(message) = &change.event {
-            self.committed_seq = message.seq;
-        }
-        if is_turn(change) {
-            self.turns_uncommitted -= 1;
-        }
-    }
-
-    /// Whether nothing would be lost if it were read anew.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.applied == self.projected
-    }
-
-    /// Whether what the store said of a send when `projected_then` of the changes were projected is still all there is to
-    /// know: everything since is in the conversation's own memory.
-    pub(crate) fn covers_since(&self, projected_then: u64) -> bool {
-        self.applied - projected_then <= DEDUPE_RECENT as u64
-    }
-}
-
-/// Anything but a message.
-fn is_turn(change: &Change) -> bool {
-    !matches!(change.event, Event::Message(_))
-}
-
-/// What is known of a send from the store.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Lookup {
-    /// Not asked.
-    Unasked,
-    /// Asked, not answered.
-    Asked,
-    /// Answered: what counts of it, and how many of the conversation's changes were projected when it was asked.
-    Known { seen: Option<Seen>, projected_then: u64 },
-    /// The store cannot say, now or later.
-    Failed,
-}
-
-/// A request that waits.
-pub(crate) struct QueuedRequest {
-    pub(crate) input: Input,
-    pub(crate) lookup: Lookup,
-}
+/// Of the longest unused, so many are looked at for one that can be dropped. If all are in use, the
+/// cache grows over its bound instead.
+const CANDIDATES_MAX: usize = 8;
 
 /// A conversation's place in memory.
-pub(crate) struct CacheSlot {
-    /// None: being read from the store.
-    pub(crate) entry: Option<Entry>,
-    /// In the order of arrival.
-    pub(crate) waiting: VecDeque<QueuedRequest>,
-    /// Ticket of the first one in the queue: one more for each that left it.
-    pub(crate) head_ticket: u64,
-    /// It stands in the list of those to be gone on with.
-    pub(crate) runnable: bool,
+pub(super) struct CacheSlot {
+    /// None while it is loaded from the store.
+    pub(super) entry: Option<Entry>,
+    pub(super) queue: RequestQueue<QueuedRequest>,
+    /// As measured last.
+    bytes: usize,
 }
 
 impl CacheSlot {
-    /// `life` tells it from other places of the same conversation, earlier or later: their tickets differ.
     fn new(incarnation: u32) -> Self {
-        Self {
-            entry: None,
-            waiting: VecDeque::new(),
-            head_ticket: u64::from(incarnation) << 32,
-            runnable: false,
-        }
+        Self { entry: None, queue: RequestQueue::new(incarnation), bytes: 0 }
     }
 
-    /// The ticket of the last one in the queue.
-    pub(crate) fn last_ticket(&self) -> u64 {
-        self.head_ticket + self.waiting.len() as u64 - 1
-    }
-
-    /// The request with this ticket, if it still waits.
-    pub(crate) fn ticket(&mut self, ticket: u64) -> Option<&mut QueuedRequest> {
-        let index = usize::try_from(ticket.checked_sub(self.head_ticket)?).ok()?;
-        self.waiting.get_mut(index)
-    }
-
-    /// Whether nothing would be lost if it were forgotten.
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.entry.as_ref().is_some_and(Entry::is_settled)
+        self.queue.is_empty() && self.entry.as_ref().is_some_and(Entry::is_settled)
     }
 }
 
-/// All of a shard.
-pub(crate) struct Entries {
-    places: LruCache<ConversationId, CacheSlot>,
-    max: usize,
-    lives: u32,
+pub(super) struct ConversationCache {
+    slots: LruCache<ConversationId, CacheSlot>,
+    count_max: usize,
+    bytes_max: usize,
+    /// Of all slots, as measured.
+    bytes: usize,
+    incarnations: u32,
 }
 
-impl Entries {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { places: LruCache::unbounded(), max, lives: 0 }
+impl ConversationCache {
+    pub(super) fn new(count_max: usize, bytes_max: usize) -> Self {
+        Self { slots: LruCache::unbounded(), count_max, bytes_max, bytes: 0, incarnations: 0 }
     }
 
-    /// The place of a conversation, made if it is not there; and whether it was.
-    pub(crate) fn place(&mut self, id: ConversationId) -> (&mut CacheSlot, bool) {
-        let new = !self.places.contains(&id);
+    /// The slot of a conversation, made if it is not there; and whether it was.
+    pub(super) fn slot(&mut self, id: ConversationId) -> (&mut CacheSlot, bool) {
+        let new = !self.slots.contains(&id);
         if new {
-            self.make_room();
-            self.lives = self.lives.wrapping_add(1);
+            self.make_room(1);
+            self.incarnations = self.incarnations.wrapping_add(1);
         }
-        let incarnation = self.lives;
-        (self.places.get_or_insert_mut(id, || CacheSlot::new(incarnation)), !new)
+        let incarnation = self.incarnations;
+        (self.slots.get_or_insert_mut(id, || CacheSlot::new(incarnation)), !new)
     }
 
-    /// The place of a conversation, if there is one. Does not count as use.
-    pub(crate) fn peek(&mut self, id: &ConversationId) -> Option<&mut CacheSlot> {
-        self.places.peek_mut(id)
+    /// The slot of a conversation, if there is one. Does not count as use.
+    pub(super) fn peek(&mut self, id: &ConversationId) -> Option<&mut CacheSlot> {
+        self.slots.peek_mut(id)
     }
 
-    /// The place of a conversation that is about to be read anew: what the store said for those who wait there holds no more.
-    pub(crate) fn renew(&mut self, id: ConversationId) -> &mut CacheSlot {
-        let old = self.places.pop(&id);
-        let (place, _) = self.place(id);
+    /// As [`Self::peek`], of one that is loaded.
+    pub(super) fn entry(&mut self, id: &ConversationId) -> Option<&mut Entry> {
+        self.peek(id)?.entry.as_mut()
+    }
+
+    /// The slot of a conversation that is about to be loaded anew: what the store said for those who
+    /// wait there holds no more.
+    pub(super) fn renew(&mut self, id: ConversationId) -> &mut CacheSlot {
+        let old = self.pop(&id);
+        let (slot, _) = self.slot(id);
         if let Some(old) = old {
-            place.entry = old.entry;
-            place.waiting = old
-                .waiting
-                .into_iter()
-                .map(|held| QueuedRequest { lookup: Lookup::Unasked, ..held })
-                .collect();
+            slot.entry = old.entry;
+            slot.queue.adopt(old.queue, QueuedRequest::unasked);
         }
-        place
+        slot
     }
 
-    /// Forgets a conversation that could not be read.
-    pub(crate) fn forget(&mut self, id: &ConversationId) {
-        self.places.pop(id);
+    pub(super) fn forget(&mut self, id: &ConversationId) {
+        self.pop(id);
     }
 
-    /// Those in memory.
-    pub(crate) fn len(&self) -> usize {
-        self.places.len()
+    fn pop(&mut self, id: &ConversationId) -> Option<CacheSlot> {
+        let slot = self.slots.pop(id)?;
+        self.bytes -= slot.bytes;
+        Some(slot)
     }
 
-    /// Forgets the longest unused that may be forgotten. When the few oldest are all in use, it grows instead.
-    fn make_room(&mut self) {
-        const LOOKED_AT: usize = 8;
-        if self.places.len() < self.max {
-            return;
-        }
-        for _ in 0..LOOKED_AT {
-            let Some((id, place)) = self.places.pop_lru() else { return };
-            if place.is_idle() {
-                if self.places.len() < self.max {
-                    return;
-                }
+    /// Measures a conversation that may have grown, and keeps the bound.
+    pub(super) fn measure(&mut self, id: &ConversationId) {
+        let Some(slot) = self.slots.peek_mut(id) else { return };
+        let bytes = slot.entry.as_ref().map_or(0, |entry| entry.conversation.estimated_bytes());
+        self.bytes = self.bytes - slot.bytes + bytes;
+        slot.bytes = bytes;
+        self.make_room(0);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// An upper estimate of what all of them take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn is_over(&self, more: usize) -> bool {
+        self.slots.len() + more > self.count_max || self.bytes > self.bytes_max
+    }
+
+    /// Drops the longest unused that can be dropped, until `more` fit in.
+    fn make_room(&mut self, more: usize) {
+        let mut candidates = CANDIDATES_MAX;
+        while self.is_over(more) && candidates > 0 {
+            // The one in use now stays, however large.
+            if self.slots.len() + more <= 1 {
+                return;
+            }
+            let Some((id, slot)) = self.slots.pop_lru() else { return };
+            if slot.is_idle() {
+                self.bytes -= slot.bytes;
             } else {
-                self.places.put(id, place);
+                candidates -= 1;
+                self.slots.put(id, slot);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conversation::sequencer::Conversation;
+    use wire::{ConversationKind, Durability, RegionId, ShardId, Slot, ZoneId};
+
+    use super::*;
+
+    fn id(n: u8) -> ConversationId {
+        let shard =
+            ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
+        ConversationId { kind: ConversationKind::Group, shard, unique: [n; 16] }
+    }
+
+    fn load(cache: &mut ConversationCache, n: u8) {
+        let (slot, _) = cache.slot(id(n));
+        slot.entry = Some(Entry::new(Conversation::empty(id(n)), Slot(0)));
+        cache.measure(&id(n));
+    }
+
+    #[test]
+    fn the_longest_unused_are_dropped_when_the_bytes_are_over_their_bound() {
+        let one = Conversation::empty(id(1)).estimated_bytes();
+        let mut cache = ConversationCache::new(1_000, 3 * one);
+        for n in 1..=3 {
+            load(&mut cache, n);
+        }
+        assert_eq!((cache.len(), cache.bytes()), (3, 3 * one));
+        cache.slot(id(1));
+        load(&mut cache, 4);
+        assert!(cache.bytes() <= 3 * one, "{}", cache.bytes());
+        assert!(cache.peek(&id(2)).is_none(), "unused for longest");
+        assert!(cache.peek(&id(1)).is_some() && cache.peek(&id(4)).is_some());
+    }
+
+    #[test]
+    fn one_that_is_being_loaded_or_is_the_only_one_stays() {
+        let mut cache = ConversationCache::new(1_000, 1);
+        load(&mut cache, 1);
+        assert_eq!(cache.len(), 1);
+        cache.slot(id(2));
+        load(&mut cache, 3);
+        assert!(cache.peek(&id(1)).is_none());
+        assert!(cache.peek(&id(2)).is_some(), "being loaded");
+    }
+
+    #[test]
+    fn the_count_is_bounded_too_and_what_is_forgotten_counts_no_more() {
+        let mut cache = ConversationCache::new(2, usize::MAX);
+        for n in 1..=5 {
+            load(&mut cache, n);
+        }
+        assert_eq!(cache.len(), 2);
+        cache.forget(&id(4));
+        cache.forget(&id(5));
+        assert_eq!((cache.len(), cache.bytes()), (0, 0));
     }
 }

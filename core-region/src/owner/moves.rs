@@ -1,9 +1,11 @@
-//! The consumer `moves`: brings every conversation that has left this shard to the owner of the shard that it goes to (rules
-//! M1-M4 of [`conversation::moving`]). It starts where the last owner's consumer was, so a move is driven by whoever owns
-//! the shard until it is finished. The term asks it what those who come for such a conversation may be told.
+//! Drives the moves of a shard: offers each conversation that has left to the owner of the shard
+//! that it goes to (rules M1-M4 of [`conversation::moving`]). It starts from the last owner's
+//! cursor, so whoever owns the shard goes on with a move until it is finished. The owner task asks
+//! it whom it may tell where a conversation is.
 //!
-//! In class `region` it is offered when every region of the zone has its leaving, and until every region has its arrival (M5): what
-//! one of them lacks could be cut off when another is lost.
+//! For single-region shards, a move is offered only after `MovedOut` has reached every region, and
+//! the offer is repeated until `MovedIn` has too (M5); otherwise losing a region could undo half of
+//! a move.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +13,12 @@ use std::time::Duration;
 
 use conversation::log::LogFrame;
 use conversation::moving::{Mover, Offer};
-use store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wire::command::{Answer, MeshCommand};
 use wire::{ConversationId, Position, Slot};
 
-use crate::consumers::follower::{Follower, Frames, Next, Page, Source};
+use crate::feed::log_tail::{CommittedLog, LogTail, Next, Page};
 use crate::replication::watermark::ReplicationWatermark;
 use crate::shard_client::{Request, Response, ShardClient, system_actor};
 use crate::tasks::Tasks;
@@ -27,9 +28,8 @@ const OFFER_BACKOFF: Duration = Duration::from_millis(200);
 /// Pause before a row that cannot be read is tried again.
 const UNREADABLE_BACKOFF: Duration = Duration::from_secs(5);
 
-/// The term's end of the consumer. When it is dropped, the consumer ends; its successor goes on from the cursor.
+/// The owner task's end.
 pub(crate) struct Moves {
-    frames: Frames,
     shared: Arc<Mutex<Shared>>,
     news: watch::Receiver<u64>,
 }
@@ -44,12 +44,10 @@ impl Moves {
     /// Starts from the cursor that the last one left.
     pub(crate) fn start(
         tasks: &Tasks,
-        store: Arc<dyn Store>,
-        source: Source,
+        log: CommittedLog,
         watermark: ReplicationWatermark,
         shard_client: ShardClient,
     ) -> Self {
-        let (frames, taken) = Frames::channel();
         let (news_out, news) = watch::channel(0);
         #[expect(
             clippy::disallowed_methods,
@@ -57,11 +55,11 @@ impl Moves {
         )]
         let (done_out, done) = mpsc::unbounded_channel();
         let shared =
-            Arc::new(Mutex::new(Shared { mover: Mover::new(source.shard, None), awaited: false }));
+            Arc::new(Mutex::new(Shared { mover: Mover::new(log.shard, None), awaited: false }));
         let known = shared.clone();
         tasks.spawn("moves", async move {
             let driver = Driver {
-                follower: Follower::open("moves", store, source, taken).await,
+                tail: LogTail::open("moves", log).await,
                 shard_client,
                 watermark,
                 shared: known,
@@ -74,12 +72,7 @@ impl Moves {
             };
             driver.run(done).await;
         });
-        Self { frames, shared, news }
-    }
-
-    /// A frame was committed. Never waits.
-    pub(crate) fn offer(&self, frame: &Arc<LogFrame>) {
-        self.frames.offer(frame);
+        Self { shared, news }
     }
 
     /// See [`Mover::may_tell`]. When not, [`Moves::news`] says when to ask again.
@@ -98,7 +91,7 @@ impl Moves {
     /// Resolves when something that was awaited may be told now. Cancel safe.
     pub(crate) async fn news(&mut self) {
         if self.news.changed().await.is_err() {
-            // The consumer ends with the core.
+            // The driver ends with the core.
             std::future::pending::<()>().await;
         }
     }
@@ -111,7 +104,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 struct Driver {
     /// As far as the mover has taken.
-    follower: Follower,
+    tail: LogTail,
     shard_client: ShardClient,
     watermark: ReplicationWatermark,
     shared: Arc<Mutex<Shared>>,
@@ -127,12 +120,12 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self, mut done: mpsc::UnboundedReceiver<(u64, Response)>) {
-        let source = self.follower.source.clone();
+        let log = self.tail.log.clone();
         if forgets_moves() {
-            let slot = *source.committed.borrow();
-            self.follower.go_to(Some(Position { epoch: source.epoch, slot }));
+            let slot = *log.committed.borrow();
+            self.tail.go_to(Some(Position { epoch: log.epoch, slot }));
         }
-        lock(&self.shared).mover = Mover::new(source.shard, Some(self.follower.cursor()));
+        lock(&self.shared).mover = Mover::new(log.shard, Some(self.tail.cursor()));
         let mut watermark = self.watermark.watermark();
         loop {
             let offers_wait = self.make_offers(*watermark.borrow_and_update());
@@ -141,9 +134,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some((number, response)) = done.recv() => self.answered(number, &response),
-                next = self.follower.next(room) => match next {
+                next = self.tail.next(room) => match next {
                     Next::Frame(frame) => self.take(&frame),
-                    Next::Behind if self.follower.is_over() => return,
                     Next::Behind => self.catch_up().await,
                     Next::WriteCursor => self.write_cursor().await,
                     Next::Ended => return self.write_cursor().await,
@@ -168,13 +160,17 @@ impl Driver {
                 self.count += 1;
                 self.numbers.insert(self.count, *offer);
                 let Offer { conversation, n, ver, from, to } = *offer;
-                self.shard_client.carry(Request {
+                let (number, done) = (self.count, self.done_out.clone());
+                let respond = Box::new(move |response| {
+                    // The term may be over: the next owner offers it again.
+                    let _ = done.send((number, response));
+                });
+                self.shard_client.send(Request {
                     shard: to,
                     conversation,
                     actor: system_actor(),
                     command: MeshCommand::AcceptTransfer { n, ver, from },
-                    number: self.count,
-                    done: self.done_out.clone(),
+                    respond,
                 });
             }
             self.under_way.extend(&ready);
@@ -201,21 +197,26 @@ impl Driver {
                 self.tell();
                 self.again_at = Some(Instant::now() + OFFER_BACKOFF);
             }
-            _ => {
-                tracing::warn!(?response, conversation = %offer.conversation, to = %offer.to, "not taken in; offered again");
+            Response::Answered(_) | Response::Moved(_) => {
+                tracing::warn!(
+                    ?response,
+                    conversation = %offer.conversation,
+                    to = %offer.to,
+                    "transfer not accepted, offering it again"
+                );
                 self.again_at = Some(Instant::now() + OFFER_BACKOFF);
             }
         }
     }
 
     fn take(&mut self, frame: &LogFrame) {
-        if self.follower.advance(frame).is_some() {
+        if self.tail.advance(frame).is_some() {
             lock(&self.shared).mover.take(frame);
             self.tell();
         }
     }
 
-    /// Whoever waits looks again.
+    /// Wakes the owner task, if it waits for news.
     fn tell(&self) {
         if std::mem::take(&mut lock(&self.shared).awaited) {
             self.news.send_modify(|news| *news += 1);
@@ -224,18 +225,19 @@ impl Driver {
 
     /// Takes a page of the log from the store, as much as there is room for.
     async fn catch_up(&mut self) {
-        let rows = match self.follower.page().await {
+        let rows = match self.tail.page().await {
             Page::Rows(rows) => rows,
             Page::Rebuilt(frame) => {
                 lock(&self.shared).mover.take_rebuilt(&frame);
                 return;
             }
             Page::RebuiltAll => {
-                lock(&self.shared).mover.skip_to(self.follower.cursor());
+                lock(&self.shared).mover.skip_to(self.tail.cursor());
                 return self.tell();
             }
         };
         for (_, frame) in rows {
+            // What is left of the page is read again.
             if !lock(&self.shared).mover.has_room() {
                 break;
             }
@@ -243,7 +245,7 @@ impl Driver {
                 Ok(frame) => self.take(&frame),
                 // To go on behind it could leave a conversation nowhere.
                 Err(error) => {
-                    tracing::error!(%error, "the moves wait for a row that cannot be read");
+                    tracing::error!(%error, "a log row cannot be read, moves wait for it");
                     return tokio::time::sleep(UNREADABLE_BACKOFF).await;
                 }
             }
@@ -253,7 +255,7 @@ impl Driver {
 
     async fn write_cursor(&mut self) {
         let cursor = lock(&self.shared).mover.cursor();
-        self.follower.write_cursor(cursor).await;
+        self.tail.write_cursor(cursor).await;
     }
 }
 

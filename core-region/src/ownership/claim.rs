@@ -1,5 +1,5 @@
-//! Drives a takeover over the store, to a term that may be served: claims, fences, reads, rewrites and seals as
-//! [`Takeover`] says, then projects the tail, so that everything before the term stands in the projections.
+//! Drives a takeover over the store: claims, fences, reads, rewrites and seals as [`Takeover`]
+//! says, then projects the tail, so that everything before the term stands in the projections.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,13 +17,12 @@ use crate::log::projector::project_frame;
 
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;
-/// Pause after an operation whose outcome is not known.
+/// Pause after an operation with an unknown outcome.
 const RETRY_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Why there is no term.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClaimError {
-    /// Another has it, or the log is damaged.
+    /// Another core has it, or the log is damaged.
     #[error(transparent)]
     Lost(#[from] TakeoverError),
     /// A row of the tail cannot be read by this version.
@@ -31,10 +30,11 @@ pub(crate) enum ClaimError {
     Tail(#[from] LogFrameError),
 }
 
-/// A claim on a shard. It tries as long as the store does not answer.
+/// A claim on a shard. It retries for as long as the store does not answer.
 ///
-/// Up to the claim itself it may be dropped and nothing has happened. From then on it should come to its end while the
-/// process lives: whoever comes next could not tell it from an owner who acknowledges by a lease that is kept alive.
+/// Dropped before the claim itself, it has changed nothing. From then on it should run to its end
+/// while the process lives: otherwise a later claimant cannot tell it from an owner that
+/// acknowledges by a live lease.
 pub(crate) struct Claim {
     store: Arc<dyn Store>,
     shard: ShardId,
@@ -50,7 +50,7 @@ impl Claim {
     /// For `me`, over `observed` if the lease was read just now.
     ///
     /// # Errors
-    /// When it would come to nothing.
+    /// When the claim cannot succeed.
     pub(crate) fn new(
         store: Arc<dyn Store>,
         shard: ShardId,
@@ -66,10 +66,10 @@ impl Claim {
         Ok(Self { store, shard, me, takeover, read_from: None, began: now, last: now })
     }
 
-    /// Everything before the claim itself: waits until an owner that is gone can acknowledge no more.
+    /// Does everything before the claim itself: waits until a dead owner can acknowledge no more.
     ///
     /// # Errors
-    /// When it came to nothing.
+    /// When the claim failed.
     pub(crate) async fn prepare(mut self) -> Result<Self, ClaimError> {
         while let Some(todo) = self.takeover.next().filter(|todo| !matches!(todo, Op::Claim { .. }))
         {
@@ -78,10 +78,10 @@ impl Claim {
         Ok(self)
     }
 
-    /// All the rest. Dropped, it leaves the shard as after a crash in the middle.
+    /// Does all the rest. Dropped, it leaves the shard as after a crash in the middle.
     ///
     /// # Errors
-    /// When it came to nothing.
+    /// When the claim failed.
     pub(crate) async fn finish(mut self) -> Result<Term, ClaimError> {
         while let Some(todo) = self.takeover.next() {
             self.step(todo).await?;
@@ -105,20 +105,18 @@ impl Claim {
     async fn step(&mut self, todo: Op) -> Result<(), ClaimError> {
         let step = name(&todo);
         if let Op::WaitUntil { .. } = todo {
-            tracing::info!(
-                "the owner acknowledges by a timed lease: waiting until it can be no more"
-            );
+            tracing::info!("the owner acknowledges by a timed lease, waiting until it has run out");
         }
         if let Op::ReadTail { from, .. } = todo
             && self.read_from.replace(from) == Some(from)
         {
-            // Rows are on their way here.
+            // Rows are still being replicated here.
             tokio::time::sleep(RETRY_BACKOFF).await;
         }
         let done = match perform(&self.store, self.shard, &self.me, todo).await {
             Ok(done) => done,
             Err(error) => {
-                tracing::debug!(%error, step, "takeover: outcome unknown");
+                tracing::debug!(%error, step, "takeover step: outcome unknown, retrying");
                 tokio::time::sleep(RETRY_BACKOFF).await;
                 OpResult::Unknown
             }
@@ -193,7 +191,7 @@ async fn perform(
     })
 }
 
-/// As it is, but in the simulator's test of its own checker: elsewhere a fail point is nothing.
+/// A fail point of the simulator's mutants; it does nothing elsewhere.
 async fn waited(until: Uptime) -> Uptime {
     fail::fail_point!("lease-not-waited-for", |_| until);
     clock::until(until).await
@@ -208,7 +206,7 @@ async fn rewrite(
     stream::iter(writes).buffer_unordered(ROWS_AT_ONCE).try_collect().await
 }
 
-/// In any order: each row is stamped with its frame's place.
+/// Projects in any order: each row is stamped with its frame's place.
 async fn project_tail(
     store: &Arc<dyn Store>,
     shard: ShardId,

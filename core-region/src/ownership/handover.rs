@@ -1,5 +1,5 @@
-//! A planned move, seen from both sides: the owner tells its successor that the shard is free, and the successor waits at
-//! the owner's door instead of breaking it down.
+//! A planned handover, from both sides: the owner tells its successor that the shard is free, and
+//! the successor waits for that instead of taking the shard.
 
 use std::time::Duration;
 
@@ -7,10 +7,9 @@ use mesh::Mesh;
 use wire::stream::{FromOwner, NodeReply, NodeRequest, Purpose};
 use wire::{NodeId, ShardId};
 
-/// How long the successor may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Tells `successor` that the shard is its to claim. It would find out by itself, later: so failure is only logged.
+/// Tells `successor` to claim the shard. A failure is only logged: gossip tells it the same later.
 pub(super) async fn tell(mesh: &Mesh, shard: ShardId, successor: &NodeId) {
     let told = tokio::time::timeout(ANSWER_TIMEOUT, async {
         let channel = mesh.open(successor, Purpose::Control).await.ok()?;
@@ -20,11 +19,11 @@ pub(super) async fn tell(mesh: &Mesh, shard: ShardId, successor: &NodeId) {
         matches!(answer, NodeReply::Done { rid: 1, result: Ok(()) }).then_some(())
     });
     if !matches!(told.await, Ok(Some(()))) {
-        tracing::info!(%successor, "the successor could not be told of the handover");
+        tracing::info!(%successor, "cannot tell the successor of the handover, it learns from gossip");
     }
 }
 
-/// Waits until `owner` no longer serves the shard, by its own word or because it cannot be reached. Cancel safe.
+/// Waits until `owner` says that it no longer serves the shard, or cannot be reached. Cancel safe.
 pub(super) async fn wait_until_released(mesh: &Mesh, shard: ShardId, owner: &NodeId) {
     let Ok(channel) = mesh.open(owner, Purpose::Shard(shard)).await else { return };
     let (sender, mut receiver) = channel.split();

@@ -1,5 +1,5 @@
-//! Keeps the timed lease of this process alive in every zone, for the terms that are acknowledged by it: one task for each
-//! zone, beside the shards. The rules are [`Renewal`]'s; here is its I/O.
+//! Renews the timed lease of this process in every zone: one task a zone, beside the shards. The
+//! terms that acknowledge by it read it here. The rules are [`Renewal`]'s.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,9 @@ use wire::{NodeId, ZoneId};
 use crate::clock;
 use crate::tasks::Tasks;
 
-/// Pause after a write or a read whose outcome is not known.
+/// Pause after an operation with an unknown outcome.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 
-/// What the process holds in a zone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TimedLease {
     /// Registered, and not known to be broken.
@@ -34,7 +33,8 @@ pub(crate) struct LeaseRenewers {
 }
 
 impl LeaseRenewers {
-    /// Begins a life in every zone of the node's region that another region could take shards over in.
+    /// Starts an incarnation in every zone of the node's region that another region could take
+    /// shards over in.
     pub(crate) fn start(
         world: &World,
         node: &NodeId,
@@ -61,7 +61,7 @@ impl LeaseRenewers {
         Self { zones: Arc::new(zones.collect()) }
     }
 
-    /// What is held in a zone; none where no lease is kept.
+    /// The lease in a zone; none where none is kept.
     pub(crate) fn of(&self, zone: ZoneId) -> Option<watch::Receiver<TimedLease>> {
         self.zones.get(&zone).cloned()
     }
@@ -76,7 +76,8 @@ struct LeaseRenewer {
 }
 
 impl LeaseRenewer {
-    /// Life after life, until no shard is left that could be served by it.
+    /// Registers a lease and renews it until it breaks, then starts a new incarnation. Ends when no
+    /// shard needs one.
     async fn run(self) {
         let unused = self.held.clone();
         tokio::select! {
@@ -91,7 +92,11 @@ impl LeaseRenewer {
             let broken = self.live(incarnation).await;
             self.held.send_replace(TimedLease::default());
             metrics::counter!("hearth_leases_broken_total").increment(1);
-            tracing::warn!(zone = self.zone.0, %broken, "nothing more is acknowledged under it: beginning a new one");
+            tracing::warn!(
+                zone = self.zone.0,
+                %broken,
+                "timed lease broken, registering a new one"
+            );
         }
     }
 
@@ -108,7 +113,7 @@ impl LeaseRenewer {
                     continue;
                 }
                 step => self.perform(step).await.unwrap_or_else(|error| {
-                    tracing::debug!(%error, zone = self.zone.0, "timed lease: outcome unknown");
+                    tracing::debug!(%error, zone = self.zone.0, "timed lease: outcome unknown, retrying");
                     Renewed::Unknown
                 }),
             };

@@ -1,5 +1,5 @@
-//! The life of one shard on one core: elsewhere until it should be here, then claimed, served, and handed over or lost;
-//! and again from the start. A restarted core is a new claimant like any other.
+//! One shard on one core: elsewhere until this core should serve it, then claimed, served, and
+//! handed over or lost; and again from the start. A restarted core claims like any other.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -20,30 +20,29 @@ use super::claim::{Claim, ClaimError};
 use super::state::{ShardState, TermHandle};
 use super::{DesiredOwner, OwnershipOptions, handover};
 use crate::backoff::Backoff;
-use crate::owner::{Ended, ServeOptions, Serving, ShutdownNotice};
+use crate::owner::{Ended, OwnerOptions, OwnerTask, ShutdownNotice};
 use crate::replication::salvage::Salvager;
-use crate::status::{Progress, Stage};
+use crate::status::Progress;
 
-/// An owner that lives is given this long to hand over before the shard is taken from it.
+/// A live owner is given this long to hand over before the shard is taken from it.
 const RELEASE_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A successor must be wanted for this long before the shard is given to it: gossip flickers.
+/// A successor must be desired for this long before it is given the shard: gossip flickers.
 const SUCCESSOR_SETTLE: Duration = Duration::from_millis(100);
-/// As [`SUCCESSOR_SETTLE`], while this core drains: the others of its region may be about to say that they drain too.
+/// As [`SUCCESSOR_SETTLE`], while this core drains: the others of its region may be about to
+/// announce that they drain too.
 const SUCCESSOR_SETTLE_DRAINING: Duration = Duration::from_millis(700);
-/// Who was invited is not asked to give back for this long: its handoff_from may have heard first.
+/// After a handoff the shard stays here for this long: the previous owner may have heard first.
 const HANDOFF_GRACE: Duration = Duration::from_secs(5);
-/// A term that lasted this long was not part of a duel.
+/// Two cores that keep taking a shard from each other have shorter terms.
 const TERM_STABLE_AFTER: Duration = Duration::from_secs(10);
-/// What was decided must be committed and projected within this time when a shard is given up.
+/// A term that is given up commits and projects within this time, or is dropped.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A release that takes longer is left to its fate.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Who serves a shard does not say so within this time, but keeps the door shut.
+/// An owner that still serves the shard keeps our probe stream open at least this long.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// For a look at the lease whose answer only helps others to find the owner faster.
+/// This read of the lease only helps others to find the owner faster.
 const OWNER_HINT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a runner is started with.
 pub(super) struct RunnerOptions {
     pub(super) shard: ShardId,
     pub(super) shared: OwnershipOptions,
@@ -59,21 +58,19 @@ pub(super) struct Runner {
     shard: ShardId,
     shared: OwnershipOptions,
     desired_owner: watch::Receiver<DesiredOwner>,
-    /// This core wants to own nothing.
+    /// This core wants to own no shard.
     draining: watch::Receiver<bool>,
     handoff: mpsc::Receiver<NodeId>,
     state: watch::Sender<ShardState>,
     progress: Arc<Progress>,
     backoff: Backoff,
-    /// Until then this core serves although another is wanted.
+    /// Until then this core serves although another is desired.
     handoff_until: Option<Instant>,
 }
 
-/// Why a term was ended from inside.
+/// Why this core ends a term.
 enum Why {
-    /// That one should serve.
     Successor(NodeId),
-    /// The core stops.
     Stopping,
 }
 
@@ -114,17 +111,16 @@ impl Runner {
                 return self.elsewhere(None);
             }
             self.state.send_replace(ShardState::Claiming);
-            self.progress.stage(Stage::Claiming, None);
             let claim = tokio::select! {
                 () = stopping.cancelled() => return self.elsewhere(None),
                 claim = Self::prepare(&self.shared, self.shard, &mut self.handoff) => claim,
                 () = unwanted(&mut self.desired_owner, self.handoff_until) => {
-                    tracing::debug!("another is wanted now: nothing is claimed");
+                    tracing::debug!("another core is desired now, claiming nothing");
                     continue;
                 }
                 never = Self::ask_holder_to_release(&self.shared, self.shard) => match never {},
             };
-            // Whoever is wanted by now gets it handed over.
+            // If another core is desired by now, it is handed over after the claim.
             let taken = match claim {
                 Ok(claim) => tokio::select! {
                     taken = stopping.run_until_cancelled(claim.finish()) => taken,
@@ -143,7 +139,7 @@ impl Runner {
         }
     }
 
-    /// Waits until this core should serve the shard, by its own view or by handoff.
+    /// Waits until this core should serve the shard, by its own view or by a handoff.
     async fn wait_until_desired(&mut self) {
         loop {
             let owner = match &*self.desired_owner.borrow_and_update() {
@@ -158,7 +154,7 @@ impl Runner {
             tokio::select! {
                 changed = self.desired_owner.changed() => if changed.is_err() { std::future::pending::<()>().await },
                 Some(handoff_from) = self.handoff.recv() => {
-                    tracing::debug!(%handoff_from, "invited to take the shard");
+                    tracing::debug!(%handoff_from, "the owner hands the shard over to this core");
                     self.handoff_until = Some(Instant::now() + HANDOFF_GRACE);
                     return;
                 }
@@ -167,11 +163,10 @@ impl Runner {
     }
 
     fn elsewhere(&self, owner: Option<NodeId>) {
-        self.progress.stage(Stage::Elsewhere, owner.as_ref());
         self.state.send_replace(ShardState::Elsewhere { owner });
     }
 
-    /// Gets ready to claim, once the present owner has let go or has had its time.
+    /// Gets ready to claim, once the present owner has released the shard or has had its time.
     async fn prepare(
         shared: &OwnershipOptions,
         shard: ShardId,
@@ -186,9 +181,12 @@ impl Runner {
                 _ = membership.wait_for(|membership| !membership.is_alive(&owner)) => {}
                 () = handover::wait_until_released(&shared.mesh, shard, &owner) => {}
                 Some(_) = handoff.recv() => {}
-                () = tokio::time::sleep(RELEASE_WAIT_TIMEOUT) => tracing::info!(%owner, "the owner does not let go: taking the shard"),
+                () = tokio::time::sleep(RELEASE_WAIT_TIMEOUT) => {
+                    tracing::info!(%owner, "the owner does not release the shard, taking it");
+                }
             }
-            // Whether it has let go decides whether its timed lease must be waited for.
+            // Read anew: whether it was released decides whether its timed lease must be waited
+            // for.
             lease = lease.filter(|lease| lease.fence_mode == FenceMode::Read);
         }
         metrics::histogram!("hearth_takeover_step_seconds", "step" => "wait")
@@ -199,9 +197,10 @@ impl Runner {
             .await
     }
 
-    /// While a timed lease is waited for that never runs out: one who lives and whose lease it is is asked to take the shard up and to
-    /// give it away in order. A process keeps its lease also if it has lost a term without a word (its release was not
-    /// confirmed, or it was restarted in the middle of a claim); and of a region that is left all cores do.
+    /// Breaks a deadlock: a live process may keep renewing a lease for a shard it no longer serves.
+    /// Its release was not confirmed, or it was restarted in the middle of a claim; after a
+    /// failover all cores of the region that was left do. While we wait for that lease, ask its
+    /// holder to reclaim the shard and hand it over.
     async fn ask_holder_to_release(shared: &OwnershipOptions, shard: ShardId) -> Infallible {
         loop {
             tokio::time::sleep(2 * shared.limits.lease.patience()).await;
@@ -215,7 +214,7 @@ impl Runner {
                 .owner
                 .filter(|owner| is_alive(owner) && left.is_none_or(|left| owner.region == left));
             if let Some(owner) = &owner {
-                // As long as it serves it, it keeps the door shut.
+                // An owner that serves the shard keeps the probe stream open.
                 let serves = tokio::time::timeout(
                     PROBE_TIMEOUT,
                     handover::wait_until_released(&shared.mesh, shard, owner),
@@ -228,21 +227,21 @@ impl Runner {
             let cores = shared.world.nodes().into_iter().filter(|node| node.role == NodeRole::Core);
             let mut neighbours = cores.filter(|node| Some(node.region) == left && is_alive(node));
             if let Some(holder) = owner.or_else(|| neighbours.next()) {
-                tracing::info!(%holder, "asking it to take the shard up and to give it away: its timed lease never runs out");
+                tracing::info!(%holder, "timed lease is still renewed, asking its holder to hand over");
                 handover::tell(&shared.mesh, shard, &holder).await;
             }
         }
     }
 
-    /// Logs it; returns who is the owner, if that is why.
+    /// Logs it. Returns the owner, if another core has the shard.
     fn log_claim_error(&self, error: &ClaimError) -> Option<NodeId> {
         match error {
             ClaimError::Lost(TakeoverError::Superseded { epoch, owner }) => {
-                tracing::info!(epoch = epoch.0, ?owner, "another took the shard first");
+                tracing::info!(epoch = epoch.0, ?owner, "another core took the shard first");
                 owner.clone()
             }
             error => {
-                tracing::error!(%error, "the shard cannot be served");
+                tracing::error!(%error, "claim failed, retrying");
                 None
             }
         }
@@ -255,7 +254,7 @@ impl Runner {
         let timed = term.ack_by != AckBy::Fence;
         let forks = term.forks.clone();
         let (inputs_out, inputs) = mpsc::channel(self.shared.limits.inputs_per_shard);
-        let serving = Serving::begin(self.options(), &term, inputs);
+        let serving = OwnerTask::begin(self.options(), &term, inputs);
         drop(term);
         let Self { shard, shared, .. } = &*self;
         let (node, store) = (shared.node.clone(), shared.store.clone());
@@ -269,21 +268,19 @@ impl Runner {
             epoch,
             nonce,
         };
-        self.progress.stage(Stage::Serving, Some(&self.shared.node));
         self.state.send_replace(ShardState::Serving(TermHandle { inputs: inputs_out }));
         let (why_out, mut why) = oneshot::channel();
-        let progress = self.progress.clone();
-        let node = self.shared.node.clone();
         let stopping = self.shared.tasks.stopping();
-        let (desired_owner, handoff_until, draining) =
-            (&mut self.desired_owner, self.handoff_until, self.draining.clone());
+        let (desired_owner, state) = (&mut self.desired_owner, &self.state);
+        let (handoff_until, draining) = (self.handoff_until, self.draining.clone());
         let (late_out, late) = oneshot::channel::<()>();
         let drain = async move {
+            let wanted = successor_wanted(desired_owner, handoff_until, &draining);
             let reason = tokio::select! {
-                successor = successor_wanted(desired_owner, handoff_until, &draining) => Why::Successor(successor),
+                successor = wanted => Why::Successor(successor),
                 () = stopping.cancelled() => Why::Stopping,
             };
-            progress.stage(Stage::HandingOver, Some(&node));
+            state.send_modify(ShardState::hand_over);
             // Both ends live as long as this term.
             let _ = why_out.send(reason);
             let _ = late_out.send(());
@@ -313,8 +310,9 @@ impl Runner {
             }
             Some((Ended::Fenced(stopped), notice)) => self.fenced(epoch.0, stopped, notice).await,
             None => {
-                // Panicked, or the store did not answer in time: the same as a crash. The streams see the queue close.
-                tracing::error!(epoch = epoch.0, "the term ended without order");
+                // It panicked, or the store did not answer in time: as a crash. The streams see the
+                // queue close.
+                tracing::error!(epoch = epoch.0, "term ended abnormally");
                 self.elsewhere(None);
                 self.backoff.pause().await;
             }
@@ -322,9 +320,9 @@ impl Runner {
         self.handoff_until = None;
     }
 
-    fn options(&self) -> ServeOptions {
+    fn options(&self) -> OwnerOptions {
         let zone = self.shared.world.zone(self.shard.zone);
-        ServeOptions {
+        OwnerOptions {
             shard: self.shard,
             zone: zone.map(|zone| zone.regions.clone()).unwrap_or_default(),
             node: self.shared.node.clone(),
@@ -333,11 +331,12 @@ impl Runner {
             tasks: self.shared.tasks.clone(),
             shard_client: self.shared.shard_client.clone(),
             progress: self.progress.clone(),
-            held: self.shared.lease_renewers.of(self.shard.zone),
+            consumers: self.shared.consumers.clone(),
+            timed_lease: self.shared.lease_renewers.of(self.shard.zone),
         }
     }
 
-    /// Writes down that this owner has let go, so that its successor need not wait for its timed lease to run out.
+    /// Records the release, so that the successor need not wait for the timed lease to run out.
     async fn release(&self, epoch: Epoch, nonce: Nonce, end: Slot) {
         let released = tokio::time::timeout(
             RELEASE_TIMEOUT,
@@ -347,7 +346,7 @@ impl Runner {
         if !matches!(released, Ok(Ok(Cas::Applied))) {
             tracing::info!(
                 ?released,
-                "the release was not confirmed: the successor waits for the timed lease"
+                "release not confirmed, the successor waits for the timed lease"
             );
         }
     }
@@ -358,7 +357,7 @@ impl Runner {
             self.elsewhere(None);
             return notice.end(&StreamEnd::Stopping);
         };
-        // First whoever waits at the door, and the successor itself; then the edges, which go there at once.
+        // First the successor, which may wait for it; then the edges, which go there at once.
         self.elsewhere(Some(successor.clone()));
         handover::tell(&self.shared.mesh, self.shard, &successor).await;
         tracing::info!(%successor, "handed the shard over");
@@ -375,26 +374,27 @@ impl Runner {
         } else {
             "the timed lease was broken"
         };
-        tracing::warn!(epoch, %stopped, ?owner, what, "zombie: nothing more is acknowledged");
+        tracing::warn!(epoch, %stopped, ?owner, what, "fenced, acknowledging nothing more");
         metrics::counter!("hearth_terms_fenced_total").increment(1);
         self.elsewhere(owner.clone());
         notice.end(&StreamEnd::NotOwner { owner });
-        // If the views differ, let the other serve for a while before it is taken back.
+        // If the views differ, let the other core serve for a while before taking it back.
         self.backoff.pause().await;
     }
 }
 
-/// Who claims, and how its term is to be acknowledged: class `region` by its timed lease wherever another region could take
-/// it over (R1), class `multi-region` as the zone says. Waits until the lease that this takes is registered (L4).
+/// The claimant, and how its term acknowledges. A single-region shard uses the timed lease wherever
+/// another region could take it over (R1), a multi-region one what the zone says. Waits until the
+/// lease is registered (L4).
 async fn claimant(shared: &OwnershipOptions, shard: ShardId) -> Claimant {
     let untimed = Claimant::untimed(Nonce(rand::random()), shared.node.region, shard.durability);
     let Some(mut held) = shared.lease_renewers.of(shard.zone) else { return untimed };
     let by_lease = shared.world.zone(shard.zone).is_some_and(|zone| zone.fence == Fence::Lease);
     if shard.durability == Durability::MultiRegion && !by_lease {
-        // Its own leases may be there to be broken, from when the zone said otherwise.
+        // Older leases of this process may have to be broken, from when the zone said otherwise.
         return Claimant { incarnation: held.borrow().incarnation, ..untimed };
     }
-    // Gone only with the core.
+    // Closed only with the core.
     let incarnation = held
         .wait_for(|held| held.incarnation.is_some())
         .await
@@ -402,21 +402,21 @@ async fn claimant(shared: &OwnershipOptions, shard: ShardId) -> Claimant {
     Claimant { fence_mode: FenceMode::Lease, incarnation, ..untimed }
 }
 
-/// Resolves when another has been wanted for a while and this core is nobody's guest any more.
+/// Resolves when another core has been desired for a while and the handoff grace is over.
 async fn successor_wanted(
     desired_owner: &mut watch::Receiver<DesiredOwner>,
     handoff_until: Option<Instant>,
     draining: &watch::Receiver<bool>,
 ) -> NodeId {
     if let Some(until) = handoff_until {
-        // A guest may be asked to leave early only by becoming the owner in its own right.
+        // The grace ends early only when this core becomes the desired owner.
         let own = desired_owner.wait_for(|desired_owner| *desired_owner == DesiredOwner::ThisCore);
-        // Gone only with the core.
+        // Closed only with the core.
         let _ = tokio::time::timeout_at(until, own).await;
     }
     loop {
         let Some(successor) = other_than_me(desired_owner).await else {
-            // Gone only with the core.
+            // Closed only with the core.
             return std::future::pending().await;
         };
         let other =
@@ -428,7 +428,7 @@ async fn successor_wanted(
     }
 }
 
-/// Resolves when this core is no longer wanted, unless it was invited.
+/// Resolves when this core is no longer desired, unless it was handed the shard.
 async fn unwanted(
     desired_owner: &mut watch::Receiver<DesiredOwner>,
     handoff_until: Option<Instant>,
@@ -445,7 +445,6 @@ async fn unwanted(
     }
 }
 
-/// Waits until another is wanted.
 async fn other_than_me(desired_owner: &mut watch::Receiver<DesiredOwner>) -> Option<NodeId> {
     let wanted = desired_owner
         .wait_for(|desired_owner| matches!(desired_owner, DesiredOwner::Other(_)))

@@ -1,10 +1,12 @@
-//! Failing a region over, and back: what operators decide about class `region`. The decision is a row in the store, for each zone;
-//! all cores of the zone look at it about once a second and place the shards of that class by it ([`topology::placement`]).
-//! Nothing that is acknowledged depends on when they see it: a shard still changes hands by a claim, and from a region that is
-//! gone only when the timed leases of its cores are broken (R1).
+//! Failover of a region, and failback: operators decide that other regions serve its single-region
+//! shards. The decision is a row in the store for each zone. All cores of the zone read it about
+//! once a second and place those shards by it ([`topology::placement`]). No acknowledgement depends
+//! on when they see it: a shard still changes hands by a claim, and is taken from a lost region
+//! only once the timed leases of its cores are broken (R1).
 //!
-//! A region that lives is failed over without loss, as by a drain: its cores let go in order (R8). Of one that is lost, what had not
-//! come over is missing until it returns; [`Failover::estimate`] says beforehand at least how much, and since when.
+//! A live region is failed over without loss, as by a drain: its cores release their shards in
+//! order (R8). Of a lost one, what was not replicated is missing until it returns;
+//! [`Failover::estimate`] says beforehand at least how much, and since when.
 
 mod policy;
 
@@ -26,87 +28,67 @@ use crate::clock;
 use crate::replication::follower::{acknowledged, followed};
 use crate::tasks::Tasks;
 
-/// Between two looks at the decisions.
+/// Between two reads of the decisions.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two looks at whether a shard has changed hands.
 const SETTLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Within this all shards have changed hands: the detection of a loss, the leases, and the takeovers.
+/// Covers the detection of a loss, the leases, and the takeovers.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A region that lacks no more frames of a shard than these serves it again soon after it is asked to.
+/// A region that lacks at most this many frames of a shard serves it soon after a failback.
 const LACKS_MAX: u64 = 256;
 /// Log rows read at once.
 const ROWS_AT_ONCE: usize = 512;
 
-/// What came of a decision.
+/// The result of a failover or a failback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailoverReport {
-    /// In which zones.
+    /// The zones that were decided for.
     pub zones: Vec<ZoneId>,
-    /// Nothing can be missing: every shard was handed over in order.
+    /// Every shard was handed over in order, so nothing can be missing.
     pub planned: bool,
-    /// Every shard of class `region` whose home it is.
+    /// Every single-region shard whose home it is.
     pub shards: Vec<ShardLossEstimate>,
 }
 
 /// One shard of a region that is failed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardLossEstimate {
-    /// Which.
     pub shard: ShardId,
-    /// Who serves it, in the last term that began.
+    /// The owner of the last term that began.
     pub owner: Option<NodeId>,
-    /// At least so many acknowledged frames have not come over (R3).
+    /// Acknowledged frames that were not replicated, at least (R3).
     pub frames_missing_min: u64,
-    /// Since so many milliseconds nothing has come over: what was acknowledged since then may be missing, too. None: nothing ever was.
+    /// Milliseconds since the last frame was replicated: what was acknowledged since may be
+    /// missing, too. None if no frame ever was.
     pub window_ms: Option<u64>,
-    /// The same as a moment, milliseconds since 1970 by the shard's clock: whatever is missing was ordered then or later.
+    /// The same as a time, milliseconds since 1970 by the shard's clock.
     pub since_ms: Option<u64>,
 }
 
-/// Why nothing was decided, or not all of it is done.
+/// Why nothing was decided, or not all of it is done yet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FailoverError {
-    /// It has no shard of class `region` that another could serve.
+    /// It has no single-region shard that another region could serve.
     #[error("no other region of this core's zones can serve what lives in region {}: ask a core of a zone that it shares", region.0)]
-    NothingToDo {
-        /// Which.
-        region: RegionId,
-    },
-    /// It is lost, and with it perhaps what is said here.
+    NothingToDo { region: RegionId },
+    /// It is lost, and these frames may be with it. Nothing was decided.
     #[error("region {} is lost, and what had not come over would be missing until it returns: accept that, or bring it back", region.0)]
-    WouldLose {
-        /// Which.
-        region: RegionId,
-        /// What.
-        shards: Vec<ShardLossEstimate>,
-    },
-    /// It has no core that could take its shards back.
+    WouldLose { region: RegionId, shards: Vec<ShardLossEstimate> },
+    /// It has no live core to take its shards back. Nothing was decided.
     #[error("no core of region {} is alive: bring it back first", region.0)]
-    NotBack {
-        /// Which.
-        region: RegionId,
-    },
-    /// It does not have yet what was said elsewhere while it was away.
+    NotBack { region: RegionId },
+    /// It still lacks frames from while it was away. Nothing was decided.
     #[error("region {} is still catching up, and goes on with it by itself; ask again later. Frames that it lacks: {}", region.0,
         lacking.iter().map(|(shard, frames)| format!("{frames} of {shard}")).collect::<Vec<_>>().join(", "))]
-    NotCaughtUp {
-        /// Which.
-        region: RegionId,
-        /// Of which shard how many.
-        lacking: Vec<(ShardId, u64)>,
-    },
-    /// The store does not say, or did not take it.
+    NotCaughtUp { region: RegionId, lacking: Vec<(ShardId, u64)> },
+    /// The store failed; the decision may have been written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is decided, and goes on by itself.
+    /// It is decided, and goes on by itself; these shards have not changed hands yet.
     #[error("decided, but not all shards have changed hands within {} s: {}", SETTLE_TIMEOUT.as_secs(), waiting.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
-    Unsettled {
-        /// Which have not.
-        waiting: Vec<ShardId>,
-    },
+    Unsettled { waiting: Vec<ShardId> },
 }
 
-/// The decisions, as a core sees and takes them. Cheap to clone.
+/// The decisions, as one core reads and takes them. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Failover {
     node: NodeId,
@@ -118,7 +100,6 @@ pub(crate) struct Failover {
 }
 
 impl Failover {
-    /// Starts to look.
     pub(crate) fn start(
         node: NodeId,
         world: Arc<World>,
@@ -133,7 +114,6 @@ impl Failover {
         failover
     }
 
-    /// What is failed over, as it was last seen.
     pub(crate) fn known(&self) -> watch::Receiver<FailedOver> {
         self.known.clone()
     }
@@ -147,7 +127,7 @@ impl Failover {
                 match self.store.failed_over(*zone).await {
                     Ok(regions) => now.extend(regions.into_iter().map(|region| (*zone, region))),
                     Err(error) => {
-                        tracing::debug!(%error, zone = zone.0, "what is failed over is not known anew");
+                        tracing::debug!(%error, zone = zone.0, "failover decisions cannot be read, keeping the last known");
                         now.extend(known.borrow().iter().filter(|(known, _)| known == zone));
                     }
                 }
@@ -155,7 +135,8 @@ impl Failover {
             known.send_if_modified(|before| {
                 let changed = *before != now;
                 if changed {
-                    tracing::info!(regions = ?now.iter().map(|(_, region)| region.0).collect::<Vec<_>>(), "failed over are now");
+                    let regions: Vec<u16> = now.iter().map(|(_, region)| region.0).collect();
+                    tracing::info!(?regions, "failed-over regions changed");
                     *before = now;
                 }
                 changed
@@ -177,7 +158,7 @@ impl Failover {
             .map(|zone| zone.id)
     }
 
-    /// The shards of class `region` that live in a region, in zones of this core.
+    /// The single-region shards homed in a region, in zones of this core.
     fn shards(&self, region: RegionId) -> Result<Vec<ShardId>, FailoverError> {
         let zones: Vec<ZoneId> = self.zones().collect();
         let homed = self.world.shards_homed_in(region).into_iter();
@@ -187,11 +168,11 @@ impl Failover {
         if shards.is_empty() { Err(FailoverError::NothingToDo { region }) } else { Ok(shards) }
     }
 
-    /// Lets other regions serve what lives there in class `region`, and waits until they do. Dropped, a decision that was
-    /// written stands.
+    /// Lets other regions serve the single-region shards of a region, and waits until they do.
+    /// Dropped, a decision that was written stands.
     ///
     /// # Errors
-    /// Why not. Without `accept_loss` nothing is decided about a region that has no live core.
+    /// Why not. Without `accept_loss` nothing is decided about a region without a live core.
     pub(crate) async fn fail_over(
         &self,
         region: RegionId,
@@ -214,10 +195,10 @@ impl Failover {
         tracing::warn!(region = region.0, planned, "failed over");
         let settled = tokio::select! {
             settled = self.settled(&shards, |acting| acting != region) => settled,
-            // Nobody has accepted what would be missing now; and none of its shards is taken before its leases have run out.
+            // Nobody has accepted this loss, and no shard is taken before its leases have run out.
             () = self.lost(region), if planned && !accept_loss => {
                 self.decide(&shards, region, false).await?;
-                tracing::warn!(region = region.0, "lost while it was failed over: the decision is taken back");
+                tracing::warn!(region = region.0, "lost during its failover, cancelling it");
                 let mut outlook = Vec::with_capacity(shards.len());
                 for shard in &shards {
                     outlook.push(self.estimate(*shard).await?);
@@ -232,7 +213,7 @@ impl Failover {
         Ok(FailoverReport { zones, planned, shards: outlook })
     }
 
-    /// Resolves when none of the region's cores lives.
+    /// Resolves when the region has no live core.
     async fn lost(&self, region: RegionId) {
         let mut membership = self.mesh.membership();
         while self.is_alive(region) {
@@ -242,8 +223,8 @@ impl Failover {
         }
     }
 
-    /// Waits until the region has caught up with what is served elsewhere, takes the decision back, and waits until the region serves
-    /// again what lives there. Dropped as [`Failover::fail_over`].
+    /// Waits until the region has caught up, cancels the failover, and waits until the region
+    /// serves its shards again. Dropped as [`Failover::fail_over`].
     ///
     /// # Errors
     /// Why not.
@@ -266,7 +247,7 @@ impl Failover {
         Ok(FailoverReport { zones, planned: true, shards: outlook })
     }
 
-    /// Waits until the region's followers lack hardly anything of these shards: a claim that had to read it all would last.
+    /// Waits until the region's followers lack hardly any frames: a claim has to read the rest.
     async fn caught_up(&self, shards: &[ShardId], region: RegionId) -> Result<(), FailoverError> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
@@ -317,7 +298,7 @@ impl Failover {
         Ok(zones)
     }
 
-    /// Waits until the last term of every shard was begun in such a region. Returns their owners.
+    /// Waits until the last term of every shard began in such a region. Returns the owners.
     async fn settled(
         &self,
         shards: &[ShardId],
@@ -358,7 +339,7 @@ impl Failover {
         })
     }
 
-    /// What would be missing if the first successor that has a live core went on from what has come over to it.
+    /// What would be missing if the first successor with a live core went on from what it has.
     async fn estimate(&self, shard: ShardId) -> Result<ShardLossEstimate, FailoverError> {
         let lost = self.live().with_failed_over(FailedOver::from([(shard.zone, shard.home)]));
         let order = placement::region_order(&self.world, &shard, &lost);
@@ -379,7 +360,6 @@ impl Failover {
         })
     }
 
-    /// Whether it has a core that lives.
     fn is_alive(&self, region: RegionId) -> bool {
         self.live().of_region(region).next().is_some()
     }
@@ -391,14 +371,14 @@ impl Failover {
     }
 }
 
-/// Where the rows end that have come over without a hole, from this slot on, and when the last of them was ordered.
+/// Where the rows replicated without a hole end, from this slot on, and when the last was ordered.
 async fn end(
     store: &Arc<dyn Store>,
     shard: ShardId,
     lease: &Lease,
     from: Slot,
 ) -> Result<(Slot, Option<u64>), StoreError> {
-    // The row before is read for its time.
+    // The row before it is read for its time.
     let (mut end, mut last_ts_ms) = (Slot(from.0.saturating_sub(1)), None);
     loop {
         let before = end;

@@ -1,6 +1,6 @@
-//! How far all regions of its zone have a shard of class `region`, log and projections: what they have, no takeover among them ever
-//! cuts off (M5). Where the shard is served that is what is projected there; elsewhere the region's follower has written it down
-//! ([`crate::replication::follower`]).
+//! Replication watermark of a single-region shard: the slot up to which every region of the zone has
+//! the log and its projections. No takeover can lose anything below it (M5). The serving region
+//! counts by what it has projected, each other one by the mark of its [`super::follower`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,56 +12,55 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::{Durability, Position, RegionId, ShardId, Slot};
 
-use crate::consumers::Source;
+use crate::feed::log_tail::CommittedLog;
 use crate::replication::follower::{acknowledged, followed};
 use crate::tasks::Tasks;
 
-/// Between two looks at what others have, while somebody waits for them.
+/// Between two reads of the followers' marks, while somebody waits.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// A region that does not have by then what was acknowledged before is not one that follows.
+/// A region that lacks by then what was acknowledged before does not follow.
 const REPLICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// By then an owner has written down what it has acknowledged ([`Limits::committed_every`](crate::Limits::committed_every)).
+/// By then an owner has written its committed mark
+/// ([`Limits::committed_every`](crate::Limits::committed_every)).
 const COMMITTED_MARK_DELAY: Duration = Duration::from_secs(1);
 
-/// Known in one term of a shard. Cheap to clone.
+/// The watermark as one term of a shard knows it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ReplicationWatermark {
-    /// Of class `multi-region`: nobody, what is projected is everywhere.
+    /// None for multi-region durability: what is projected is everywhere.
     requested: Option<Arc<watch::Sender<Slot>>>,
     watermark: watch::Receiver<Slot>,
 }
 
 impl ReplicationWatermark {
-    /// `zone`: the shard's regions, `here`, where it is served, among them. Others are looked at only while somebody
+    /// `zone`: all regions of the shard. The other regions' marks are read only while somebody
     /// [waits](Self::wait_for).
     pub(crate) fn start(
         tasks: &Tasks,
-        store: &Arc<dyn Store>,
-        source: &Source,
+        log: &CommittedLog,
         here: RegionId,
         zone: &[RegionId],
     ) -> Self {
         let others: Vec<RegionId> = zone.iter().copied().filter(|region| *region != here).collect();
-        if source.shard.durability == Durability::MultiRegion
+        if log.shard.durability == Durability::MultiRegion
             || others.is_empty()
             || here_is_everywhere()
         {
-            return Self { requested: None, watermark: source.projected.clone() };
+            return Self { requested: None, watermark: log.projected.clone() };
         }
         let (requested, requested_in) = watch::channel(Slot(0));
         let (watermark_out, watermark) = watch::channel(Slot(0));
-        let look = Look { store: store.clone(), source: source.clone(), others };
-        tasks.spawn("everywhere", look.run(requested_in, watermark_out));
+        let poll = Poll { log: log.clone(), others };
+        tasks.spawn("watermark", poll.run(requested_in, watermark_out));
         Self { requested: Some(Arc::new(requested)), watermark }
     }
 
-    /// All regions have everything before this slot.
     pub(crate) fn watermark(&self) -> watch::Receiver<Slot> {
         self.watermark.clone()
     }
 
-    /// Whether all regions have everything before this slot, as far as is known. If not, it will be.
+    /// Whether the watermark has reached this slot. If not, it is driven there.
     pub(crate) fn wait_for(&self, slot: Slot) -> bool {
         if let Some(requested) = &self.requested {
             requested.send_if_modified(|requested| {
@@ -80,13 +79,12 @@ fn here_is_everywhere() -> bool {
     false
 }
 
-struct Look {
-    store: Arc<dyn Store>,
-    source: Source,
+struct Poll {
+    log: CommittedLog,
     others: Vec<RegionId>,
 }
 
-impl Look {
+impl Poll {
     async fn run(self, mut requested: watch::Receiver<Slot>, watermark: watch::Sender<Slot>) {
         loop {
             let known = *watermark.borrow();
@@ -96,10 +94,9 @@ impl Look {
                 // The term is over.
                 return;
             }
-            let projected = *self.source.projected.borrow();
+            let projected = *self.log.projected.borrow();
             let others =
-                min_position(&self.store, self.source.shard, &self.source.starts, &self.others)
-                    .await;
+                min_position(&self.log.store, self.log.shard, &self.log.starts, &self.others).await;
             let now = projected.min(others).max(known);
             watermark.send_replace(now);
             if now < *requested.borrow() {
@@ -109,8 +106,7 @@ impl Look {
     }
 }
 
-/// All of these regions, none of which serves the shard, have everything before this slot. Of one that does not say nobody knows, so it
-/// is the first.
+/// The lowest position of these followers. A region whose mark cannot be read counts as 0.
 pub(crate) async fn min_position(
     store: &Arc<dyn Store>,
     shard: ShardId,
@@ -121,15 +117,16 @@ pub(crate) async fn min_position(
         join_all(regions.iter().map(|&region| followed(store, shard, starts, region))).await;
     let known = slots.into_iter().map(|slot| {
         slot.unwrap_or_else(|error| {
-            tracing::debug!(%error, %shard, "a region does not say how far it has followed");
+            tracing::debug!(%error, %shard, "the follower mark of a region cannot be read");
             Slot(0)
         })
     });
     known.min().unwrap_or(Slot(u64::MAX))
 }
 
-/// Whether all regions of its zone have what is acknowledged of a shard by now, or come to have it soon, and go on following it. If
-/// not, one of them is lost, cut off, or far behind: also where nothing is said, so that it lacks nothing yet.
+/// Whether all regions of its zone have, within a bound, what is acknowledged of a shard by now, and
+/// go on following it. If not, one of them is lost, cut off, or far behind. An idle shard lacks
+/// nothing, so a follower must show too that it is alive.
 pub(crate) async fn all_replicas_caught_up(
     store: &Arc<dyn Store>,
     shard: ShardId,
@@ -140,7 +137,7 @@ pub(crate) async fn all_replicas_caught_up(
     }
     let until = Instant::now() + REPLICATION_TIMEOUT;
     let Ok(lease) = store.lease(shard).await else { return false };
-    // One that nobody has served yet is empty.
+    // A shard that nobody has served yet is empty.
     let Some(acting) = lease.acting.map(|acting| acting.region) else { return true };
     let others: Vec<RegionId> = zone.iter().copied().filter(|region| *region != acting).collect();
     let Ok(seen) = heartbeats(store, shard, &others).await else { return false };
@@ -165,8 +162,8 @@ pub(crate) async fn all_replicas_caught_up(
     }
 }
 
-/// What each of them has said last: how far it has followed, and every few seconds, if it has everything, since when. Of one that lives
-/// the one or the other changes.
+/// Each follower's latest marks: its position, and when it was last fully caught up. While a follower
+/// is alive, at least one of them advances.
 async fn heartbeats(
     store: &Arc<dyn Store>,
     shard: ShardId,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_core_region::{Core, CoreOptions, Limits, ShardStatus};
+use hearth_core_region::{Consumers, Core, CoreOptions, InboxNotifier, Limits, ShardStatus};
 use mesh::{Mesh, MeshCa, MeshOptions};
 use store::Store;
 use store::embedded::{Embedded, EmbeddedOptions};
@@ -19,6 +19,11 @@ use super::edge::Edge;
 
 /// Longest that anything may take in a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What every core runs, if a test says nothing else.
+pub(crate) fn consumers() -> Consumers {
+    Consumers::new().with(InboxNotifier::default)
+}
 
 /// One region with two cores.
 pub(crate) const ONE: &str = r#"
@@ -121,6 +126,8 @@ pub(crate) struct Site {
     stores: Stores,
     pub(crate) cores: BTreeMap<NodeId, Running>,
     peers: Vec<(NodeId, SocketAddr)>,
+    /// What cores run that start from now on.
+    pub(crate) consumers: Consumers,
     /// What mesh nodes speak that start from now on.
     minor: Minor,
 }
@@ -161,7 +168,7 @@ impl Site {
         Self::over(world, Stores::Simulated(Arc::new(simulated)))
     }
 
-    /// With no core yet, over the embedded store in this shard_table.
+    /// With no core yet, over the embedded store in this directory.
     pub(crate) fn on_disk(world: &str, dir: &Path) -> Self {
         init_log();
         let world = Arc::new(World::parse(world).unwrap());
@@ -173,7 +180,15 @@ impl Site {
 
     fn over(world: Arc<World>, stores: Stores) -> Self {
         let (ca, minor) = (MeshCa::create().unwrap(), Minor::NEWEST);
-        Self { world, ca, stores, cores: BTreeMap::new(), peers: Vec::new(), minor }
+        Self {
+            world,
+            ca,
+            stores,
+            cores: BTreeMap::new(),
+            peers: Vec::new(),
+            consumers: consumers(),
+            minor,
+        }
     }
 
     /// The sky over a simulated store.
@@ -225,7 +240,13 @@ impl Site {
         let mesh = self.join(node, true);
         let options = CoreOptions {
             limits,
-            ..CoreOptions::new(node.clone(), self.world.clone(), mesh.clone(), store)
+            ..CoreOptions::new(
+                node.clone(),
+                self.world.clone(),
+                mesh.clone(),
+                store,
+                self.consumers.clone(),
+            )
         };
         let core = Core::start(options);
         self.cores.insert(node.clone(), Running { core: core.clone(), mesh });
@@ -244,8 +265,13 @@ impl Site {
     pub(crate) fn add_alone(&mut self, node: &NodeId) -> Core {
         let mesh = self.join(node, false);
         let store = self.store(node.region);
-        let core =
-            Core::start(CoreOptions::new(node.clone(), self.world.clone(), mesh.clone(), store));
+        let core = Core::start(CoreOptions::new(
+            node.clone(),
+            self.world.clone(),
+            mesh.clone(),
+            store,
+            self.consumers.clone(),
+        ));
         self.cores.insert(node.clone(), Running { core: core.clone(), mesh });
         core
     }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use auth::Verifier;
-use core_region::{Core, CoreOptions, FailoverError, FailoverReport};
+use core_region::{
+    Consumers, Core, CoreOptions, FailoverError, FailoverReport, InboxNotifier,
+};
 
 use edge::{Edge, EdgeOptions, EdgeUrls};
 use mesh::{Mesh, MeshOptions};
@@ -20,6 +22,11 @@ use wire::{ConversationId, NodeId};
 pub(crate) use verifier::verifier;
 
 use crate::local::{FailoverShard, FailoverStatus, MoveStatus, ShardStatus};
+
+/// What follows the shard logs of every core.
+fn consumers() -> Consumers {
+    Consumers::new().with(InboxNotifier::default)
+}
 
 /// A move that has not arrived by then is not waited for: it goes on by itself.
 const MOVE_WAIT: Duration = Duration::from_secs(60);
@@ -87,7 +94,9 @@ impl Node {
         let mesh = Mesh::start(options)?;
         let part = match part {
             PartPlan::Core(store) => {
-                Part::Core(Core::start(CoreOptions::new(id.clone(), world, mesh.clone(), store)))
+                let options =
+                    CoreOptions::new(id.clone(), world, mesh.clone(), store, consumers());
+                Part::Core(Core::start(options))
             }
             PartPlan::Edge(plan) => {
                 let EdgePlan { bind, public_url, verifier, edges } = plan;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use auth::{DevIssuer, StreamKey, Verifier, VerifierOptions};
-use core_region::{Core, CoreOptions};
+use core_region::{Consumers, Core, CoreOptions, InboxNotifier};
 use edge::{Edge, EdgeOptions};
 use mesh::{Identity, Mesh, MeshCa, MeshOptions};
 use net::Net as _;
@@ -181,7 +181,10 @@ async fn assemble(
     let world = Arc::clone(&material.world);
     let part = match node.role {
         NodeRole::Core => {
-            Part::Core(Core::start(CoreOptions::new(node.clone(), world, mesh.clone(), store)))
+            let consumers = Consumers::new().with(InboxNotifier::default);
+            let options =
+                CoreOptions::new(node.clone(), world, mesh.clone(), store, consumers);
+            Part::Core(Core::start(options))
         }
         NodeRole::Edge => {
             let listener = listen(node_ip(node)).await?;

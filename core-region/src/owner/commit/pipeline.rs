@@ -57,8 +57,8 @@ pub(in crate::owner) enum Launch {
 
 type Operation<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The commits of one term.
-pub(in crate::owner) struct Commits {
+/// The commits of one term, in slot order.
+pub(in crate::owner) struct Pipeline {
     owner: Owner,
     store: Arc<dyn Store>,
     shard: ShardId,
@@ -85,7 +85,7 @@ struct Figures {
     retries: metrics::Counter,
 }
 
-impl Commits {
+impl Pipeline {
     pub(in crate::owner) fn new(
         term: &Term,
         store: Arc<dyn Store>,
@@ -158,7 +158,7 @@ impl Commits {
             Ok(()) => Appended::Durable,
             Err(error) => {
                 if answer.repeated == 0 {
-                    tracing::warn!(%error, slot = answer.slot.0, "append: outcome unknown, the same again until it is known");
+                    tracing::warn!(%error, slot = answer.slot.0, "append outcome unknown, retrying");
                 }
                 self.figures.retries.increment(1);
                 Appended::Unknown
@@ -202,7 +202,7 @@ impl Commits {
             }
             Err(error) => {
                 if self.fence_failures == 0 {
-                    tracing::warn!(%error, "the fence cannot be read: nothing is acknowledged until it can");
+                    tracing::warn!(%error, "the fence cannot be read, acknowledging nothing until it can");
                 }
                 self.fence_failures += 1;
                 None

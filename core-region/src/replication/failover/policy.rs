@@ -1,7 +1,8 @@
-//! Failing a lost region over without being asked, where its zone bounds what may be missing ([`max_rpo`](topology::world::Zone::max_rpo)). One core
-//! looks after each region: the first, by name, of the first successor that lives. It fails over what it has seen alive itself and no
-//! longer does; and if more may be missing than the zone allows, it says so once and leaves it to operators. Nothing is failed back
-//! without them.
+//! Automatic failover of a lost region, where its zone bounds what may be missing
+//! ([`max_rpo`](topology::world::Zone::max_rpo)). One core watches each region: the first, by name,
+//! of the first live successor. It fails over a region that it has seen alive and no longer does.
+//! If more may be missing than the zone allows, it says so once and leaves it to operators.
+//! Failback is always theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,10 +15,10 @@ use wire::{RegionId, ShardId, ZoneId};
 use super::{Failover, FailoverError, ShardLossEstimate};
 use crate::clock;
 
-/// A region is away for so long before it counts as lost: gossip flickers.
+/// A region is away for this long before it counts as lost: gossip flickers.
 const LOSS_GRACE: Duration = Duration::from_secs(2);
 
-/// What one core looks after.
+/// What one core has seen of the regions it watches.
 #[derive(Default)]
 pub(super) struct Policy {
     seen: BTreeSet<RegionId>,
@@ -32,7 +33,7 @@ struct Loss {
 }
 
 impl Policy {
-    /// Does what is to be done now, `known` being failed over already.
+    /// Decides what is due now. `known`: what is failed over already.
     pub(super) async fn look(&mut self, failover: &Failover, known: &FailedOver) {
         let world = failover.world.clone();
         for zone in world.zones.iter().filter(|zone| zone.regions.contains(&failover.node.region)) {
@@ -67,7 +68,7 @@ impl Policy {
     }
 }
 
-/// Whether this core is the one.
+/// Whether this core watches the region.
 fn looks_after(failover: &Failover, zone: &Zone, region: RegionId) -> bool {
     let live = failover.live();
     let Some(shard) = shards(failover, zone, region).first().copied() else { return false };
@@ -84,7 +85,7 @@ fn shards(failover: &Failover, zone: &Zone, region: RegionId) -> Vec<ShardId> {
     shards.into_iter().filter(|shard| shard.zone == zone.id).collect()
 }
 
-/// Decides, one way or the other.
+/// Fails the region over, or leaves it to operators.
 async fn decide(
     failover: &Failover,
     zone: &Zone,
@@ -116,7 +117,8 @@ async fn decide(
             zone = zone.name,
             ?missing,
             ?max_rpo,
-            "lost, and more may be missing than the zone's max_rpo_s allows: an operator must decide (hearth region failover)"
+            "region lost, and more may be missing than max_rpo_s allows: an operator must decide \
+             (hearth region failover)"
         );
     }
     Ok(())
