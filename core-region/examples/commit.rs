@@ -1,7 +1,9 @@
-//! How many sends a second one core acknowledges, embedded store and real QUIC, in one process with the edge that asks.
+//! How many sends a second one core acknowledges, embedded store and real QUIC, in one process with
+//! the edge that asks.
 //!
 //! ```console
-//! cargo run --release -p hearth-core-region --example commit -- [SECONDS] [CONVERSATIONS] [IN FLIGHT EACH] [BODY BYTES]
+//! cargo run --release -p hearth-core-region --example commit -- [SECONDS] [CONVERSATIONS] [IN
+//! FLIGHT EACH] [BODY BYTES]
 //! ```
 //!
 
@@ -113,7 +115,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Keeps so many sends in flight in each of its conversations; returns how many were acknowledged, and how fast.
+/// Keeps so many sends in flight in each of its conversations; returns how many were acknowledged,
+/// and how fast.
 async fn drive(shard: ShardId, channel: mesh::Channel, asked: Asked) -> (u64, Vec<Duration>) {
     let (mut sender, mut receiver) = channel.split();
     let ids: Vec<ConversationId> = (0..asked.conversations)

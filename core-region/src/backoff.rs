@@ -1,10 +1,10 @@
-//! Pauses that grow, each drawn at random from its upper half, so that two who failed together do not try together again.
+//! Pauses that grow, each drawn at random from its upper half, so that two that failed together do
+//! not retry together.
 
 use std::time::Duration;
 
 use rand::Rng;
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     first: Duration,

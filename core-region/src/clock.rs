@@ -1,5 +1,5 @@
-//! The clocks. Timed leases are kept by one that counts the time in which the machine is suspended (rule L8); what people are shown
-//! is told by the wall's.
+//! Timed leases use a clock that counts the time in which the machine is suspended (rule L8); times
+//! shown to people are the wall clock's.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
-/// Of these systems the monotonic clock counts it.
+/// On these systems the monotonic clock counts it.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
 
@@ -18,7 +18,7 @@ pub(crate) fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Reads the one of leases.
+/// The clock of leases.
 pub(crate) fn now() -> Uptime {
     let now = clock_gettime(CLOCK).expect("every machine that Hearth runs on has this clock");
     Uptime(Duration::from(now))
@@ -28,7 +28,8 @@ pub(crate) fn now() -> Uptime {
 pub(crate) async fn until(when: Uptime) -> Uptime {
     loop {
         let now = now();
-        // A timer does not count a suspension, so it may be late; it is never early by more than its grain.
+        // A timer does not count a suspension, so it may be late; it is never early by more than
+        // its grain.
         match when.0.checked_sub(now.0).filter(|left| !left.is_zero()) {
             Some(left) => tokio::time::sleep(left).await,
             None => return now,

@@ -28,8 +28,8 @@ pub trait Consumer: Send {
     /// The name of its cursor and its metrics. It never changes: the cursor is durable.
     fn name(&self) -> &'static str;
 
-    /// Takes one committed frame; frames come in slot order. While this future waits, no later frame
-    /// comes. A [`Done::When`] may be outstanding meanwhile, for a bounded number of frames.
+    /// Takes one committed frame; frames come in slot order. While this future waits, no later
+    /// frame comes. A [`Done::When`] may be outstanding meanwhile, for a bounded number of frames.
     ///
     /// # Errors
     /// The consumer stands still at this frame: it is dropped, and a new one gets the frame again

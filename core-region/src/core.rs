@@ -54,8 +54,8 @@ impl CoreOptions {
     }
 }
 
-/// A running core; cheap to clone. When the last handle is dropped, it ends where it stands, as if the machine had failed:
-/// nothing that was acknowledged is lost, and another core goes on.
+/// A running core; cheap to clone. When the last handle is dropped, it ends where it stands, as if
+/// the machine had failed: nothing acknowledged is lost, and another core goes on.
 #[derive(Clone)]
 pub struct Core {
     running: Arc<Running>,
@@ -75,8 +75,8 @@ struct Running {
 }
 
 impl Core {
-    /// Starts to take part: claims the shards that it should serve and accepts streams. Call it inside the tokio runtime
-    /// that shall drive it.
+    /// Claims the shards that it should serve and accepts streams. Call it inside the tokio runtime
+    /// that is to drive it.
     #[must_use]
     pub fn start(options: CoreOptions) -> Self {
         let CoreOptions { node, world, mesh, store, limits, consumers } = options;
@@ -130,7 +130,6 @@ impl Core {
         }
     }
 
-    /// How it stands.
     #[must_use]
     pub fn status(&self) -> CoreStatus {
         CoreStatus {
@@ -141,9 +140,9 @@ impl Core {
         }
     }
 
-    /// Moves a conversation to a shard whose home is `to`, and resolves when it is served there; at once if it is there
-    /// already. It may be asked of any core of the conversation's zone. People write on all the while: what they send
-    /// during the move waits, and is sent on.
+    /// Moves a conversation to a shard whose home is `to`, and resolves when it is served there; at
+    /// once if it is there already. Any core of the conversation's zone can be asked. What users
+    /// send during the move waits, and is sent on.
     ///
     /// Dropped, it goes on, unless its home has not heard of it yet.
     ///
@@ -178,15 +177,17 @@ impl Core {
         }
         if let Some((node, minor)) = self.running.mesh.speaks_before(Minor::MOVES) {
             let message = format!(
-                "{node} speaks minor version {minor} of the mesh's protocol, which knows no moves: upgrade it, then raise its [mesh] minor"
+                "{node} speaks minor version {minor} of the mesh's protocol, which knows no moves: \
+                 upgrade it, then raise its [mesh] minor"
             );
             return Err(Refusal::new(ErrorCode::BadRequest, message));
         }
         self.running.drive_move(conversation, MoveOrder::new(born, shard), &zone.regions).await
     }
 
-    /// Lets other regions serve what lives in this one in class `region`, and resolves when they do. It may be asked of any core
-    /// of a zone that they share. Dropped, a decision that was written stands.
+    /// Lets other regions serve the single-region shards of `region`, and resolves when they do.
+    /// Any core of a zone that they share can be asked. Dropped, a decision that was written
+    /// stands.
     ///
     /// # Errors
     /// Why not. Nothing is decided about a region that is lost unless the loss is accepted.
@@ -198,8 +199,8 @@ impl Core {
         self.running.failover.fail_over(region, accept_loss).await
     }
 
-    /// Takes that back, and resolves when the region serves again what lives there. Nothing is lost by it. Dropped as
-    /// [`Core::fail_over`].
+    /// Cancels that, and resolves when the region serves its shards again. Nothing is lost by it.
+    /// Dropped as [`Core::fail_over`].
     ///
     /// # Errors
     /// Why not.
@@ -207,8 +208,9 @@ impl Core {
         self.running.failover.fail_back(region).await
     }
 
-    /// Gives every shard to its next owner, and resolves when they are given; those that nobody else can serve are kept
-    /// until [`Core::stop`]. No request is lost: the edges ask the next owner. Dropped, it goes on draining.
+    /// Gives every shard to its next owner, and resolves when that is done. Shards that nobody else
+    /// can serve are kept until [`Core::stop`]. No request is lost: the edges ask the next owner.
+    /// Dropped, it goes on draining.
     pub async fn drain(&self) {
         const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
         self.running.mesh.set_draining(true);
@@ -224,8 +226,8 @@ impl Core {
         self.running.draining.send_replace(false);
     }
 
-    /// Ends all terms in order: everything decided is committed, projected and answered. What has not ended by the
-    /// deadline is dropped where it stands, which loses nothing that was acknowledged.
+    /// Ends all terms in order: everything decided is committed, projected and answered. A term
+    /// that has not ended by the deadline is dropped, which loses nothing acknowledged.
     pub async fn stop(&self, deadline: Duration) {
         self.running.tasks.stop(deadline).await;
     }

@@ -1,9 +1,9 @@
-//! From the commit to the edges that watch: who watches what, and what each of them gets. Only committed changes come
-//! here, in slot order.
+//! Delivers committed changes, in slot order, to the streams that watch their conversations.
 //!
-//! A delivery is encoded once and its bytes are shared by all streams that watch its conversation. A watch that starts in
-//! the past is [replayed](replay) from the projections while live deliveries wait behind it, so that there is neither a
-//! hole nor a double. A stream that does not keep up loses the watch that did not fit, and is told so: `Lagged`.
+//! A delivery is encoded once, and its bytes are shared by all streams. A watch that starts in the
+//! past is [replayed](replay) from the projections while live deliveries wait behind it, so that
+//! there is neither a hole nor a double. A stream that does not keep up loses the watch, and is
+//! told: `Lagged`. Other followers of the log use a [`log_tail`].
 
 pub(crate) mod log_tail;
 mod pages;
@@ -45,7 +45,6 @@ struct Watch {
 }
 
 impl Feed {
-    /// With no streams yet.
     pub(crate) fn new(behind_max: usize) -> Self {
         Self {
             streams: HashMap::new(),
@@ -57,7 +56,6 @@ impl Feed {
         }
     }
 
-    /// A stream is there.
     pub(crate) fn attach(&mut self, outbox: Arc<Outbox>) {
         self.streams.insert(outbox.id(), Stream { outbox, watched: HashSet::new() });
     }
@@ -80,8 +78,9 @@ impl Feed {
         self.streams.get(&outbox.id()).is_some_and(|stream| stream.watched.contains(conversation))
     }
 
-    /// Starts a watch after `last_ver`, instead of the one that the stream may have; none when the stream is gone. With
-    /// `replayed`, live deliveries wait until [`Feed::replayed`] is called with the generation that is returned.
+    /// Starts a watch after `last_ver`, in place of the stream's earlier one. Returns its
+    /// generation, or none when the stream is gone. With `replayed`, live deliveries wait for
+    /// [`Feed::replayed`].
     pub(crate) fn watch(
         &mut self,
         to: &Arc<Outbox>,
@@ -109,8 +108,8 @@ impl Feed {
         }
     }
 
-    /// A change was committed: everyone who watches gets it. `view`: with a change of members, the conversation right
-    /// after it.
+    /// Delivers a committed change to all that watch. `view`: the conversation right after a change
+    /// of members.
     pub(crate) fn publish(&mut self, change: &Change, view: Option<Box<View>>) {
         let conversation = change.conversation;
         let Some(watches) = self.watches.get_mut(&conversation) else { return };
@@ -127,7 +126,7 @@ impl Feed {
         }
     }
 
-    /// The past of a watch was replayed, or could not be: what waited behind it follows, and it is live.
+    /// The past of a watch was replayed, or could not be: what waited behind it follows.
     pub(crate) fn replayed(&mut self, done: &replay::Done) {
         let watches = self.watches.get_mut(&done.conversation);
         let watch = watches.and_then(|watches| {
@@ -143,7 +142,7 @@ impl Feed {
         }
     }
 
-    /// The conversation is in another shard: everyone who watches is told, and goes on there.
+    /// Ends all watches of a conversation that is in another shard, and tells them where.
     pub(crate) fn moved(&mut self, conversation: ConversationId, placement: Home) {
         for watch in self.watches.remove(&conversation).unwrap_or_default() {
             if let Some(stream) = self.streams.get_mut(&watch.to.id()) {

@@ -7,13 +7,15 @@ use conversation::shard::{ClockError, Timing};
 /// The bounds of one core. The defaults suit a machine that does nothing else.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Requests of all streams that wait for a shard's task. Full: the streams are not read, so the mesh pushes back.
+    /// Requests of all streams that wait for a shard's owner task. Full: the streams are not read,
+    /// so the mesh pushes back.
     pub inputs_per_shard: usize,
     /// Requests of one stream without an answer. Full: that stream is not read.
     pub outstanding_per_stream: usize,
-    /// Encoded feed that waits to leave on one stream, bytes. Full: the watch it belongs to is dropped as lagged.
+    /// Encoded deliveries that wait to leave on one stream, bytes. Full: the watch is dropped as
+    /// lagged.
     pub feed_bytes_per_stream: usize,
-    /// Requests of a shard that wait for a conversation to be read from the store. Full: as `inputs_per_shard`.
+    /// Requests of a shard that wait in their conversations' queues. Full: as `inputs_per_shard`.
     pub gated_per_shard: usize,
     /// Conversations of a shard that are read from the store at once. Full: the others wait.
     pub loads_at_once: usize,
@@ -22,16 +24,19 @@ pub struct Limits {
     pub conversations_cached: usize,
     /// What these may take, an upper estimate, bytes. Full: as `conversations_cached`.
     pub cached_bytes_per_shard: usize,
-    /// Frames of a shard on their way to the log. Full: commands wait, and the next frame is larger.
+    /// Frames of a shard on their way to the log. Full: commands wait, and the next frame is
+    /// larger.
     pub frames_in_flight: usize,
-    /// Changes of a shard that are decided and not yet projected. Full: commits wait for the projector. Never more than a
-    /// conversation remembers of what its senders sent, so that what memory forgets is in the store.
+    /// Changes of a shard that are decided and not projected. Full: commits wait for the projector.
+    /// Never more than a conversation's dedupe memory, so that what memory forgets is in the store.
     pub changes_unprojected: usize,
     /// Frames of a shard that are projected at once.
     pub projections_at_once: usize,
-    /// History pages and the like that one shard reads at once; 16 times as many wait. Full: `overloaded`.
+    /// History pages and the like that one shard reads at once; 16 times as many wait. Full:
+    /// `overloaded`.
     pub reads_at_once: usize,
-    /// Live deliveries kept for one watch while its past is replayed. Full: the watch is dropped as lagged.
+    /// Live deliveries kept for one watch while its past is replayed. Full: it is dropped as
+    /// lagged.
     pub deliveries_behind_replay: usize,
     /// Frames of a shard that one consumer works on at once. Full: it takes no more, and lags.
     pub consumer_frames_open: usize,
@@ -41,18 +46,19 @@ pub struct Limits {
     pub committed_every: Duration,
     /// An owner without commits reads the fence this often, so that it learns of its end.
     pub idle_fence_every: Duration,
-    /// A stream that comes while its shard is being claimed waits this long before it is sent away.
+    /// How long a stream waits while its shard is being claimed, before it is sent away.
     pub hold_while_claiming: Duration,
-    /// A stream for a shard that this core does not serve waits this long: its edge may have heard first.
+    /// How long a stream waits for a shard that this core does not serve: its edge may have heard
+    /// first.
     pub hold_while_elsewhere: Duration,
-    /// Longest pause between two claims that came to nothing.
+    /// Longest pause between two failed claims.
     pub backoff_max: Duration,
     /// How long the timed lease of a core holds. The same for all cores of a zone.
     pub lease: Timing,
 }
 
-/// A lease holds for five seconds: a core that is cut off from its zone acknowledges no longer by it, and whoever takes
-/// its shards over waits so long. Clocks may be off by a hundredth, which is far more than quartz ever is.
+/// A core that is cut off from its zone acknowledges no longer than this, and a takeover waits as
+/// long. Clock rates may differ by 1 %, far more than quartz ever does.
 const LEASE: Duration = Duration::from_secs(5);
 const MARGIN: Duration = Duration::from_millis(100);
 const CLOCKS: ClockError =
@@ -80,7 +86,8 @@ impl Default for Limits {
             hold_while_claiming: Duration::from_secs(5),
             hold_while_elsewhere: Duration::from_millis(300),
             backoff_max: Duration::from_secs(3),
-            lease: Timing::new(LEASE, MARGIN, CLOCKS).expect("a fiftieth is more than a hundredth"),
+            lease: Timing::new(LEASE, MARGIN, CLOCKS)
+                .expect("the margin is larger than the clock error"),
         }
     }
 }

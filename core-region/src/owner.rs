@@ -3,10 +3,11 @@
 //! log several at a time; the replies and deliveries of a frame leave when it is committed, in slot
 //! order, and not before (DESIGN 3.1):
 //!
-//! append at (slot, epoch) at quorum -> then a read of the fence, started after the append succeeded,
-//! or of the clock against the timed lease, or both, as the zone and the durability class say -> no
-//! newer epoch, and the lease holds: acknowledge, feed, project. A newer epoch, or a broken lease:
-//! stop, acknowledge nothing. Unknown outcome: the same frame into the same slot again.
+//! append at (slot, epoch) at quorum -> then a read of the fence, started after the append
+//! succeeded, or of the clock against the timed lease, or both, as the zone and the durability
+//! class say -> no newer epoch, and the lease holds: acknowledge, feed, project. A newer epoch, or
+//! a broken lease: stop, acknowledge nothing. Unknown outcome: the same frame into the same slot
+//! again.
 //!
 //! The rules stand in [`conversation`]; the parts here do their I/O.
 //!
@@ -28,6 +29,7 @@ mod decide;
 mod dedupe_lookup;
 mod dispatch;
 mod entry;
+pub(crate) mod input;
 mod load;
 mod moves;
 mod query;
@@ -47,8 +49,8 @@ use wire::{NodeId, RegionId, ShardId, Slot};
 
 use crate::consumers::Consumers;
 use crate::intake::outbox::Outbox;
-use crate::intake::{Ask, Input};
 use crate::limits::Limits;
+use crate::owner::input::{Ask, Input};
 use crate::ownership::lease_renewal::TimedLease;
 use crate::shard_client::ShardClient;
 use crate::status::Progress;
@@ -76,8 +78,9 @@ pub(crate) struct OwnerOptions {
 pub(crate) enum Ended {
     /// Another owner has come. What was not acknowledged never is, by this one.
     Fenced(Stopped),
-    /// As asked: everything decided is committed and projected, and the checkpoint says so. All that
-    /// was ever acknowledged stands before this slot, and this owner acknowledges nothing more.
+    /// As asked: everything decided is committed and projected, and the checkpoint says so. All
+    /// that was ever acknowledged stands before this slot, and this owner acknowledges nothing
+    /// more.
     Drained(Option<Slot>),
 }
 

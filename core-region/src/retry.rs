@@ -1,4 +1,4 @@
-//! Reads of the store that are worth repeating: a replica may be away for a moment, and a reader has time.
+//! Retries reads of the store: a replica may be away for a moment, and a reader has time.
 
 use std::time::Duration;
 
@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 
-/// Between two attempts, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Reads until the store answers, or says that it never will.

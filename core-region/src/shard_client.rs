@@ -1,8 +1,8 @@
 //! A client of the owners of shards: sends commands to them in the name of this core's consumers
 //! and moves. There is one queue and one connection for each shard that is asked, shared by all
-//! shards that this core serves. A connection leads to the owner task in this node, or over the mesh
-//! to another. When it breaks, every request without an answer is sent again on the next one, in
-//! order, for as long as it takes.
+//! shards that this core serves. A connection leads to the owner task in this node, or over the
+//! mesh to another. When it breaks, every request without an answer is sent again on the next one,
+//! in order, for as long as it takes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,7 +19,7 @@ use wire::{ConversationId, NodeId, ShardId, TenantId, UserId};
 
 use crate::backoff::Backoff;
 use crate::intake::outbox::{Out, Outbox};
-use crate::intake::{Ask, Input};
+use crate::owner::input::{Ask, Input};
 use crate::ownership::state::{ShardTable, TermHandle};
 use crate::tasks::Tasks;
 

@@ -1,4 +1,4 @@
-//! How it stands with each shard, for those who look from outside.
+//! The state of a core and its shards, as others see it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,16 +8,15 @@ use wire::{NodeId, ShardId, Slot};
 
 use crate::ownership::state::ShardState;
 
-/// A core as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreStatus {
     /// Whether it gives its shards away.
     pub draining: bool,
-    /// Tasks that have panicked, by name: with one, the core is not healthy.
+    /// Tasks that have panicked, by name. With any the core is not healthy.
     pub panicked: Vec<&'static str>,
     /// Every shard that it may have to serve.
     pub shards: Vec<ShardStatus>,
-    /// Those of class `region` that it follows for its region.
+    /// The single-region shards that it follows for its region.
     pub followers: Vec<FollowerStatus>,
 }
 
@@ -54,7 +53,6 @@ pub enum Stage {
 /// One shard on one core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardStatus {
-    /// Which.
     pub shard: ShardId,
     /// What this core does for it.
     pub stage: Stage,
@@ -72,7 +70,7 @@ pub struct ShardStatus {
     pub cached_bytes: usize,
     /// Requests that wait for a conversation to be read.
     pub waiting: usize,
-    /// Lost regions that still hold what is to be salvaged of it, while this core serves it.
+    /// Lost regions whose frames are still to be salvaged, while this core serves it.
     pub forks: usize,
     /// The consumers of its log, as of the last term that this core served.
     pub consumers: Vec<ConsumerStatus>,
@@ -88,16 +86,15 @@ pub struct ConsumerStatus {
     pub is_failing: bool,
 }
 
-/// How far a shard of class `region` has come over to a region that does not serve it.
+/// How far a region that does not serve a single-region shard follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowerStatus {
-    /// Which.
     pub shard: ShardId,
     /// Everything before this slot is here and projected.
     pub next: u64,
     /// Everything before this slot was acknowledged, as far as is known here.
     pub committed: u64,
-    /// When the last row that was taken was ordered, milliseconds since 1970; none since this core follows.
+    /// When the last row taken was ordered, milliseconds since 1970; none since this core follows.
     pub last_ts_ms: Option<u64>,
     /// This region serves it: there is nothing to follow.
     pub serves: bool,
@@ -174,7 +171,7 @@ impl Progress {
     }
 
     fn lock(&self) -> MutexGuard<'_, ShardStatus> {
-        // Plain fields: whoever panicked left them whole.
+        // Plain fields: a panic leaves them whole.
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

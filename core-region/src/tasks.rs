@@ -1,5 +1,5 @@
-//! Every task of a core belongs to one tree: watched for panics, ended in order when the core is stopped, and dropped at
-//! once when the core is, as if the machine had failed.
+//! Every task of a core is watched for panics, ends in order when the core is stopped, and is
+//! dropped at once when the core is dropped, as if the machine had failed.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Cores on real mesh nodes over loopback, asked by a test edge that speaks frames: what they promise together, and what
-//! they promise when one of them dies.
+//! Cores on real mesh nodes over loopback, asked by a test edge that speaks frames: what they
+//! promise together, and what they promise when one of them dies.
 #![allow(clippy::unwrap_used)]
 
 mod core {

@@ -206,8 +206,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Shows the consumer a frame, once there is room for it. What is outstanding goes on meanwhile,
-    /// and the lag is reported.
+    /// Shows the consumer a frame, once there is room for it. What is outstanding goes on
+    /// meanwhile, and the lag is reported.
     async fn take(&mut self, frame: Arc<LogFrame>, before: Position) -> Result<(), Failure> {
         let Self { runner, consumer, window, cursor, failed_at, tick } = self;
         while window.len() >= runner.frames_open_max {

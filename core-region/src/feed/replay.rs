@@ -1,5 +1,5 @@
-//! The past of a watch: changes after the last one that an edge has seen, from the projections, up to the head at which
-//! the watch was started. Goes at the pace at which the stream empties.
+//! Replays the past of a watch from the projections: from the last change that the edge has up to
+//! the head at which the watch started. Goes at the pace at which the stream empties.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub(crate) struct After {
 }
 
 impl After {
-    /// Whether what the edge has may not be what stands here: a later term may have gone on without it.
+    /// Whether the edge may have a change that a later term went on without.
     pub(crate) fn may_be_lost(self, head_epoch: Epoch) -> bool {
         self.epoch.is_some_and(|epoch| epoch < head_epoch)
     }
@@ -64,8 +64,8 @@ pub(crate) async fn run(
     Done { conversation: replay.conversation, generation: replay.generation, complete }
 }
 
-/// Up to which `ver` an edge that has changes up to this epoch has what stands here. It has seen everything of those epochs
-/// that counts, so it is the last change of them, if that is not behind what it has.
+/// The last `ver` that the edge shares with this log, if its last change is of this epoch: the last
+/// change of that epoch or an earlier one, not past what the edge has.
 async fn shared(
     store: &Arc<dyn Store>,
     reading: &Semaphore,
@@ -115,7 +115,11 @@ async fn deliver(store: &Arc<dyn Store>, reading: &Semaphore, replay: &Replay) -
     while last < replay.up_to_ver {
         let page = changes(store, reading, replay, last, replay.up_to_ver - last).await?;
         if page.first()?.ver != last + 1 {
-            tracing::error!(conversation = %replay.conversation, after = last, "a hole in the projected changes");
+            tracing::error!(
+                conversation = %replay.conversation,
+                after = last,
+                "a hole in the projected changes, ending the watch"
+            );
             return None;
         }
         for change in page {

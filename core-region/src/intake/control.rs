@@ -1,5 +1,5 @@
-//! The control channel: what nodes say to each other that concerns no conversation. Here an owner that gives a shard up
-//! tells its successor, which claims at once instead of waiting until gossip tells it the same.
+//! The control channel: what nodes say to each other that concerns no conversation. An owner that
+//! gives a shard up tells its successor here, which claims at once instead of waiting for gossip.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use wire::{ErrorCode, NodeId, NodeRole, ShardId};
 
 use super::Intake;
 
-/// Where an handoff to claim a shard goes. Holds one; a second one says nothing new.
+/// Where a handoff of a shard goes. Holds one; a second one says nothing new.
 pub(crate) type HandoffSenders = HashMap<ShardId, mpsc::Sender<NodeId>>;
 
 /// Serves the channel until the peer closes it.
@@ -27,7 +27,7 @@ pub(super) async fn run(intake: Arc<Intake>, peer: NodeId, channel: Channel) {
             Ok(NodeRequest::Unknown(unknown)) if unknown.is_skippable() => continue,
             Ok(NodeRequest::Unknown(unknown)) => NodeReply::Unsupported { kind: unknown.kind },
             Err(error) => {
-                tracing::warn!(%error, "closing a control channel that response garbage");
+                tracing::warn!(%error, "malformed frame, closing a control channel");
                 return;
             }
         };
@@ -49,7 +49,7 @@ fn handover(intake: &Intake, peer: &NodeId, shard: ShardId) -> Result<(), Refusa
         return Err(Refusal::new(ErrorCode::Draining, "this core gives its own shards away"));
     }
     let handoff = intake.handoffs.get(&shard).ok_or_else(refused)?;
-    // Full: an handoff waits already.
+    // Full: a handoff waits already.
     let _ = handoff.try_send(peer.clone());
     Ok(())
 }

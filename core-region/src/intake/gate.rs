@@ -1,5 +1,6 @@
-//! Who may ask what of a shard: the peer's certificate says which role and region speaks, the world says what that role
-//! and region may say. Pure; every frame of every stream passes here before the shard's task sees it.
+//! Who may ask what of a shard: the peer's certificate says which role and region speaks, the world
+//! says what they may ask. Pure; every frame of every stream passes here before the owner task sees
+//! it.
 
 use topology::World;
 use topology::world::Serve;
@@ -8,8 +9,8 @@ use wire::command::{Actor, Command, MeshCommand, Query, Refusal, UserCommand};
 use wire::stream::ToOwner;
 use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, NodeRole, ShardId};
 
-/// Whether this peer may open a stream of the shard at all: its region must be in the zone or, for an edge, be allowed
-/// to carry the zone's frames in transit.
+/// Whether this peer may open a stream of the shard: its region must be in the zone or, for an
+/// edge, be allowed to carry the zone's frames in transit.
 #[must_use]
 pub(crate) fn may_open(world: &World, shard: &ShardId, peer: &NodeId) -> bool {
     match peer.role {
@@ -23,7 +24,7 @@ pub(crate) fn may_open(world: &World, shard: &ShardId, peer: &NodeId) -> bool {
 /// Whether this peer may ask this on its stream of the shard.
 ///
 /// # Errors
-/// Why not, for the one who asked.
+/// The refusal that the caller gets.
 pub(crate) fn check(
     world: &World,
     shard: &ShardId,
@@ -101,8 +102,8 @@ fn refuse(code: ErrorCode, message: &str) -> Refusal {
     Refusal::new(code, message)
 }
 
-/// A conversation may be in any shard of its zone and class; its owner says so if it is in another. A user's own stream
-/// never moves.
+/// A conversation may be in any shard of its zone and durability class; its owner says so if it is
+/// in another. A user's own stream never moves.
 fn belongs(world: &World, shard: &ShardId, conversation: &ConversationId) -> Result<(), Refusal> {
     let born = conversation.shard;
     let at_home = born == *shard;
@@ -132,7 +133,7 @@ fn cores_only(role: NodeRole) -> Result<(), Refusal> {
     }
 }
 
-/// Another zone's tenant is told what it would be told of a conversation that does not exist.
+/// A tenant of another zone is told the same as of a conversation that does not exist.
 fn tenant_lives_here(world: &World, shard: &ShardId, actor: &Actor) -> Result<(), Refusal> {
     match world.tenant(&actor.tenant) {
         Some(tenant) if tenant.zone == shard.zone => Ok(()),

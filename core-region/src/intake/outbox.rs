@@ -1,8 +1,9 @@
-//! What waits to leave on one shard stream: answers and the feed. Filled by the shard's task, which never waits for it,
-//! and emptied by the stream's writer (or, inside the node, by the carrier of notes).
+//! What waits to leave on one shard stream: replies and the feed. The owner task fills it and never
+//! waits for it; the stream's writer empties it, or the [shard client](crate::shard_client) inside
+//! the node.
 //!
-//! Answers are bounded by admission: a stream has at most so many requests without an answer, and its reader waits for
-//! room. The feed is bounded in bytes, and says no when it is full.
+//! Replies are bounded by admission: a stream has a bounded number of open requests, and its reader
+//! waits for room. The feed is bounded in bytes, and says no when it is full.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,11 +21,8 @@ pub(crate) type Outcome = Result<Answer, Refusal>;
 /// One thing on its way out.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Out {
-    /// An answer.
     Reply {
-        /// To what.
         rid: u64,
-        /// The answer.
         outcome: Outcome,
         /// Whether the request was admitted, so that there is room for another one now.
         admitted: bool,
@@ -33,9 +31,7 @@ pub(crate) enum Out {
     Moved {
         /// To which admitted request; none: a watch has ended.
         rid: Option<u64>,
-        /// Which.
         conversation: ConversationId,
-        /// Where.
         placement: Home,
     },
     /// An encoded delivery, shared by all streams that watch its conversation.
@@ -48,7 +44,6 @@ pub(crate) enum Out {
     End(StreamEnd),
 }
 
-/// See the module.
 pub(crate) struct Outbox {
     /// Tells the streams of this process apart.
     id: u64,
@@ -76,7 +71,7 @@ impl Outbox {
     /// Admits at most `requests` without an answer, holds at most `feed_bytes_max` of encoded feed.
     pub(crate) fn new(peer: NodeId, requests: usize, feed_bytes_max: usize) -> Self {
         Self {
-            // Drawn, not counted: a count would be shared by all cores of a process.
+            // Drawn, not counted: all cores of a process would share a count.
             id: rand::random(),
             peer,
             waiting: Mutex::default(),
@@ -149,7 +144,8 @@ impl Outbox {
         self.push(Out::Lagged(conversation));
     }
 
-    /// Says in which shard a conversation is, as the answer to an admitted request or (none) as the end of a watch.
+    /// Says in which shard a conversation is, as the answer to an admitted request, or as the end
+    /// of a watch (none).
     pub(crate) fn moved(&self, rid: Option<u64>, conversation: ConversationId, placement: Home) {
         self.push(Out::Moved { rid, conversation, placement });
     }
@@ -181,8 +177,8 @@ impl Outbox {
         self.emptied.notify_waiters();
     }
 
-    /// Waits until something is there and moves all of it to `taken`, oldest first; false when nothing will come any
-    /// more. Cancel safe. One taker at a time.
+    /// Waits until something is there and moves all of it to `taken`, oldest first. Returns false
+    /// when the outbox is closed and empty. Cancel safe. One taker at a time.
     pub(crate) async fn take(&self, taken: &mut VecDeque<Out>) -> bool {
         loop {
             {

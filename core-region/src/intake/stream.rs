@@ -1,5 +1,5 @@
-//! One shard stream: from its first frame, which named the shard, to its last, which is the end of the term or of the
-//! peer. A stream is served by one term, in order.
+//! One shard stream, from its first frame, which names the shard, to its last, which ends the term
+//! or the peer. One term serves a stream, in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use wire::stream::{FromOwner, StreamEnd, ToOwner, feed_frame};
 use wire::{ErrorCode, NodeId, ShardId};
 
 use super::outbox::{Out, Outbox};
-use super::{Ask, Input, Intake, gate};
+use super::{Intake, gate};
+use crate::owner::input::{Ask, Input};
 
 /// A feed frame is closed when it holds this many bytes of deliveries; one delivery always fits.
 const FEED_FRAME_BYTES: usize = 128 * 1024;
@@ -31,7 +32,7 @@ pub(super) async fn run(intake: Arc<Intake>, shard: ShardId, peer: NodeId, chann
     let writer = tokio::spawn(write(outbox.clone(), sender));
     // A core that stops ends its terms, and they end their streams, after the last answer.
     match serve(&intake, shard, &outbox, receiver).await {
-        // The term has put its own end into the outbox if it came that far; then this one is dropped.
+        // If the term has put its own end into the outbox, this one is dropped.
         Over::Term(end) => outbox.end(end),
         Over::Peer => outbox.abandon(),
     }
@@ -51,7 +52,7 @@ enum Over {
 
 async fn serve(intake: &Intake, shard: ShardId, outbox: &Arc<Outbox>, receiver: Receiver) -> Over {
     if !gate::may_open(&intake.world, &shard, outbox.peer()) {
-        tracing::warn!("a node that may not carry this zone asked for its shard");
+        tracing::warn!("refused a stream to a node that may not carry this zone");
         return Over::Term(StreamEnd::NotOwner { owner: None });
     }
     let term = match intake.shard_table.term(&shard, &intake.limits).await {
@@ -97,7 +98,7 @@ async fn read(
             Ok(Some(ask)) => ask,
             Ok(None) => continue,
             Err(error) => {
-                tracing::warn!(%error, "closing a stream that response garbage");
+                tracing::warn!(%error, "malformed frame, closing the stream");
                 return Over::Peer;
             }
         };
@@ -113,7 +114,7 @@ async fn read(
     }
 }
 
-/// What the frame asks of the shard's task, if anything; what may not be asked is refused here.
+/// What the frame asks of the owner task, if anything. What may not be asked is refused here.
 fn vetted(
     intake: &Intake,
     shard: ShardId,
@@ -162,7 +163,7 @@ fn passed(outbox: &Outbox, rid: u64, verdict: Result<(), Refusal>) -> bool {
     }
 }
 
-/// Empties the outbox until nothing will come any more or the peer is gone.
+/// Empties the outbox until it is closed or the peer is gone.
 async fn write(outbox: Arc<Outbox>, mut sender: Sender) {
     let mut taken = VecDeque::new();
     while outbox.take(&mut taken).await {
@@ -204,7 +205,7 @@ fn reply(rid: u64, outcome: super::outbox::Outcome) -> Bytes {
     if bytes.len() <= MESH_FRAME_BYTES {
         return bytes;
     }
-    tracing::error!(bytes = bytes.len(), "an answer larger than a mesh frame");
+    tracing::error!(bytes = bytes.len(), "an answer is larger than a mesh frame, refusing it");
     let result = Err(Refusal::new(ErrorCode::Internal, "the answer is too large"));
     FromOwner::Reply { rid, result }.to_bytes()
 }

@@ -66,8 +66,8 @@ impl ConversationCache {
         self.peek(id)?.entry.as_mut()
     }
 
-    /// The slot of a conversation that is about to be loaded anew: what the store said for those who
-    /// wait there holds no more.
+    /// The slot of a conversation that is about to be loaded anew: what the store said for those
+    /// who wait there holds no more.
     pub(super) fn renew(&mut self, id: ConversationId) -> &mut CacheSlot {
         let old = self.pop(&id);
         let (slot, _) = self.slot(id);

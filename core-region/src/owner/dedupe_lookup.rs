@@ -13,7 +13,7 @@ use wire::{ClientMsgId, ConversationId, UserId};
 use super::cache::CacheSlot;
 use super::entry::Entry;
 use super::load::{Fetch, Fetched};
-use crate::intake::{Ask, Input};
+use crate::owner::input::{Ask, Input};
 use crate::retry::retry_forever;
 
 /// Lookups under way ahead of their request's turn. The others are asked for when it comes.
@@ -128,8 +128,8 @@ impl DedupeLookups {
     }
 }
 
-/// What the store remembers of a send, if it was asked and its answer still holds; none when it need
-/// not be asked.
+/// What the store remembers of a send, if it was asked and its answer still holds; none when it
+/// need not be asked.
 ///
 /// # Errors
 /// What is known so far, when the request has to wait.

@@ -15,7 +15,7 @@ use super::relocation::Relocation;
 use super::watch::Watches;
 use crate::feed::Feed;
 use crate::feed::replay::After;
-use crate::intake::{Ask, Input};
+use crate::owner::input::{Ask, Input};
 
 pub(super) struct Dispatch {
     pub(super) decider: Decider,
@@ -60,7 +60,8 @@ impl Dispatch {
                 self.queries.answer(entry, to, (actor, conversation), query, committed);
             }
             Ask::Watch { rid, conversation, after_ver, users, after_epoch } => {
-                // With multi-region durability what an edge has was acknowledged, and is never lost.
+                // With multi-region durability what an edge has was acknowledged, and is never
+                // lost.
                 let epoch =
                     after_epoch.filter(|_| self.decider.shard.durability == Durability::Region);
                 let after = after_ver.map(|ver| After { ver, epoch });

@@ -117,8 +117,8 @@ impl Entry {
     }
 }
 
-/// Whether others may read or write after it, or the conversation is shown anew. An event of a newer
-/// version may do either.
+/// Whether others may read or write after it, or the conversation is shown anew. An event of a
+/// newer version may do either.
 fn changes_membership(event: &Event) -> bool {
     match event {
         Event::Message(_) => false,

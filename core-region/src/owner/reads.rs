@@ -1,7 +1,7 @@
-//! Pages of history, changes and inboxes: read from the projections, once these are as far as the log was when the query
-//! was asked, so that who has been answered finds what he was told of.
+//! Reads pages of history, changes and inboxes from the projections, once these are as far as the
+//! log was when the query came: a user finds whatever they were told of.
 //!
-//! What may be read, and up to where, was settled by the shard's task; here it is only fetched.
+//! The owner task has settled what may be read, and up to where.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use wire::{ConversationId, ErrorCode, Slot, UserId};
 use crate::intake::outbox::{Outbox, Outcome};
 use crate::retry::retry_within;
 
-/// A read that the store does not answer for this long is refused; the edge may ask again.
+/// A read that takes longer is refused; the edge may ask again.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of one answer: a mesh frame, less what stands around it.
 const ANSWER_BYTES: usize = MESH_FRAME_BYTES - 64 * 1024;
@@ -72,8 +72,8 @@ impl Reads {
         Self { store, projected, reading, admitted }
     }
 
-    /// Fetches once everything before `committed` is projected, and answers. None when too many wait: then it has
-    /// answered already.
+    /// Reads once everything before `committed` is projected, and answers. None when too many wait:
+    /// then it has answered already.
     pub(crate) fn fetch(
         &self,
         to: Arc<Outbox>,
@@ -89,7 +89,7 @@ impl Reads {
         };
         let mut this = self.clone();
         Some(async move {
-            // Gone only with the term; the stream is told of that.
+            // Closed only with the term; the stream is told of that.
             if this.projected.wait_for(|projected| *projected >= committed).await.is_ok() {
                 let outcome = this.read(read).await;
                 to.reply(rid, outcome);
@@ -231,7 +231,8 @@ impl Page {
         }
     }
 
-    /// Cuts off what does not fit into one answer, at the end towards which the page goes; whether there was anything.
+    /// Cuts off what does not fit into one answer, at the far end of the page. Returns whether it
+    /// did.
     fn cut(self, messages: &mut Vec<Change>) -> bool {
         let mut bytes = 0;
         let mut fits = |change: &Change| {

@@ -85,8 +85,8 @@ impl Relocation {
         None
     }
 
-    /// Accepts what was offered and loaded, unless it is here by now. `entry`: what was in memory of
-    /// it, which is replaced.
+    /// Accepts what was offered and loaded, unless it is here by now. `entry`: what was in memory
+    /// of it, which is replaced.
     pub(super) fn accept(
         &mut self,
         decider: &mut Decider,

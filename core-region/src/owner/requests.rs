@@ -11,7 +11,7 @@ use super::dispatch::{Dispatch, refuse_unreadable};
 use super::entry::Entry;
 use super::load::{Fetched, Loaded};
 use super::relocation::PendingOffer;
-use crate::intake::Input;
+use crate::owner::input::Input;
 use wire::ErrorCode;
 use wire::command::Refusal;
 

@@ -33,9 +33,9 @@ use crate::clock;
 use crate::consumers::runner;
 use crate::feed::log_tail::Publisher;
 use crate::feed::{Feed, replay};
-use crate::intake::{Ask, Input};
 use crate::limits::Limits;
 use crate::log::projector::Projector;
+use crate::owner::input::{Ask, Input};
 use crate::replication::watermark::ReplicationWatermark;
 use crate::status::Progress;
 
@@ -169,8 +169,8 @@ impl OwnerTask {
         (ended, ShutdownNotice { streams, inputs: self.inputs })
     }
 
-    /// Whether more may be taken in: no full frame waits, and neither too many requests nor too many
-    /// changes.
+    /// Whether more may be taken in: no full frame waits, and neither too many requests nor too
+    /// many changes.
     fn has_room(&self) -> bool {
         let pending = &self.dispatch.decider.pending;
         !pending.is_backed_up()

@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wire::{NodeId, ShardId};
 
-use crate::intake::Input;
 use crate::limits::Limits;
+use crate::owner::input::Input;
 use crate::status::Stage;
 
 /// What this core does for one shard.

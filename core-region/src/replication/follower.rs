@@ -1,11 +1,14 @@
-//! What other regions have of class `region`: their logs, as they come over, are projected here again, and a mark says how far
-//! ([`Mark::Follower`]; where the shard is served its owner writes it). What was projected where the shard lives may come over before the rows that it was made of, or never; a
-//! takeover by this region goes on from the mark, and so from nothing that is not here.
+//! Replicates single-region shards served elsewhere: projects their logs here as they are
+//! replicated, and records the position that a takeover by this region would resume from
+//! ([`Mark::Follower`]; the owner writes the serving region's). The serving region's own
+//! projections may be replicated before the log rows that they stem from, or never; a takeover
+//! resumes from the mark, and so from nothing that is not here.
 //!
-//! Each shard is followed by one core of the region. A row is taken when it was acknowledged, as far as that is known here (R6). One
-//! that does not come over for a while is fetched from where the shard is served, and written here: stores that lose what they owe
-//! each other are mended so. One that the log has no longer there either, because this region was away for longer than it keeps rows, is
-//! made again from the projections there ([`crate::replication::rebuild`]). Whoever leaves a cursor behind a fork goes back to it.
+//! One core of the region follows each shard. A row is taken when it was acknowledged, as far as
+//! that is known here (R6). A row that is missing for a while is fetched from the serving region
+//! and written here, which mends stores that lose hints. If the log has been trimmed there, because
+//! this region was away for longer, the frames are rebuilt from the projections there
+//! ([`super::rebuild`]). A cursor behind a fork goes back to the fork.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,20 +33,18 @@ use crate::replication::rebuild::{REBUILD_AFTER, Rebuild};
 use crate::status::FollowerStatus;
 use crate::tasks::Tasks;
 
-/// Between two looks at a shard of which everything is here.
+/// Between two reads of a shard that is caught up.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two looks at how far the shard is where it is served.
+/// Between two reads of the serving region's committed mark.
 const SOURCE_POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// A row that is missing for longer is fetched from there.
+/// A row that is missing for longer is fetched from the serving region.
 const FETCH_AFTER: Duration = Duration::from_secs(5);
-/// Ownership that are followed at once.
 const SHARDS_AT_ONCE: usize = 8;
-/// Log rows read at once.
 const ROWS_AT_ONCE: usize = 256;
-/// Frames projected at once.
 const FRAMES_AT_ONCE: usize = 16;
 
-/// A region has everything of a shard before this slot, log and projections, if it is not served there.
+/// The slot before which a region has the whole shard, log and projections, if it is not served
+/// there.
 pub(crate) async fn followed(
     store: &Arc<dyn Store>,
     shard: ShardId,
@@ -54,7 +55,7 @@ pub(crate) async fn followed(
     Ok(starts.bound(mark.unwrap_or_default()))
 }
 
-/// Everything of a shard before this slot is acknowledged, as far as a region knows.
+/// The slot before which everything is acknowledged, as far as a region knows.
 pub(crate) async fn acknowledged(
     store: &Arc<dyn Store>,
     shard: ShardId,
@@ -65,14 +66,13 @@ pub(crate) async fn acknowledged(
     Ok(starts.bound(mark.unwrap_or_default()))
 }
 
-/// What a core follows. Cheap to clone.
+/// The shards that one core follows. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Followers {
     status: watch::Receiver<Vec<FollowerStatus>>,
 }
 
 impl Followers {
-    /// Starts to follow.
     pub(crate) fn start(
         node: NodeId,
         world: Arc<World>,
@@ -88,7 +88,6 @@ impl Followers {
         Self { status }
     }
 
-    /// How far each of them is.
     pub(crate) fn status(&self) -> Vec<FollowerStatus> {
         self.status.borrow().clone()
     }
@@ -104,21 +103,21 @@ struct Follow {
 /// One shard.
 struct Following {
     consumer: Consumer,
-    /// As it was read when the last epoch was not known.
+    /// As read when an unknown epoch was met last.
     lease: Lease,
     status: FollowerStatus,
-    /// What was acknowledged, by the last answer from where it is served.
+    /// The committed mark that the serving region told last.
     told: Option<Position>,
     ask_at: Instant,
-    /// A row that is missing for a while is fetched.
+    /// Since when the next row is missing.
     missing_since: Option<Instant>,
-    /// The last that was.
+    /// The last slot that was fetched.
     fetched: Option<Slot>,
-    /// Of what the log has no longer, from the projections of that region.
+    /// Under way, from the projections of that region.
     rebuild: Option<(RegionId, Rebuild)>,
 }
 
-/// Why it goes no further now.
+/// Why it cannot go on now.
 #[derive(Debug, thiserror::Error)]
 enum Stuck {
     #[error(transparent)]
@@ -145,8 +144,8 @@ async fn follow(follow: Follow, status: watch::Sender<Vec<FollowerStatus>>) {
                     behind |= more;
                     known.insert(shard, following);
                 }
-                // What was read is read again.
-                Err(stuck) => tracing::debug!(%shard, %stuck, "not followed now"),
+                // It begins again from its mark.
+                Err(stuck) => tracing::debug!(%shard, %stuck, "cannot follow now, retrying"),
             }
         }
         let mut now: Vec<_> = known.values().map(|following| following.status).collect();
@@ -159,7 +158,7 @@ async fn follow(follow: Follow, status: watch::Sender<Vec<FollowerStatus>>) {
 }
 
 impl Follow {
-    /// The shards that this core follows, as it sees its region.
+    /// The shards that this core follows, as it sees the membership.
     fn mine(&self) -> Vec<ShardId> {
         let live = {
             let membership = self.mesh.membership();
@@ -179,7 +178,7 @@ impl Follow {
         mine.collect()
     }
 
-    /// Takes what has come over, at most a page. Returns whether there is more.
+    /// Takes at most a page of what was replicated. Returns whether there is more.
     async fn step(
         &self,
         shard: ShardId,
@@ -201,7 +200,7 @@ impl Follow {
         if following.lease.starts.last().is_none_or(|(epoch, _)| epoch < committed.epoch) {
             following.lease = self.store.lease(shard).await?;
         }
-        // What this region serves it projects as it goes.
+        // A shard served by this region is projected by its owner.
         if following.lease.acting.is_some_and(|acting| acting.region == self.node.region) {
             following.status = FollowerStatus { serves: true, ..following.status };
             return Ok((following, false));
@@ -230,22 +229,12 @@ impl Follow {
                 .await?;
         }
         if told.is_some_and(|told| reading.next_slot() >= following.lease.starts.bound(told)) {
-            // What was acknowledged in the last second may not be in the mark yet.
+            // The mark may lag behind the acknowledgements of the last second.
             let as_of_ms = asked_ms.saturating_sub(1_000);
             self.store.write_fresh_as_of(shard, self.node.region, as_of_ms).await?;
         }
         let more = match taken.then {
-            Then::Hole(slot) => {
-                let since = *following.missing_since.get_or_insert_with(Instant::now);
-                let fetched = since.elapsed() >= FETCH_AFTER
-                    && self.fetch(shard, &following.lease, slot, committed).await?;
-                if !fetched && since.elapsed() >= FETCH_AFTER + REBUILD_AFTER {
-                    following.rebuild = self.begin_rebuild(shard, &following.lease, slot).await?;
-                }
-                // One that was fetched before and is not seen here yet is given time.
-                following.rebuild.is_some()
-                    || (fetched && following.fetched.replace(slot) != Some(slot))
-            }
+            Then::Hole(slot) => self.on_hole(shard, &mut following, slot, committed).await?,
             Then::ReadOn => taken_frames > 0,
             Then::CaughtUp | Then::StaleStarts(_) => {
                 following.missing_since = None;
@@ -267,23 +256,42 @@ impl Follow {
         Ok((following, more))
     }
 
-    /// Where the shard is served, and how far it is there. A region that is lost does not say.
+    /// A committed row is missing here. Returns whether to go on at once.
+    async fn on_hole(
+        &self,
+        shard: ShardId,
+        following: &mut Following,
+        slot: Slot,
+        committed: Position,
+    ) -> Result<bool, Stuck> {
+        let since = *following.missing_since.get_or_insert_with(Instant::now);
+        let fetched = since.elapsed() >= FETCH_AFTER
+            && self.fetch(shard, &following.lease, slot, committed).await?;
+        if !fetched && since.elapsed() >= FETCH_AFTER + REBUILD_AFTER {
+            following.rebuild = self.begin_rebuild(shard, &following.lease, slot).await?;
+        }
+        // A row that was fetched before may take a while to show here.
+        let is_new = fetched && following.fetched.replace(slot) != Some(slot);
+        Ok(following.rebuild.is_some() || is_new)
+    }
+
+    /// Asks the serving region for its committed mark. A lost region does not answer.
     async fn ask(&self, shard: ShardId, following: &mut Following) -> Option<Position> {
         following.ask_at = Instant::now() + SOURCE_POLL_INTERVAL;
-        // Asked where it was served before, it would say less than there is.
+        // A region that served it before would tell an older mark.
         following.lease = self.store.lease(shard).await.ok()?;
         let source = following.lease.acting?.region;
         if source == self.node.region {
             return None;
         }
         let told = self.store.at(source).mark(shard, &Mark::Committed).await;
-        told.inspect_err(|error| tracing::debug!(%shard, %error, "not known how far the shard is"))
+        told.inspect_err(|error| tracing::debug!(%shard, %error, "the serving region does not tell its committed mark"))
             .ok()
             .flatten()
     }
 
-    /// Brings a page of rows here, from this slot on, that are where the shard is served. They are the same wherever they are:
-    /// what is committed is never written otherwise. Returns whether there were any.
+    /// Copies a page of rows from the serving region, from this slot on. Committed rows are the
+    /// same everywhere. Returns whether there were any.
     async fn fetch(
         &self,
         shard: ShardId,
@@ -308,12 +316,18 @@ impl Follow {
         stream::iter(writes).buffer_unordered(FRAMES_AT_ONCE).try_collect::<()>().await?;
         metrics::counter!("hearth_follower_fetched_rows_total").increment(taken.rows.len() as u64);
         if !taken.rows.is_empty() {
-            tracing::info!(%shard, from = from.0, rows = taken.rows.len(), source = source.0, "fetched what had not come over");
+            tracing::info!(
+                %shard,
+                from = from.0,
+                rows = taken.rows.len(),
+                source = source.0,
+                "fetched missing log rows"
+            );
         }
         Ok(!taken.rows.is_empty())
     }
 
-    /// If everything from this slot on to some other is projected where the shard is served.
+    /// Begins a rebuild, if the serving region has projected this slot.
     async fn begin_rebuild(
         &self,
         shard: ShardId,
@@ -328,7 +342,8 @@ impl Follow {
         Ok((from < until).then(|| (source, Rebuild::new(store, gap))))
     }
 
-    /// Takes a part of it; returns whether to go on at once. Everything is projected here before the mark goes past it.
+    /// Projects a part of a rebuild; the mark moves past it when all is projected. Returns whether
+    /// to go on at once.
     async fn rebuild(
         &self,
         source: RegionId,
@@ -342,9 +357,9 @@ impl Follow {
             match rebuild.next().await {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => is_whole = true,
-                // What was taken so far is not taken again.
+                // What was taken so far is kept.
                 Err(not_now) => {
-                    tracing::warn!(%shard, %not_now, "what the log has no longer is waited for");
+                    tracing::warn!(%shard, %not_now, "rebuild of trimmed log rows waits");
                     waits = true;
                 }
             }

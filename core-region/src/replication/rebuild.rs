@@ -1,6 +1,6 @@
-//! What a consumer takes when the log no longer has what comes next ([`conversation::rebuild`]): the frames, made again from the
-//! projections. Every conversation that may have said something in the gap is met on a walk over all of them, and read from
-//! where the gap began.
+//! Rebuilds log frames from projections when the log has been trimmed ([`conversation::rebuild`]).
+//! A scan over all conversations finds those that may have a change in the gap; each of them is
+//! read from where the gap began.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,12 +11,11 @@ use conversation::rebuild::{Gap, Rebuilt};
 use store::{ConversationRef, Store, StoreError};
 use wire::{ConversationId, Position};
 
-/// A committed row that is not in the log for so long does not come any more.
+/// A committed row that is missing for this long was trimmed.
 pub(crate) const REBUILD_AFTER: Duration = Duration::from_secs(5);
-/// Changes read at once.
 const CHANGES_AT_ONCE: usize = 256;
 
-/// The frames of one gap, one after the other.
+/// The frames of one gap, in the order in which their conversations are found.
 pub(crate) struct Rebuild {
     store: Arc<dyn Store>,
     gap: Gap,
@@ -24,7 +23,7 @@ pub(crate) struct Rebuild {
     walk: Walk,
     reading: Option<Reading>,
     frames: VecDeque<LogFrame>,
-    /// How many there were.
+    /// Frames made so far.
     count: u64,
 }
 
@@ -39,9 +38,9 @@ enum Walk {
 struct Reading {
     conversation: ConversationId,
     rebuilt: Rebuilt,
-    /// Everything up to here was shown.
+    /// Everything up to it was read.
     ver: u64,
-    /// The last change to show.
+    /// The last change to read.
     head_ver: u64,
 }
 
@@ -55,13 +54,13 @@ pub(crate) enum NotNow {
 }
 
 impl Rebuild {
-    /// Of what this store has projected.
+    /// From the projections of this store.
     pub(crate) fn new(store: Arc<dyn Store>, gap: Gap) -> Self {
         tracing::warn!(
             shard = %gap.shard,
             from = gap.from.0,
             until = gap.until.0,
-            "the log has these slots no longer: they are made again from the projections"
+            "log rows are trimmed, rebuilding them from the projections"
         );
         metrics::counter!("hearth_consumer_rebuilds_total").increment(1);
         let (met, frames) = (VecDeque::new(), VecDeque::new());
@@ -73,8 +72,8 @@ impl Rebuild {
         self.gap.end()
     }
 
-    /// The next frame; none: that was all. Whoever is told of an error may ask again, and misses nothing. Not cancel safe: a
-    /// future that is dropped may take frames with it, so that the whole is to be begun anew.
+    /// The next frame; none at the end. After an error it may be called again, and misses nothing.
+    /// Not cancel safe: a dropped future may take frames with it; begin a new rebuild then.
     pub(crate) async fn next(&mut self) -> Result<Option<LogFrame>, NotNow> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
@@ -87,13 +86,17 @@ impl Rebuild {
                 self.reading = Some(self.begin(met).await?);
                 self.met.pop_front();
             } else if !self.walk_on().await? {
-                tracing::info!(shard = %self.gap.shard, frames = self.count, "all slots that the log had no longer are made again");
+                tracing::info!(
+                    shard = %self.gap.shard,
+                    frames = self.count,
+                    "trimmed log rows are rebuilt"
+                );
                 return Ok(None);
             }
         }
     }
 
-    /// Meets more conversations; false: there are none.
+    /// Scans one page of conversations. Returns false at the end.
     async fn walk_on(&mut self) -> Result<bool, StoreError> {
         let after = match self.walk {
             Walk::Begins => None,
@@ -108,7 +111,8 @@ impl Rebuild {
         Ok(true)
     }
 
-    /// One that has moved is read from its beginning; of another the last pages are skimmed until one begins before the gap.
+    /// A conversation that has moved is read from its beginning; of another the last pages are
+    /// skimmed until one begins before the gap.
     async fn begin(&self, met: ConversationRef) -> Result<Reading, StoreError> {
         let (conversation, head_ver) = (met.head.conversation, met.head.head_ver);
         let mut ver = if met.moved { 0 } else { head_ver };

@@ -1,8 +1,8 @@
-//! Brings back what a region that was left still holds, while the shard is served from another ([`Salvage`], R7). What is
-//! read there is offered to the shard's own task change by change, like any request; what that task has already is not
-//! appended again.
+//! Salvages the frames that a lost region still holds, while the shard is served elsewhere
+//! ([`Salvage`], R7). Each stranded change is offered to the owner task like a request; the task
+//! appends again only what it does not have.
 //!
-//! A region that is lost does not answer, for as long as it takes: the fork stays open, and is tried again now and then.
+//! A lost region does not answer for as long as it takes: the fork stays open, and is retried.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use wire::{ConversationId, Epoch, NodeId, ShardId};
 
 use crate::backoff::Backoff;
 use crate::intake::outbox::{Out, Outbox};
-use crate::intake::{Ask, Input};
+use crate::owner::input::{Ask, Input};
 use crate::status::Progress;
 
 /// Changes offered and not answered.
@@ -33,15 +33,14 @@ pub(crate) struct Salvager {
     pub(crate) node: NodeId,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) progress: Arc<Progress>,
-    /// Of the shard's task.
+    /// Of the owner task.
     pub(crate) inputs: mpsc::Sender<Input>,
-    /// The term.
     pub(crate) epoch: Epoch,
-    /// Its claim's.
+    /// Of the claim.
     pub(crate) nonce: Nonce,
 }
 
-/// Why a step came to nothing, so far.
+/// Why a step failed. It is retried.
 #[derive(Debug, thiserror::Error)]
 enum NotYet {
     #[error(transparent)]
@@ -55,7 +54,8 @@ enum NotYet {
 }
 
 impl Salvager {
-    /// Of all of these forks, oldest first. Dropped, it leaves the one it is at open, for the next owner.
+    /// Salvages these forks, oldest first. Dropped, it leaves the present one open, for the next
+    /// owner.
     pub(crate) async fn run(self, forks: Vec<Fork>) {
         for fork in forks {
             self.salvage(fork).await;
@@ -67,11 +67,11 @@ impl Salvager {
         tracing::info!(
             from = from.0,
             start = start.0,
-            "what that region still holds is salvaged as soon as it answers"
+            "salvage of a fork begins as soon as that region answers"
         );
         let mut salvage = Salvage::new(self.epoch, self.nonce, fork);
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        // Of every conversation, from where on its old numbers name other messages now.
+        // By conversation: from which number on its old numbers name other messages now.
         let mut first_seqs = HashMap::new();
         while let Some(step) = salvage.next() {
             let brought = match self.perform(step, &mut first_seqs).await {
@@ -80,13 +80,13 @@ impl Salvager {
                     brought
                 }
                 Err(error) => {
-                    tracing::debug!(%error, from = from.0, "salvage: not yet");
+                    tracing::debug!(%error, from = from.0, "salvage step failed, retrying");
                     backoff.pause().await;
                     Brought::Unknown
                 }
             };
             if let Err(unfinished) = salvage.on(brought) {
-                return tracing::info!(%unfinished, "the salvage ends here");
+                return tracing::info!(%unfinished, "salvage ends unfinished");
             }
         }
         self.progress.salvaged();
@@ -118,8 +118,8 @@ impl Salvager {
         })
     }
 
-    /// Offers all changes of these rows, in their order, and waits until each is answered: by then it is acknowledged, or
-    /// was here.
+    /// Offers all changes of these rows, in order, and waits for each answer: by then it is
+    /// acknowledged, or was here.
     async fn recover(
         &self,
         rows: &[LogRow],
@@ -163,7 +163,7 @@ impl Salvager {
     }
 }
 
-/// Of the first message of its conversation that was stranded, this one included.
+/// The number of the first message of its conversation that was stranded, this one included.
 fn first_seq(first_seqs: &mut HashMap<ConversationId, u64>, stranded: &Change) -> u64 {
     match &stranded.event {
         Event::Message(message) => *first_seqs.entry(stranded.conversation).or_insert(message.seq),

@@ -1,5 +1,5 @@
-//! Replication watermark of a single-region shard: the slot up to which every region of the zone has
-//! the log and its projections. No takeover can lose anything below it (M5). The serving region
+//! Replication watermark of a single-region shard: the slot up to which every region of the zone
+//! has the log and its projections. No takeover can lose anything below it (M5). The serving region
 //! counts by what it has projected, each other one by the mark of its [`super::follower`].
 
 use std::sync::Arc;
@@ -124,8 +124,8 @@ pub(crate) async fn min_position(
     known.min().unwrap_or(Slot(u64::MAX))
 }
 
-/// Whether all regions of its zone have, within a bound, what is acknowledged of a shard by now, and
-/// go on following it. If not, one of them is lost, cut off, or far behind. An idle shard lacks
+/// Whether all regions of its zone have, within a bound, what is acknowledged of a shard by now,
+/// and go on following it. If not, one of them is lost, cut off, or far behind. An idle shard lacks
 /// nothing, so a follower must show too that it is alive.
 pub(crate) async fn all_replicas_caught_up(
     store: &Arc<dyn Store>,
@@ -162,8 +162,8 @@ pub(crate) async fn all_replicas_caught_up(
     }
 }
 
-/// Each follower's latest marks: its position, and when it was last fully caught up. While a follower
-/// is alive, at least one of them advances.
+/// Each follower's latest marks: its position, and when it was last fully caught up. While a
+/// follower is alive, at least one of them advances.
 async fn heartbeats(
     store: &Arc<dyn Store>,
     shard: ShardId,

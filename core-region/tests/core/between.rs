@@ -23,7 +23,8 @@ struct Gate {
 }
 
 impl Between {
-    /// Reads of the fence wait at a gate, and are counted: a pause between the append and the check.
+    /// Reads of the fence wait at a gate, and are counted: a pause between the append and the
+    /// check.
     pub(crate) fn gated(
         store: Arc<dyn Store>,
         open: watch::Receiver<bool>,

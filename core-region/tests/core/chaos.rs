@@ -1,5 +1,5 @@
-//! Owners die again and again under load, over a store that loses, delays and reorders: the checker that the replay and
-//! the simulator use finds nothing.
+//! Owners die again and again under load, over a store that loses, delays and reorders: the checker
+//! that the replay and the simulator use finds nothing.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
-//! A test edge: finds the owner as a real one does, and sends what was not answered again, unchanged.
+//! A test edge: finds the owner as a real one does, and sends what was not answered again,
+//! unchanged.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

@@ -74,7 +74,8 @@ fn told(messages: &[Change]) -> Vec<(u64, String, bool)> {
     messages.iter().map(message).collect()
 }
 
-/// Waits until a region has every row before the slot that the core which serves the shard has acknowledged.
+/// Waits until a region has every row before the slot that the core which serves the shard has
+/// acknowledged.
 async fn come_over(site: &Site, from: &str, shard: ShardId, to: RegionId) {
     let end = site.status(&node(from), &shard).committed;
     let store = site.store(to);
@@ -88,7 +89,8 @@ async fn come_over(site: &Site, from: &str, shard: ShardId, to: RegionId) {
     tokio::time::timeout(DEADLINE, there).await.unwrap();
 }
 
-/// What is projected of these events, from this version on, comes over as it may; their frame, behind all that has come over, does not.
+/// What is projected of these events, from this version on, comes over as it may; their frame,
+/// behind all that has come over, does not.
 async fn only_rows_come_over(
     site: &Site,
     id: ConversationId,
@@ -96,7 +98,8 @@ async fn only_rows_come_over(
     events: impl IntoIterator<Item = Event>,
 ) {
     let (store, shard) = (site.store(AWAY), id.shard);
-    // Where the log ends for the other regions: a note to her inbox may stand behind what she was told of.
+    // Where the log ends for the other regions: a note to her inbox may stand behind what she was
+    // told of.
     let log = store.read_log(shard, Slot(0), 1_000).await.unwrap();
     let slot = log.last().unwrap().at.slot.next();
     let (epoch, ts_ms) = (Epoch(1), 9);
@@ -171,7 +174,8 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
         }
     };
     tokio::time::timeout(DEADLINE, forks).await.expect("the fork is closed");
-    // Home again: nothing is lost, and nothing of what was void is shown. What was said meanwhile it fetches by itself.
+    // Home again: nothing is lost, and nothing of what was void is shown. What was said meanwhile
+    // it fetches by itself.
     add(&mut site, &node("r1/core/1"));
     notices(&site, "r2/core/1", "r1/core/1", true).await;
     let back = away.fail_back(HOME).await.unwrap();
@@ -181,7 +185,8 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
     assert!(edge.send(&ann, id, "m-6", "x").await.duplicate);
 }
 
-/// Kills the home of a shard whose zone allows that so many seconds of it are missing; `cut_for` before it nothing of it comes over any more.
+/// Kills the home of a shard whose zone allows that so many seconds of it are missing; `cut_for`
+/// before it nothing of it comes over any more.
 async fn lost_by_itself(max_rpo_s: u16, cut_for: Duration) -> (Site, ShardId) {
     let (mut site, shard) =
         in_world(&THREE.replacen("shards = 1", &format!("max_rpo_s = {max_rpo_s}\nshards = 1"), 1))
@@ -414,7 +419,8 @@ async fn a_conversation_moves_and_survives_the_loss_of_where_it_was_and_of_where
         }
     };
     tokio::time::timeout(DEADLINE, over).await.expect("the move is finished");
-    // Where it was is lost: whoever has that shard now says where it is, and there nothing has changed.
+    // Where it was is lost: whoever has that shard now says where it is, and there nothing has
+    // changed.
     kill_and_fail_over(&mut site, "r1/core/1", "r3/core/1").await;
     assert_eq!(asked_by(&ann, &edge, shard, id).await, to);
     assert_eq!(say("m-3").await.seq, 3);

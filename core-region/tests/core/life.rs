@@ -169,7 +169,8 @@ async fn who_may_not_ask_is_refused_and_garbage_closes_the_stream() {
         ErrorCode::BadRequest
     );
 
-    // What a newer node may ask is answered, what no node asks closes the stream, and the next one is served.
+    // What a newer node may ask is answered, what no node asks closes the stream, and the next one
+    // is served.
     stream.raw(ToOwner::Unknown(Unknown::new(4711, Bytes::new())).to_bytes()).await;
     assert_eq!(stream.next().await, Some(FromOwner::Unsupported { kind: 4711 }));
     stream.raw(Bytes::from_static(&[0, 1, 0, 255, 255])).await;

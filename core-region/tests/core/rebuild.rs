@@ -24,7 +24,8 @@ fn of_class_region(site: &Site) -> ShardId {
     *shards.iter().find(|shard| shard.durability == Durability::Region).unwrap()
 }
 
-/// Waits until everything that the owner has acknowledged is projected, and takes the log from under it.
+/// Waits until everything that the owner has acknowledged is projected, and takes the log from
+/// under it.
 async fn forget_log(site: &Site, shard: ShardId) -> Position {
     let committed = site.status(&node("r1/core/1"), &shard).committed;
     let store = site.store(HOME);
@@ -71,7 +72,8 @@ async fn notes_that_wait_for_a_region_outlive_the_log() {
         .unwrap();
     let shard = of_class_region(&site);
     let ann = actor("local", "ann");
-    // The first one is in the log alone; what comes later fills more than a page of it, and of its own changes.
+    // The first one is in the log alone; what comes later fills more than a page of it, and of its
+    // own changes.
     let first = edge.group_in(shard);
     edge.create(&ann, first, &[&far]).await;
     let long = edge.group_in(shard);

@@ -1,4 +1,5 @@
-//! The embedded store under the cores: what rests on the disk is all there is after a stop of everything.
+//! The embedded store under the cores: what rests on the disk is all there is after a stop of
+//! everything.
 
 use super::edge::{ack, actor, send};
 use super::site::{ONE, Site, THREE, node};

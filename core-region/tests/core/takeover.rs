@@ -14,7 +14,8 @@ use super::between::Between;
 use super::edge::{Edge, Stream, ack, actor, send};
 use super::site::{ONE, Site, THREE, TWO_AT_HOME, eventually, node};
 
-/// Sends `m-<from>..`, one after the other, through whoever serves; returns the acks' seq and epoch.
+/// Sends `m-<from>..`, one after the other, through whoever serves; returns the acks' seq and
+/// epoch.
 async fn send_all(edge: &Edge, id: ConversationId, from: usize, count: usize) -> Vec<(u64, u64)> {
     let ann = actor("demo", "ann");
     let mut acks = Vec::new();
@@ -216,7 +217,8 @@ async fn two_who_both_believe_to_be_the_owner_lose_and_double_nothing() {
         acked.extend(acks);
         edge = Some(of);
     }
-    // An owner that was superseded while it was idle shows what it knew. One that writes looks at the fence first.
+    // An owner that was superseded while it was idle shows what it knew. One that writes looks at
+    // the fence first.
     let edge = edge.unwrap();
     acked.push((edge.send(&ann, id, "last", "x").await.seq, "last".into()));
     acked.sort();

@@ -1,5 +1,5 @@
-//! What is decided and not yet acknowledged: the frame that is being filled, those that are full, those on their way to
-//! the log, and with each of them what is replies to whom once it is committed.
+//! Everything decided and not acknowledged: the frame being filled, full ones, those on their way
+//! to the log; and with each the replies that leave when it is committed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +21,6 @@ pub(crate) struct PendingReply {
 }
 
 impl PendingReply {
-    /// Lets it leave.
     pub(crate) fn send(self) {
         self.to.reply(self.rid, self.outcome);
     }
@@ -32,7 +31,8 @@ impl PendingReply {
 pub(crate) struct OnCommit {
     /// In the order in which it was decided.
     pub(crate) replies: Vec<PendingReply>,
-    /// Of the changes that need one, by index in the frame, ascending: the conversation right after the change.
+    /// The conversation right after a change, for those that need it, by index in the frame,
+    /// ascending.
     pub(crate) views: Vec<(usize, Box<View>)>,
 }
 
@@ -108,7 +108,8 @@ impl Pending {
         self.in_flight.is_empty() && self.full.is_empty() && self.open.changes.is_empty()
     }
 
-    /// Makes room for these changes, which belong into one frame, and returns the slot that they get.
+    /// Makes room for these changes, which belong into one frame, and returns the slot that they
+    /// get.
     pub(crate) fn make_room(&mut self, changes: &[Change]) -> Slot {
         let bytes: usize = changes.iter().map(change_bytes).sum();
         if !self.open.changes.is_empty()
@@ -129,7 +130,7 @@ impl Pending {
         self.changes += 1;
     }
 
-    /// Lets an answer leave once `after` is committed, which may be now; none: it waits for nothing.
+    /// Sends a reply once `after` is committed, which may be now. None: it waits for nothing.
     pub(crate) fn reply_after(&mut self, after: Option<Slot>, reply: PendingReply) {
         let Some(ahead) = after.and_then(|after| after.0.checked_sub(self.first.0)) else {
             return reply.send();

@@ -1,5 +1,5 @@
-//! Drives [`Owner`]: writes the rows it gives out, reads the fence and the clock when it asks, and tells it what came of all
-//! of them. Decides nothing but the pace at which frames are launched.
+//! Drives [`Owner`]: writes its rows, reads the fence and the clock when it asks, and tells it the
+//! outcomes. Decides only the pace at which frames are launched.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -18,11 +18,11 @@ use wire::{Epoch, ShardId, Slot};
 use crate::clock;
 use crate::ownership::lease_renewal::TimedLease;
 
-/// Pause before an append or a read of the fence whose outcome is unknown is repeated; twice as long each time.
+/// Pause before an append or a fence read with unknown outcome is repeated; it doubles each time.
 const RETRY_BACKOFF: Duration = Duration::from_millis(20);
 /// Doublings of [`RETRY_BACKOFF`].
 const DOUBLINGS: u32 = 4;
-/// Frames in flight towards which the pace steers when commits are fast.
+/// Frames in flight that the pace aims at when commits are fast.
 const PACE: f64 = 4.0;
 /// The longest that a frame waits for its pace when commits are slow.
 const GAP_MAX: Duration = Duration::from_millis(10);
@@ -47,9 +47,7 @@ pub(in crate::owner) struct FenceAnswer {
 /// When the next frame may be launched.
 #[derive(Debug, PartialEq)]
 pub(in crate::owner) enum Launch {
-    /// Now.
     Now,
-    /// Not before.
     At(Instant),
     /// When one in flight is committed.
     AfterCommit,
@@ -115,9 +113,9 @@ impl Pipeline {
         }
     }
 
-    /// Whether one more frame may be launched. One may at once; more only evenly spread over the time that a commit
-    /// takes, or when a full one waits (`eager`): near replicas want few frames and large ones, far ones that nobody waits
-    /// long for the next.
+    /// When one more frame may be launched. The first may at once; more only evenly spread over the
+    /// time of a commit, or when a full one waits (`eager`). Near replicas want few large frames;
+    /// with far ones nobody should wait long for the next.
     pub(in crate::owner) fn may_launch(&self, eager: bool) -> Launch {
         let in_flight = self.owner.in_flight();
         if in_flight >= self.in_flight_max {
@@ -152,7 +150,7 @@ impl Pipeline {
         }));
     }
 
-    /// A row was written, or perhaps not: then the same again.
+    /// A row was written, or its outcome is unknown: then it is written again.
     pub(in crate::owner) fn on_append(&mut self, answer: AppendAnswer) -> Result<(), Stopped> {
         let appended = match answer.outcome {
             Ok(()) => Appended::Durable,
@@ -183,7 +181,7 @@ impl Pipeline {
         }
     }
 
-    /// Reads the fence although nothing is to be acknowledged, so that an owner without work learns of a successor.
+    /// Reads the fence with nothing to acknowledge, so that an idle owner learns of a successor.
     pub(in crate::owner) fn read_fence_when_idle(&mut self) {
         if self.owner.in_flight() == 0 && self.fence_reads.is_empty() {
             self.fence_reads.push(fence(self.store.clone(), self.shard, None, 0));
@@ -219,15 +217,15 @@ impl Pipeline {
         Ok(acked)
     }
 
-    /// Reads the clock, if the owner wants to know now whether its timed lease holds. Returns the slots that may now be
-    /// acknowledged, in order.
+    /// Reads the clock, if the owner asks whether its timed lease holds. Returns the slots that may
+    /// now be acknowledged, in order.
     pub(in crate::owner) fn on_clock(&mut self) -> Result<Range<u64>, Stopped> {
         let held = self.held.as_ref().map_or(TimedLease::default(), |held| *held.borrow());
         let Some(read) = self.owner.start_clock_read() else { return Ok(0..0) };
         self.owner.on_clock(read, clock::now(), held.hold)
     }
 
-    /// The timed lease was renewed, or is over for ever, and with it the term.
+    /// The timed lease was renewed, or broken, and the term with it.
     pub(in crate::owner) fn on_renewed(&mut self) -> Result<(), Stopped> {
         let held =
             self.held.as_mut().map_or(TimedLease::default(), |held| *held.borrow_and_update());
@@ -238,12 +236,12 @@ impl Pipeline {
         self.owner.stopped().map_or(Ok(()), Err)
     }
 
-    /// Lets the shard go, with nothing in flight. Returns the end to be written down.
+    /// Releases the shard, with nothing in flight. Returns the end to be recorded.
     pub(in crate::owner) fn release(&mut self) -> Option<Slot> {
         self.owner.release()
     }
 
-    /// For the figures and the pace.
+    /// Measures a commit, for the metrics and the pace.
     pub(in crate::owner) fn committed(&mut self, frame: &LogFrame, launched: std::time::Instant) {
         let took = launched.elapsed();
         self.commit_seconds += NEWEST * (took.as_secs_f64() - self.commit_seconds);
@@ -254,17 +252,17 @@ impl Pipeline {
     }
 }
 
-/// Resolves when more or less is held than when it was last looked at; never in a term that is not acknowledged by a timed
-/// lease. Cancel safe.
+/// Resolves when the timed lease has changed; never in a term that does not acknowledge by one.
+/// Cancel safe.
 pub(in crate::owner) async fn renewed(held: &mut Option<watch::Receiver<TimedLease>>) {
     let Some(held) = held else { return std::future::pending().await };
-    // Gone only with the core.
+    // Closed only with the core.
     if held.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// `failures`: of the reads before it, for which it waits before it starts.
+/// `failures`: of the reads before it; it waits accordingly before it starts.
 fn fence(
     store: Arc<dyn Store>,
     shard: ShardId,
