@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use auth::Verifier;
-use core_region::{
-    Consumers, Core, CoreOptions, FailoverError, FailoverReport, InboxNotifier,
-};
+use core_region::{Consumers, Core, CoreOptions, FailoverError, FailoverReport, InboxNotifier};
 
 use edge::{Edge, EdgeOptions, EdgeUrls};
 use mesh::{Mesh, MeshOptions};
@@ -94,8 +92,7 @@ impl Node {
         let mesh = Mesh::start(options)?;
         let part = match part {
             PartPlan::Core(store) => {
-                let options =
-                    CoreOptions::new(id.clone(), world, mesh.clone(), store, consumers());
+                let options = CoreOptions::new(id.clone(), world, mesh.clone(), store, consumers());
                 Part::Core(Core::start(options))
             }
             PartPlan::Edge(plan) => {

@@ -182,8 +182,7 @@ async fn assemble(
     let part = match node.role {
         NodeRole::Core => {
             let consumers = Consumers::new().with(InboxNotifier::default);
-            let options =
-                CoreOptions::new(node.clone(), world, mesh.clone(), store, consumers);
+            let options = CoreOptions::new(node.clone(), world, mesh.clone(), store, consumers);
             Part::Core(Core::start(options))
         }
         NodeRole::Edge => {
