@@ -18,6 +18,11 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "nothing here runs on an async worker")]
 
+use std::collections::BTreeSet;
+use std::env;
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+
 pub mod cassandra;
 pub mod hosts;
 pub mod reaper;
@@ -25,11 +30,6 @@ pub mod reaper;
 pub use cassandra::Cluster;
 pub use hosts::{Hosts, Network};
 pub use reaper::Reaper;
-
-use std::collections::BTreeSet;
-use std::env;
-use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
 
 /// Switches the tests on a real cluster on: `1`. They take minutes and JDK 17, so `cargo test
 /// --workspace` leaves them out. `HEARTH_CQL`, which names a running cluster, switches them on too.
