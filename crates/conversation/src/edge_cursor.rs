@@ -75,6 +75,8 @@ impl<T> EdgeCursor<T> {
             return Next::Hole { after_ver: self.last, ask };
         }
         (self.last, self.epoch) = (ver, Some(epoch));
+        // Epochs do not fall: what is held of an older one was lost with a region.
+        self.held.retain(|_, (held, _)| *held >= epoch);
         let mut deliver = vec![change];
         while let Some((epoch, change)) = self.held.remove(&(self.last + 1)) {
             (self.last, self.epoch) = (self.last + 1, Some(epoch));
@@ -153,6 +155,14 @@ mod tests {
             Next::Stale,
             "an edge that does not know its epoch trusts the change"
         );
+    }
+
+    #[test]
+    fn what_is_held_of_a_lost_history_does_not_follow_a_newer_one() {
+        let mut cursor = EdgeCursor::after(4, Some(E));
+        assert_eq!(cursor.offer(6, E, 'b'), Next::Hole { after_ver: 4, ask: true });
+        assert_eq!(cursor.offer(5, Epoch(4), 'A'), Next::Deliver(vec!['A']));
+        assert_eq!(cursor.offer(6, Epoch(4), 'B'), Next::Deliver(vec!['B']));
     }
 
     proptest! {

@@ -19,12 +19,14 @@
 //! | [`request_queue`] | in which order the requests of one conversation are served |
 //! | [`rebuild`] | the frames a consumer reads instead where the log has been trimmed |
 //! | [`edge_cursor`] | which change an edge delivers next |
+//! | [`delivery`] | which subscriber at an edge gets it, and when |
 //! | [`invariants`] | what must hold over everything that clients saw |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod consumer;
 pub mod dedupe;
+pub mod delivery;
 pub mod edge_cursor;
 pub mod invariants;
 pub mod log;

@@ -13,13 +13,15 @@
 //! | retry of a send across takeover | | `sequencer/tests.rs`, `tests/properties.rs` |
 //! | late projection of a zombie | | `tests/properties.rs` |
 //!
-//! Moving a conversation between shards is a model of its own, in [`moving`].
+//! Moving a conversation between shards is a model of its own, in [`moving`]; what an edge delivers to its clients another, in
+//! [`delivery`].
 //!
 //! The bounds here take seconds; `HEARTH_MODEL=full` searches larger ones. Every search prints how many states it saw.
 
 #![allow(clippy::unwrap_used)]
 
 mod across;
+mod delivery;
 mod lease;
 mod moving;
 mod regions;
