@@ -11,8 +11,9 @@ use wire::client::close;
 use wire::client::event::GoawayPayload;
 
 use crate::gate::residency;
+use crate::session::frame;
 use crate::session::outbox::Close;
-use crate::session::{Session, frame};
+use crate::session::state::Session;
 use crate::shared::Shared;
 
 /// A session lives so much longer than its slot: a client may first open the new session and then leave this one.
@@ -56,7 +57,7 @@ pub(crate) async fn drain(shared: &Arc<Shared>, window: Duration) {
     }
 }
 
-fn goaway(shared: &Shared, session: &Session, slot: Duration) -> bytes::Bytes {
+fn goaway(shared: &Shared, session: &Session, slot: Duration) -> crate::session::encoded::Encoded {
     let payload = GoawayPayload {
         reconnect_after_ms: u64::try_from(slot.as_millis()).unwrap_or(u64::MAX),
         alternatives: residency::alternatives(shared, &session.actor.tenant),

@@ -15,15 +15,17 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
+use runtime::clock::unix_ms;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use wire::ErrorCode;
 use wire::client::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 use wire::command::Actor;
 
 use crate::api::problem::Refused;
-use crate::session::socket::Socket;
-use crate::session::{self, Session};
-use crate::shared::{Held, Shared, wall_ms};
+use crate::session::state::Session;
+use crate::shared::Shared;
+use crate::transport::websocket::{self, socket::Socket};
 
 /// What a request must show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +47,8 @@ pub(crate) fn admit(
 ) -> Result<auth::Claims, Refused> {
     let token = token(headers, door).unwrap_or_default();
     let claims = match door {
-        Door::Stream => shared.verifier().verify_any(token, wall_ms()),
-        Door::Api => shared.verifier().verify_identity(token, wall_ms()),
+        Door::Stream => shared.verifier().verify_any(token, unix_ms()),
+        Door::Api => shared.verifier().verify_identity(token, unix_ms()),
     };
     let claims = claims.map_err(|error| {
         metrics::counter!("hearth_edge_refused_total", "code" => error.code().as_str())
@@ -83,8 +85,8 @@ fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 /// `GET /v1/stream`.
 pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     let admitted = admit(&shared, Door::Stream, request.headers()).and_then(|claims| {
-        let starting =
-            shared.starting.take().filter(|_| shared.sessions.len() < shared.limits.sessions);
+        let starting = shared.starting.clone().try_acquire_owned().ok();
+        let starting = starting.filter(|_| shared.sessions.len() < shared.limits.sessions);
         let overloaded =
             || Refused::new(ErrorCode::Overloaded, "too many sessions").retry_after_ms(1_000);
         Ok((claims, starting.ok_or_else(overloaded)?))
@@ -109,7 +111,7 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
     }
     let upgrade = hyper::upgrade::on(&mut request);
     let tasks = shared.tasks.clone();
-    tasks.spawn(upgraded(shared, claims, upgrade, starting));
+    tasks.spawn("upgrade", upgraded(shared, claims, upgrade, starting));
     response
 }
 
@@ -118,7 +120,7 @@ async fn upgraded(
     shared: Arc<Shared>,
     claims: auth::Claims,
     upgrade: hyper::upgrade::OnUpgrade,
-    starting: Held,
+    starting: OwnedSemaphorePermit,
 ) {
     let Ok(upgraded) = upgrade.await else { return };
     let auth::Claims { tenant, user, device, session_exp_ms, .. } = claims;
@@ -134,12 +136,12 @@ async fn upgraded(
     match upgraded.downcast::<TokioIo<net::Stream>>() {
         Ok(parts) => {
             let socket = Socket::new(parts.io.into_inner(), parts.read_buf);
-            tasks.spawn(session::run(shared, session, socket, starting));
+            tasks.spawn("session", websocket::run(shared, session, socket, starting));
         }
         // Some other carrier of HTTP: the same through one more layer.
         Err(upgraded) => {
             let socket = Socket::new(TokioIo::new(upgraded), Bytes::new());
-            tasks.spawn(session::run(shared, session, socket, starting));
+            tasks.spawn("session", websocket::run(shared, session, socket, starting));
         }
     }
 }

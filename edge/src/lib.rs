@@ -5,30 +5,33 @@
 //! | module | what happens there |
 //! |---|---|
 //! | [`gate`] | a connection becomes a user: token, zone, limits, before the upgrade |
-//! | [`session`] | one task per client: reads frames, writes what its outbox holds, catches up what was missed |
+//! | [`transport`] | bytes of a client become frames, and what its outbox holds becomes bytes |
+//! | [`session`] | what a client asks, and what waits for it |
 //! | [`route`] | the way to the core that owns the conversation, across takeovers |
-//! | [`subscriptions`] | who is here to get what, and up to which `ver` each conversation was delivered |
-//! | [`fanout`] | one change, encoded once, into many outboxes |
+//! | [`delivery`] | which session gets which change; each is encoded once, into many outboxes |
+//! | [`backfill`] | what a session missed, from history |
 //! | [`api`] | the same over HTTP, for those without a stream |
 //!
 //! What is not done here: deciding. Who may write, what is a duplicate, who is a member is said by the home; who owns a shard
-//! by `topology`; which change is next by `conversation::edge_cursor`.
+//! by `topology`; which session gets which change by `conversation::delivery`.
 //!
 //! [`gate`]: crate::gate
+//! [`transport`]: crate::transport
 //! [`session`]: crate::session
 //! [`route`]: crate::route
-//! [`subscriptions`]: crate::subscriptions
-//! [`fanout`]: crate::fanout
+//! [`delivery`]: crate::delivery
+//! [`backfill`]: crate::backfill
 //! [`api`]: crate::api
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod api;
-mod fanout;
+mod backfill;
+mod delivery;
 mod gate;
 mod route;
 mod session;
-mod subscriptions;
+mod transport;
 
 mod drain;
 mod options;
@@ -42,6 +45,7 @@ use std::time::Duration;
 pub use options::{EdgeOptions, EdgeUrls, Limits};
 pub use route::LinkStatus;
 
+use runtime::Tasks;
 use shared::Shared;
 
 /// A running edge; cheap to clone. It runs on the tokio runtime that it was started on, until [`Edge::stop`].
@@ -56,10 +60,14 @@ pub struct Edge {
 pub struct EdgeStatus {
     /// Sessions that are open.
     pub sessions: usize,
+    /// Sessions that are being caught up from history.
+    pub backfills: usize,
     /// Whether it goes away.
     pub draining: bool,
     /// Its links to the owners of shards; those it has needed so far.
     pub links: Vec<LinkStatus>,
+    /// Tasks that have panicked since the start.
+    pub panicked: Vec<&'static str>,
 }
 
 impl Edge {
@@ -71,13 +79,23 @@ impl Edge {
         let EdgeOptions { node, world, mesh, listener, public_url, verifier, edges, limits } =
             options;
         let local_addr = listener.local_addr()?;
-        let (route, placement) = route::Route::new(mesh, &world);
-        let shared = Arc::new(Shared::new(node, world, public_url, verifier, edges, limits, route));
-        shared.route.bind(&shared);
+        let tasks = Tasks::new("edge");
+        let (route, placement) =
+            route::Route::new(mesh, world.clone(), limits.clone(), tasks.clone());
+        let shared =
+            Arc::new(Shared::new(node, world, public_url, verifier, edges, limits, route, tasks));
+        let backfills = Arc::downgrade(&shared);
+        shared.route.on_backfill(move |needed| {
+            if let Some(shared) = backfills.upgrade() {
+                backfill::needed(&shared, needed);
+            }
+        });
         let router = api::router(shared.clone());
-        shared.spawn_until_stop(placement.run());
-        shared.spawn_until_stop(session::registry::watch_clocks(shared.clone()));
-        shared.spawn_until_stop(gate::listener::accept(shared.clone(), listener, router));
+        let clocks = session::registry::watch_clocks(shared.clone());
+        let listener = gate::listener::accept(shared.clone(), listener, router);
+        shared.tasks.spawn_until_stop("owner view", placement.run());
+        shared.tasks.spawn_until_stop("clocks", clocks);
+        shared.tasks.spawn_until_stop("listener", listener);
         Ok(Self { shared: shared.clone(), local_addr })
     }
 
@@ -92,8 +110,10 @@ impl Edge {
     pub fn status(&self) -> EdgeStatus {
         EdgeStatus {
             sessions: self.shared.sessions.len(),
+            backfills: self.shared.backfills.len(),
             draining: self.shared.is_draining(),
             links: self.shared.route.status(),
+            panicked: self.shared.tasks.panicked(),
         }
     }
 
@@ -113,19 +133,13 @@ impl Edge {
         self.shared.draining.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Ends everything at once; sessions are cut off. Waits until all tasks are gone, at most `deadline`. Drain first to be
+    /// Ends everything at once; sessions are cut off. Waits until all tasks are gone, `deadline` and half a second at most. Drain first to be
     /// polite.
     pub async fn stop(&self, deadline: Duration) {
-        self.shared.stop.cancel();
-        self.shared.tasks.close();
+        self.shared.tasks.begin_stop();
         for session in self.shared.sessions.all() {
             session.outbox.close(drain::GOING_AWAY);
         }
-        if tokio::time::timeout(deadline, self.shared.tasks.wait()).await.is_err() {
-            tracing::warn!(
-                tasks = self.shared.tasks.len(),
-                "tasks of the edge did not end in time"
-            );
-        }
+        self.shared.tasks.stop(deadline).await;
     }
 }

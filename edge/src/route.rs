@@ -13,22 +13,31 @@ mod owner_view;
 pub(crate) mod pending;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
+use conversation::delivery::StartAt;
 use mesh::Mesh;
+use runtime::Tasks;
 use tokio::sync::{oneshot, watch};
+use topology::World;
 use wire::change::Home;
 use wire::command::{Actor, Answer, Query, Refusal, UserCommand};
 use wire::{ConversationId, ErrorCode, NodeId, ShardId};
 
-use crate::shared::Shared;
-use crate::subscriptions::Interest;
+use crate::delivery::Interest;
+use crate::delivery::effects::{Backfill, Effects, Hole};
+use crate::delivery::encoder::EventEncoder;
+use crate::delivery::recipient::Guard;
+use crate::options::Limits;
+use crate::session::state::Session;
 use homes::Homes;
 use link::Link;
 use owner_view::OwnerView;
-use pending::{Ask, ReplyTo, unavailable};
+use pending::{Ask, Reply, unavailable};
 
+/// Pause before a link whose task has panicked runs again.
+const LINK_RESTART_BACKOFF: Duration = Duration::from_millis(100);
 /// Changes asked for at once to fill a hole.
 const HOLE_CHANGES: u16 = 200;
 
@@ -40,10 +49,18 @@ pub(crate) struct Route {
     homes: Arc<Homes>,
     /// Held, shared, by who works on a conversation where it is; alone, by who takes it to another link.
     staying: RwLock<()>,
-    shared: OnceLock<Weak<Shared>>,
+    world: Arc<World>,
+    pub(crate) encoder: EventEncoder,
+    limits: Limits,
+    /// Starts the backfill of a session. Sessions stand above the route, so it is given later.
+    backfill: OnceLock<StartBackfill>,
+    tasks: Tasks,
 }
 
-/// How a link stands, for operators.
+/// See [`Route::on_backfill`].
+type StartBackfill = Box<dyn Fn(Backfill) + Send + Sync>;
+
+/// State of a link, for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkStatus {
     /// To which shard.
@@ -57,47 +74,78 @@ pub struct LinkStatus {
 }
 
 impl Route {
-    pub(crate) fn new(mesh: Mesh, world: &Arc<topology::World>) -> (Self, owner_view::Follow) {
+    pub(crate) fn new(
+        mesh: Mesh,
+        world: Arc<World>,
+        limits: Limits,
+        tasks: Tasks,
+    ) -> (Arc<Self>, owner_view::Follow) {
         let (follow, placement) = OwnerView::follow(mesh.membership(), world.clone());
-        let (homes, staying) = (Arc::default(), RwLock::default());
-        (
-            Self {
-                mesh,
-                links: Mutex::default(),
-                placement,
-                homes,
-                staying,
-                shared: OnceLock::new(),
-            },
-            follow,
-        )
+        let homes: Arc<Homes> = Arc::default();
+        let encoder = EventEncoder::new(world.clone(), homes.clone());
+        let (links, staying, backfill) = (Mutex::default(), RwLock::default(), OnceLock::new());
+        let route = Self {
+            mesh,
+            links,
+            placement,
+            homes,
+            staying,
+            world,
+            encoder,
+            limits,
+            backfill,
+            tasks,
+        };
+        (Arc::new(route), follow)
     }
 
-    /// Links run with what the edge shares; it is known only after the route.
-    pub(crate) fn bind(&self, shared: &Arc<Shared>) {
-        let _ = self.shared.set(Arc::downgrade(shared));
+    /// What is called, once it is set, when a session needs a backfill. No lock is held then.
+    pub(crate) fn on_backfill(&self, start: impl Fn(Backfill) + Send + Sync + 'static) {
+        let _ = self.backfill.set(Box::new(start));
     }
 
-    /// Where the conversations are that have moved.
-    pub(crate) fn homes(&self) -> Arc<Homes> {
-        self.homes.clone()
+    /// Does what a delivery has left to do. Call it without holding any lock.
+    pub(crate) fn apply(self: &Arc<Self>, effects: Effects) {
+        let Effects { backfills, joins, holes, .. } = effects;
+        for (session, conversation, at_ver) in joins {
+            let from = StartAt::After(at_ver.saturating_sub(1));
+            self.attach(&session, conversation, from, None);
+        }
+        if let Some(start) = self.backfill.get() {
+            backfills.into_iter().for_each(start);
+        }
+        for hole in holes {
+            self.ask_for_hole(hole);
+        }
+    }
+
+    /// A session is to get the events of a conversation. `guard` is dropped when it does, or may not.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        conversation: ConversationId,
+        from: StartAt,
+        guard: Option<Guard>,
+    ) {
+        let mut effects = Effects::new(self.limits.outbox());
+        self.interest(&conversation, |interest| {
+            interest.attach(session, conversation, from, guard, &mut effects);
+        });
+        self.apply(effects);
     }
 
     fn stay(&self) -> RwLockReadGuard<'_, ()> {
         self.staying.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn link(&self, shard: &ShardId) -> Arc<Link> {
+    fn link(self: &Arc<Self>, shard: &ShardId) -> Arc<Link> {
         let mut links = self.links();
         if let Some(link) = links.get(shard) {
             return link.clone();
         }
         let link = Arc::new(Link::new(*shard));
         links.insert(*shard, link.clone());
-        if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
-            let (mesh, placement) = (self.mesh.clone(), self.placement.clone());
-            shared.spawn_until_stop(link::run(shared.clone(), link.clone(), mesh, placement));
-        }
+        self.tasks.spawn_until_stop("links", keep_running(self.clone(), link.clone()));
         link
     }
 
@@ -107,7 +155,7 @@ impl Route {
 
     /// Works on the interest among which a conversation is. Not to be called by `work`.
     pub(crate) fn interest<T>(
-        &self,
+        self: &Arc<Self>,
         conversation: &ConversationId,
         work: impl FnOnce(&mut Interest) -> T,
     ) -> T {
@@ -117,14 +165,13 @@ impl Route {
 
     /// The owner of a shard says that a conversation is in another. `rid`: what it says so to; none: a watch has ended.
     pub(crate) fn moved(
-        &self,
-        shared: &Arc<Shared>,
+        self: &Arc<Self>,
         at: &Link,
         rid: Option<u64>,
         conversation: ConversationId,
         home: Home,
     ) {
-        if self.take_over(shared, conversation, home) {
+        if self.take_over(conversation, home) {
             return;
         }
         // Told before, and then nothing of it is left there; or by an owner who knows less than this edge.
@@ -132,7 +179,7 @@ impl Route {
             Some(rid) if rid % 2 == 0 => {
                 let to = at.pending().answered(rid);
                 if let Some(to) = to {
-                    to.reply(shared, Err(unavailable()));
+                    to(Err(unavailable()));
                 }
             }
             Some(rid) => at.interest(|interest| interest.put_off(rid)),
@@ -141,17 +188,17 @@ impl Route {
     }
 
     /// Takes all of a conversation to the link of its new home, if that is news.
-    fn take_over(&self, shared: &Arc<Shared>, conversation: ConversationId, home: Home) -> bool {
+    fn take_over(self: &Arc<Self>, conversation: ConversationId, home: Home) -> bool {
         let alone = self.staying.write().unwrap_or_else(PoisonError::into_inner);
         let old = self.link(&self.homes.shard_of(&conversation));
-        if !self.homes.learn(&shared.world, conversation, home) {
+        if !self.homes.learn(&self.world, conversation, home) {
             return false;
         }
         tracing::debug!(%conversation, shard = %home.shard, n = home.generation, "the conversation has moved");
         metrics::counter!("hearth_edge_moved_total").increment(1);
         let new = self.link(&home.shard);
         let requests = old.pending().take(&conversation);
-        let most = shared.limits.requests_per_shard;
+        let most = self.limits.requests_per_shard;
         let refused: Vec<_> = {
             let mut pending = new.pending();
             requests
@@ -165,15 +212,14 @@ impl Route {
         new.wake();
         drop(alone);
         for to in refused {
-            to.reply(shared, Err(overloaded()));
+            to(Err(overloaded()));
         }
         true
     }
 
     /// Sends a request on its way; what it comes to goes to `to`, which is called also when there is no room.
-    pub(crate) fn ask(&self, conversation: ConversationId, ask: Ask, to: ReplyTo) {
-        let Some(shared) = self.shared.get().and_then(Weak::upgrade) else { return };
-        let deadline = Instant::now() + shared.limits.home_deadline;
+    pub(crate) fn ask(self: &Arc<Self>, conversation: ConversationId, ask: Ask, to: Reply) {
+        let deadline = Instant::now() + self.limits.home_deadline;
         let refused = {
             let _stays = self.stay();
             let link = self.link(&self.homes.shard_of(&conversation));
@@ -182,19 +228,19 @@ impl Route {
                 ask,
                 to,
                 deadline,
-                shared.limits.requests_per_shard,
+                self.limits.requests_per_shard,
             );
             link.wake();
             pushed.err()
         };
         if let Some(to) = refused {
-            to.reply(&shared, Err(overloaded()));
+            to(Err(overloaded()));
         }
     }
 
     /// A command, and its answer. Not cancel safe: a command that was sent may be done whatever happens to the caller.
     pub(crate) async fn command(
-        &self,
+        self: &Arc<Self>,
         conversation: ConversationId,
         actor: Actor,
         command: UserCommand,
@@ -204,7 +250,7 @@ impl Route {
 
     /// A question, and its answer; in the name of a user or of the edge itself.
     pub(crate) async fn query(
-        &self,
+        self: &Arc<Self>,
         conversation: ConversationId,
         actor: Option<Actor>,
         query: Query,
@@ -212,22 +258,46 @@ impl Route {
         self.call(conversation, Ask::Query(actor, query)).await
     }
 
-    async fn call(&self, conversation: ConversationId, ask: Ask) -> Result<Answer, Refusal> {
+    async fn call(
+        self: &Arc<Self>,
+        conversation: ConversationId,
+        ask: Ask,
+    ) -> Result<Answer, Refusal> {
         let (sender, receiver) = oneshot::channel();
-        self.ask(conversation, ask, ReplyTo::Caller(sender));
+        // Perhaps nobody waits any more.
+        self.ask(conversation, ask, Box::new(|result| drop(sender.send(result))));
         receiver.await.unwrap_or_else(|_| {
             Err(Refusal::new(ErrorCode::HomeUnavailable, "this edge is stopping"))
         })
     }
 
     /// Changes after `ver` that the feed has left out.
-    pub(crate) fn ask_for_hole(&self, conversation: ConversationId, after_ver: u64) {
-        let query = Query::Changes { after_ver, limit: HOLE_CHANGES };
-        self.ask(conversation, Ask::Query(None, query), ReplyTo::Hole(conversation));
+    fn ask_for_hole(self: &Arc<Self>, hole: Hole) {
+        let query = Query::Changes { after_ver: hole.after_ver, limit: HOLE_CHANGES };
+        // The route keeps what is not answered, so the answer must not keep the route.
+        let route = Arc::downgrade(self);
+        let reply = Box::new(move |result| {
+            if let Some(route) = route.upgrade() {
+                route.hole_answered(hole, result);
+            }
+        });
+        self.ask(hole.conversation, Ask::Query(None, query), reply);
+    }
+
+    fn hole_answered(self: &Arc<Self>, hole: Hole, result: Result<Answer, Refusal>) {
+        let changes = match result {
+            Ok(Answer::Changes { changes, .. }) => changes,
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        let mut effects = Effects::new(self.limits.outbox());
+        self.interest(&hole.conversation, |interest| {
+            interest.hole_answered(hole, changes, &self.encoder, &mut effects);
+        });
+        self.apply(effects);
     }
 
     /// Once a second: what was given up, and what is tried again.
-    pub(crate) fn tick(&self, linger: std::time::Duration) {
+    pub(crate) fn tick(self: &Arc<Self>, linger: std::time::Duration) {
         let now = Instant::now();
         let links: Vec<_> = self.links().values().cloned().collect();
         for link in links {
@@ -251,6 +321,18 @@ impl Route {
         let mut status: Vec<_> = self.links().values().map(|link| link.status()).collect();
         status.sort_by_key(|status| status.shard);
         status
+    }
+}
+
+/// Runs a link for ever. A panic of its task is reported; what waits there is served by the next one.
+async fn keep_running(route: Arc<Route>, link: Arc<Link>) {
+    loop {
+        let (mesh, placement) = (route.mesh.clone(), route.placement.clone());
+        let run = link::run(route.clone(), link.clone(), mesh, placement);
+        // Cut off only by the runtime's own end: the task does not end by itself.
+        let _ = route.tasks.spawn_until_stop("link", run).await;
+        tokio::time::sleep(LINK_RESTART_BACKOFF).await;
+        tracing::warn!("the task of a link to a shard owner ended, starting it again");
     }
 }
 

@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["conversation", "wire"]),
     ("auth", &["wire"]),
     ("node", &["net", "runtime", "topology", "wire"]),
-    ("edge", &["auth", "conversation", "mesh", "net", "node", "topology", "wire"]),
+    ("edge", &["auth", "conversation", "mesh", "net", "node", "runtime", "topology", "wire"]),
     ("core-region", &["auth", "conversation", "mesh", "net", "node", "store", "topology", "wire"]),
     ("client", &["conversation", "net", "wire"]),
     ("test-cluster", &[]),

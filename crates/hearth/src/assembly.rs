@@ -249,10 +249,15 @@ impl Node {
 
     /// What keeps it from doing its work, as far as it knows by itself.
     pub(crate) fn troubles(&self) -> Vec<String> {
-        let Part::Core(core) = &self.part else { return Vec::new() };
-        let status = core.status();
-        let claimed = (!status.is_settled()).then(|| "shards are being claimed".to_owned());
-        let panicked = status.panicked.iter().map(|task| format!("task {task} has panicked"));
+        let (unsettled, panicked) = match &self.part {
+            Part::Core(core) => {
+                let status = core.status();
+                (!status.is_settled(), status.panicked)
+            }
+            Part::Edge(edge) => (false, edge.status().panicked),
+        };
+        let claimed = unsettled.then(|| "shards are being claimed".to_owned());
+        let panicked = panicked.into_iter().map(|task| format!("task {task} has panicked"));
         claimed.into_iter().chain(panicked).collect()
     }
 }

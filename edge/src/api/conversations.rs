@@ -21,7 +21,7 @@ fn group(
     answer: Result<Answer, Refusal>,
 ) -> Result<(GroupPayload, bool), Refused> {
     match answer? {
-        Answer::View { view, created } => Ok((shared.printer.group(&view), created)),
+        Answer::View { view, created } => Ok((shared.route.encoder.group(&view), created)),
         _ => Err(internal().into()),
     }
 }

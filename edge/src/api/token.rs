@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json as Out;
 use axum::extract::{Request, State};
+use runtime::clock::unix_ms;
 use wire::DeviceId;
 use wire::client::http::{StreamTokenRequest, StreamTokenResponse};
 
 use super::extract::{Json, User};
 use super::problem::Refused;
-use crate::shared::{Shared, wall_ms};
+use crate::shared::Shared;
 
 pub(crate) async fn stream_token(
     State(shared): State<Arc<Shared>>,
@@ -22,7 +23,7 @@ pub(crate) async fn stream_token(
         .transpose()
         .map_err(|error| Refused::bad_request(error.to_string()))?;
     let ttl_s = shared.limits.stream_token.as_secs();
-    let issued = shared.verifier().issue_stream(&user.claims, device, ttl_s, wall_ms());
+    let issued = shared.verifier().issue_stream(&user.claims, device, ttl_s, unix_ms());
     let auth::StreamToken { token, expires_at_ms } =
         issued.map_err(|error| Refused::new(error.code(), error.to_string()))?;
     let url = format!("{}/v1/stream", websocket_url(&shared.public_url));

@@ -41,7 +41,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: net::Listener, rou
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()))
             .with_upgrades();
-        shared.spawn_until_stop(async move {
+        shared.tasks.spawn_until_stop("connection", async move {
             // A client that breaks off, or sends what is no HTTP, has been answered by hyper where that was possible.
             if let Err(error) = connection.await {
                 tracing::trace!(%error, "connection ended");

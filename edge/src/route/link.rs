@@ -10,31 +10,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mesh::{Mesh, Receiver, Sender};
-use rand::Rng;
+use runtime::Backoff;
 use tokio::sync::{Notify, watch};
 use wire::stream::{FromOwner, Purpose, StreamEnd, ToOwner};
 use wire::{NodeId, ShardId};
 
-use super::LinkStatus;
 use super::owner_view::OwnerView;
 use super::pending::{Pending, unavailable};
-use crate::fanout::Effects;
-use crate::shared::Shared;
-use crate::subscriptions::Interest;
+use super::{LinkStatus, Route};
+use crate::delivery::Interest;
+use crate::delivery::effects::Effects;
 
 /// Frames handed to the transport at once.
 const FRAMES_PER_FLUSH: usize = 256;
 /// Frames taken from the transport before their effects are applied.
 const FRAMES_PER_TURN: usize = 64;
 /// How long opening a stream may take before another owner is considered.
-const OPEN_DEADLINE: Duration = Duration::from_secs(3);
-/// Pause after a failed attempt: first, and at most. A takeover is short, so is the longest pause.
-const PAUSE_FIRST: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_millis(250);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between failed attempts. A takeover is short, so is the longest pause.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(250));
 /// A hint is followed at once so many times in a row, then with a pause.
 const HINTS_IN_A_ROW: u32 = 3;
 /// How often deadlines are looked at.
-const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The state of a link, shared between its task and those who use it.
 pub(crate) struct Link {
@@ -98,11 +96,11 @@ impl Link {
     }
 
     /// Answers those whose time is over.
-    fn expire(&self, shared: &Arc<Shared>) {
+    fn expire(&self) {
         let expired = self.pending().expired(Instant::now());
         for to in expired {
             metrics::counter!("hearth_edge_home_unavailable_total").increment(1);
-            to.reply(shared, Err(unavailable()));
+            to(Err(unavailable()));
         }
     }
 }
@@ -117,14 +115,14 @@ enum Ended {
 
 /// Runs for ever.
 pub(super) async fn run(
-    shared: Arc<Shared>,
+    route: Arc<Route>,
     link: Arc<Link>,
     mesh: Mesh,
     mut placement: watch::Receiver<Arc<OwnerView>>,
 ) {
     let mut hint: Option<NodeId> = None;
     let mut hints = 0;
-    let mut pause = PAUSE_FIRST;
+    let mut backoff = BACKOFF;
     loop {
         while !link.is_needed() {
             link.work.notified().await;
@@ -132,16 +130,17 @@ pub(super) async fn run(
         let guess = placement.borrow_and_update().owner(&link.shard).cloned();
         if let Some(owner) = hint.take().or(guess) {
             let opened = tokio::select! {
-                opened = tokio::time::timeout(OPEN_DEADLINE, mesh.open(&owner, Purpose::Shard(link.shard))) => opened.ok(),
+                opened = tokio::time::timeout(OPEN_TIMEOUT, mesh.open(&owner, Purpose::Shard(link.shard))) => opened.ok(),
                 () = dies(placement.clone(), &owner) => None,
             };
             if let Some(Ok(channel)) = opened {
                 link.set_owner(Some(owner.clone()));
                 let (ended, served) =
-                    serve(&shared, &link, channel.split(), &owner, placement.clone()).await;
+                    serve(&route, &link, channel.split(), &owner, placement.clone()).await;
                 link.set_owner(None);
                 if served {
-                    (pause, hints) = (PAUSE_FIRST, 0);
+                    backoff.reset();
+                    hints = 0;
                 }
                 if let Ended::By(StreamEnd::NotOwner { owner: Some(other) }) = ended
                     && other != owner
@@ -153,19 +152,18 @@ pub(super) async fn run(
                 }
             }
         }
-        link.expire(&shared);
-        let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        link.expire();
         tokio::select! {
-            () = tokio::time::sleep(jittered) => {}
+            () = backoff.pause() => {}
             _ = placement.changed() => {}
         }
-        (pause, hints) = ((pause * 2).min(PAUSE_MAX), 0);
+        hints = 0;
     }
 }
 
 /// Serves one stream to its end. The second value: whether the owner has said anything before that.
 async fn serve(
-    shared: &Arc<Shared>,
+    route: &Arc<Route>,
     link: &Link,
     (sender, receiver): (Sender, Receiver),
     owner: &NodeId,
@@ -176,13 +174,13 @@ async fn serve(
     let mut served = false;
     let ended = tokio::select! {
         () = write(link, sender) => Ended::Broken,
-        ended = read(shared, link, receiver, &mut served) => ended,
+        ended = read(route, link, receiver, &mut served) => ended,
         // Only a guess: if the owner lives, it says so when it is asked again.
         () = dies(placement, owner) => Ended::Broken,
-        () = expire(shared, link) => Ended::Broken,
+        () = expire(link) => Ended::Broken,
     };
     if let Ended::Broken = ended {
-        tracing::debug!(shard = %link.shard, %owner, "stream to the owner broke");
+        tracing::debug!(shard = %link.shard, %owner, "stream to the shard owner broke, opening another");
     }
     (ended, served)
 }
@@ -207,11 +205,13 @@ async fn write(link: &Link, mut sender: Sender) {
             link.interest(|interest| (interest.frames(FRAMES_PER_FLUSH), interest.has_frames()));
         if requests.is_empty() && watches.is_empty() && !more {
             link.work.notified().await;
+            // Requests of the same moment leave in one packet.
+            tokio::task::yield_now().await;
             continue;
         }
         for frame in watches.iter().map(ToOwner::to_bytes).chain(requests) {
             if let Err(error) = sender.feed(frame).await {
-                tracing::debug!(%error, shard = %link.shard, "cannot write to the owner");
+                tracing::debug!(%error, shard = %link.shard, "cannot write to the shard owner");
                 return;
             }
         }
@@ -225,15 +225,10 @@ async fn write(link: &Link, mut sender: Sender) {
 }
 
 /// Handles what comes, until the stream ends.
-async fn read(
-    shared: &Arc<Shared>,
-    link: &Link,
-    mut receiver: Receiver,
-    served: &mut bool,
-) -> Ended {
+async fn read(route: &Arc<Route>, link: &Link, mut receiver: Receiver, served: &mut bool) -> Ended {
     loop {
         let Ok(Some(bytes)) = receiver.recv().await else { return Ended::Broken };
-        let mut effects = Effects::new(shared.limits.outbox());
+        let mut effects = Effects::new(route.limits.outbox());
         let mut next = Some(bytes);
         let mut left = FRAMES_PER_TURN;
         let mut ended = None;
@@ -242,30 +237,30 @@ async fn read(
                 Ok(FromOwner::End(end)) => ended = Some(Ended::By(end)),
                 Ok(frame) => {
                     *served = true;
-                    handle(shared, link, frame, &mut effects);
+                    handle(route, link, frame, &mut effects);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, shard = %link.shard, "the owner sent garbage");
+                    tracing::warn!(%error, shard = %link.shard, "malformed frame from the shard owner, opening a new stream");
                     ended = Some(Ended::Broken);
                 }
             }
             left -= 1;
             next = if left > 0 && ended.is_none() { receiver.try_recv() } else { None };
         }
-        // Whatever ended the stream: a session that was taken off must be caught up.
-        shared.apply(effects);
+        // Whatever ended the stream: a session that was paused needs its backfill.
+        route.apply(effects);
         if let Some(ended) = ended {
             return ended;
         }
     }
 }
 
-fn handle(shared: &Arc<Shared>, link: &Link, frame: FromOwner, effects: &mut Effects) {
+fn handle(route: &Arc<Route>, link: &Link, frame: FromOwner, effects: &mut Effects) {
     match frame {
         FromOwner::Reply { rid, result } if rid % 2 == 0 => {
             let to = link.pending().answered(rid);
             if let Some(to) = to {
-                to.reply(shared, result);
+                to(result);
             }
         }
         FromOwner::Reply { rid, result } => {
@@ -273,11 +268,11 @@ fn handle(shared: &Arc<Shared>, link: &Link, frame: FromOwner, effects: &mut Eff
         }
         FromOwner::Feed { deliveries } => link.interest(|interest| {
             for delivery in deliveries {
-                interest.delivered(delivery, &shared.printer, effects);
+                interest.delivered(delivery, &route.encoder, effects);
             }
         }),
         FromOwner::Moved { rid, conversation, placement } => {
-            shared.route.moved(shared, link, rid, conversation, placement)
+            route.moved(link, rid, conversation, placement)
         }
         FromOwner::Lagged { conversation } => {
             link.interest(|interest| interest.lagged(&conversation))
@@ -293,10 +288,10 @@ fn handle(shared: &Arc<Shared>, link: &Link, frame: FromOwner, effects: &mut Eff
     }
 }
 
-async fn expire(shared: &Arc<Shared>, link: &Link) {
+async fn expire(link: &Link) {
     loop {
-        tokio::time::sleep(EXPIRE_EVERY).await;
-        link.expire(shared);
+        tokio::time::sleep(EXPIRE_INTERVAL).await;
+        link.expire();
     }
 }
 

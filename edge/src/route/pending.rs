@@ -2,59 +2,33 @@
 //! to the next owner.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
-use wire::client::event::AckPayload;
 use wire::command::{Actor, Answer, Query, Refusal, UserCommand};
 use wire::stream::ToOwner;
-use wire::{ConversationId, ErrorCode, MessageId};
-
-use crate::session::Session;
-use crate::session::frame::{self, Echo};
-use crate::shared::Shared;
+use wire::{ConversationId, ErrorCode};
 
 /// Bytes of requests that one shard keeps. Full: `overloaded`.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A request.
 pub(crate) enum Ask {
-    /// Do this, for the user.
+    /// A command of a user.
     Command(Actor, UserCommand),
-    /// Tell this, to the user or to the edge itself.
+    /// A question of a user, or of the edge itself.
     Query(Option<Actor>, Query),
 }
 
-/// Where the answer goes.
-pub(crate) enum ReplyTo {
-    /// To somebody who waits.
-    Caller(oneshot::Sender<Result<Answer, Refusal>>),
-    /// To a session that has sent a message.
-    Sender(Box<Sent>),
-    /// Into the subscription that misses changes.
-    Hole(ConversationId),
-}
-
-/// A message that a session has sent.
-pub(crate) struct Sent {
-    /// Who.
-    pub(crate) session: Arc<Session>,
-    /// What his frame had.
-    pub(crate) echo: Echo,
-    /// Where.
-    pub(crate) conversation: ConversationId,
-    /// What it is called.
-    pub(crate) message_id: MessageId,
-}
+/// Takes the answer. It is called once, without any lock held, and must not block.
+pub(crate) type Reply = Box<dyn FnOnce(Result<Answer, Refusal>) + Send>;
 
 struct Entry {
     conversation: ConversationId,
     frame: Bytes,
     deadline: Instant,
     /// None: answered, but something before it is not.
-    to: Option<ReplyTo>,
+    to: Option<Reply>,
 }
 
 /// A request on its way to another queue.
@@ -62,7 +36,7 @@ pub(super) struct Request {
     conversation: ConversationId,
     frame: Bytes,
     deadline: Instant,
-    to: ReplyTo,
+    to: Reply,
 }
 
 /// The queue. Its requests have dense numbers; their request ids on the stream are even.
@@ -82,10 +56,10 @@ impl Pending {
         &mut self,
         conversation: ConversationId,
         ask: Ask,
-        to: ReplyTo,
+        to: Reply,
         deadline: Instant,
         most: usize,
-    ) -> Result<(), ReplyTo> {
+    ) -> Result<(), Reply> {
         if self.is_full(most) {
             return Err(to);
         }
@@ -120,7 +94,7 @@ impl Pending {
     }
 
     /// Adds what was taken out of another queue, or gives back who waits when there is too much.
-    pub(super) fn push_again(&mut self, mut request: Request, most: usize) -> Result<(), ReplyTo> {
+    pub(super) fn push_again(&mut self, mut request: Request, most: usize) -> Result<(), Reply> {
         if self.is_full(most) {
             return Err(request.to);
         }
@@ -179,7 +153,7 @@ impl Pending {
     }
 
     /// The request that this answers, if it is still waiting.
-    pub(crate) fn answered(&mut self, rid: u64) -> Option<ReplyTo> {
+    pub(crate) fn answered(&mut self, rid: u64) -> Option<Reply> {
         let at = usize::try_from((rid / 2).checked_sub(self.first)?).ok()?;
         let entry = self.entries.get_mut(at)?;
         let to = entry.to.take();
@@ -189,7 +163,7 @@ impl Pending {
     }
 
     /// Those whose time is over.
-    pub(crate) fn expired(&mut self, now: Instant) -> Vec<ReplyTo> {
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<Reply> {
         let mut expired = Vec::new();
         while let Some(entry) = self.entries.front_mut().filter(|entry| entry.deadline <= now) {
             self.bytes -= std::mem::take(&mut entry.frame).len();
@@ -213,51 +187,7 @@ impl Pending {
     }
 }
 
-impl ReplyTo {
-    /// Delivers the answer.
-    pub(crate) fn reply(self, shared: &Arc<Shared>, result: Result<Answer, Refusal>) {
-        match self {
-            // Nobody waits any more: the answer is not needed.
-            Self::Caller(sender) => drop(sender.send(result)),
-            Self::Sender(sent) => sent.reply(result),
-            Self::Hole(conversation) => {
-                let mut effects = crate::fanout::Effects::new(shared.limits.outbox());
-                shared.route.interest(&conversation, |interest| {
-                    if let Ok(Answer::Changes { changes, .. }) = result
-                        && !changes.is_empty()
-                    {
-                        for delivery in changes {
-                            interest.delivered(delivery, &shared.printer, &mut effects);
-                        }
-                        interest.hole_answered(&conversation, &mut effects);
-                    } else {
-                        // The watch itself brings what is missing.
-                        interest.lagged(&conversation);
-                    }
-                });
-                shared.apply(effects);
-            }
-        }
-    }
-}
-
-impl Sent {
-    fn reply(self, result: Result<Answer, Refusal>) {
-        let Self { session, echo, conversation, message_id } = self;
-        let frame = match result {
-            Ok(Answer::Ack(ack)) => {
-                let payload =
-                    AckPayload::new(&ack, message_id.to_string(), conversation.shard.durability);
-                frame::answer("message.ack", echo, payload)
-            }
-            Ok(_) => frame::error(echo, frame::internal()),
-            Err(refusal) => frame::error(echo, refusal),
-        };
-        session.end_request(frame);
-    }
-}
-
-/// What those are told whose home did not answer in time.
+/// For requests whose home did not answer in time.
 pub(crate) fn unavailable() -> Refusal {
     let refusal = Refusal::new(
         ErrorCode::HomeUnavailable,
@@ -270,6 +200,8 @@ pub(crate) fn unavailable() -> Refusal {
 mod tests {
     use std::time::Duration;
 
+    use tokio::sync::oneshot;
+
     use super::*;
 
     fn conversation() -> ConversationId {
@@ -281,7 +213,11 @@ mod tests {
     fn push(pending: &mut Pending, now: Instant) -> oneshot::Receiver<Result<Answer, Refusal>> {
         let (sender, receiver) = oneshot::channel();
         let ask = Ask::Query(None, Query::Changes { after_ver: pending.len() as u64, limit: 1 });
-        assert!(pending.push(conversation(), ask, ReplyTo::Caller(sender), now, 4).is_ok());
+        assert!(
+            pending
+                .push(conversation(), ask, Box::new(|result| drop(sender.send(result))), now, 4)
+                .is_ok()
+        );
         receiver
     }
 
@@ -335,7 +271,11 @@ mod tests {
             (0..4).map(|n| push(&mut pending, now + Duration::from_secs(n))).collect();
         let (sender, _receiver) = oneshot::channel();
         let ask = Ask::Query(None, Query::Changes { after_ver: 9, limit: 1 });
-        assert!(pending.push(conversation(), ask, ReplyTo::Caller(sender), now, 4).is_err());
+        assert!(
+            pending
+                .push(conversation(), ask, Box::new(|result| drop(sender.send(result))), now, 4)
+                .is_err()
+        );
         assert_eq!(pending.expired(now + Duration::from_secs(1)).len(), 2);
         assert_eq!(pending.len(), 2);
         pending.answered(4);

@@ -1,19 +1,22 @@
-//! What waits to be written to one client. The fan-out and the links push, the session's task takes.
+//! What waits to be written to one client. Delivery and the links push, the session's transport takes.
 //!
-//! Two queues. Answers to the client's own frames are bounded because the session stops reading while many wait. Events are
-//! bounded by count and bytes: a full outbox refuses the event, and whoever pushed it marks the session as behind in that
-//! conversation; nothing is dropped here.
+//! Answers to the client's own frames go first. They are bounded because the session is not read while many wait. Events wait
+//! in [lanes], bounded by count and bytes. A message that does not fit is refused, and whoever pushed it marks the session as
+//! behind in that conversation: no message is dropped here.
+
+pub(crate) mod lanes;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use conversation::delivery::Settling;
 use futures_util::task::AtomicWaker;
 use wire::ConversationId;
 
-/// Small frames that wait together are copied into one write of at most so many bytes.
-const COALESCE_BYTES: usize = 16 * 1024;
+use super::encoded::Encoded;
+pub(crate) use lanes::Bound;
+use lanes::{Lane, Lanes};
 
 /// See the module.
 #[derive(Default)]
@@ -25,11 +28,12 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct State {
-    answers: VecDeque<Bytes>,
-    events: VecDeque<Queued>,
-    event_bytes: usize,
-    /// Events stay queued: the client has not had the time to say `sync`.
-    settling: bool,
+    answers: VecDeque<Encoded>,
+    /// The client is asked for a sign of life.
+    ping: bool,
+    events: Lanes,
+    /// While it holds, events stay queued.
+    settling: Settling,
     closed: bool,
     close: Option<Close>,
     /// Who waits for room, or for the end of settling.
@@ -43,17 +47,14 @@ pub(crate) struct Queued {
     pub(crate) conversation: Option<ConversationId>,
     /// Of a message: its seq. 0 for other events.
     pub(crate) seq: u64,
-    /// Ready for the socket.
-    pub(crate) frame: Bytes,
+    pub(crate) frame: Encoded,
 }
 
-/// How many events may wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bound {
-    /// Count.
-    pub(crate) events: usize,
-    /// Bytes; one event always fits.
-    pub(crate) bytes: usize,
+/// What a transport writes next.
+pub(crate) enum Outgoing {
+    /// A sign of life is wanted.
+    Ping,
+    Frame(Encoded),
 }
 
 /// The session is to end.
@@ -70,30 +71,33 @@ pub(crate) struct Close {
 pub(crate) enum Pushed {
     /// It waits.
     Queued,
-    /// No room. The session must be told, and caught up.
+    /// No room. The session must be told, and brought up by a backfill.
     Full,
+    /// No room for an event that may be lost.
+    Shed,
     /// The session has ended.
     Closed,
 }
 
 impl Outbox {
-    /// Queues an event within the bound.
+    /// Queues a message within the bound.
     pub(crate) fn push(&self, event: Queued, bound: Bound) -> Pushed {
+        self.push_to(Lane::Messages, event, bound)
+    }
+
+    /// Queues an event in its lane.
+    pub(crate) fn push_to(&self, lane: Lane, event: Queued, bound: Bound) -> Pushed {
         let mut state = self.lock();
         if state.closed {
             return Pushed::Closed;
         }
-        if !state.has_room(event.frame.len(), bound) {
-            return Pushed::Full;
-        }
-        let quiet = state.settling;
-        state.event_bytes += event.frame.len();
-        state.events.push_back(event);
+        let pushed = state.events.push(lane, event, bound);
+        let is_quiet = state.settling.holds();
         drop(state);
-        if !quiet {
+        if pushed == Pushed::Queued && !is_quiet {
             self.pump.wake();
         }
-        Pushed::Queued
+        pushed
     }
 
     /// Queues an event whatever waits: for the few that tell of the outbox itself.
@@ -102,13 +106,19 @@ impl Outbox {
     }
 
     /// Queues an answer to a frame of the client.
-    pub(crate) fn answer(&self, frame: Bytes) {
+    pub(crate) fn answer(&self, frame: Encoded) {
         let mut state = self.lock();
         if !state.closed {
             state.answers.push_back(frame);
             drop(state);
             self.pump.wake();
         }
+    }
+
+    /// Asks the client for a sign of life.
+    pub(crate) fn ping(&self) {
+        self.lock().ping = true;
+        self.pump.wake();
     }
 
     /// Ends the session once what waits is written. The first reason counts.
@@ -123,7 +133,7 @@ impl Outbox {
         if state.closed {
             return Poll::Ready(false);
         }
-        if state.is_half_empty(bound) {
+        if state.events.is_half_empty(bound) {
             return Poll::Ready(true);
         }
         state.room = Some(cx.waker().clone());
@@ -132,24 +142,18 @@ impl Outbox {
 
     /// Takes back the queued messages of a conversation after `seq`.
     pub(crate) fn take_back(&self, conversation: &ConversationId, after: u64) {
-        let mut state = self.lock();
-        let State { events, event_bytes, .. } = &mut *state;
-        events.retain(|event| {
-            let goes = event.conversation.as_ref() == Some(conversation) && event.seq > after;
-            if goes {
-                *event_bytes -= event.frame.len();
-            }
-            !goes
-        });
+        self.lock().events.take_back(conversation, after);
     }
 
-    /// Holds events back, or lets them go.
-    pub(crate) fn set_settling(&self, settling: bool) {
+    /// Changes what holds events back. When nothing does any more, they go.
+    pub(crate) fn settle(&self, change: impl FnOnce(&mut Settling)) {
         let mut state = self.lock();
-        let was = std::mem::replace(&mut state.settling, settling);
-        let waiting = state.room.take();
+        let held = state.settling.holds();
+        change(&mut state.settling);
+        let is_released = held && !state.settling.holds();
+        let waiting = if is_released { state.room.take() } else { None };
         drop(state);
-        if was && !settling {
+        if is_released {
             self.pump.wake();
         }
         if let Some(waiting) = waiting {
@@ -160,7 +164,7 @@ impl Outbox {
     /// Ready when events are not held back, or the session has ended.
     pub(crate) fn poll_settled(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if !state.settling || state.closed {
+        if !state.settling.holds() || state.closed {
             return Poll::Ready(());
         }
         state.room = Some(cx.waker().clone());
@@ -177,31 +181,26 @@ impl Outbox {
         self.pump.wake();
     }
 
-    /// What to write next: one frame, or several small ones in one buffer. Answers go first.
-    pub(crate) fn take(&self, bound: Bound) -> Option<Bytes> {
+    /// Takes what to write next: one frame, and further ones while they have at most `most` bytes together.
+    pub(crate) fn take(&self, bound: Bound, most: usize, mut write: impl FnMut(Outgoing)) {
         let mut state = self.lock();
-        let first = state.pop()?;
-        let frame = match state.peek_len() {
-            Some(next) if first.len() + next <= COALESCE_BYTES => {
-                let mut joined = BytesMut::with_capacity((first.len() + next).max(1024));
-                joined.extend_from_slice(&first);
-                while state.peek_len().is_some_and(|len| joined.len() + len <= COALESCE_BYTES) {
-                    let Some(more) = state.pop() else { break };
-                    joined.extend_from_slice(&more);
-                }
-                joined.freeze()
+        let mut bytes = 0;
+        while let Some(len) = state.peek_len() {
+            if bytes > 0 && bytes + len > most {
+                break;
             }
-            _ => first,
-        };
+            bytes += len;
+            let Some(next) = state.pop() else { break };
+            write(next);
+        }
         state.shrink();
         if let Some(room) = state.room.take() {
-            if state.is_half_empty(bound) {
+            if state.events.is_half_empty(bound) {
                 room.wake();
             } else {
                 state.room = Some(room);
             }
         }
-        Some(frame)
     }
 
     /// Answers that wait.
@@ -236,32 +235,23 @@ impl Outbox {
 }
 
 impl State {
-    fn has_room(&self, len: usize, bound: Bound) -> bool {
-        self.events.is_empty()
-            || (self.events.len() < bound.events && self.event_bytes + len <= bound.bytes)
-    }
-
-    fn is_half_empty(&self, bound: Bound) -> bool {
-        self.events.len() <= bound.events / 2 && self.event_bytes <= bound.bytes / 2
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
+    fn pop(&mut self) -> Option<Outgoing> {
+        if std::mem::take(&mut self.ping) {
+            return Some(Outgoing::Ping);
+        }
         if let Some(answer) = self.answers.pop_front() {
-            return Some(answer);
+            return Some(Outgoing::Frame(answer));
         }
-        if self.settling {
-            return None;
-        }
-        let event = self.events.pop_front()?;
-        self.event_bytes -= event.frame.len();
-        Some(event.frame)
+        let event = if self.settling.holds() { None } else { self.events.pop() };
+        event.map(|event| Outgoing::Frame(event.frame))
     }
 
     fn peek_len(&self) -> Option<usize> {
-        let event = || {
-            if self.settling { None } else { self.events.front().map(|event| event.frame.len()) }
-        };
-        self.answers.front().map(Bytes::len).or_else(event)
+        if self.ping {
+            return Some(1);
+        }
+        let event = || if self.settling.holds() { None } else { self.events.peek_len() };
+        self.answers.front().map(Encoded::len).or_else(event)
     }
 
     /// An idle session keeps nothing.
@@ -269,9 +259,7 @@ impl State {
         if self.answers.is_empty() {
             self.answers = VecDeque::new();
         }
-        if self.events.is_empty() {
-            self.events = VecDeque::new();
-        }
+        self.events.shrink();
     }
 }
 
@@ -289,7 +277,19 @@ mod tests {
     }
 
     fn event(n: u8, seq: u64, len: usize) -> Queued {
-        Queued { conversation: Some(conversation(n)), seq, frame: Bytes::from(vec![n; len]) }
+        Queued { conversation: Some(conversation(n)), seq, frame: Encoded::of(n, len) }
+    }
+
+    /// The first bytes of what is written at once.
+    fn take(outbox: &Outbox, most: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        outbox.take(BOUND, most, |next| {
+            taken.push(match next {
+                Outgoing::Ping => b'p',
+                Outgoing::Frame(frame) => frame.websocket()[0],
+            });
+        });
+        taken
     }
 
     #[test]
@@ -299,24 +299,27 @@ mod tests {
             assert_eq!(outbox.push(event(1, seq, 10), BOUND), Pushed::Queued);
         }
         assert_eq!(outbox.push(event(1, 5, 10), BOUND), Pushed::Full);
-        assert_eq!(outbox.take(BOUND).unwrap().len(), 40);
+        assert_eq!(take(&outbox, 30).len(), 3);
+        assert_eq!(take(&outbox, 30).len(), 1);
         assert_eq!(outbox.push(event(1, 5, 1_000), BOUND), Pushed::Queued, "one event always fits");
         assert_eq!(outbox.push(event(1, 6, 1), BOUND), Pushed::Full);
+        assert_eq!(take(&outbox, 30).len(), 1, "and is written, whatever its size");
         outbox.end();
         assert_eq!(outbox.push(event(1, 7, 1), BOUND), Pushed::Closed);
-        assert!(outbox.take(BOUND).is_none());
+        assert!(take(&outbox, 30).is_empty());
     }
 
     #[test]
     fn answers_overtake_events_and_settling_holds_only_events() {
         let outbox = Outbox::default();
-        outbox.set_settling(true);
+        outbox.settle(|settling| *settling = Settling::begin());
         outbox.push(event(1, 1, 3), BOUND);
-        outbox.answer(Bytes::from_static(b"answer"));
-        assert_eq!(&outbox.take(BOUND).unwrap()[..], b"answer");
-        assert!(outbox.take(BOUND).is_none());
-        outbox.set_settling(false);
-        assert_eq!(outbox.take(BOUND).unwrap().len(), 3);
+        outbox.answer(Encoded::of(b'a', 6));
+        outbox.ping();
+        assert_eq!(take(&outbox, 100), [b'p', b'a']);
+        assert!(take(&outbox, 100).is_empty());
+        outbox.settle(Settling::pass);
+        assert_eq!(take(&outbox, 100), [1]);
     }
 
     #[test]
@@ -326,6 +329,6 @@ mod tests {
             outbox.push(queued, BOUND);
         }
         outbox.take_back(&conversation(1), 1);
-        assert_eq!(&outbox.take(BOUND).unwrap()[..], &[1, 1, 2]);
+        assert_eq!(take(&outbox, 100), [1, 1, 2]);
     }
 }

@@ -1,12 +1,13 @@
 //! All sessions of this edge: to look at their clocks, to drain them, to count them.
 
+use runtime::clock::unix_ms;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Session;
-use crate::shared::{Shared, wall_ms};
+use super::state::Session;
+use crate::shared::Shared;
 
 /// Parts that the sessions are spread over, each with its own lock.
 const PARTS: usize = 32;
@@ -48,7 +49,7 @@ impl Registry {
     }
 
     fn tick(&self, at: usize, shared: &Shared) {
-        let (now_ms, wall_ms) = (shared.now_ms(), wall_ms());
+        let (now_ms, wall_ms) = (shared.now_ms(), unix_ms());
         for session in self.part(at).values() {
             session.tick(now_ms, wall_ms, &shared.limits);
         }

@@ -2,31 +2,33 @@
 
 use std::sync::Arc;
 
-use wire::client::event::PongPayload;
+use conversation::delivery::Settling;
+use runtime::clock::unix_ms;
+use wire::client::event::{AckPayload, PongPayload};
 use wire::client::request::RequestBody;
 use wire::client::{Request, RequestError};
-use wire::command::{Draft, Refusal, UserCommand};
+use wire::command::{Answer, Draft, Refusal, UserCommand};
 use wire::{ConversationId, ErrorCode, MessageId};
 
-use super::Session;
-use super::catch_up::{self, Order};
 use super::frame::{self, Echo};
-use crate::route::pending::{Ask, ReplyTo, Sent};
-use crate::shared::{Shared, wall_ms};
+use super::state::Session;
+use crate::backfill::{self, requests::BackfillRequest};
+use crate::route::pending::Ask;
+use crate::shared::Shared;
 
 /// What a text frame was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Handled {
+pub(crate) enum Handled {
     /// Something that is answered.
     Asked,
-    /// A `sync`: the events that it is about go out with its answer, so those that wait shall wait for it.
+    /// A `sync`. Events wait until it is placed.
     Sync,
     /// No frame of the protocol, which a client may not send too often.
     Nonsense,
 }
 
 /// Handles one text frame.
-pub(super) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -> Handled {
+pub(crate) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -> Handled {
     let Request { id, body } = match Request::parse(text) {
         Ok(request) => request,
         Err(error) => return refuse(session, error),
@@ -34,8 +36,10 @@ pub(super) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -
     match body {
         RequestBody::Send { conversation, draft } => send(shared, session, id, conversation, draft),
         RequestBody::Sync { after } => {
-            session.begin_requests(catch_up::weight(after.len()));
-            catch_up::order(shared, session, Order::Sync { re: id, after });
+            session.begin_requests(backfill::weight(after.len()));
+            // Before it is queued: whoever places it must find it counted.
+            session.outbox.settle(Settling::sync);
+            backfill::request(shared, session, BackfillRequest::Sync { re: id, after });
             return Handled::Sync;
         }
         RequestBody::Ping => {
@@ -43,7 +47,7 @@ pub(super) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -
             session.outbox.answer(frame::answer(
                 "pong",
                 echo,
-                PongPayload { server_time_ms: wall_ms() },
+                PongPayload { server_time_ms: unix_ms() },
             ));
         }
     }
@@ -68,9 +72,33 @@ fn send(
     }
     session.begin_request();
     let message_id = MessageId::derive(&conversation, &session.actor.user, &draft.client_msg_id);
-    let to = Sent { session: session.clone(), echo, conversation, message_id };
+    let sent = Sent { session: session.clone(), echo, conversation, message_id };
     let ask = Ask::Command(session.actor.clone(), UserCommand::Send(draft));
-    shared.route.ask(conversation, ask, ReplyTo::Sender(Box::new(to)));
+    shared.route.ask(conversation, ask, Box::new(move |result| sent.reply(result)));
+}
+
+/// A message that a session has sent.
+struct Sent {
+    session: Arc<Session>,
+    echo: Echo,
+    conversation: ConversationId,
+    message_id: MessageId,
+}
+
+impl Sent {
+    fn reply(self, result: Result<Answer, Refusal>) {
+        let Self { session, echo, conversation, message_id } = self;
+        let frame = match result {
+            Ok(Answer::Ack(ack)) => {
+                let payload =
+                    AckPayload::new(&ack, message_id.to_string(), conversation.shard.durability);
+                frame::answer("message.ack", echo, payload)
+            }
+            Ok(_) => frame::error(echo, frame::internal()),
+            Err(refusal) => frame::error(echo, refusal),
+        };
+        session.end_request(frame);
+    }
 }
 
 fn refuse(session: &Session, error: RequestError) -> Handled {

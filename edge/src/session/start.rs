@@ -6,24 +6,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use conversation::delivery::{Settling, StartAt};
+use runtime::clock::unix_ms;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use wire::client::event::{Hello, HelloLimits};
 use wire::command::{Answer, InboxLine, Query, Refusal};
 use wire::{ConversationId, limits};
 
-use super::{Session, frame};
-use crate::shared::{Held, Shared, wall_ms};
-use crate::subscriptions::{From, Guard};
+use super::encoded::Encoded;
+use super::frame;
+use super::state::{Session, random_id};
+use crate::delivery::recipient::Guard;
+use crate::shared::Shared;
 
 /// Pause before a user's own stream is asked again after it has failed to answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Attaches the session and puts `hello` into its outbox. `place` is among those that start.
-pub(super) async fn start(shared: &Arc<Shared>, session: &Arc<Session>, place: Held) {
-    session.outbox.set_settling(true);
+/// Attaches the session and puts `hello` into its outbox. `permit` lets it be among those that start.
+pub(super) async fn start(
+    shared: &Arc<Shared>,
+    session: &Arc<Session>,
+    permit: OwnedSemaphorePermit,
+) {
+    session.outbox.settle(|settling| *settling = Settling::begin());
     let (guard, mut attached) = mpsc::channel(1);
     let (shared_of_task, session_of_task) = (shared.clone(), session.clone());
-    shared.spawn_until_stop(attach(shared_of_task, session_of_task, guard));
+    shared.tasks.spawn_until_stop("attach", attach(shared_of_task, session_of_task, guard));
     // Nothing is ever sent: it ends when the last guard is dropped.
     let attached = shared.stop.run_until_cancelled(attached.recv());
     if tokio::time::timeout(shared.limits.hello_wait, attached).await.is_err() {
@@ -31,7 +39,7 @@ pub(super) async fn start(shared: &Arc<Shared>, session: &Arc<Session>, place: H
         tracing::info!(session = session.number, "hello goes out before all homes have answered");
     }
     session.outbox.answer(hello(shared, session));
-    drop(place);
+    drop(permit);
 }
 
 /// Attaches the user's own stream and every conversation that it names, however long that takes.
@@ -44,11 +52,11 @@ async fn attach(shared: Arc<Shared>, session: Arc<Session>, guard: Guard) {
         match page(&shared, &session, own, after).await {
             Ok((lines, next, head_ver)) => {
                 if std::mem::take(&mut is_first) {
-                    shared.attach(&session, own, From::Ver(head_ver), None);
+                    shared.route.attach(&session, own, StartAt::After(head_ver), None);
                 }
                 for line in lines {
-                    let from = From::Now { at_ver: line.at_ver };
-                    shared.attach(&session, line.conversation, from, Some(guard.clone()));
+                    let from = StartAt::Now { at_ver: line.at_ver };
+                    shared.route.attach(&session, line.conversation, from, Some(guard.clone()));
                 }
                 if next.is_none() {
                     return;
@@ -82,27 +90,22 @@ async fn page(
     }
 }
 
-fn hello(shared: &Shared, session: &Session) -> bytes::Bytes {
+fn hello(shared: &Shared, session: &Session) -> Encoded {
     let actor = &session.actor;
     let hello = Hello {
-        session_id: random_id("ses_"),
+        session_id: format!("ses_{}", random_id()),
         user_id: actor.user.to_string(),
         tenant: actor.tenant.to_string(),
-        device_id: actor.device.as_ref().map_or_else(|| random_id("dev_"), ToString::to_string),
+        device_id: actor.device.as_ref().map(ToString::to_string).unwrap_or_default(),
         region: shared.region_name.clone(),
         edge: shared.node.to_string(),
-        server_time_ms: wall_ms(),
+        server_time_ms: unix_ms(),
         heartbeat_ms: u64::try_from(shared.limits.heartbeat.as_millis()).unwrap_or(u64::MAX),
-        resume: random_id("rsm_"),
+        resume: format!("rsm_{}", random_id()),
         limits: HelloLimits {
             frame_bytes: limits::FRAME_BYTES as u64,
             body_bytes: limits::BODY_BYTES as u64,
         },
     };
     frame::notice("hello", None, hello)
-}
-
-fn random_id(prefix: &str) -> String {
-    let random: [u8; 16] = rand::random();
-    format!("{prefix}{}", data_encoding::BASE32_NOPAD.encode(&random).to_lowercase())
 }

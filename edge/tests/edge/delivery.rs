@@ -301,3 +301,39 @@ async fn what_a_lost_region_took_with_it_is_delivered_as_it_goes_on_elsewhere() 
         }
     }
 }
+
+#[tokio::test]
+async fn a_backfill_leaves_no_task_behind() {
+    let bench = Bench::start().await;
+    let tea = bench.group("ann", &["bob"]);
+    for n in 1..=150 {
+        bench.say("ann", tea, &format!("m{n}"), "hi");
+    }
+    let mut bob = bench.session("bob").await;
+    for after in [0, 150, 40] {
+        bob.sync(tea, after).await;
+        bob.next_of("sync.done").await;
+        until("the task is gone", || bench.edge.status().backfills == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_frame_behind_a_sync_lets_no_live_event_overtake_its_answer() {
+    let bench = Bench::with(Limits { settle: Duration::from_secs(10), ..Limits::default() }).await;
+    let tea = bench.group("ann", &["bob"]);
+    for n in 1..=40 {
+        bench.say("ann", tea, &format!("m{n}"), "before");
+    }
+    let mut bob = bench.session("bob").await;
+    for n in 41..=60 {
+        bench.say("ann", tea, &format!("m{n}"), "live");
+    }
+    // They wait at the edge when a later one has come back to their sender.
+    let mut ann = bench.session("ann").await;
+    ann.say(tea, "seen", "seen").await;
+    while seq(&ann.next_of("message.new").await) < 61 {}
+    let sync = json!({"id": "s", "type": "sync", "payload": {"after": {tea.to_string(): 10}}});
+    bob.send_together([sync, json!({"id": "p", "type": "ping"})]).await;
+    let (seqs, _) = bob.synced().await;
+    assert_eq!(seqs, (11..=61).collect::<Vec<_>>());
+}

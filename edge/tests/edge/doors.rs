@@ -71,21 +71,28 @@ async fn a_stream_token_opens_a_stream_and_nothing_else() {
 async fn a_session_ends_with_its_token() {
     let bench = Bench::start().await;
     let mut client =
-        Client::open(bench.edge.local_addr(), &bench.token_of("demo", "ann", 3)).await.unwrap();
+        Client::open(bench.edge.local_addr(), &bench.token_of("demo", "ann", 5)).await.unwrap();
     client.next_of("hello").await;
     assert_eq!(client.closed().await, Some(4001));
 }
 
 #[tokio::test]
 async fn a_session_from_a_stream_token_outlives_that_token_and_ends_with_the_identity() {
-    let bench =
-        Bench::with(Limits { stream_token: Duration::from_secs(2), ..Limits::default() }).await;
+    let stream_token = Duration::from_secs(4);
+    let bench = Bench::with(Limits { stream_token, ..Limits::default() }).await;
     let edge = bench.edge.local_addr();
-    let answer =
-        http(edge, "POST", "/v1/ws/token", Some(&bench.token_of("demo", "ann", 6)), "").await;
-    let mut client = Client::open(edge, answer.body["token"].as_str().unwrap()).await.unwrap();
+    let identity = bench.token_of("demo", "ann", 9);
+    let answer = http(edge, "POST", "/v1/ws/token", Some(&identity), "").await;
+    let token = answer.body["token"].as_str().unwrap();
+    let mut client = Client::open(edge, token).await.unwrap();
     client.next_of("hello").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    loop {
+        let refused = Client::open(edge, token).await.err();
+        if refused.is_some_and(|refused| refused.body["code"] == "token_expired") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     client.send(json!({"type": "ping"})).await;
     client.next_of("pong").await;
     assert_eq!(client.closed().await, Some(4001));
@@ -153,18 +160,17 @@ async fn a_draining_edge_sends_everyone_elsewhere() {
     bench.session("ann").await;
 }
 
+/// When exactly, `session::state` tests on a clock of its own.
 #[tokio::test]
 async fn a_client_without_a_sign_of_life_is_closed() {
     let bench =
-        Bench::with(Limits { heartbeat: Duration::from_millis(800), ..Limits::default() }).await;
+        Bench::with(Limits { heartbeat: Duration::from_secs(2), ..Limits::default() }).await;
     let mut lively = bench.session("ann").await;
-    let dead = bench.session("bob").await;
+    let mut dead = bench.session("bob").await;
     let answering = tokio::spawn(async move { lively.closed().await });
     until("the silent one is gone", || bench.edge.status().sessions == 1).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(!answering.is_finished(), "who answers pings stays");
-    let mut dead = dead;
     assert_eq!(dead.closed().await, Some(4008));
+    assert!(!answering.is_finished(), "a client that answers pings stays");
 }
 
 #[tokio::test]

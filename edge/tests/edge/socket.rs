@@ -63,6 +63,14 @@ impl Client {
         self.stream.send(Message::text(frame.to_string())).await.unwrap();
     }
 
+    /// Frames that arrive in one piece.
+    pub(crate) async fn send_together<const N: usize>(&mut self, frames: [Value; N]) {
+        for frame in frames {
+            self.stream.feed(Message::text(frame.to_string())).await.unwrap();
+        }
+        self.stream.flush().await.unwrap();
+    }
+
     pub(crate) async fn say(&mut self, conversation: ConversationId, name: &str, body: &str) {
         self.send(json!({"id": name, "type": "message.send", "conversation_id": conversation, "client_msg_id": name,
                          "payload": {"body": body}}))

@@ -1,4 +1,4 @@
-//! The loop of a session: writes what waits, reads what comes, sleeps. One future without await points, so that its state is
+//! The loop of a session on a WebSocket: writes what waits, reads what comes, sleeps. One future without await points, so that its state is
 //! the few fields below.
 
 use std::pin::Pin;
@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use conversation::delivery::Settling;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 use wire::client::close;
 
-use super::Session;
-use super::outbox::Close;
-use super::requests::{self, Handled};
+use super::framing::{self, Batch};
 use super::socket::{Incoming, Socket};
+use crate::session::outbox::{Close, Outgoing};
+use crate::session::requests::{self, Handled};
+use crate::session::state::Session;
 use crate::shared::Shared;
 
 /// Frames handled before others get their turn.
 const FRAMES_PER_TURN: usize = 64;
+/// Small frames that wait together are copied into one write of at most so many bytes.
+const COALESCE_BYTES: usize = 16 * 1024;
 /// Answers that may wait before the client is read again.
 const ANSWERS_MAX: usize = 128;
 
@@ -55,7 +59,7 @@ struct Pump<'a, S> {
     session: &'a Arc<Session>,
     socket: &'a mut Socket<S>,
     abuse: Abuse,
-    /// Until then events are held back, unless a frame that is no `sync` comes, or the `sync` is on its way.
+    /// How long events wait for a first frame of the client.
     settle: Option<Pin<Box<Sleep>>>,
 }
 
@@ -104,7 +108,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let bound = self.shared.limits.outbox();
         let outbox = &self.session.outbox;
-        match self.socket.poll_write(cx, || outbox.take(bound)) {
+        let next = || {
+            let mut batch = Batch::default();
+            outbox.take(bound, COALESCE_BYTES, |next| {
+                batch.add(match next {
+                    Outgoing::Ping => framing::PING,
+                    Outgoing::Frame(frame) => frame.websocket(),
+                });
+            });
+            batch.finish()
+        };
+        match self.socket.poll_write(cx, next) {
             Poll::Ready(Ok(())) => {
                 self.session.note_progress();
                 Poll::Pending
@@ -132,7 +146,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
         match incoming {
             Incoming::Text(text) => {
                 let handled = requests::handle(self.shared, self.session, &text);
-                if handled != Handled::Sync {
+                if handled == Handled::Sync {
+                    self.settle = None;
+                } else {
                     self.settle();
                 }
                 let limits = &self.shared.limits;
@@ -150,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
 
     fn settle(&mut self) {
         if self.settle.take().is_some() {
-            self.session.outbox.set_settling(false);
+            self.session.outbox.settle(Settling::pass);
         }
     }
 }

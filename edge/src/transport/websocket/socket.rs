@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, W
 use wire::client::close;
 use wire::limits;
 
-use super::frame;
-use super::outbox::Close;
+use super::framing;
+use crate::session::outbox::Close;
 
 /// The read buffer is zeroed before every read, and kept while idle: small is fast and cheap here.
 const READ_BUFFER_BYTES: usize = 512;
@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// sends a reset, which would overtake the close: so what still comes is read and thrown away. The caller bounds the
     /// time.
     pub(crate) async fn close(&mut self, close: Close) -> io::Result<()> {
-        let mut last = Some(frame::close(close.code, close.reason));
+        let mut last = Some(framing::close(close.code, close.reason));
         std::future::poll_fn(|cx| self.poll_write(cx, || last.take())).await?;
         self.linger().await
     }

@@ -1,74 +1,53 @@
-//! One change, many sessions: encoded once for each way of seeing it, then one push and one wake a session. From the
-//! [subscriptions](crate::subscriptions), which know who gets it; to the outboxes.
+//! One change, many sessions: encoded once for each way of seeing it, and the same bytes for all of them.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use conversation::delivery::{Delivered, Pushed, Seqs};
 use topology::World;
 use wire::change::{Change, Event};
 use wire::client::Envelope;
 use wire::client::event::{BehindPayload, GroupPayload, MemberPayload, MessagePayload};
 use wire::command::{Delivery, View};
-use wire::{ConversationId, ConversationKind, UserId};
+use wire::{ConversationId, ConversationKind, Epoch, UserId};
 
+use super::effects::Effects;
 use crate::route::homes::Homes;
-use crate::session::catch_up::Order;
-use crate::session::outbox::{Bound, Pushed, Queued};
-use crate::session::{Session, frame};
+use crate::session::encoded::Encoded;
+use crate::session::frame;
+use crate::session::outbox::{self, Queued};
+use crate::session::state::Session;
 
-/// What follows from a fan-out, to be done after the lock of the interest is released.
-pub(crate) struct Effects {
-    /// How much an outbox takes.
-    pub(crate) bound: Bound,
-    /// Sessions to be caught up.
-    pub(crate) behind: Vec<(Arc<Session>, Order)>,
-    /// Sessions whose user is now in a conversation, and the change there that made him a member.
-    pub(crate) joins: Vec<(Arc<Session>, ConversationId, u64)>,
-    /// Holes in what came: conversation, and after which `ver`.
-    pub(crate) holes: Vec<(ConversationId, u64)>,
-}
-
-impl Effects {
-    pub(crate) fn new(bound: Bound) -> Self {
-        Self { bound, behind: Vec::new(), joins: Vec::new(), holes: Vec::new() }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.behind.is_empty() && self.joins.is_empty() && self.holes.is_empty()
-    }
-}
-
-/// Prints changes for clients.
+/// Encodes changes for clients.
 #[derive(Clone)]
-pub(crate) struct Printer {
-    places: Places,
+pub(crate) struct EventEncoder {
+    names: Names,
 }
 
-/// What is known of where conversations live.
+/// Names of zones and regions, and where conversations live.
 #[derive(Clone)]
-struct Places {
+struct Names {
     world: Arc<World>,
     homes: Arc<Homes>,
 }
 
-impl Printer {
+impl EventEncoder {
     pub(crate) fn new(world: Arc<World>, homes: Arc<Homes>) -> Self {
-        Self { places: Places { world, homes } }
+        Self { names: Names { world, homes } }
     }
 
-    /// A change that will be sent; nothing is encoded before somebody needs it.
-    pub(crate) fn print(&self, delivery: Delivery) -> Printed {
-        Printed { delivery, places: self.places.clone(), frames: Default::default() }
+    /// A change that will be sent. Nothing is encoded before a session needs it.
+    pub(crate) fn encode(&self, delivery: Delivery) -> EncodedEvent {
+        EncodedEvent { delivery, names: self.names.clone(), frames: Default::default() }
     }
 
     /// The view of a conversation as clients see it.
     pub(crate) fn group(&self, view: &View) -> GroupPayload {
-        group(&self.places, view)
+        group(&self.names, view)
     }
 }
 
-fn group(Places { world, homes }: &Places, view: &View) -> GroupPayload {
+fn group(Names { world, homes }: &Names, view: &View) -> GroupPayload {
     let shard = homes.shard_of(&view.conversation);
     GroupPayload {
         conversation_id: view.conversation,
@@ -101,53 +80,20 @@ fn group(Places { world, homes }: &Places, view: &View) -> GroupPayload {
 enum For {
     /// As everyone.
     Member,
-    /// It made him a member.
+    /// It made them a member.
     Added,
-    /// It put him out.
+    /// It removed them.
     Removed,
 }
 
-/// What became of a change for one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Queued, or there was nothing to send.
-    Sent,
-    /// Queued, and the last that this session gets of the conversation.
-    Last,
-    /// No room. Nothing was queued.
-    Full,
-}
-
 /// One change and its encoded forms: as a member sees it, as one who joins, as one who goes.
-pub(crate) struct Printed {
+pub(crate) struct EncodedEvent {
     delivery: Delivery,
-    places: Places,
-    frames: [OnceCell<Bytes>; 3],
+    names: Names,
+    frames: [OnceCell<Encoded>; 3],
 }
 
-impl Printed {
-    pub(crate) fn delivery(&self) -> &Delivery {
-        &self.delivery
-    }
-
-    pub(crate) fn ver(&self) -> u64 {
-        self.delivery.change.ver
-    }
-
-    pub(crate) fn conversation(&self) -> ConversationId {
-        self.delivery.change.conversation
-    }
-
-    /// The last message after this change, where the change says.
-    pub(crate) fn seq_after(&self) -> Option<u64> {
-        match &self.delivery.change.event {
-            Event::Message(message) => Some(message.seq),
-            Event::MembersChanged(changed) => Some(changed.head_seq),
-            Event::Created(_) => Some(0),
-            _ => None,
-        }
-    }
-
+impl EncodedEvent {
     /// How it concerns a user.
     fn who(&self, user: &UserId) -> For {
         match &self.delivery.change.event {
@@ -165,8 +111,8 @@ impl Printed {
         }
     }
 
-    /// Sends it to one session.
-    pub(crate) fn send(&self, session: &Arc<Session>, effects: &mut Effects) -> Outcome {
+    /// Queues it for one session, within the bound of `effects`.
+    pub(crate) fn send(&self, session: &Arc<Session>, effects: &mut Effects) -> Pushed {
         let Change { conversation, event, .. } = &self.delivery.change;
         let (who, seq) = match event {
             Event::Message(message) => (For::Member, message.seq),
@@ -177,27 +123,28 @@ impl Printed {
             }
             Event::Joined(joined) => {
                 effects.joins.push((session.clone(), joined.conversation, joined.at_ver));
-                return Outcome::Sent;
+                return Pushed::Queued;
             }
             // It has moved: nothing has changed for clients but the epoch, and who acts.
             Event::MovedIn(_) if self.delivery.view.is_some() => (For::Member, 0),
-            // `Left`: the conversation itself tells him. Others: of a newer node, nothing that we could print.
-            _ => return Outcome::Sent,
+            // `Left`: the conversation itself tells the user. Others: of a newer node, nothing that we could encode.
+            _ => return Pushed::Queued,
         };
         let queued =
             Queued { conversation: Some(*conversation), seq, frame: self.frame(who).clone() };
         match session.outbox.push(queued, effects.bound) {
-            Pushed::Full => Outcome::Full,
-            Pushed::Queued | Pushed::Closed if who == For::Removed => Outcome::Last,
-            Pushed::Queued | Pushed::Closed => Outcome::Sent,
+            outbox::Pushed::Full => Pushed::Full,
+            outbox::Pushed::Queued | outbox::Pushed::Shed | outbox::Pushed::Closed => {
+                Pushed::Queued
+            }
         }
     }
 
-    fn frame(&self, who: For) -> &Bytes {
-        self.frames[who as usize].get_or_init(|| self.encode(who))
+    fn frame(&self, who: For) -> &Encoded {
+        self.frames[who as usize].get_or_init(|| self.bytes(who))
     }
 
-    fn encode(&self, who: For) -> Bytes {
+    fn bytes(&self, who: For) -> Encoded {
         let Change { conversation, ver, epoch, ts_ms, event } = &self.delivery.change;
         let kind = match (event, who) {
             (Event::Message(_), _) => "message.new",
@@ -216,20 +163,38 @@ impl Printed {
             payload: (),
         };
         match event {
-            Event::Message(message) => frame::text(&with(
+            Event::Message(message) => Encoded::new(&with(
                 envelope,
                 MessagePayload::new(conversation, *ver, epoch.0, *ts_ms, message),
             )),
             _ => {
                 let mut payload = match &self.delivery.view {
-                    Some(view) => group(&self.places, view),
-                    None => group(&self.places, &bare_view(&self.delivery.change)),
+                    Some(view) => group(&self.names, view),
+                    None => group(&self.names, &bare_view(&self.delivery.change)),
                 };
                 payload.ver = Some(*ver);
                 payload.epoch = epoch.0;
-                frame::text(&with(envelope, payload))
+                Encoded::new(&with(envelope, payload))
             }
         }
+    }
+}
+
+impl Delivered for EncodedEvent {
+    fn ver(&self) -> u64 {
+        self.delivery.change.ver
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.delivery.change.epoch
+    }
+
+    fn seqs(&self) -> Option<Seqs> {
+        self.delivery.change.seqs()
+    }
+
+    fn removes(&self, user: &UserId) -> bool {
+        self.delivery.change.removes(user)
     }
 }
 

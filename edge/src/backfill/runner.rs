@@ -1,10 +1,13 @@
-//! The task that does a session's orders.
+//! The task that does what a session's backfill is asked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use conversation::delivery::{
+    Delivered, Pause, Place, Progress, Pushed, Rejoined, Settling, StartAt,
+};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -14,12 +17,12 @@ use wire::command::{Answer, Delivery, Refusal};
 use wire::{ConversationId, ErrorCode};
 
 use super::job::{Job, Step};
-use super::{Order, Session};
-use crate::fanout::{Effects, Outcome};
+use super::requests::BackfillRequest;
+use crate::delivery::effects::Effects;
 use crate::session::frame::{self, Echo};
-use crate::session::outbox::Queued;
+use crate::session::outbox::{Bound, Queued};
+use crate::session::state::{self, Session};
 use crate::shared::Shared;
-use crate::subscriptions::{At, Attached, From, Rejoined};
 
 /// Questions under way at once.
 const QUESTIONS_MAX: usize = 8;
@@ -66,39 +69,44 @@ pub(super) async fn run(shared: Arc<Shared>, session: Arc<Session>) {
     };
     while !runner.session.outbox.is_closed() {
         runner.slow_since = runner.slow_since.filter(|_| runner.jobs.values().any(|job| job.slow));
-        if runner.jobs.is_empty() && runner.session.catch_up.is_finished() {
+        if runner.jobs.is_empty() && runner.session.backfill.is_finished() {
             return;
         }
         let session = runner.session.clone();
         if session.outbox.poll_settled(&Context::from_waker(Waker::noop())).is_pending() {
             // A sync may come first and say where the client stands.
             tokio::select! {
-                order = std::future::poll_fn(|cx| session.catch_up.poll_next(cx)) => runner.take(order),
+                request = std::future::poll_fn(|cx| session.backfill.poll_next(cx)) => runner.take(request),
                 () = std::future::poll_fn(|cx| session.outbox.poll_settled(cx)) => {}
             }
             continue;
         }
         runner.ask();
+        // The last job may have ended without a question.
+        if runner.jobs.is_empty() && runner.session.backfill.is_finished() {
+            return;
+        }
         tokio::select! {
             Some((conversation, generation, result)) = runner.questions.next(), if !runner.questions.is_empty() => {
                 runner.answered(conversation, generation, result).await;
             }
-            order = std::future::poll_fn(|cx| session.catch_up.poll_next(cx)) => runner.take(order),
+            request = std::future::poll_fn(|cx| session.backfill.poll_next(cx)) => runner.take(request),
             () = tokio::time::sleep(PAUSE), if !runner.paused.is_empty() => runner.look_again(),
         }
     }
 }
 
 impl Runner {
-    fn take(&mut self, order: Order) {
-        match order {
-            Order::Behind { conversation, at } => {
+    fn take(&mut self, request: BackfillRequest) {
+        match request {
+            BackfillRequest::Behind { conversation, have, slow } => {
                 self.next += 1;
-                let slow = at.seq > 0;
                 if slow {
                     self.slow_since.get_or_insert_with(Instant::now);
                 }
-                let job = Job { slow, ..self.job(Step::Changes { have: at }, Vec::new()) };
+                let mut job = self.job(Step::Changes, Vec::new());
+                (job.slow, job.progress) = (slow, Progress::from(have));
+                self.paused.retain(|paused| *paused != conversation);
                 let waiting = self.jobs.insert(conversation, job);
                 if let Some(Job {
                     step: Step::Await { after } | Step::Knock { after },
@@ -106,14 +114,16 @@ impl Runner {
                     ..
                 }) = waiting
                 {
-                    // A sync came between the mark and this order.
+                    // A sync came before: its answer goes first.
                     self.restart(conversation, after, syncs);
                 }
-                self.ready.push(conversation);
+                if !self.ready.contains(&conversation) {
+                    self.ready.push(conversation);
+                }
             }
-            Order::Sync { re, after } => self.sync(re, after),
+            BackfillRequest::Sync { re, after } => self.sync(re, after),
             // The loop sees that the outbox is closed.
-            Order::End => {}
+            BackfillRequest::End => {}
         }
     }
 
@@ -135,13 +145,13 @@ impl Runner {
             } else if self.jobs.contains_key(&conversation) {
                 self.restart(conversation, after, vec![number]);
             } else {
-                let step = self.first_step(conversation, after);
-                let job = self.job(step, vec![number]);
+                let mut job = self.job(Step::Knock { after }, vec![number]);
+                self.first_step(conversation, after, &mut job);
                 self.begin(conversation, job);
             }
         }
-        // What waits now is not about these conversations, or older than what they get.
-        self.session.outbox.set_settling(false);
+        // What is queued now is of other conversations, or older than what these get.
+        self.session.outbox.settle(Settling::placed);
         self.finish_sync(number);
     }
 
@@ -150,6 +160,7 @@ impl Runner {
         Job {
             generation: self.next,
             step,
+            progress: Progress::default(),
             syncs,
             slow: false,
             knocked: false,
@@ -158,17 +169,16 @@ impl Runner {
     }
 
     /// Takes the session off the live events, if it is attached.
-    fn first_step(&mut self, conversation: ConversationId, after: u64) -> Step {
+    fn first_step(&self, conversation: ConversationId, after: u64, job: &mut Job) {
         let session = &self.session;
-        let attached =
-            self.shared.route.interest(&conversation, |i| i.take_off(session, &conversation));
-        match attached {
-            Some(Attached::TakenOff(up_to)) => {
+        let paused = self.shared.route.interest(&conversation, |i| i.pause(session, &conversation));
+        match paused {
+            Some(Pause::At(have)) => {
                 session.outbox.take_back(&conversation, after);
-                Step::Messages { after, up_to }.skip_nothing()
+                job.begin(after, have);
             }
-            Some(Attached::Off | Attached::Asking) => Step::Await { after },
-            None => Step::Knock { after },
+            Some(Pause::Already | Pause::Pending) => job.step = Step::Await { after },
+            None => job.step = Step::Knock { after },
         }
     }
 
@@ -184,7 +194,7 @@ impl Runner {
         self.next += 1;
         let Some(job) = self.jobs.get_mut(&conversation) else { return };
         self.session.outbox.take_back(&conversation, after);
-        job.step = job.step.restart(after);
+        job.restart(after);
         job.generation = self.next;
         job.syncs.extend(syncs);
         if !matches!(job.step, Step::Await { .. }) && !self.ready.contains(&conversation) {
@@ -197,13 +207,11 @@ impl Runner {
         while self.questions.len() < QUESTIONS_MAX {
             let Some(conversation) = self.ready.pop() else { break };
             let Some(job) = self.jobs.get(&conversation) else { continue };
-            if let Step::Changes { have } = job.step
-                && self.rejoin(conversation, have)
-            {
+            if job.step == Step::Changes && self.rejoin(conversation) {
                 continue;
             }
             let Some(job) = self.jobs.get(&conversation) else { continue };
-            let Some((query, as_user)) = job.step.question() else { continue };
+            let Some((query, as_user)) = job.question() else { continue };
             let actor = as_user.then(|| self.session.actor.clone());
             let (shared, generation) = (self.shared.clone(), job.generation);
             self.questions.push(Box::pin(async move {
@@ -227,31 +235,31 @@ impl Runner {
             (Step::Knock { after }, Ok(Answer::History { .. })) => {
                 return self.admitted(conversation, after);
             }
-            (Step::Messages { after, up_to }, Ok(Answer::History { messages, has_more, .. })) => {
+            (Step::Messages { after }, Ok(Answer::History { messages, has_more, .. })) => {
+                let up_to = job.have().seq;
                 let last = messages.iter().filter_map(seq).next_back().filter(|_| has_more);
-                let step = Step::Messages { after: last.unwrap_or(up_to.seq).max(after), up_to }
-                    .skip_nothing();
+                let next = last.unwrap_or(up_to).max(after);
                 let wanted = |change: &wire::change::Change| {
-                    seq(change).is_some_and(|n| n > after && n <= up_to.seq)
+                    seq(change).is_some_and(|n| n > after && n <= up_to)
                 };
                 let messages = messages
                     .into_iter()
                     .filter(wanted)
                     .map(|change| Delivery { change, view: None });
-                (messages.collect(), Some(step))
+                (messages.collect(), Some(next))
             }
-            (Step::Changes { .. }, Ok(Answer::Changes { changes, .. })) => (changes, None),
+            (Step::Changes, Ok(Answer::Changes { changes, .. })) => (changes, None),
             _ => return self.refused(conversation, &frame::internal()),
         };
-        let (deliveries, step) = deliveries;
-        let nothing = deliveries.is_empty() && step.is_none();
+        let (deliveries, next): (Vec<Delivery>, Option<u64>) = deliveries;
+        let nothing = deliveries.is_empty() && next.is_none();
         for delivery in deliveries {
-            if !self.deliver(conversation, delivery, step.is_none()).await {
+            if !self.deliver(conversation, delivery, next.is_none()).await {
                 return;
             }
         }
-        if let (Some(step), Some(job)) = (step, self.jobs.get_mut(&conversation)) {
-            job.step = step;
+        if let (Some(next), Some(job)) = (next, self.jobs.get_mut(&conversation)) {
+            job.ask_after(next);
         }
         if nothing { self.paused.push(conversation) } else { self.ready.push(conversation) }
     }
@@ -274,47 +282,49 @@ impl Runner {
             Ok(true) => {}
             Ok(false) => return false,
             Err(_) => {
-                self.session.outbox.close(super::super::TOO_SLOW);
+                self.session.outbox.close(state::TOO_SLOW);
                 return false;
             }
         }
-        let mut effects = Effects::new(bound);
-        let (outcome, at) = {
-            let printed = self.shared.printer.print(delivery);
-            let Some(job) = self.jobs.get_mut(&conversation) else { return false };
-            if let Step::Changes { have } = &mut job.step
-                && moves
-            {
-                if printed.ver() <= have.ver {
-                    return true;
-                }
-                *have = At { ver: printed.ver(), seq: printed.seq_after().unwrap_or(have.seq) };
-            }
-            (printed.send(&self.session, &mut effects), printed.conversation())
+        let event = self.shared.route.encoder.encode(delivery);
+        let Some(job) = self.jobs.get_mut(&conversation) else { return false };
+        if moves && event.ver() <= job.have().ver {
+            return true;
+        }
+        // There was room for an event of any size, and nobody else may take it.
+        let mut effects = Effects::new(Bound { events: usize::MAX, bytes: usize::MAX });
+        let pushed = event.send(&self.session, &mut effects);
+        debug_assert_eq!(pushed, Pushed::Queued);
+        let is_removed = event.removes(&self.session.actor.user);
+        if moves {
+            let seq = event.seqs().map_or(job.have().seq, |seqs| seqs.after);
+            job.progress.brought(Place { ver: event.ver(), seq }, event.epoch());
+        }
+        self.shared.route.apply(effects);
+        if !is_removed {
+            return true;
+        }
+        let (session, ver) = (&self.session, event.ver());
+        let again =
+            self.shared.route.interest(&conversation, |i| i.remove(session, &conversation, ver));
+        let (Some(again), Some(job)) = (again, self.jobs.get_mut(&conversation)) else {
+            self.give_up(&conversation, &not_a_member());
+            return false;
         };
-        self.shared.apply(effects);
-        if outcome == Outcome::Last {
-            let ver = self.jobs.get(&conversation).map_or(0, Job::ver);
-            let again = self.shared.route.interest(&at, |i| i.remove(&self.session, &at, ver));
-            let (Some(again), Some(job)) = (again, self.jobs.get_mut(&conversation)) else {
-                self.give_up(&conversation, &not_a_member());
-                return false;
-            };
-            // Nothing of what was said meanwhile is for him.
-            job.step = Step::Changes { have: again };
-        }
+        // Nothing of what was said meanwhile is for the user.
+        job.progress.brought(again, event.epoch());
+        job.step = Step::Changes;
         true
     }
 
-    /// The session has everything up to `have`: true when it is live again, or gone from the conversation.
-    fn rejoin(&mut self, conversation: ConversationId, have: At) -> bool {
+    /// True when the session is live again, or gone from the conversation.
+    fn rejoin(&mut self, conversation: ConversationId) -> bool {
         let mut effects = Effects::new(self.shared.limits.outbox());
-        let session = &self.session;
-        let rejoined = self
-            .shared
-            .route
-            .interest(&conversation, |i| i.rejoin(session, &conversation, have, &mut effects));
-        self.shared.apply(effects);
+        let Some(job) = self.jobs.get_mut(&conversation) else { return true };
+        let (session, progress) = (&self.session, &mut job.progress);
+        let rejoined = (self.shared.route)
+            .interest(&conversation, |i| i.rejoin(session, &conversation, progress, &mut effects));
+        self.shared.route.apply(effects);
         match rejoined {
             Rejoined::Live { head_seq } => {
                 let Some(job) = self.jobs.remove(&conversation) else { return true };
@@ -327,12 +337,7 @@ impl Runner {
                 }
                 true
             }
-            Rejoined::Missing(have) => {
-                if let Some(job) = self.jobs.get_mut(&conversation) {
-                    job.step = Step::Changes { have };
-                }
-                false
-            }
+            Rejoined::Missing => false,
             Rejoined::Gone => {
                 self.give_up(&conversation, &not_a_member());
                 true
@@ -342,12 +347,15 @@ impl Runner {
 
     /// The home lets the user read a conversation that the session was not attached to.
     fn admitted(&mut self, conversation: ConversationId, after: u64) {
-        self.shared.attach(&self.session, conversation, From::Now { at_ver: 0 }, None);
-        if let Some(job) = self.jobs.get_mut(&conversation) {
+        self.shared.route.attach(&self.session, conversation, StartAt::Now { at_ver: 0 }, None);
+        let Some(mut job) = self.jobs.remove(&conversation) else { return };
+        // No live event goes before the answer to the sync.
+        self.first_step(conversation, after, &mut job);
+        if matches!(job.step, Step::Knock { .. }) {
             job.step = Step::Await { after };
-            job.knocked = true;
         }
-        self.paused.push(conversation);
+        job.knocked = true;
+        self.begin(conversation, job);
     }
 
     fn refused(&mut self, conversation: ConversationId, refusal: &Refusal) {
@@ -357,18 +365,18 @@ impl Runner {
             Step::Knock { .. } | Step::Await { .. } => {
                 self.jobs.remove(&conversation);
             }
-            // The client is told, and can ask again; what is live goes on, and tells why if he is out.
-            Step::Messages { up_to, .. } => {
-                job.step = Step::Changes { have: up_to };
+            // The client is told, and can ask again. What is live goes on, and tells if the user is out.
+            Step::Messages { .. } => {
+                job.step = Step::Changes;
                 self.ready.push(conversation);
             }
-            Step::Changes { .. } if refusal.code == ErrorCode::NotFound => {
+            Step::Changes if refusal.code == ErrorCode::NotFound => {
                 self.jobs.remove(&conversation);
                 self.shared
                     .route
                     .interest(&conversation, |i| i.remove(&self.session, &conversation, u64::MAX));
             }
-            Step::Changes { .. } => self.paused.push(conversation),
+            Step::Changes => self.paused.push(conversation),
         }
         self.report(&conversation, &syncs, refusal);
         syncs.iter().for_each(|number| self.finish_sync(*number));
@@ -420,10 +428,10 @@ impl Runner {
 impl Runner {
     /// Attached meanwhile? Not for ever: what cannot be reached is reported.
     fn still_waiting(&mut self, conversation: ConversationId, after: u64) {
-        let step = self.first_step(conversation, after);
-        let Some(job) = self.jobs.remove(&conversation) else { return };
+        let Some(mut job) = self.jobs.remove(&conversation) else { return };
+        self.first_step(conversation, after, &mut job);
         let late = job.since.elapsed() >= self.shared.limits.home_deadline;
-        let refusal = match step {
+        let refusal = match job.step {
             // The owner, asked for the members, did not name the user.
             Step::Knock { .. } if job.knocked => not_a_member(),
             Step::Await { .. } if late => Refusal {
@@ -435,7 +443,8 @@ impl Runner {
             },
             _ => {
                 self.next += 1;
-                return self.begin(conversation, Job { step, generation: self.next, ..job });
+                job.generation = self.next;
+                return self.begin(conversation, job);
             }
         };
         self.report(&conversation, &job.syncs, &refusal);
