@@ -177,7 +177,12 @@ impl Runner {
                 session.outbox.take_back(&conversation, after);
                 job.begin(after, have);
             }
-            Some(Pause::Already | Pause::Pending) => job.step = Step::Await { after },
+            // Its request is on the way. What is queued must not go before the answer, which repeats it.
+            Some(Pause::Already) => {
+                session.outbox.take_back(&conversation, after);
+                job.step = Step::Await { after };
+            }
+            Some(Pause::Pending) => job.step = Step::Await { after },
             None => job.step = Step::Knock { after },
         }
     }
