@@ -17,7 +17,8 @@ use topology::World;
 
 use crate::show;
 
-/// Rehearse losses on virtual time: the production mesh, simulated, every run repeatable from its seed
+/// Rehearse losses on virtual time: the production mesh, simulated, every run repeatable from its
+/// seed
 #[derive(Parser)]
 #[command(name = "hearth sim", bin_name = "hearth sim", version)]
 #[command(
@@ -35,12 +36,12 @@ enum Verb {
         after_help = "Examples:\n  hearth sim run region-loss --seed 7 --report loss.html\n  hearth sim run my.toml --seeds 1..100 --jobs 2"
     )]
     Run(Run),
-    /// Run one seed again and tell what happened to whom, message by message
+    /// Run one seed again and print its events, message by message
     #[command(
         after_help = "Examples:\n  hearth sim replay 7\n  hearth sim replay 7 --scenario region-loss"
     )]
     Replay(Replay),
-    /// Run drawn scenarios, each from a seed of its own, for so long
+    /// Run drawn scenarios, each from its own seed, for some minutes
     #[command(after_help = "Example:\n  hearth sim explore --minutes 5")]
     Explore(Explore),
     /// The scenarios that come with hearth
@@ -50,7 +51,7 @@ enum Verb {
 
 #[derive(Args)]
 struct Run {
-    /// A file, or a name that `hearth sim list` tells
+    /// A file, or a name from `hearth sim list`
     scenario: String,
     /// The one seed to run
     #[arg(long, default_value_t = 1, conflicts_with = "seeds")]
@@ -67,19 +68,19 @@ struct Run {
     /// Print one JSON object for each run and nothing else on stdout
     #[arg(long)]
     json: bool,
-    /// Break a step of the protocol on purpose: the run should not hold then
+    /// Break a step of the protocol on purpose: an invariant should then break
     #[arg(long, hide = true)]
     mutant: Option<Mutant>,
 }
 
 #[derive(Args)]
 struct Replay {
-    /// The seed
     seed: u64,
-    /// Of this scenario; without it, of the scenario that the seed draws
+    /// The scenario [default: the one that the seed draws]
     #[arg(long)]
     scenario: Option<String>,
-    /// Only what is about this: a part of a name, such as r1/core/1, ann, or a message's last letters
+    /// Print only events with this: a part of a name, such as r1/core/1, ann, or a message's last
+    /// letters
     #[arg(long)]
     about: Option<String>,
     /// Write a report that any browser opens
@@ -95,7 +96,7 @@ struct Explore {
     /// For so long
     #[arg(long)]
     minutes: f64,
-    /// The first seed; each run takes the next [default: by the clock]
+    /// The first seed; each run takes the next [default: from the clock]
     #[arg(long)]
     from: Option<u64>,
     /// Runs at once [default: one for each core]
@@ -134,7 +135,7 @@ fn run_scenario(options: Run) -> anyhow::Result<bool> {
     let command = |seed: u64| format!("hearth sim run {} --seed {seed}", options.scenario);
     if let Some(seeds) = options.seeds {
         if options.report.is_some() {
-            bail!("--report tells one run: say --seed instead of --seeds");
+            bail!("--report covers one run: use --seed instead of --seeds");
         }
         let count = seeds.end().saturating_sub(*seeds.start()).saturating_add(1);
         let bar = show::seeds_bar(Some(count), options.json);
@@ -198,7 +199,7 @@ fn explore_drawn(options: &Explore) -> anyhow::Result<bool> {
     let first = options.from.unwrap_or_else(by_the_clock);
     if !options.json {
         show::line(format_args!(
-            "seeds from {first}; the same again: hearth sim explore --minutes {} --from {first}",
+            "seeds from {first}; to repeat: hearth sim explore --minutes {} --from {first}",
             options.minutes
         ));
     }

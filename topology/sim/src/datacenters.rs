@@ -1,5 +1,6 @@
-//! The store's side of the world: one replica a region, on a machine of their own, so that what a node has asked for goes on
-//! when the node dies or stands still. Nodes hold a [`remote`] handle and wait for answers.
+//! The store's side of the world: one replica a region, on a machine of their own, so that what a
+//! node has asked for goes on when the node dies or stands still. Nodes hold a [`remote`] handle
+//! and wait for answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use wire::{ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, Shard
 
 use crate::mutant::Mutation;
 
-/// Empty replicas for all regions of a world, as far apart as it says.
+/// Empty replicas for all regions of a world, at the world's distances.
 #[must_use]
 pub fn replicas(world: &World, seed: u64) -> Simulated {
     let regions: Vec<RegionId> = world.regions.iter().map(|region| region.id).collect();
@@ -60,7 +61,7 @@ pub fn remote(
     Arc::new(Layered(Remote { store, there }))
 }
 
-/// Runs every operation elsewhere.
+/// Runs every operation on another runtime.
 struct Remote {
     store: Arc<dyn Store>,
     there: Handle,
@@ -86,7 +87,7 @@ impl Layer for Remote {
     }
 }
 
-/// Does what the mutation says instead of what the contract says.
+/// Applies the mutation instead of the contract.
 struct Mutated {
     region: RegionId,
     store: Arc<dyn Store>,

@@ -1,9 +1,10 @@
-//! A whole scenario from one number: what `hearth sim explore` runs, and what `hearth sim replay` runs again.
+//! A whole scenario from one number: what `hearth sim explore` runs, and what `hearth sim replay`
+//! runs again.
 //!
-//! The same seed draws the same scenario on every machine, for one version of this file and of `rand`: nothing here depends on
-//! the order of a hash map, on a clock or on the width of a word.
+//! The same seed draws the same scenario on every machine, for one version of this file and of
+//! `rand`: nothing here depends on the order of a hash map, on a clock or on the width of a word.
 
-mod ambush;
+mod scenes;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -20,43 +21,43 @@ use crate::scenario::{Load, Scenario, with_fence, with_max_rpo};
 
 /// The small world of most drawn scenarios.
 const EXPLORE: &str = include_str!("../worlds/explore.toml");
-/// How long the load runs.
+/// Length of the load.
 const LOAD_MS: RangeInclusive<u64> = 10_000..=16_000;
-/// How long before its end all faults are over.
+/// Time between the end of all faults and of the load.
 const QUIET_MS: u64 = 3_000;
-/// How long the mesh has afterwards.
+/// Time to converge after the load.
 const CONVERGE_MS: u64 = 40_000;
-/// Coarse, for speed: exploring wants many runs.
+/// Coarse, for speed: exploration needs many runs.
 const TICK_MS: u64 = 5;
-/// The first fault finds the load running.
+/// The load runs before the first fault.
 const BEGIN_MS: u64 = 500;
-/// No fault is shorter, but for want of time.
+/// Minimum length of a fault, unless the time is too short.
 const LAST_MS: u64 = 200;
 /// Faults of one scenario.
 const FAULTS: RangeInclusive<usize> = 1..=6;
-/// A wall clock is set off by so much at most, either way.
+/// Maximum jump of a wall clock, either way.
 const JUMP_MS: i64 = 20_000;
-/// Sets the dice of scenes apart.
+/// Separates the random choices of scenes,
 const SCENES: u64 = 0x5ce9_e5ce_9e5c_e9e5;
-/// And those of moves.
+/// of moves,
 const MOVES: u64 = 0x0fe5_70fe_50fe_5e70;
-/// And those of moves of class `region`.
+/// of moves of single-region conversations,
 const REGION_MOVES: u64 = 0x70fe_0fe5_5e70_50fe;
-/// And those of timed leases.
+/// of timed leases,
 const LEASES: u64 = 0x71ed_1ea5_e71e_d1ea;
-/// And those of operators who fail a region over.
+/// of failovers,
 const FAILOVERS: u64 = 0xfa11_0e6f_a110_e6fa;
-/// And those of zones that bound what may be missing.
+/// and of `max_rpo`.
 const BOUNDS: u64 = 0xb0d5_a11e_b0d5_a11e;
-/// What is allowed to be missing in them.
+/// Their `max_rpo`.
 const MAX_RPO: Duration = Duration::from_secs(10);
-/// How long such an operator reflects.
+/// Time until an operator decides.
 const REFLECTS_MS: RangeInclusive<u64> = 200..=4_000;
-/// Draws of a fault before one is taken although two regions of a zone are then lost together.
+/// Redraws of a fault that would lose two regions of a zone together, before it is accepted.
 const TRIES: usize = 20;
 
-/// The kinds of fault and how often each is drawn. What the protocol has most to say about comes most; a rolling restart takes the
-/// whole run for itself, and comes rarely.
+/// The kinds of fault and their weights. Kinds that exercise the protocol most have the highest
+/// weight; a rolling restart occupies the whole run, and is rare.
 const KINDS: [(u32, Kind); 16] = [
     (10, Kind::Kill),
     (6, Kind::PowerLoss),
@@ -76,7 +77,7 @@ const KINDS: [(u32, Kind); 16] = [
     (1, Kind::RollingRestart),
 ];
 
-/// The variants of [`Fault`], without what they happen to.
+/// The variants of [`Fault`], without their targets.
 #[derive(Clone, Copy)]
 enum Kind {
     Kill,
@@ -103,18 +104,19 @@ pub fn of_seed(seed: u64) -> Scenario {
     draw(&world_of(seed), seed)
 }
 
-/// The same seed without a staged scene: as seeds were drawn before there were any.
+/// The same seed without a scene, as seeds were drawn before scenes existed.
 #[must_use]
 pub fn plain(seed: u64) -> Scenario {
     faults_of(&world_of(seed), seed)
 }
 
-/// The world of a seed: four times in five the small one, else the three regions that come with the program.
+/// The world of a seed: four times in five the small one, else the three regions that come with the
+/// program.
 #[must_use]
 pub fn world_of(seed: u64) -> Arc<World> {
-    // Other dice than the scenario's: a seed draws the same faults for a world that is named on the command line.
-    let mut dice = SmallRng::seed_from_u64(!seed);
-    if dice.random_bool(0.8) { explored() } else { Arc::new(World::default_world()) }
+    // A generator of its own: a seed draws the same faults for a world named on the command line.
+    let mut rng = SmallRng::seed_from_u64(!seed);
+    if rng.random_bool(0.8) { explored() } else { Arc::new(World::default_world()) }
 }
 
 /// The small world of most drawn scenarios.
@@ -123,44 +125,44 @@ pub fn explored() -> Arc<World> {
     Arc::new(World::parse(EXPLORE).expect("a test reads the world of exploration"))
 }
 
-/// The scenario of a seed in this world: its load, one to six faults, for two seeds of five a scene of faults that belong
-/// together, for one of three conversations of class `multi-region` that move and for one of four those of class `region`, for one of four
-/// owners that acknowledge by timed leases, for one of five a region that is failed over, and for one of eight zones in which a lost
-/// region is failed over by itself. All is over before the quiet time.
+/// The scenario of a seed in this world: its load and one to six faults. Two seeds of five have a
+/// scene of related faults. Multi-region conversations move in one of three, single-region ones in
+/// one of four. Owners acknowledge by timed leases in one of four, an operator fails a region over
+/// in one of five, and `max_rpo` does so in one of eight. All faults end before the quiet time.
 #[must_use]
 pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     let mut scenario = faults_of(world, seed);
-    // Dice of its own: with or without a scene, the rest of a seed is the same.
-    let mut dice = Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(32) ^ SCENES), world };
-    if dice.inner.random_bool(0.4) {
-        let scene = dice.ambush(scenario.load_ms - QUIET_MS);
-        // It is the scene that counts: most of the other faults would hide it.
-        scenario.faults.truncate(dice.index(3));
+    // A generator of its own: with or without a scene, the rest of a seed is the same.
+    let mut rng = Draws { inner: SmallRng::seed_from_u64(seed.rotate_left(32) ^ SCENES), world };
+    if rng.inner.random_bool(0.4) {
+        let scene = rng.scene(scenario.load_ms - QUIET_MS);
+        // Most other faults would hide the scene.
+        scenario.faults.truncate(rng.index(3));
         scenario.faults.extend(scene);
         scenario.faults.sort_by_key(|planned| planned.at_ms);
     }
-    let mut dice = Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(16) ^ MOVES), world };
-    if dice.inner.random_ratio(1, 3) {
-        scenario.load.moves_per_s = dice.tenths(3..=25);
+    let mut rng = Draws { inner: SmallRng::seed_from_u64(seed.rotate_left(16) ^ MOVES), world };
+    if rng.inner.random_ratio(1, 3) {
+        scenario.load.moves_per_s = rng.tenths(3..=25);
     }
     if SmallRng::seed_from_u64(seed.rotate_left(48) ^ LEASES).random_ratio(1, 4) {
         scenario.world = Arc::new(with_fence(world, Fence::Lease));
     }
-    let mut dice = Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(24) ^ FAILOVERS), world };
-    if dice.inner.random_ratio(1, 5) {
-        let fail_over = dice.fail_over(scenario.load_ms - QUIET_MS, &scenario.faults);
+    let mut rng = Draws { inner: SmallRng::seed_from_u64(seed.rotate_left(24) ^ FAILOVERS), world };
+    if rng.inner.random_ratio(1, 5) {
+        let fail_over = rng.fail_over(scenario.load_ms - QUIET_MS, &scenario.faults);
         scenario.faults.extend(fail_over);
         scenario.faults.sort_by_key(|planned| planned.at_ms);
     }
     if SmallRng::seed_from_u64(seed.rotate_left(8) ^ BOUNDS).random_ratio(1, 8) {
         scenario.world = Arc::new(with_max_rpo(&scenario.world, Some(MAX_RPO)));
     }
-    let mut dice =
-        Dice { inner: SmallRng::seed_from_u64(seed.rotate_left(40) ^ REGION_MOVES), world };
-    if dice.inner.random_ratio(1, 4) {
-        scenario.load.region_moves_per_s = dice.tenths(2..=15);
+    let mut rng =
+        Draws { inner: SmallRng::seed_from_u64(seed.rotate_left(40) ^ REGION_MOVES), world };
+    if rng.inner.random_ratio(1, 4) {
+        scenario.load.region_moves_per_s = rng.tenths(2..=15);
     }
-    // A session at an edge of the version before does not notice by itself what a lost region took with it.
+    // A session at an edge of the previous minor does not notice a loss with its region by itself.
     if scenario.fails_over() {
         for planned in &mut scenario.faults {
             if let Fault::RollingRestart { older } = &mut planned.fault {
@@ -172,13 +174,13 @@ pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
 }
 
 fn faults_of(world: &Arc<World>, seed: u64) -> Scenario {
-    let mut dice = Dice { inner: SmallRng::seed_from_u64(seed), world };
-    let load_ms = dice.inner.random_range(LOAD_MS);
-    let load = dice.load();
-    let count = dice.inner.random_range(FAULTS);
+    let mut rng = Draws { inner: SmallRng::seed_from_u64(seed), world };
+    let load_ms = rng.inner.random_range(LOAD_MS);
+    let load = rng.load();
+    let count = rng.inner.random_range(FAULTS);
     let mut faults: Vec<Planned> = Vec::with_capacity(count);
     while faults.len() < count {
-        let next = dice.planned(load_ms - QUIET_MS, &faults);
+        let next = rng.planned(load_ms - QUIET_MS, &faults);
         faults.push(next);
     }
     faults.sort_by_key(|planned| planned.at_ms);
@@ -195,12 +197,12 @@ fn faults_of(world: &Arc<World>, seed: u64) -> Scenario {
     }
 }
 
-struct Dice<'a> {
+struct Draws<'a> {
     inner: SmallRng,
     world: &'a World,
 }
 
-impl Dice<'_> {
+impl Draws<'_> {
     fn load(&mut self) -> Load {
         Load {
             clients: self.inner.random_range(1..=3),
@@ -216,8 +218,8 @@ impl Dice<'_> {
         }
     }
 
-    /// A fault that ends by `calm_ms`. Two regions of one zone that are lost together leave no quorum and so tell little: such a
-    /// draw is mostly thrown away.
+    /// A fault that ends by `calm_ms`. Two regions of one zone lost together leave no quorum, and
+    /// test little: such a draw is mostly rejected.
     fn planned(&mut self, calm_ms: u64, before: &[Planned]) -> Planned {
         let mut next = self.any(calm_ms);
         for _ in 0..TRIES {
@@ -231,7 +233,8 @@ impl Dice<'_> {
         next
     }
 
-    /// Of a region that is lost if there is one, soon after it is, and else of any. None where no other could serve.
+    /// Fails over a lost region soon after its loss, else any region. None where no other region
+    /// could serve.
     fn fail_over(&mut self, calm_ms: u64, faults: &[Planned]) -> Option<Planned> {
         let shared =
             |region: &RegionId| self.world.zones_of(*region).any(|zone| zone.regions.len() > 1);
@@ -254,7 +257,7 @@ impl Dice<'_> {
     fn any(&mut self, calm_ms: u64) -> Planned {
         let kind = self.kind();
         let at_ms = match kind {
-            // One node after the other: it needs whatever time there is.
+            // One node after the other needs all of the time.
             Kind::RollingRestart => BEGIN_MS,
             _ => self.inner.random_range(BEGIN_MS..=calm_ms - LAST_MS),
         };
@@ -318,14 +321,14 @@ impl Dice<'_> {
 
     fn clock(&mut self) -> Fault {
         let rate = if self.inner.random_bool(0.3) { 1.0 } else { self.hundredths(80..=125) };
-        // A clock with nothing wrong is no fault: one that keeps its rate always jumps.
+        // A correct clock is no fault: a clock that keeps its rate always jumps.
         let is_set_off = rate == 1.0 || self.inner.random_bool(0.5);
         let jump_ms = if is_set_off { self.inner.random_range(1..=JUMP_MS) } else { 0 };
         let jump_ms = if self.inner.random_bool(0.5) { jump_ms } else { -jump_ms };
         Fault::Clock { node: self.node(), rate, jump_ms }
     }
 
-    /// A fault of the way between two regions; a world of one region has none, and its node is killed instead.
+    /// A fault between two regions. In a world of one region it kills a node instead.
     fn between(&mut self, kind: Kind) -> Fault {
         let Some((a, b)) = self.pair() else { return Fault::Kill { node: self.node() } };
         match kind {
@@ -358,7 +361,7 @@ impl Dice<'_> {
         Some((self.world.regions[a].id, self.world.regions[b].id))
     }
 
-    /// Cores carry the log: they are drawn more often than edges, however few they are.
+    /// Cores hold the log: they are drawn more often than edges, however few they are.
     fn node(&mut self) -> NodeId {
         let role =
             if self.inner.random_bool(0.7) { wire::NodeRole::Core } else { wire::NodeRole::Edge };
@@ -368,7 +371,7 @@ impl Dice<'_> {
         nodes[n].clone()
     }
 
-    /// Drawn as `u32`: the width of a word is no part of the draw.
+    /// Drawn as `u32`, so that the result does not depend on the word size.
     fn index(&mut self, count: usize) -> usize {
         let count = u32::try_from(count).expect("a world has few regions and nodes");
         self.inner.random_range(0..count) as usize

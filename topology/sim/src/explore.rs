@@ -9,15 +9,15 @@ use crate::outcome::Outcome;
 use crate::run::{RunOptions, run};
 use crate::scenario::Scenario;
 
-/// What comes of each seed; the error: it could not be run at all.
+/// The result of a seed; an error if it could not run.
 pub type Result = (u64, anyhow::Result<Outcome>);
 
-/// How far it is.
+/// Progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// Seeds that have been run.
     pub seeds: u64,
-    /// Of them, those in which something did not hold.
+    /// Seeds in which an invariant broke.
     pub broken: u64,
     /// Virtual milliseconds in all.
     pub virtual_ms: u64,
@@ -29,8 +29,8 @@ pub struct Tally {
     pub takeovers: u64,
 }
 
-/// Runs seeds until they are used up, the time is over, or `stop` says so of a result. Results come in the order in which runs
-/// end.
+/// Runs seeds until none is left, the time is over, or `stop` says so of a result. Results come in
+/// the order in which runs end.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -43,7 +43,7 @@ pub fn explore(
 ) -> anyhow::Result<Tally> {
     let (seeds, scenario_of) = (Arc::new(Mutex::new(seeds)), Arc::new(scenario_of));
     let is_over = Arc::new(AtomicBool::new(false));
-    // As many results wait as threads run: each waits until its result is taken.
+    // The queue holds one result per thread; each thread waits until its result is taken.
     let (done_out, done) = mpsc::sync_channel::<Result>(jobs.max(1));
     let mut threads = Vec::new();
     for n in 0..jobs.max(1) {
@@ -72,7 +72,7 @@ pub fn explore(
     }
     for thread in threads {
         if thread.join().is_err() {
-            anyhow::bail!("a thread that explores has died");
+            anyhow::bail!("an exploring thread died");
         }
     }
     Ok(tally)

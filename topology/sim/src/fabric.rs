@@ -1,7 +1,8 @@
-//! The network between the machines: carries what their kernels send, as late as the world says, unless it is cut or lost.
-//! Everything that leaves a machine goes into the hash of the run.
+//! The network between the machines: carries what their kernels send, as late as the world says,
+//! unless it is cut or lost. Everything that leaves a machine goes into the hash of the run.
 //!
-//! Datagrams are lost, segments of TCP are held until a cut heals: the kernel below would send them again for as long.
+//! Datagrams are lost, segments of TCP are held until a cut heals: the kernel below would send them
+//! again for as long.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -14,11 +15,11 @@ use turmoil_net::{EnterGuard, HostId, KernelConfig, Net, Packet, Transport};
 use wire::RegionId;
 use xxhash_rust::xxh3::Xxh3;
 
-/// Segments held by one cut; more are dropped, and the connection notices.
+/// Segments held by one cut; more are dropped, which breaks the connection.
 const HELD_MAX: usize = 4_096;
-/// TCP sends again what was not acknowledged for so long: longer than any round trip of a world.
-const RETRANSMIT: Duration = Duration::from_millis(900);
-/// And gives the connection up after so many attempts.
+/// TCP's retransmission timeout: longer than any round trip of a world.
+const RETRANSMIT_DELAY: Duration = Duration::from_millis(900);
+/// Attempts before TCP closes the connection.
 const RETRANSMITS_MAX: u32 = 12;
 
 /// The way from one region to another, one direction.
@@ -26,13 +27,12 @@ const RETRANSMITS_MAX: u32 = 12;
 pub struct Way {
     /// Nothing arrives.
     pub is_cut: bool,
-    /// How long it takes.
+    /// Delay.
     pub delay: Duration,
-    /// Share of datagrams that are lost.
+    /// Share of lost datagrams.
     pub loss: f64,
 }
 
-/// See the module.
 pub struct Fabric {
     guard: EnterGuard,
     now: Duration,
@@ -40,11 +40,11 @@ pub struct Fabric {
     ways: BTreeMap<(RegionId, RegionId), Way>,
     dark: BTreeSet<IpAddr>,
     travelling: BinaryHeap<Reverse<Parcel>>,
-    /// When the last one between two machines is due: what is sent later never arrives earlier.
+    /// Due time of the last segment between two machines: later ones never arrive earlier.
     last_due: BTreeMap<(IpAddr, IpAddr), Duration>,
     held: BTreeMap<(RegionId, RegionId), VecDeque<Packet>>,
     sent: u64,
-    dice: SmallRng,
+    rng: SmallRng,
     hash: Xxh3,
     leaving: Vec<Packet>,
 }
@@ -56,9 +56,9 @@ struct Parcel {
 }
 
 impl Fabric {
-    /// With these machines, each in its region, and nothing on its way.
+    /// A fabric of these machines, each in its region, with nothing in flight.
     pub fn new(seed: u64, machines: &[(IpAddr, RegionId)], tick: Duration) -> (Self, Vec<HostId>) {
-        let passes = u32::try_from(RETRANSMIT.as_millis() / tick.as_millis().max(1))
+        let passes = u32::try_from(RETRANSMIT_DELAY.as_millis() / tick.as_millis().max(1))
             .unwrap_or(u32::MAX)
             .max(3);
         let config = KernelConfig::default().retx_threshold(passes).retx_max(RETRANSMITS_MAX);
@@ -74,30 +74,30 @@ impl Fabric {
             last_due: BTreeMap::new(),
             held: BTreeMap::new(),
             sent: 0,
-            dice: SmallRng::seed_from_u64(seed),
+            rng: SmallRng::seed_from_u64(seed),
             hash: Xxh3::new(),
             leaving: Vec::new(),
         };
         (fabric, hosts)
     }
 
-    /// The sockets that are asked for next are those of this machine.
+    /// Makes this machine's kernel current.
     pub fn set_current(&self, host: HostId) {
         self.guard.set_current(host);
     }
 
-    /// Changes the way from `a` to `b`. What a cut holds goes on when it is healed.
+    /// Changes the way from `a` to `b`. Segments held by a cut continue when it heals.
     pub fn change_way(&mut self, a: RegionId, b: RegionId, change: impl FnOnce(&mut Way)) {
         let way = self.ways.entry((a, b)).or_default();
         change(way);
         if !way.is_cut {
             for packet in self.held.remove(&(a, b)).unwrap_or_default() {
-                self.carry(packet);
+                self.inject(packet);
             }
         }
     }
 
-    /// Nothing leaves or reaches this machine any more, or again.
+    /// Disconnects this machine from the network, or connects it again.
     pub fn set_dark(&mut self, machine: IpAddr, is_dark: bool) {
         if is_dark {
             self.dark.insert(machine);
@@ -106,24 +106,24 @@ impl Fabric {
         }
     }
 
-    /// Puts bytes that are no packets into the hash: what clients saw, what went wrong.
+    /// Adds other bytes than packets to the hash: the clients' view, the faults.
     pub fn note(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
     }
 
-    /// Over everything so far.
+    /// The hash so far.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.hash.digest()
     }
 
-    /// How many packets have left a machine.
+    /// Number of packets sent by machines.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// It is `now`: delivers what is due, to the kernels of the machines.
+    /// Sets the time, and delivers due packets to the machines' kernels.
     pub fn deliver_until(&mut self, now: Duration) {
         self.now = now;
         while self.travelling.peek().is_some_and(|Reverse(parcel)| parcel.due <= now) {
@@ -140,7 +140,7 @@ impl Fabric {
         }
     }
 
-    /// Takes what the kernels of the machines want to send.
+    /// Takes outgoing packets from the machines' kernels.
     pub fn collect(&mut self) {
         let mut leaving = std::mem::take(&mut self.leaving);
         self.guard.egress_all(&mut leaving);
@@ -148,7 +148,7 @@ impl Fabric {
             self.sent += 1;
             self.witness(&packet);
             if !self.is_dark(&packet) {
-                self.carry(packet);
+                self.inject(packet);
             }
         }
         self.leaving = leaving;
@@ -165,21 +165,21 @@ impl Fabric {
         (from != to).then_some((from, to))
     }
 
-    fn carry(&mut self, packet: Packet) {
+    fn inject(&mut self, packet: Packet) {
         let way =
             self.ends(&packet).and_then(|ends| self.ways.get(&ends).copied()).unwrap_or_default();
         if way.is_cut {
             return self.hold(packet);
         }
         let is_datagram = matches!(packet.payload, Transport::Udp(_));
-        if is_datagram && way.loss > 0.0 && self.dice.random::<f64>() < way.loss {
+        if is_datagram && way.loss > 0.0 && self.rng.random::<f64>() < way.loss {
             return;
         }
         let last = self.last_due.entry((packet.src, packet.dst)).or_default();
         let due = (self.now + way.delay).max(*last);
         *last = due;
         self.travelling.push(Reverse(Parcel { due, n: self.sent, packet }));
-        // Two parcels of one step need different numbers, whichever way they came here.
+        // Two parcels of one step need different numbers.
         self.sent += 1;
     }
 

@@ -1,4 +1,4 @@
-//! What can go wrong, by name. A scenario file says when, or a seed draws it; [`crate::run`] carries it out.
+//! The faults. A scenario file or a seed says when; [`crate::inject`] injects them.
 
 use std::fmt;
 
@@ -8,146 +8,112 @@ use wire::{NodeId, RegionId};
 /// A fault and its time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
-    /// When it begins, virtual milliseconds after the load began.
+    /// Begin, virtual milliseconds after the load began.
     pub at_ms: u64,
-    /// How long it lasts; none: until the faults end together, before the end of the run.
+    /// Duration; none: until all faults end together, before the end of the run.
     pub for_ms: Option<u64>,
-    /// What.
     pub fault: Fault,
 }
 
-/// One thing that goes wrong. What it does when it ends stands with each.
+/// One fault, with its effect at begin and end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// A process dies (SIGKILL). Its kernel lives: TCP peers get a reset, QUIC peers hear nothing. Ends: it starts again.
-    Kill {
-        /// Which.
-        node: NodeId,
-    },
-    /// A machine goes dark: nothing leaves it any more, no reset either. Ends: it starts again.
-    PowerLoss {
-        /// Which.
-        node: NodeId,
-    },
-    /// A process stands still (SIGSTOP) while its kernel goes on receiving. Ends: it wakes where it stood.
-    Pause {
-        /// Which.
-        node: NodeId,
-    },
-    /// A node's clocks, wall and monotonic, run at another rate and its wall clock is set off. Ends: the rate is 1 again, and
-    /// what has been gained stays.
+    /// A process dies (SIGKILL). Its kernel lives: TCP peers get a reset, QUIC peers get nothing.
+    /// End: it starts again.
+    Kill { node: NodeId },
+    /// A machine loses power: nothing leaves it, no reset either. End: it starts again.
+    PowerLoss { node: NodeId },
+    /// A process pauses (SIGSTOP) while its kernel keeps receiving. End: it resumes.
+    Pause { node: NodeId },
+    /// A node's clocks, wall and monotonic, run at another rate, and its wall clock jumps. End: the
+    /// rate is 1 again; the offset stays.
     Clock {
-        /// Which.
         node: NodeId,
         /// Its seconds in one true second: above 1 it is fast.
         rate: f64,
         /// Its wall clock jumps by so many milliseconds.
         jump_ms: i64,
     },
-    /// A node hands over what it has and sends its clients away. Ends: it takes part again.
-    Drain {
-        /// Which.
-        node: NodeId,
-    },
-    /// Every node of a region and its replica die at once. Ends: the replica comes back with what it had, and the nodes start.
-    LoseRegion {
-        /// Which.
-        region: RegionId,
-    },
-    /// An operator fails a region over and accepts what is missing; it may live or be lost. He orders it again until it is done. Ends: he
-    /// fails it back, as soon as it can be.
-    FailOver {
-        /// Which.
-        region: RegionId,
-    },
-    /// Every node of a region drains. Ends: they take part again.
-    DrainRegion {
-        /// Which.
-        region: RegionId,
-    },
-    /// Nothing passes between two regions. Ends: it passes again.
-    Cut {
-        /// One end.
-        a: RegionId,
-        /// The other.
-        b: RegionId,
-        /// Which directions.
-        ways: Ways,
-        /// Which traffic.
-        what: What,
-    },
-    /// A share of the datagrams between two regions is lost. Ends: as the world says.
+    /// A node drains: it hands over its shards or sends its clients away. End: it returns.
+    Drain { node: NodeId },
+    /// Every node of a region and its replica die at once. End: the replica returns with its data,
+    /// and the nodes start.
+    LoseRegion { region: RegionId },
+    /// An operator fails a live or lost region over with `--accept-loss`, and repeats the order
+    /// until it succeeds. End: they fail it back.
+    FailOver { region: RegionId },
+    /// Every node of a region drains. End: they return.
+    DrainRegion { region: RegionId },
+    /// Nothing passes between two regions. End: it passes again.
+    Cut { a: RegionId, b: RegionId, ways: Ways, what: What },
+    /// A share of the datagrams between two regions is lost. End: as the world says.
     Loss {
-        /// One end.
         a: RegionId,
-        /// The other.
         b: RegionId,
         /// 0 to 1, each datagram on its own.
         share: f64,
     },
-    /// Everything between two regions takes longer. Ends: as the world says.
+    /// Every packet between two regions takes longer. End: as the world says.
     Delay {
-        /// One end.
         a: RegionId,
-        /// The other.
         b: RegionId,
         /// One way, added.
         extra_ms: u64,
     },
-    /// A region's store replica is down; its nodes live. Ends: it comes back with what it had.
+    /// A region's store replica is down; its nodes live. End: it returns with its data.
     ReplicaDown {
-        /// Whose.
         region: RegionId,
-        /// The machine fails, not the process: of what was not synced only a beginning remains.
+        /// The machine fails, not the process: only a prefix of the unsynced data remains.
         power_loss: bool,
     },
-    /// Each sync of a region's replica takes so long. Ends: as before.
+    /// Each sync of a region's replica takes this long. End: as before.
     SlowDisk {
-        /// Whose.
         region: RegionId,
         /// Milliseconds.
         sync_ms: u64,
     },
-    /// A share of the writes to a region's replica arrives late, long after their sender has given up. Ends: no more of them.
+    /// A share of the writes to a region's replica arrives long after their sender has given up.
+    /// End: none any more.
     LateWrites {
-        /// Whose.
         region: RegionId,
         /// 0 to 1.
         share: f64,
         /// So late, milliseconds.
         by_ms: u64,
     },
-    /// A share of the writes never reaches a region's replica, so that replicas differ. Ends: no more of them are lost.
+    /// A share of the writes never reaches a region's replica, so that replicas differ. End: none
+    /// is lost any more.
     Diverge {
-        /// Whose.
         region: RegionId,
         /// 0 to 1.
         share: f64,
     },
-    /// The clients of a region come and go: each leaves and connects again this often, at another edge. Ends: they stay.
+    /// The clients of a region flap: each leaves and connects again this often, at another edge.
+    /// End: they stay.
     Flap {
         /// Where they live.
         region: RegionId,
         /// Milliseconds.
         every_ms: u64,
     },
-    /// All nodes are stopped in order and started again, one after the other, as an upgrade does it. It ends by itself.
+    /// All nodes stop and start in order, one after the other, as in an upgrade. It ends by itself.
     RollingRestart {
-        /// Until they are restarted, all nodes speak the previous minor version of the mesh's protocol.
+        /// Until they are restarted, all nodes speak the previous minor version of the mesh's
+        /// protocol.
         older: bool,
     },
 }
 
-/// Which directions are cut.
+/// The directions of a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ways {
     /// Neither passes.
     Both,
-    /// What `a` sends does not reach `b`; the other way passes.
+    /// Packets from `a` to `b` are dropped; the other direction passes.
     AToB,
 }
 
-/// Which traffic a cut stops.
+/// The traffic of a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// Nodes, clients and replicas alike.
@@ -159,14 +125,14 @@ pub enum What {
 }
 
 impl Fault {
-    /// In words, for people.
+    /// A description for people.
     #[must_use]
     pub fn describe(&self, world: &World) -> String {
         let name = |region: &RegionId| world.region_name(*region);
         match self {
             Self::Kill { node } => format!("{node} is killed"),
             Self::PowerLoss { node } => format!("{node} loses power"),
-            Self::Pause { node } => format!("{node} stands still"),
+            Self::Pause { node } => format!("{node} is paused"),
             Self::Clock { node, rate, jump_ms } => {
                 format!("the clock of {node} runs at {rate}, jumps by {jump_ms} ms")
             }
@@ -195,7 +161,7 @@ impl Fault {
             }
             Self::LateWrites { region, share, by_ms } => {
                 format!(
-                    "{:.0} % of the writes to {} come {by_ms} ms late",
+                    "{:.0} % of the writes to {} arrive {by_ms} ms late",
                     share * 100.0,
                     name(region)
                 )
@@ -212,13 +178,12 @@ impl Fault {
             }
             Self::RollingRestart { older: false } => "all nodes are restarted, one by one".into(),
             Self::RollingRestart { older: true } => {
-                "all nodes, of an older version until now, are restarted as this one, one by one"
-                    .into()
+                "all nodes are upgraded from the previous minor version, one by one".into()
             }
         }
     }
 
-    /// The regions that it concerns; all of them when none is named.
+    /// The regions concerned; all when none is named.
     #[must_use]
     pub fn regions(&self) -> Vec<RegionId> {
         match self {

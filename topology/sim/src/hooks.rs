@@ -1,11 +1,11 @@
-//! The clock and the randomness of a simulation, put below everything: libc's own functions, replaced for this binary.
+//! Clock and randomness of a simulation. This module replaces libc's own functions for this binary.
 //!
-//! Product code asks std, tokio, ring or rand; all of them end in `clock_gettime`, `getrandom` or `syscall`. The linker takes
-//! the definitions of this module before libc's. A thread that has not called [`begin`] gets the kernel's answers, so the
-//! rest of the program is as always.
+//! Product code calls std, tokio, ring or rand; all of them end in `clock_gettime`, `getrandom` or
+//! `syscall`. The linker prefers the definitions of this module to libc's. A thread that has not
+//! called [`begin`] gets the kernel's answers.
 //!
-//! Because these symbols replace libc's, **this crate must never be linked into a production binary**; a test of the tree's
-//! shape checks who depends on it.
+//! Because these symbols replace libc's, **this crate must never be linked into a production
+//! binary**; a test of the tree's shape checks who depends on it.
 //!
 //! | what asks | ends in |
 //! |---|---|
@@ -21,7 +21,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
-/// Whether the hooks are compiled in: on Linux on x86-64. Elsewhere nothing is repeatable, and the simulator refuses to run.
+/// Whether the hooks are compiled in: on Linux on x86-64. Elsewhere nothing is repeatable, and the
+/// simulator refuses to run.
 pub const SUPPORTED: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
 
 thread_local! {
@@ -32,19 +33,19 @@ thread_local! {
     static DICE: RefCell<Option<SmallRng>> = const { RefCell::new(None) };
 }
 
-/// From now on this thread's clocks stand still at what [`set_clocks`] says, and its randomness comes from `seed`. Call it first
-/// thing in a fresh thread: what was hashed or drawn before is not repeatable.
+/// Stops this thread's clocks at the time of [`set_clocks`], and seeds its randomness. Call it
+/// first in a fresh thread: earlier hashes and draws are not repeatable.
 pub fn begin(seed: u64) {
-    DICE.with(|dice| *dice.borrow_mut() = Some(SmallRng::seed_from_u64(seed)));
+    DICE.with(|rng| *rng.borrow_mut() = Some(SmallRng::seed_from_u64(seed)));
     ACTIVE.set(true);
 }
 
-/// The kernel answers again.
+/// Gives this thread the kernel's answers again.
 pub fn end() {
     ACTIVE.set(false);
 }
 
-/// What this thread's clocks show: since an arbitrary moment, and since 1970.
+/// Sets this thread's clocks: monotonic, and since 1970.
 pub fn set_clocks(monotonic: Duration, wall: Duration) {
     MONOTONIC.set(monotonic);
     WALL.set(wall);
@@ -65,11 +66,11 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Fills from the simulation's dice, if this thread simulates.
+/// Fills from the simulation's generator, if this thread simulates.
 fn drawn(bytes: &mut [u8]) -> bool {
-    // During the thread's end the dice may be gone: then the kernel answers.
-    let fill = |dice: &RefCell<Option<SmallRng>>| match dice.try_borrow_mut() {
-        Ok(mut dice) => dice.as_mut().map(|dice| dice.fill_bytes(bytes)).is_some(),
+    // While the thread ends the generator may be gone; then the kernel answers.
+    let fill = |rng: &RefCell<Option<SmallRng>>| match rng.try_borrow_mut() {
+        Ok(mut rng) => rng.as_mut().map(|rng| rng.fill_bytes(bytes)).is_some(),
         Err(_) => false,
     };
     ACTIVE.try_with(Cell::get).unwrap_or(false) && DICE.try_with(fill).unwrap_or(false)

@@ -1,4 +1,5 @@
-//! What clients sent, got acknowledged and were shown; and what follows from it. Every line also goes into the hash of the run.
+//! The ledger of a run: sends, acks, and messages shown to clients. Each entry also enters the
+//! run's hash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,34 +17,27 @@ const BROKEN_MAX: usize = 50;
 /// One message, from its sender's side.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// Where.
     pub conversation: ConversationId,
     /// By whom.
     pub sender: UserId,
     /// Where its sender lives.
     pub region: RegionId,
-    /// What its sender calls it.
     pub client_msg_id: ClientMsgId,
-    /// When it was first handed to a client.
+    /// First handed to a client, virtual milliseconds.
     pub sent_ms: u64,
-    /// When it was first acknowledged.
+    /// First acknowledged.
     pub acked_ms: Option<u64>,
-    /// Refused for good: nobody waits for it any more.
+    /// Refused for good; nobody waits for it.
     pub is_refused: bool,
 }
 
-/// A message that someone was shown who may not always see.
+/// A message shown to a guest, who may see only a part.
 #[derive(Clone, Debug)]
 pub struct GuestSaw {
-    /// Who.
     pub user: UserId,
-    /// Where.
     pub conversation: ConversationId,
-    /// The message's.
     pub ver: u64,
-    /// The message's.
     pub epoch: Epoch,
-    /// When.
     pub at_ms: u64,
 }
 
@@ -51,7 +45,7 @@ pub struct GuestSaw {
 #[derive(Clone)]
 pub struct Ledger {
     inner: Arc<Mutex<Inner>>,
-    /// What happened to whom.
+    /// The events of the run.
     pub timeline: Timeline,
 }
 
@@ -61,13 +55,13 @@ struct Inner {
     checker: Checker,
     sends: BTreeMap<String, Sent>,
     waiting: BTreeSet<String>,
-    /// May lose what stands in one region only, until it returns.
+    /// Conversations that may lose single-region messages until their region returns.
     forkable: BTreeSet<ConversationId>,
-    /// The last place in each conversation that was acknowledged or shown to anybody: epoch and seq.
+    /// The last epoch and seq of each conversation that was acknowledged or shown.
     heads: BTreeMap<ConversationId, (u64, u64)>,
-    /// Who must see everything of what, and up to where he has.
+    /// By observer and conversation that they must see completely: the last seq they saw.
     watching: BTreeMap<(String, ConversationId), (u64, u64)>,
-    /// What people were shown who may not always see.
+    /// Messages shown to guests.
     shown: Vec<GuestSaw>,
     broken: Vec<Broken>,
     recovered: BTreeSet<String>,
@@ -77,7 +71,7 @@ struct Inner {
 }
 
 impl Ledger {
-    /// With nothing in it.
+    /// An empty ledger.
     #[must_use]
     pub fn new(timeline: Timeline) -> Self {
         Self { inner: Arc::default(), timeline }
@@ -87,20 +81,20 @@ impl Ledger {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Times are told from now on after this moment.
+    /// Later times are relative to this moment.
     pub fn set_origin(&self, origin_ms: u64) {
         self.lock().origin_ms = origin_ms;
         self.timeline.set_origin(origin_ms);
     }
 
-    /// What was noted since the last time, for the hash.
+    /// Entries since the last call, for the hash.
     pub fn drain_for_hash(&self, into: impl FnOnce(&[u8])) {
         let mut inner = self.lock();
         into(&inner.for_hash);
         inner.for_hash.clear();
     }
 
-    /// What stands of this conversation in one region only may be lost until that region returns.
+    /// Allows this conversation to lose single-region messages until their region returns.
     pub fn may_fork(&self, conversation: ConversationId) {
         let mut inner = self.lock();
         inner.checker.may_fork(conversation);
@@ -112,7 +106,7 @@ impl Ledger {
         self.lock().watching.entry((observer.to_owned(), conversation)).or_default();
     }
 
-    /// A client takes this over now, as the next of its lane.
+    /// Injector this send to a client, as the next of its lane.
     pub fn sending(
         &self,
         (lane, region): (u64, RegionId),
@@ -144,7 +138,7 @@ impl Ledger {
         });
     }
 
-    /// It was acknowledged, for the first time or again.
+    /// Records an ack, the first or a repeated one.
     pub fn acked(
         &self,
         conversation: ConversationId,
@@ -172,7 +166,7 @@ impl Ledger {
             inner.counts.resent += 1;
             if !ack.duplicate && !inner.forkable.contains(&conversation) {
                 let what = format!(
-                    "{sender} sent {name} again after its ack, and the answer does not call it a duplicate"
+                    "{sender} resent {name} after its ack, and the answer is not marked as a duplicate"
                 );
                 inner.broken("retry", now_ms, what);
             }
@@ -190,7 +184,7 @@ impl Ledger {
         });
     }
 
-    /// It was refused for good.
+    /// Records a final refusal.
     pub fn refused(
         &self,
         conversation: ConversationId,
@@ -213,7 +207,7 @@ impl Ledger {
         );
     }
 
-    /// An observer was shown this, live or in history.
+    /// Records a message shown to an observer, live or in history.
     pub fn shown(
         &self,
         observer: &str,
@@ -228,11 +222,11 @@ impl Ledger {
             &format!("{} {} {}", message.message_id, message.seq, message.ver),
         );
         inner.counts.delivered += 1;
-        // Live messages carry no client_msg_id; their own id tells which send it is.
+        // Live messages inject no client_msg_id; the message id identifies the send.
         let known = inner.sends.get(&message.message_id).map(|sent| sent.client_msg_id.clone());
         let Some(client_msg_id) = known else {
             let what = format!(
-                "{observer} was shown seq {} of {conversation}, which nobody has sent",
+                "{observer} was shown seq {} of {conversation}, which no client has sent",
                 message.seq
             );
             inner.broken("invented", now_ms, what);
@@ -253,7 +247,7 @@ impl Ledger {
         });
     }
 
-    /// Someone who comes and goes was shown this.
+    /// Records a message shown to a guest.
     pub fn shown_to_guest(
         &self,
         user: &UserId,
@@ -267,7 +261,7 @@ impl Ledger {
         inner.shown.push(GuestSaw { user: user.clone(), conversation, ver, epoch, at_ms: now_ms });
     }
 
-    /// An invariant does not hold.
+    /// Records a broken invariant.
     pub fn broken(&self, invariant: &str, now_ms: u64, what: String) {
         self.timeline.add("the checker", format!("{invariant}: {what}"));
         self.lock().broken(invariant, now_ms, what);
@@ -287,13 +281,14 @@ impl Ledger {
         which(&mut self.lock().counts);
     }
 
-    /// Sends that wait for their ack.
+    /// Number of unacknowledged sends.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// Who has not seen everything that was acknowledged or that another has seen; the first few, in words. Empty: all have.
+    /// Observers that lack an acknowledged or otherwise shown message, in words; the first few.
+    /// Empty: none.
     #[must_use]
     pub fn behind(&self) -> Vec<String> {
         let inner = self.lock();
@@ -305,7 +300,7 @@ impl Ledger {
         behind.take(5).collect()
     }
 
-    /// The sends that wait, in words; the first few.
+    /// The unacknowledged sends, in words; the first few.
     #[must_use]
     pub fn unacknowledged(&self) -> Vec<String> {
         let inner = self.lock();
@@ -345,7 +340,7 @@ impl Ledger {
         self.lock().reconnects.clone()
     }
 
-    /// Everyone who watches has been given the chance to see everything: the broken invariants, the totals.
+    /// Ends the run, after every observer could see everything: broken invariants and totals.
     #[must_use]
     pub fn close(&self, now_ms: u64) -> (Vec<Broken>, Counts) {
         let mut inner = self.lock();

@@ -1,5 +1,6 @@
-//! A machine: an address, clocks, and at most one process on it. The process is a tokio runtime of its own on paused time, so
-//! it can be killed where it stands, stand still while the world goes on, and have clocks that run wrong.
+//! A machine: an address, clocks, and at most one process on it. The process is a tokio runtime of
+//! its own on paused time, so it can be killed where it stands, stand still while the world goes
+//! on, and have clocks that run wrong.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -19,27 +20,25 @@ pub const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// Monotonic clocks start here, so that code may look back a little.
 const UPTIME: Duration = Duration::from_secs(100_000);
 
-/// See the module.
 pub struct Machine {
-    /// For people and for logs.
+    /// Its name in logs.
     pub name: String,
-    /// Where it is reached.
     pub ip: IpAddr,
     host: HostId,
     process: Option<Process>,
     is_paused: bool,
-    /// Seconds of its clocks in a true second.
+    /// Seconds of its clocks per true second.
     rate: f64,
-    /// What its monotonic clock has shown so far.
+    /// Its monotonic clock.
     shown: Duration,
-    /// What its wall clock is off, milliseconds.
+    /// Offset of its wall clock, milliseconds.
     off_ms: i64,
-    dice: SmallRng,
+    rng: SmallRng,
 }
 
 struct Process {
     runtime: Runtime,
-    /// When it began, by its own clock and by the machine's.
+    /// Start of the process, by its own clock and by the machine's.
     began: Instant,
     began_shown: Duration,
 }
@@ -47,7 +46,7 @@ struct Process {
 impl Machine {
     /// Off.
     pub fn new(name: String, ip: IpAddr, host: HostId, seed: u64) -> Self {
-        let dice = SmallRng::seed_from_u64(seed);
+        let rng = SmallRng::seed_from_u64(seed);
         Self {
             name,
             ip,
@@ -57,11 +56,11 @@ impl Machine {
             rate: 1.0,
             shown: Duration::ZERO,
             off_ms: 0,
-            dice,
+            rng,
         }
     }
 
-    /// Whether a process lives on it, standing still or not.
+    /// Whether it has a process, running or paused.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.process.is_some()
@@ -76,14 +75,14 @@ impl Machine {
     /// Starts a process that begins with this task.
     ///
     /// # Errors
-    /// When the machine that simulates cannot make a runtime.
+    /// When no runtime can be made.
     pub fn start(
         &mut self,
         fabric: &Fabric,
         main: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         self.enter(fabric);
-        let seed = RngSeed::from_bytes(&self.dice.random::<[u8; 32]>());
+        let seed = RngSeed::from_bytes(&self.rng.random::<[u8; 32]>());
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -101,37 +100,37 @@ impl Machine {
         Ok(())
     }
 
-    /// The process dies where it stands; its kernel closes its sockets.
+    /// Kills the process; its kernel closes the sockets.
     pub fn kill(&mut self, fabric: &Fabric) {
         self.enter(fabric);
         self.process = None;
         self.is_paused = false;
     }
 
-    /// The process stands still, or wakes.
+    /// Pauses or resumes the process.
     pub fn set_paused(&mut self, is_paused: bool) {
         self.is_paused = is_paused;
     }
 
-    /// From now on its clocks run at this rate, and its wall clock shows so much more.
+    /// Sets the rate of its clocks, and moves its wall clock.
     pub fn set_clock(&mut self, rate: f64, jump_ms: i64) {
         self.rate = rate;
         self.off_ms += jump_ms;
     }
 
-    /// Where to spawn a task of this process.
+    /// The runtime of this process.
     #[must_use]
     pub fn handle(&self) -> Option<Handle> {
         self.process.as_ref().map(|process| process.runtime.handle().clone())
     }
 
-    /// Tasks that are alive on it.
+    /// Number of live tasks.
     #[must_use]
     pub fn tasks(&self) -> usize {
         self.process.as_ref().map_or(0, |process| process.runtime.metrics().num_alive_tasks())
     }
 
-    /// Lets the machine live for so long.
+    /// Runs the machine for this time.
     pub fn run(&mut self, fabric: &Fabric, tick: Duration) {
         self.enter(fabric);
         self.shown += tick.mul_f64(self.rate);
@@ -140,14 +139,14 @@ impl Machine {
         process.runtime.block_on(async {
             let stood = until.saturating_duration_since(Instant::now());
             if stood > 2 * tick.mul_f64(self.rate) {
-                // It stood still, and now all of that time has passed at once.
+                // It was paused: all of that time passes at once.
                 tokio::time::advance(stood - tick.mul_f64(self.rate)).await;
             }
             tokio::time::sleep_until(until).await;
         });
     }
 
-    /// What happens next happens on this machine, by its clocks.
+    /// Makes this machine current: its clocks, its sockets.
     fn enter(&self, fabric: &Fabric) {
         fabric.set_current(self.host);
         let off = Duration::from_millis(self.off_ms.unsigned_abs());

@@ -1,7 +1,8 @@
 //! The checker, checked: the protocol with one of its steps broken on purpose.
 //!
-//! Most stand between a core and its store, so that everything else that runs is the production code. Eight are fail points within
-//! edges and cores, which are compiled into test builds, and with the feature `mutants`.
+//! Most mutants stand between a core and its store, so that everything else is production code.
+//! Eight are fail points within edges and cores, which are compiled into test builds and with the
+//! feature `mutants`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use wire::{Epoch, Position, RegionId, ShardId, Slot};
 
-/// Which step is broken.
+/// The broken step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mutant {
     /// The owner acknowledges without a read of the fence.
@@ -29,37 +30,37 @@ pub enum Mutant {
     TailReadBeforeFence,
     /// A claimant keeps the tail without writing it again.
     NoRewrite,
-    /// The fence is what was written last, and not the highest.
+    /// The fence is the last value written, not the highest.
     FenceNotMax,
-    /// The seal is written whoever has claimed the shard since.
+    /// The seal is written although another core has claimed the shard since.
     SealNotConditional,
     /// A slot counts as durable once a later one is.
     AcksOutOfOrder,
-    /// A new owner remembers nothing of what was sent before its term.
+    /// A new owner forgets sends from before its term.
     DedupeForgotten,
-    /// The feed tells changes before they are committed.
+    /// The feed publishes changes before they are committed.
     FeedPastTheMark,
-    /// An edge that watches again goes on with the newest change, and skips what came in between.
+    /// An edge that watches again continues with the newest change and skips those between.
     GapSkipped,
-    /// An edge whose stream to the owner broke does not watch again what it watched.
+    /// An edge whose stream to the owner broke does not renew its watches.
     InterestLost,
-    /// An edge that hears that a conversation has moved does not watch it where it is.
+    /// An edge does not watch a moved conversation at its new home.
     MoveNotFollowed,
-    /// A new owner does not go on with the moves that the one before has begun.
+    /// A new owner does not continue the moves of the previous one.
     MoveForgotten,
-    /// An owner of class `region` takes what is projected where it is for what every region has.
+    /// The owner of a single-region shard mistakes its own projections for those of every region.
     HereIsEverywhere,
-    /// A claimant does not wait until the timed lease that it breaks must have run out.
+    /// A claimant revokes a timed lease before it must have expired.
     LeaseNotWaitedFor,
-    /// What a lost region had comes back without its mark.
+    /// A salvaged change returns without its mark.
     SalvageUnflagged,
 }
 
-/// Of so many seeds, counted from 1, at least one catches a mutant.
+/// At least one of this many seeds, counted from 1, catches each mutant.
 pub const SEEDS_MAX: u64 = 120;
 
 impl Mutant {
-    /// The fail point that breaks it; none: it is broken at the store's door.
+    /// The fail point that breaks it; none: the store's handle breaks it.
     #[must_use]
     pub fn fail_point(self) -> Option<&'static str> {
         match self {
@@ -75,7 +76,7 @@ impl Mutant {
         }
     }
 
-    /// Breaks the step for all runs of this process, if it is a fail point, and mends the others.
+    /// Enables this mutant's fail point for all runs of the process, and disables the others.
     ///
     /// # Errors
     /// When this program was built without fail points.
@@ -105,16 +106,16 @@ pub struct Mutation {
 
 #[derive(Default)]
 struct Memory {
-    /// By the handle of a region: what a claimant has read too early.
+    /// By region: the values that a claimant has read too early.
     early: BTreeMap<(RegionId, ShardId), Early>,
-    /// Terms that were begun by a region.
+    /// Terms begun by each region.
     claimed: BTreeMap<(RegionId, ShardId), Epoch>,
     fences: BTreeMap<ShardId, Epoch>,
     /// The highest slot of a term that was confirmed.
     durable: BTreeMap<(ShardId, Epoch), watch::Sender<u64>>,
 }
 
-/// How the log ends, with the marks that a claimant would hold against it.
+/// The tail of a log, with the marks that a claimant compares it with.
 struct Early {
     tail: Vec<LogRow>,
     marks: [(Mark, Option<Position>); 2],
@@ -131,7 +132,7 @@ impl Mutation {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the memory of sends is lost.
+    /// Whether the dedupe memory is lost.
     #[must_use]
     pub fn forgets(&self) -> bool {
         self.mutant == Mutant::DedupeForgotten
@@ -169,7 +170,7 @@ impl Mutation {
             let committed = store.mark(shard, &Mark::Committed).await?;
             let marks = [(Mark::Checkpoint, checkpoint), (Mark::Committed, committed)];
             self.memory().early.insert((region, shard), Early { tail, marks });
-            // As slow as a claimant may be: its order is wrong, not its pace.
+            // A claimant may be this slow: its order is wrong, not its pace.
             let slow = Duration::from_millis(rand::rng().random_range(300..2_500));
             sleep(slow).await;
         }
@@ -271,7 +272,7 @@ impl Mutation {
     ) -> Result<Cas, StoreError> {
         self.memory().early.remove(&(region, shard));
         if self.mutant == Mutant::SealNotConditional {
-            // As slow as a claimant may be, with nothing to hold it back.
+            // A claimant may be this slow.
             let slow = Duration::from_millis(rand::rng().random_range(0..4_000));
             sleep(slow).await;
             return self.store.seal_blindly(region, shard, epoch, start).await;

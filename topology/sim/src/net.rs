@@ -1,5 +1,5 @@
-//! The sockets of simulated nodes: turmoil-net's, behind the [`net::Net`] that production nodes ask for theirs. quinn, rustls,
-//! axum and the WebSockets above it are the real ones.
+//! The sockets of simulated nodes: turmoil-net's, behind the [`net::Net`] that production nodes ask
+//! for theirs. quinn, rustls, axum and the WebSockets above it are the real ones.
 
 use std::future::Future;
 use std::io;
@@ -13,7 +13,7 @@ use net::tcp::VirtualListener;
 use net::{Listener, Net, Stream, Udp, VirtualUdp};
 use turmoil_net::shim::tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-/// The sockets of whichever machine runs when they are asked for.
+/// The sockets of the current machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SimNet;
 
@@ -45,7 +45,7 @@ struct Datagrams(UdpSocket);
 
 impl VirtualUdp for Datagrams {
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        // Too large for the link is a lost datagram, as with a router that may not fragment.
+        // A datagram too large for the link is lost, as at a router that may not fragment.
         let _ = self.0.try_send_to(datagram, to);
         Ok(())
     }
@@ -55,7 +55,7 @@ impl VirtualUdp for Datagrams {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        // The future holds nothing: a new one each time is as good as the old one.
+        // The future holds no state, so a new one each time is equivalent.
         pin!(self.0.recv_from(buf)).poll(cx)
     }
 

@@ -1,4 +1,5 @@
-//! The nodes of the world: the production core and edge, put together as `hearth up` does it, on simulated machines.
+//! The nodes of the world: the production core and edge, put together as `hearth up` does it, on
+//! simulated machines.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,15 +19,15 @@ use wire::{NodeId, NodeRole, RegionId};
 
 use crate::net::SimNet;
 
-/// Where the mesh of every node listens.
+/// Port of every node's mesh.
 const MESH_PORT: u16 = 7_000;
-/// Where clients come in.
+/// Port for clients.
 const CLIENT_PORT: u16 = 8_080;
 
-/// Processes that one edge may have been.
+/// Processes that one edge may run, one after the other.
 const LIVES_MAX: u16 = 200;
 
-/// A node that runs.
+/// A running node.
 pub struct Running {
     /// Its place in the mesh.
     pub mesh: Mesh,
@@ -34,7 +35,7 @@ pub struct Running {
     pub part: Part,
 }
 
-/// What a node does.
+/// A node's role.
 #[derive(Clone)]
 pub enum Part {
     /// It orders messages.
@@ -46,7 +47,7 @@ pub enum Part {
 /// Filled when a node has started, emptied when it dies.
 pub type Slot = Arc<Mutex<Option<Running>>>;
 
-/// What all nodes are made of.
+/// Shared by all nodes: world, keys, certificates.
 pub struct Material {
     /// The world, the same for all.
     pub world: Arc<World>,
@@ -62,7 +63,7 @@ impl Material {
     /// Makes keys and certificates.
     ///
     /// # Errors
-    /// When the libraries for keys refuse.
+    /// When keys or certificates cannot be made.
     pub fn gather(world: Arc<World>) -> anyhow::Result<Self> {
         let ca = MeshCa::create()?;
         let mut identities = BTreeMap::new();
@@ -96,14 +97,14 @@ impl Material {
         self.urls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where clients reach an edge, or last did: what a name server would say.
+    /// The address of an edge, or its last one: a name server's answer.
     #[must_use]
     pub fn edge_url(&self, node: &NodeId) -> String {
         let known = self.urls().get(node).cloned();
         known.unwrap_or_else(|| format!("http://{}", SocketAddr::new(node_ip(node), CLIENT_PORT)))
     }
 
-    /// Clients are sent to it, or no longer.
+    /// Opens or closes the node for new clients.
     pub fn set_open(&self, node: &NodeId, is_open: bool) {
         if is_open && node.role == NodeRole::Edge {
             let url = self.edge_url(node);
@@ -126,28 +127,28 @@ pub fn node_ip(node: &NodeId) -> IpAddr {
     ip(node.region, role, n)
 }
 
-/// The address of the machine on which the people of a region live.
+/// The address of the machine of a region's clients.
 #[must_use]
-pub fn people_ip(region: RegionId) -> IpAddr {
+pub fn clients_ip(region: RegionId) -> IpAddr {
     ip(region, 9, 1)
 }
 
-/// An address that says where and what it is. A world has fewer than 256 regions; should one have more, two machines would get
-/// one address, and the network refuses that at the start.
+/// An address that encodes region and role. A world has fewer than 256 regions. With more, two
+/// machines would get one address, which the network refuses at the start.
 fn ip(region: RegionId, role: u8, n: u8) -> IpAddr {
     Ipv4Addr::new(10, u8::try_from(region.0).unwrap_or(u8::MAX), role, n).into()
 }
 
-/// What is particular to one life of a node.
+/// Options of one incarnation of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Life {
-    /// Of whatever its mesh draws.
+    /// Seed of its mesh's random choices.
     pub seed: u64,
-    /// What it speaks.
+    /// The minor version it speaks.
     pub minor: Minor,
 }
 
-/// The first task of a node's process: puts it together and says when it runs.
+/// The first task of a node's process: assembles the node and reports that it runs.
 pub async fn main(
     material: Arc<Material>,
     node: NodeId,
@@ -205,8 +206,8 @@ async fn assemble(
     Ok(Running { mesh, part })
 }
 
-/// Listens on the first port that no connection of a process before holds: in the simulated kernel one that is half closed
-/// holds its port for ever.
+/// Listens on the first port that no connection of an earlier process holds. In the simulated
+/// kernel a half-closed connection holds its port for ever.
 async fn listen(ip: IpAddr) -> io::Result<net::Listener> {
     let mut last = io::ErrorKind::AddrInUse.into();
     for port in CLIENT_PORT..CLIENT_PORT + LIVES_MAX {

@@ -1,5 +1,5 @@
-//! What an operator would measure: looks at the living cores now and then, and writes down when a lost region was noticed, when
-//! its shards were served again, what was at risk, what waited.
+//! An operator's measurements: samples the live cores, and records when a lost region was detected,
+//! when its shards were served again, what was at risk, what waited.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -14,32 +14,29 @@ use wire::{Durability, NodeId, NodeRole, RegionId, ShardId, ZoneId};
 use crate::ledger::Ledger;
 use crate::site::Site;
 
-/// How often it looks.
-pub const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Sampling interval.
+pub const OBSERVE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What was promised to a conversation: its class, and where it may rest.
+/// A conversation's promise: its durability and zone.
 pub type Promise = (Durability, ZoneId);
 
-/// A region that went away, as seen from the others.
+/// A lost or drained region, as the others see it.
 #[derive(Clone, Debug)]
 pub struct Absence {
-    /// Which.
     pub region: RegionId,
     /// It drains, and was not killed.
     pub is_drain: bool,
-    /// When it went, virtual milliseconds since the beginning.
+    /// Its loss, virtual milliseconds since the start.
     pub from_ms: u64,
-    /// When it came back.
     pub to_ms: Option<u64>,
-    /// When every living core elsewhere knew.
+    /// Time at which every live core elsewhere knew.
     pub noticed_ms: Option<u64>,
-    /// When all its `multi-region` shards were served elsewhere.
+    /// Time at which all its multi-region shards were served elsewhere.
     pub served_ms: Option<u64>,
-    /// Acknowledged messages that stood nowhere else, and the age of the oldest, milliseconds.
+    /// Acknowledged messages that stood nowhere else, and the oldest's age, milliseconds.
     pub at_risk: BTreeMap<Promise, (u64, u64)>,
 }
 
-/// See the module.
 #[derive(Default)]
 pub struct Observer {
     /// So far.
@@ -54,14 +51,13 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// A region goes away at this moment. Call it before it does.
+    /// Records the loss of a region. Call it before the loss.
     pub fn leaves(&mut self, site: &Site, ledger: &Ledger, region: RegionId, is_drain: bool) {
         let at_risk = if is_drain { BTreeMap::new() } else { at_risk(site, ledger, region) };
         for ((class, _), (count, _)) in &at_risk {
             if *class == Durability::MultiRegion && *count > 0 {
-                let what = format!(
-                    "{count} acknowledged messages of class multi-region stand in one region only"
-                );
+                let what =
+                    format!("{count} acknowledged multi-region messages stand in one region only");
                 ledger.broken("durability", millis(site.now()), what);
             }
         }
@@ -118,13 +114,13 @@ impl Observer {
     }
 }
 
-/// The shards of the world that nobody serves.
+/// The shards without a serving owner.
 #[must_use]
 pub fn unserved(site: &Site) -> Vec<ShardId> {
     without_owner(site, site.material.world.all_shards(), |_| true)
 }
 
-/// The shards of which a lost region still holds what is to be salvaged.
+/// The shards with changes still to be salvaged.
 #[must_use]
 pub fn forked(site: &Site) -> Vec<ShardId> {
     let of = |(_, _, core): (&NodeId, Mesh, Core)| {
@@ -138,7 +134,7 @@ pub fn forked(site: &Site) -> Vec<ShardId> {
     site.cores().flat_map(of).collect()
 }
 
-/// Those of the shards that no core of these regions serves.
+/// The shards that no core of these regions serves.
 fn without_owner(
     site: &Site,
     mut shards: Vec<ShardId>,
@@ -164,7 +160,7 @@ pub fn panicked(site: &Site) -> Vec<String> {
     site.cores().flat_map(of).collect()
 }
 
-/// Whether somebody is left elsewhere, and everybody there knows.
+/// Whether live cores exist elsewhere, and all of them know.
 fn is_noticed(site: &Site, absence: &Absence) -> bool {
     let gone = site.nodes_of(absence.region);
     let mut others = site.cores().filter(|(node, _, _)| node.region != absence.region).peekable();
@@ -182,8 +178,8 @@ fn is_served_elsewhere(site: &Site, region: RegionId) -> bool {
     without_owner(site, shards, |other| other != region).is_empty()
 }
 
-/// What stands on this region's replica alone, of what was acknowledged: how many messages, and how old the oldest is. A message may
-/// stand in several frames, of which one was voided.
+/// Acknowledged messages on this region's replica alone: their number, and the oldest's age. A
+/// message may stand in several frames, of which one was voided.
 fn at_risk(site: &Site, ledger: &Ledger, region: RegionId) -> BTreeMap<Promise, (u64, u64)> {
     let others = site.material.world.regions.iter().filter(|other| other.id != region);
     let elsewhere: HashSet<String> =

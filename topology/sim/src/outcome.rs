@@ -1,13 +1,13 @@
-//! What came of a run: what the checker says, and what an operator asks. Plain data; [`crate::report`] shows it.
+//! The outcome of a run: the checker's findings, and an operator's figures. Plain data;
+//! [`crate::report`] shows it.
 
 use serde::Serialize;
 
-/// Everything that is known when a run is over. All times are virtual milliseconds after the load began.
+/// The result of a run. All times are virtual milliseconds after the load began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Outcome {
     /// The scenario's name.
     pub scenario: String,
-    /// What it shows.
     pub about: String,
     /// The world's name.
     pub world: String,
@@ -15,29 +15,28 @@ pub struct Outcome {
     pub seed: u64,
     /// Over every byte on every link, every client's view and every fault; 16 hexadecimal digits.
     pub hash: String,
-    /// How long was simulated, settling and converging included.
+    /// Simulated time, with settling and converging.
     pub virtual_ms: u64,
-    /// What it cost, CPU milliseconds of this machine. Not part of the hash.
+    /// CPU milliseconds of this machine. Not part of the hash.
     pub cpu_ms: u64,
     /// Whether all invariants held.
     pub held: bool,
-    /// What did not, the first first.
+    /// The broken invariants, in order of time.
     pub broken: Vec<Broken>,
     /// Of the world.
     pub regions: Vec<RegionFacts>,
-    /// Of the world: the ways between its regions.
+    /// The links between the world's regions.
     pub links: Vec<LinkFacts>,
-    /// What went wrong when.
     pub faults: Vec<FaultSpan>,
-    /// What each loss, drain or isolation of a region meant.
+    /// The effect of each loss, drain or isolation of a region.
     pub incidents: Vec<Incident>,
-    /// What the people of each region felt.
-    pub people: Vec<RegionPeople>,
+    /// The waits of each region's clients.
+    pub clients: Vec<RegionClients>,
     /// Second by second.
     pub seconds: Vec<Second>,
     /// Totals.
     pub counts: Counts,
-    /// What happened to whom, oldest first; bounded, the end is kept.
+    /// The timeline, oldest first; bounded, its end is kept.
     pub timeline: Vec<Entry>,
 }
 
@@ -55,7 +54,6 @@ pub struct Broken {
 /// A region of the world.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RegionFacts {
-    /// Its name.
     pub name: String,
     /// Degrees north.
     pub lat: f64,
@@ -74,9 +72,7 @@ pub struct RegionFacts {
 pub struct LinkFacts {
     /// One end, by name.
     pub a: String,
-    /// The other.
     pub b: String,
-    /// One way.
     pub delay_ms: f64,
 }
 
@@ -85,7 +81,7 @@ pub struct LinkFacts {
 pub struct FaultSpan {
     /// In words.
     pub what: String,
-    /// The names of the regions that it concerned; empty: all.
+    /// The regions concerned; empty: all.
     pub regions: Vec<String>,
     /// It cut, slowed or damaged the link between the two regions named, rather than the regions.
     pub is_link: bool,
@@ -95,48 +91,51 @@ pub struct FaultSpan {
     pub to_ms: u64,
 }
 
-/// What the loss (or drain) of a region meant.
+/// The effect of a region's loss or drain.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Incident {
-    /// The region.
     pub region: String,
     /// In words: `lost`, `drained`.
     pub kind: String,
-    /// When.
     pub from_ms: u64,
-    /// When it came back; none: it did not.
+    /// Its return; none: it did not return.
     pub to_ms: Option<u64>,
     /// Until every living core of the others knew; none: they never did.
     pub detection_ms: Option<u64>,
-    /// From detection until all its `multi-region` shards were served elsewhere; none: they never were.
+    /// From detection until all its `multi-region` shards were served elsewhere; none: they never
+    /// were.
     pub takeover_ms: Option<u64>,
     /// By durability class.
     pub classes: Vec<ClassIncident>,
 }
 
-/// What the loss of a region meant for conversations of one class at home there.
+/// The effect on conversations of one durability with their home there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ClassIncident {
     /// `region` or `multi-region`, and in which zone, where there are several.
     pub durability: String,
-    /// Longest wait of a client for an acknowledgement that the incident fell into; none: nobody sent anything.
+    /// Longest wait for an ack during the incident; none: nobody sent anything.
     pub pause_ms: Option<u64>,
     /// Most messages that waited for their ack at one moment.
     pub backlog: u64,
-    /// Acknowledged messages that stood on no replica outside the region when it was lost. They are back when it is.
+    /// Acknowledged messages that stood on no replica outside the region when it was lost. They are
+    /// back when it is.
     pub at_risk: u64,
-    /// Recovery point as found: age of the oldest message at risk at the moment of the loss; 0: nothing was at risk.
+    /// Recovery point as found: age of the oldest message at risk at the moment of the loss; 0:
+    /// nothing was at risk.
     pub rpo_ms: u64,
-    /// Recovery time as found: from the loss until the first send was acknowledged that was made after it; none: never.
+    /// Recovery time as found: from the loss until the first send was acknowledged that was made
+    /// after it; none: never.
     pub rto_ms: Option<u64>,
 }
 
-/// What the people of one region felt.
+/// The waits of one region's clients.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct RegionPeople {
+pub struct RegionClients {
     /// Where they are.
     pub region: String,
-    /// Send to ack, for messages sent before the first fault, while faults lasted, and after the last.
+    /// Send to ack, for messages sent before the first fault, while faults lasted, and after the
+    /// last.
     pub latency: Vec<Latency>,
     /// The longest that a send waited for its ack.
     pub longest_pause_ms: u64,
@@ -149,7 +148,7 @@ pub struct RegionPeople {
 pub struct Latency {
     /// `before`, `during` or `after`.
     pub phase: String,
-    /// How many were measured.
+    /// Number of samples.
     pub count: u64,
     /// Median.
     pub p50_ms: f64,
@@ -162,7 +161,6 @@ pub struct Latency {
 /// One second of the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Second {
-    /// Its start.
     pub at_ms: u64,
     /// Messages sent in it.
     pub sent: u64,
@@ -199,23 +197,21 @@ pub struct Counts {
     pub recovered: u64,
     /// Datagrams and segments that left a host.
     pub packets: u64,
-    /// Acknowledged and not shown to someone who should have seen it.
+    /// Acknowledged, and not shown to an observer who should have seen it.
     pub lost: u64,
     /// Sends that became two messages, messages shown twice.
     pub duplicated: u64,
     /// Order or content that differs.
     pub reordered: u64,
-    /// Seqs that someone should have seen and did not.
+    /// Seqs that an observer should have seen and did not.
     pub gaps: u64,
 }
 
 /// One line of what happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// When.
     pub at_ms: u64,
     /// To whom, such as `r1/core/1`, `ann`, `the world`.
     pub who: String,
-    /// What.
     pub what: String,
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
-/// Kept of one run.
+/// Panics kept per run.
 const KEPT_MAX: usize = 20;
 
 thread_local! {
@@ -14,10 +14,10 @@ thread_local! {
 
 static HOOK: Once = Once::new();
 
-/// Runs it, and keeps the panics of this thread meanwhile. One that ends the run itself is an error.
+/// Runs `work` and records the panics of this thread. A panic of the run itself is an error.
 ///
 /// # Errors
-/// As the work says; or its panic, in words.
+/// The error of `work`, or its panic in words.
 pub fn caught<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     HOOK.call_once(|| {
         let others = panic::take_hook();

@@ -1,5 +1,5 @@
-//! A scenario: a world, a load, and what goes wrong when. Read from a TOML file ([`crate::scenario::file`]) or drawn from a seed
-//! ([`crate::draw`]).
+//! A scenario: a world, a load, and faults. Read from a TOML file ([`crate::scenario::file`]) or
+//! drawn from a seed ([`crate::draw`]).
 
 pub mod file;
 pub mod shipped;
@@ -12,47 +12,43 @@ use topology::world::{Fence, Zone};
 
 use crate::fault::{Fault, Planned};
 
-/// What is simulated.
+/// A simulated world, load and faults.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What people call it.
     pub name: String,
     /// One or two sentences on what it shows; may be empty.
     pub about: String,
-    /// Where.
     pub world: Arc<World>,
-    /// How long the load runs, virtual milliseconds. All faults are over `quiet_ms` before.
+    /// Length of the load, virtual milliseconds. All faults end `quiet_ms` earlier.
     pub load_ms: u64,
-    /// All faults end so long before the load does, so that there is an "after".
+    /// Time between the end of all faults and of the load, so that there is an "after".
     pub quiet_ms: u64,
-    /// When the load has ended, everything converges within this, or the run fails.
+    /// After the load everything converges within this, or the run fails.
     pub converge_ms: u64,
-    /// Steps of virtual time. Part of the schedule: another tick is another run.
+    /// Step of virtual time. Part of the schedule: another tick is another run.
     pub tick_ms: u64,
-    /// What the clients do.
     pub load: Load,
-    /// What goes wrong, in any order.
+    /// The faults, in any order.
     pub faults: Vec<Planned>,
 }
 
-/// The same world, with owners of every zone that make sure of themselves in this way.
+/// The same world with this fence mode in every zone.
 #[must_use]
 pub fn with_fence(world: &World, fence: Fence) -> World {
     let zones = world.zones.iter().map(|zone| Zone { fence, ..zone.clone() });
     World { zones: zones.collect(), ..world.clone() }
 }
 
-/// The same world, with zones that bound what may be missing of class `region`; none: only operators fail a region over.
+/// The same world with this `max_rpo` in every zone; none: only operators fail a region over.
 #[must_use]
 pub fn with_max_rpo(world: &World, max_rpo: Option<Duration>) -> World {
     let zones = world.zones.iter().map(|zone| Zone { max_rpo, ..zone.clone() });
     World { zones: zones.collect(), ..world.clone() }
 }
 
-/// What the clients do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {
-    /// People in each region, each with one client.
+    /// Users in each region, each with one client.
     pub clients: u16,
     /// Messages sent by all of them together.
     pub messages_per_s: f64,
@@ -60,17 +56,17 @@ pub struct Load {
     pub groups: u16,
     /// Direct conversations, of two people in different regions where there are two.
     pub directs: u16,
-    /// Members taken out of and into groups, by all together.
+    /// Members added to groups and removed, by all together.
     pub edits_per_s: f64,
     /// Pages of history read, by all together.
     pub reads_per_s: f64,
-    /// Conversations of class `multi-region` given another home, by all operators together.
+    /// Moves of multi-region conversations, by all operators together.
     pub moves_per_s: f64,
-    /// And those of class `region`.
+    /// Moves of single-region conversations.
     pub region_moves_per_s: f64,
     /// Share of messages that are sent again, unchanged, some time after their ack.
     pub resend: f64,
-    /// Bytes of a message's body, about.
+    /// Approximate bytes of a message's body.
     pub body_bytes: u16,
 }
 

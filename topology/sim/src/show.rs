@@ -1,4 +1,4 @@
-//! What the simulator prints.
+//! The simulator's output.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -12,10 +12,10 @@ use hearth_sim::report;
 use hearth_sim::scenario::Scenario;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Events shown around what broke.
+/// Events shown around a broken invariant.
 const AROUND: usize = 25;
 
-/// One line on stdout. Who closes it wants no more.
+/// One line on stdout. A closed pipe ends the output.
 pub(crate) fn line(words: fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout(), "{words}");
 }
@@ -45,7 +45,7 @@ pub(crate) fn seeds_bar(count: Option<u64>, quiet: bool) -> ProgressBar {
     bar(count, template, quiet)
 }
 
-/// A bar that goes on by itself until it is finished.
+/// A progress bar with its own thread.
 pub(crate) struct RunBar(ProgressBar);
 
 impl RunBar {
@@ -54,13 +54,13 @@ impl RunBar {
     }
 }
 
-/// For one run: virtual time, of about how much.
+/// Progress of one run: virtual time out of an estimate.
 pub(crate) fn run_bar(scenario: &Scenario, progress: &Arc<AtomicU64>, quiet: bool) -> RunBar {
     let about_ms = scenario.load_ms + 8_000;
     let bar = bar(Some(about_ms / 1_000), "{bar:30} {pos} of about {len} virtual seconds", quiet);
     if !bar.is_hidden() {
         let (bar, progress) = (bar.clone(), Arc::clone(progress));
-        // It ends with the process, or when the bar is finished; nobody waits for it.
+        // The thread ends with the bar or with the process.
         let _ = std::thread::Builder::new().spawn(move || {
             while !bar.is_finished() {
                 bar.set_position(progress.load(Ordering::Relaxed) / 1_000);
@@ -89,18 +89,20 @@ pub(crate) fn result(
         Ok(outcome) if json => line(format_args!("{}", report::json(outcome))),
         Ok(outcome) if outcome.held => {}
         Ok(outcome) => bar.suspend(|| failure(outcome, &command(*seed))),
-        Err(error) => {
-            bar.suspend(|| line(format_args!("seed {seed}: could not be run: {error:#}")))
-        }
+        Err(error) => bar.suspend(|| line(format_args!("seed {seed}: could not run: {error:#}"))),
     }
 }
 
-/// The end of many.
+/// The summary of many runs.
 pub(crate) fn tally(tally: &Tally, bar: &ProgressBar, json: bool) {
     bar.finish_and_clear();
     let Tally { seeds, broken, virtual_ms, cpu_ms, acked, takeovers } = tally;
     if !json {
-        let verdict = if *broken == 0 { "all held".to_owned() } else { format!("{broken} BROKEN") };
+        let verdict = if *broken == 0 {
+            "all invariants held".to_owned()
+        } else {
+            format!("{broken} BROKEN")
+        };
         line(format_args!(
             "{seeds} seeds: {verdict}; {:.0} virtual s in {:.0} CPU s ({:.0} to 1), {acked} messages acknowledged, {takeovers} takeovers",
             *virtual_ms as f64 / 1_000.0,
@@ -133,7 +135,7 @@ pub(crate) fn outcome(outcome: &Outcome, json: bool, command: &str) {
         let ms =
             |time: Option<u64>| time.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms"));
         line(format_args!(
-            "  {} {} at {} ms: noticed after {}, served elsewhere {} later",
+            "  {} {} at {} ms: detected after {}, served elsewhere {} later",
             incident.region,
             incident.kind,
             incident.from_ms,
@@ -158,13 +160,13 @@ pub(crate) fn outcome(outcome: &Outcome, json: bool, command: &str) {
         outcome.virtual_ms, outcome.cpu_ms, outcome.hash
     ));
     if outcome.held {
-        line(format_args!("  everything held"));
+        line(format_args!("  all invariants held"));
     } else {
         failure(outcome, command);
     }
 }
 
-/// The seed, the first broken invariant, what happened around it, and how to see it again.
+/// The seed, the first broken invariant, the events around it, and the command that replays it.
 fn failure(outcome: &Outcome, command: &str) {
     let Some(first) = outcome.broken.first() else { return };
     line(format_args!(
@@ -179,10 +181,10 @@ fn failure(outcome: &Outcome, command: &str) {
     for entry in &outcome.timeline[until.saturating_sub(AROUND)..until] {
         event(entry);
     }
-    line(format_args!("  again: {command}"));
+    line(format_args!("  replay it: {command}"));
 }
 
-/// What happened to whom.
+/// The events of the run.
 pub(crate) fn timeline(outcome: &Outcome, about: Option<&str>) {
     let wanted = |entry: &&Entry| {
         about.is_none_or(|about| entry.who.contains(about) || entry.what.contains(about))

@@ -1,5 +1,6 @@
-//! Everything that is simulated, and its time: machines, the network between them, the replicas. Each step of [`Site::step`]
-//! delivers what is due, lets every machine live for one tick, in an order drawn anew, and collects what they send.
+//! Everything that is simulated, and its time: machines, the network between them, the replicas.
+//! Each step of [`Site::step`] delivers what is due, lets every machine live for one tick, in an
+//! order drawn anew, and collects what they send.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -24,25 +25,22 @@ use crate::mutant::{Mutant, Mutation};
 use crate::nodes::{self, Material, Part, Running, Slot};
 use crate::timeline;
 
-/// Where the replicas run; no world has a region 0.
+/// Region of the replicas' machine; no world has a region 0.
 const DATACENTERS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 1);
 
-/// See the module.
 pub struct Site {
-    /// What the nodes are made of.
+    /// Shared material of the nodes.
     pub material: Arc<Material>,
-    /// The network.
     pub fabric: Fabric,
-    /// The replicas.
     pub store: Arc<Simulated>,
-    /// What nodes speak that start from now on.
+    /// Minor version of nodes that start from now on.
     pub minor: Minor,
     nodes: BTreeMap<NodeId, Node>,
-    people: BTreeMap<RegionId, Machine>,
+    clients: BTreeMap<RegionId, Machine>,
     datacenters: Machine,
     tick: Duration,
     now: Duration,
-    dice: SmallRng,
+    rng: SmallRng,
     mutation: Option<Arc<Mutation>>,
 }
 
@@ -52,7 +50,7 @@ struct Node {
 }
 
 impl Site {
-    /// The world's machines, switched off, but for those of the replicas.
+    /// The world's machines, powered off except the replicas'.
     ///
     /// # Errors
     /// When keys or runtimes cannot be made.
@@ -62,30 +60,31 @@ impl Site {
         tick: Duration,
         mutant: Option<Mutant>,
     ) -> anyhow::Result<Self> {
-        let mut dice = SmallRng::seed_from_u64(seed);
+        let mut rng = SmallRng::seed_from_u64(seed);
         let ids = world.nodes();
         let mut places = vec![(DATACENTERS.into(), RegionId(0))];
         places.extend(ids.iter().map(|node| (nodes::node_ip(node), node.region)));
-        places.extend(world.regions.iter().map(|region| (nodes::people_ip(region.id), region.id)));
-        let (mut fabric, hosts) = Fabric::new(dice.random(), &places, tick);
+        places.extend(world.regions.iter().map(|region| (nodes::clients_ip(region.id), region.id)));
+        let (mut fabric, hosts) = Fabric::new(rng.random(), &places, tick);
         let mut machines = places.iter().zip(hosts).map(|((ip, _), host)| (*ip, host));
         let mut machine = |name: String, seed: u64| -> anyhow::Result<Machine> {
             let (ip, host) = machines.next().context("a host for each place")?;
             Ok(Machine::new(name, ip, host, seed))
         };
-        let mut datacenters = machine("the store".into(), dice.random())?;
+        let mut datacenters = machine("the store".into(), rng.random())?;
         datacenters.start(&fabric, async {})?;
         let mut nodes = BTreeMap::new();
         for id in ids {
-            let machine = machine(id.to_string(), dice.random())?;
+            let machine = machine(id.to_string(), rng.random())?;
             nodes.insert(id, Node { machine, slot: Slot::default() });
         }
-        let mut people = BTreeMap::new();
+        let mut clients = BTreeMap::new();
         for region in &world.regions {
-            people.insert(region.id, machine(format!("people of {}", region.name), dice.random())?);
+            clients
+                .insert(region.id, machine(format!("clients of {}", region.name), rng.random())?);
         }
         spread(world, &mut fabric);
-        let store = Arc::new(datacenters::replicas(world, dice.random()));
+        let store = Arc::new(datacenters::replicas(world, rng.random()));
         let material = Arc::new(Material::gather(Arc::clone(world))?);
         let mutation = mutant.map(|mutant| Mutation::new(mutant, Arc::clone(&store)));
         let (minor, now) = (Minor::NEWEST, Duration::ZERO);
@@ -95,16 +94,16 @@ impl Site {
             store,
             minor,
             nodes,
-            people,
+            clients,
             datacenters,
             tick,
             now,
-            dice,
+            rng,
             mutation,
         })
     }
 
-    /// Virtual time since the beginning.
+    /// Virtual time since the start.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.now
@@ -113,11 +112,11 @@ impl Site {
     /// One tick of the world.
     pub fn step(&mut self) {
         self.fabric.deliver_until(self.now);
-        let people = self.people.values_mut();
+        let clients = self.clients.values_mut();
         let nodes = self.nodes.values_mut().map(|node| &mut node.machine);
         let mut order: Vec<&mut Machine> =
-            people.chain(nodes).chain([&mut self.datacenters]).collect();
-        order.shuffle(&mut self.dice);
+            clients.chain(nodes).chain([&mut self.datacenters]).collect();
+        order.shuffle(&mut self.rng);
         for machine in order {
             timeline::enter(&machine.name);
             machine.run(&self.fabric, self.tick);
@@ -127,12 +126,12 @@ impl Site {
         self.now += self.tick;
     }
 
-    /// Starts a process on a node's machine. Nothing happens when one runs there.
+    /// Starts a process on a node's machine, unless one runs there.
     ///
     /// # Errors
     /// When the world has no such node, or no runtime can be made.
     pub fn start(&mut self, id: &NodeId) -> anyhow::Result<()> {
-        let life = nodes::Life { seed: self.dice.random(), minor: self.minor };
+        let life = nodes::Life { seed: self.rng.random(), minor: self.minor };
         let store = self.store_of(id.region)?;
         let node = self.nodes.get_mut(id).with_context(|| format!("no node {id}"))?;
         if node.machine.is_on() {
@@ -150,7 +149,7 @@ impl Site {
         Ok(())
     }
 
-    /// The process dies where it stands; `dark`: and its machine with it.
+    /// Kills the process; `dark`: and its machine.
     pub fn kill(&mut self, id: &NodeId, dark: bool) {
         self.material.set_open(id, false);
         let Some(node) = self.nodes.get_mut(id) else { return };
@@ -169,21 +168,21 @@ impl Site {
         self.nodes.get_mut(id).map(|node| &mut node.machine)
     }
 
-    /// The machine on which the people of a region live.
-    pub fn people(&mut self, region: RegionId) -> Option<&mut Machine> {
-        self.people.get_mut(&region)
+    /// The machine of a region's clients.
+    pub fn clients(&mut self, region: RegionId) -> Option<&mut Machine> {
+        self.clients.get_mut(&region)
     }
 
-    /// Starts the process in which the people of a region live.
+    /// Starts the process of a region's clients.
     ///
     /// # Errors
     /// When the world has no such region, or no runtime can be made.
-    pub fn start_people(&mut self, region: RegionId) -> anyhow::Result<()> {
-        let machine = self.people.get_mut(&region).context("a region of the world")?;
+    pub fn start_clients(&mut self, region: RegionId) -> anyhow::Result<()> {
+        let machine = self.clients.get_mut(&region).context("a region of the world")?;
         Ok(machine.start(&self.fabric, async {})?)
     }
 
-    /// What runs on a node, when it has started and lives.
+    /// The running node, once started and while alive.
     #[must_use]
     pub fn running(&self, id: &NodeId) -> Option<MutexGuard<'_, Option<Running>>> {
         let node = self.nodes.get(id).filter(|node| node.machine.is_on())?;
@@ -191,7 +190,7 @@ impl Site {
         slot.is_some().then_some(slot)
     }
 
-    /// The nodes that live.
+    /// The live nodes.
     pub fn alive(&self) -> impl Iterator<Item = &NodeId> {
         self.nodes.iter().filter(|(_, node)| node.machine.is_on()).map(|(id, _)| id)
     }
@@ -202,7 +201,7 @@ impl Site {
         self.nodes.keys().filter(|node| node.region == region).cloned().collect()
     }
 
-    /// The cores that live and do not stand still, each with its place in the mesh.
+    /// The running cores, each with its mesh handle.
     pub fn cores(&self) -> impl Iterator<Item = (&NodeId, Mesh, Core)> {
         let running = self.nodes.iter().filter(|(_, node)| node.machine.is_running());
         running.filter_map(|(id, _)| match self.running(id)?.as_ref()? {
@@ -211,13 +210,13 @@ impl Site {
         })
     }
 
-    /// The most tasks that live on any one node, and which.
+    /// The highest number of tasks on one node, and the node.
     #[must_use]
     pub fn most_tasks(&self) -> Option<(usize, &NodeId)> {
         self.nodes.iter().map(|(id, node)| (node.machine.tasks(), id)).max()
     }
 
-    /// A region's view of the replicas, asked from the replicas' own machine.
+    /// A region's view of the replicas, read on the replicas' own machine.
     ///
     /// # Errors
     /// When the replicas do not run.
@@ -226,18 +225,18 @@ impl Site {
         Ok(datacenters::remote(region, self.store.store(region), there, self.mutation.clone()))
     }
 
-    /// Ends all processes, while the network still stands below their sockets.
-    pub fn raze(mut self) {
+    /// Ends all processes before the network below their sockets goes.
+    pub fn teardown(mut self) {
         let ids: Vec<NodeId> = self.nodes.keys().cloned().collect();
         for id in ids {
             self.kill(&id, false);
         }
-        for machine in self.people.values_mut().chain([&mut self.datacenters]) {
+        for machine in self.clients.values_mut().chain([&mut self.datacenters]) {
             machine.kill(&self.fabric);
         }
     }
 
-    /// Where to run what asks the replicas from outside.
+    /// The runtime for reads of the replicas from outside.
     #[must_use]
     pub fn beside_the_store(&self) -> Option<tokio::runtime::Handle> {
         self.datacenters.handle()

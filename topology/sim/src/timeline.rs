@@ -1,4 +1,4 @@
-//! What happened to whom: a bounded memory of one run, fed by the run itself and by the logs of the production code.
+//! The timeline of one run: bounded, fed by the run itself and by the logs of the production code.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::outcome::Entry;
 
-/// Lines kept without `everything`; the oldest go first.
+/// Lines kept without `everything`; the oldest are dropped first.
 const LINES_MAX: usize = 4_000;
 /// Lines kept with it.
 const ALL_LINES_MAX: usize = 400_000;
@@ -23,7 +23,7 @@ thread_local! {
     static WHO: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// What is logged from now on is this machine's.
+/// Attributes later log lines to this machine.
 pub fn enter(name: &str) {
     WHO.with_borrow_mut(|who| {
         who.clear();
@@ -31,12 +31,12 @@ pub fn enter(name: &str) {
     });
 }
 
-/// What is logged from now on is the world's.
+/// Attributes later log lines to the world.
 pub fn leave() {
     enter("the world");
 }
 
-/// The memory of one run; cheap to clone.
+/// The timeline of one run; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Timeline {
     inner: Arc<Mutex<Inner>>,
@@ -51,7 +51,7 @@ struct Inner {
 }
 
 impl Timeline {
-    /// Empty. `everything`: messages, too, line by line.
+    /// An empty timeline. `everything`: with each message.
     #[must_use]
     pub fn new(everything: bool) -> Self {
         let timeline = Self::default();
@@ -63,12 +63,12 @@ impl Timeline {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It is so late.
+    /// Sets the time.
     pub fn set_now(&self, now_ms: u64) {
         self.lock().now_ms = now_ms;
     }
 
-    /// Times are told from now on after this moment.
+    /// Later times are relative to this moment.
     pub fn set_origin(&self, origin_ms: u64) {
         self.lock().origin_ms = origin_ms;
     }
@@ -84,21 +84,21 @@ impl Timeline {
         inner.lines.push_back(Entry { at_ms, who: who.into(), what: what.into() });
     }
 
-    /// Something happened that only who wants to see everything wants to see.
+    /// Adds a line that only `everything` keeps.
     pub fn detail(&self, who: &str, what: impl FnOnce() -> String) {
         if self.lock().everything {
             self.add(who, what());
         }
     }
 
-    /// What is remembered, oldest first.
+    /// The lines, oldest first.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.lock().lines.iter().cloned().collect()
     }
 }
 
-/// What the production code logs of itself and of the mesh goes into the timeline.
+/// Log lines of the production code enter the timeline.
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Timeline {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut shard = OfShard::default();
@@ -129,7 +129,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Timeline {
     }
 }
 
-/// Which shard a span is about.
+/// The shard of a span.
 #[derive(Default)]
 struct OfShard(Option<String>);
 

@@ -1,8 +1,8 @@
-//! The verdict over a run: the invariants, then the figures.
+//! The verdict of a run: the invariants, then the figures.
 //!
-//! Beside what the shared checker says (acknowledged once, one order everywhere, dense, epochs never fall): nobody saw what he may
-//! not, the logs are whole, at their quorum and projected ([`durable`]), no byte of a zone rests outside it, no task has panicked,
-//! nothing grew without bound.
+//! The shared checker covers acks, order, density and epochs. This adds: nobody saw a message that
+//! they may not see, the logs are whole, at their quorum and projected ([`durable`]), no byte of a
+//! zone rests outside it, no task has panicked, nothing grew without bound.
 
 pub mod durable;
 pub mod figures;
@@ -19,66 +19,63 @@ use wire::{ConversationId, ShardId, UserId};
 use self::durable::Frames;
 use crate::fault::Fault;
 use crate::ledger::{GuestSaw, Ledger};
-use crate::observe::{LOOK_EVERY, Observer, millis, panicked};
+use crate::observe::{OBSERVE_INTERVAL, Observer, millis, panicked};
 use crate::outcome::Outcome;
 use crate::panics;
 use crate::scenario::Scenario;
 use crate::site::Site;
-use crate::town::cast::Cast;
-use crate::town::errands::Invitations;
-use crate::town::{Talk, marker};
+use crate::workload::operations::Invitations;
+use crate::workload::population::Population;
+use crate::workload::{Talk, marker};
 
-/// Tasks of one node: more, for the handful of clients of a scenario, is a leak.
+/// Tasks of one node. With the few clients of a scenario, more is a leak.
 const TASKS_MAX: usize = 4_000;
-/// The logs of all conversations are read within this.
-const LOGS_MAX: Duration = Duration::from_secs(30);
+/// Time to read the logs of all conversations.
+const READ_LOGS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Changes read of one conversation.
 const CHANGES_MAX: usize = 16_000;
 
-/// Every change of every conversation, as the store tells it.
+/// Every change of every conversation, read from the store.
 pub type Logs = BTreeMap<ConversationId, Vec<Change>>;
 
-/// What there is to judge.
+/// The evidence for a verdict.
 pub struct Evidence<'a> {
-    /// What was run.
     pub scenario: &'a Scenario,
     /// With which seed.
     pub seed: u64,
-    /// Everything, as it stands at the end.
+    /// The world at the end.
     pub site: &'a Site,
-    /// What clients saw.
+    /// The clients' side.
     pub ledger: &'a Ledger,
-    /// What operators saw.
+    /// The operators' side.
     pub observer: &'a Observer,
-    /// Who there was.
-    pub cast: &'a Cast,
-    /// What they talked in.
+    pub population: &'a Population,
     pub talks: &'a [Talk],
-    /// What the store says was said.
+    /// The history of each conversation, from the store.
     pub logs: &'a Logs,
-    /// What the logs of the shards hold.
+    /// The rows of each shard log.
     pub frames: &'a Frames,
-    /// When guests were asked in.
+    /// The guests' invitations.
     pub invitations: &'a Invitations,
-    /// Each fault, when it began and ended, since the beginning.
+    /// Each fault with its begin and end, since the start of the run.
     pub spans: &'a [(Fault, Duration, Duration)],
-    /// When the load began, virtual milliseconds since the beginning.
+    /// Start of the load, virtual milliseconds since the start of the run.
     pub origin_ms: u64,
 }
 
-/// Reads the conversations and the logs under them from the store, each as its home region sees it, until the ones say what the
-/// others say: a read cursor may still move. What could not be read is missing.
+/// Reads conversations and shard logs from the store, each as its home region sees it, until both
+/// agree: a read cursor may still move. Unreadable ones are missing.
 ///
 /// # Errors
 /// When the store's machine does not run.
 pub fn logs(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(Logs, Frames)> {
-    let end = site.now() + LOGS_MAX;
+    let end = site.now() + READ_LOGS_TIMEOUT;
     loop {
         let (logs, frames) = logs_now(site, world, talks)?;
         if site.now() >= end || durable::check(&frames, &logs, &site.store, world).is_empty() {
             return Ok((logs, frames));
         }
-        let again = site.now() + LOOK_EVERY;
+        let again = site.now() + OBSERVE_INTERVAL;
         while site.now() < again {
             site.step();
         }
@@ -113,7 +110,7 @@ fn logs_now(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(L
             }
         });
     }
-    let end = site.now() + LOGS_MAX;
+    let end = site.now() + READ_LOGS_TIMEOUT;
     let is_read =
         |(logs, frames): &(Logs, Frames)| logs.len() == talks.len() && frames.len() == shards.len();
     while site.now() < end && !is_read(&read.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -123,7 +120,7 @@ fn logs_now(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(L
     Ok(read.clone())
 }
 
-/// Judges. What does not hold stands in the outcome.
+/// Judges the run. The outcome lists the broken invariants.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>) -> Outcome {
     let now_ms = millis(evidence.site.now());
@@ -152,7 +149,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Outcome {
     }
     let (tasks, node) = &evidence.observer.most_tasks;
     if *tasks > TASKS_MAX {
-        broken("unbounded", format!("{tasks} tasks lived on {node} at once"));
+        broken("unbounded", format!("{tasks} tasks on {node} at once"));
     }
     let (broken, counts) = evidence.ledger.close(now_ms);
     figures::outcome(evidence, broken, counts)
@@ -185,17 +182,18 @@ fn dense(changes: &[Change]) -> Option<String> {
     None
 }
 
-/// What a guest was shown lies within a membership of his, or he was asked in again before he was shown it.
+/// A guest was shown only messages within one of their memberships, or was invited again before
+/// that.
 fn may_see(evidence: &Evidence<'_>) -> Vec<String> {
     let mut strangers = Vec::new();
     for GuestSaw { user, conversation, ver, epoch, at_ms } in evidence.ledger.guests_saw() {
         let Some(log) = evidence.logs.get(&conversation) else { continue };
-        // Of what was lost with its region the log does not say any more who was in it.
+        // The log no longer has the membership of changes that were lost with their region.
         let is_lost = log.iter().any(|change| change.ver <= ver && change.epoch > epoch);
         if is_lost || is_member_at(log, &user, ver) {
             continue;
         }
-        // Whoever is a member may read what was said before he came.
+        // A member may read the history from before they joined.
         if !evidence.invitations.any(&user, conversation, 0..=at_ms)
             || !joins_after(log, &user, ver)
         {
@@ -232,7 +230,7 @@ fn joins_after(log: &[Change], user: &UserId, ver: u64) -> bool {
     later.into_iter().any(joins)
 }
 
-/// What stands in every message of a zone stands in no replica outside it.
+/// The marker of a zone's messages is in no replica outside the zone.
 fn rests_inside(evidence: &Evidence<'_>) -> Vec<String> {
     let world = &evidence.scenario.world;
     let mut outside = Vec::new();

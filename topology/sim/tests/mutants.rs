@@ -1,4 +1,5 @@
-//! The checker, checked: each step of the protocol that is broken on purpose is noticed by some seed of the first few.
+//! The checker, checked: each step of the protocol that is broken on purpose is noticed by some
+//! seed of the first few.
 //!
 //! A test program of its own, with one test: fail points are switched for the whole process.
 

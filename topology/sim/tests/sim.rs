@@ -1,9 +1,9 @@
-//! The simulator, held to what it promises: the same seed is the same run, to the byte, in two processes and in two
-//! threads; and what held goes on to hold. That a broken step of
-//! the protocol is noticed, `mutants.rs` shows.
+//! The simulator, held to what it promises: the same seed is the same run, to the byte, in two
+//! processes and in two threads; and what held goes on to hold. That a broken step of the protocol
+//! is noticed, `mutants.rs` shows.
 //!
-//! `HEARTH_SIM_MINUTES` says for how long fresh seeds are explored; without it for [`CI_MINUTES`] in CI (`HEARTH_CI`) and not at all
-//! elsewhere. `HEARTH_SEED` begins at a seed that was printed.
+//! `HEARTH_SIM_MINUTES` says for how long fresh seeds are explored; without it for [`CI_MINUTES`]
+//! in CI (`HEARTH_CI`) and not at all elsewhere. `HEARTH_SEED` begins at a seed that was printed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,8 @@ use hearth_sim::scenario::{Scenario, with_fence, with_max_rpo};
 use hearth_sim::{draw, report};
 use topology::world::Fence;
 
-/// Seeds that once failed, each with what it found. They hold now, and go on to. These were drawn before there were scenes.
+/// Seeds that once failed, each with what it found. They hold now, and go on to. These were drawn
+/// before there were scenes.
 const KEPT_PLAIN: &[(u64, &str)] = &[
     (
         1_285,
@@ -50,7 +51,7 @@ const KEPT_TIMED: &[(u64, &str)] = &[
     (5_000_256, "the same, under load"),
 ];
 
-/// And these before conversations of class `region` moved.
+/// And these before single-region conversations moved.
 const KEPT_FAILED_OVER: &[(u64, &str)] = &[
     (
         7_000_262,
@@ -71,7 +72,8 @@ const KEPT_MOVED: &[(u64, &str)] = &[(
     9_102_248,
     "what a core carries to a shard of its own region, which another serves because the region is failed over, found no road",
 )];
-/// How long CI explores fresh seeds. With the rest of the simulator's tests it makes about five minutes of two cores.
+/// How long CI explores fresh seeds. With the rest of the simulator's tests it makes about five
+/// minutes of two cores.
 const CI_MINUTES: f64 = 2.5;
 /// Seeds with which a region is failed over and back.
 const FAILED_OVER: RangeInclusive<u64> = 2..=9;

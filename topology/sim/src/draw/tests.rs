@@ -114,11 +114,11 @@ fn two_regions_of_a_zone_are_rarely_lost_together() {
     let mut together = 0;
     for seed in 0..SEEDS {
         let scenario = of_seed(seed);
-        let dice = Dice { inner: SmallRng::seed_from_u64(0), world: &scenario.world };
+        let rng = Draws { inner: SmallRng::seed_from_u64(0), world: &scenario.world };
         let faults = &scenario.faults;
         together += usize::from(
             (0..faults.len())
-                .any(|n| faults[..n].iter().any(|a| dice.loses_too_much(a, &faults[n]))),
+                .any(|n| faults[..n].iter().any(|a| rng.loses_too_much(a, &faults[n]))),
         );
     }
     assert!(together < 15, "{together} of {SEEDS}");

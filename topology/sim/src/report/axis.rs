@@ -1,4 +1,5 @@
-//! Scales: time from left to right, shared by everything drawn over it, and values from bottom to top.
+//! Scales: time from left to right, shared by everything drawn over it, and values from bottom to
+//! top.
 
 use crate::outcome::Outcome;
 
@@ -24,7 +25,8 @@ pub(super) struct TimeAxis {
 }
 
 impl TimeAxis {
-    /// Long enough for every second and every fault. Faults may be planned to outlast the run, and are cut off there.
+    /// Long enough for every second and every fault. Faults may be planned to outlast the run, and
+    /// are cut off there.
     pub(super) fn over(outcome: &Outcome) -> Self {
         let seconds = outcome.seconds.last().map_or(0, |second| second.at_ms.saturating_add(1_000));
         let faults =
@@ -66,7 +68,8 @@ impl ValueAxis {
         Self { low: 0.0, high, is_log: false, top, bottom }
     }
 
-    /// By powers of ten when the values are far apart, else linear. Zeros do not count: no wait is that short.
+    /// By powers of ten when the values are far apart, else linear. Zeros do not count: no wait is
+    /// that short.
     pub(super) fn log_if_wide(values: impl Iterator<Item = f64>, top: f64, bottom: f64) -> Self {
         let values: Vec<f64> = values.filter(|value| value.is_finite() && *value > 0.0).collect();
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -110,8 +113,8 @@ impl ValueAxis {
     }
 }
 
-/// The smallest of 1, 2, 5 times a power of ten that is not below the value; at least 1, as all that is drawn is counted
-/// in whole messages or milliseconds.
+/// The smallest of 1, 2, 5 times a power of ten that is not below the value; at least 1, as all
+/// that is drawn is counted in whole messages or milliseconds.
 fn nice_step(value: f64) -> f64 {
     if !value.is_finite() || value <= 1.0 {
         return 1.0;

@@ -1,4 +1,5 @@
-//! The run over time: faults and recovery as bars and, below them on the same axis, what clients felt.
+//! The run over time: faults and recovery as bars and, below them on the same axis, what clients
+//! felt.
 
 use super::axis::{LEFT, RIGHT, TimeAxis, ValueAxis, WIDTH};
 use super::text::{Escaped, counted, grouped, moment, place, shortened, span, span_f64};
@@ -8,7 +9,8 @@ use crate::outcome::{Outcome, Second};
 const PLOT_HEIGHT: f64 = 104.0;
 /// Between plots, for their headings.
 const PLOT_GAP: f64 = 42.0;
-/// About one point for each unit of the drawing's width; a longer run is drawn in steps of several seconds.
+/// About one point for each unit of the drawing's width; a longer run is drawn in steps of several
+/// seconds.
 const POINTS_MAX: usize = 900;
 
 /// What is drawn over one step of time.
@@ -120,7 +122,8 @@ fn time_grid(axis: &TimeAxis, bottom: f64) -> String {
     out
 }
 
-/// When the first invariant was seen broken. After the load there is no axis any more; the headline says it then.
+/// When the first invariant was seen broken. After the load there is no axis any more; the headline
+/// says it then.
 fn breach(outcome: &Outcome, axis: &TimeAxis, bottom: f64) -> String {
     let Some(first) = outcome.broken.first().filter(|first| first.at_ms <= axis.end_ms) else {
         return String::new();
@@ -138,7 +141,8 @@ fn breach(outcome: &Outcome, axis: &TimeAxis, bottom: f64) -> String {
     )
 }
 
-/// Nothing to see: what a pointer that rests on a step of time is told, and what the time cursor reads.
+/// Nothing to see: what a pointer that rests on a step of time is told, and what the time cursor
+/// reads.
 fn steps(points: &[Point], axis: &TimeAxis, top: f64, bottom: f64) -> String {
     let step = |point: &Point| {
         let (left, right) = (axis.x(point.from_ms), axis.x(point.to_ms));
@@ -217,7 +221,8 @@ fn backlog(points: &[Point], axis: &TimeAxis, top: f64, bottom: f64) -> String {
     out
 }
 
-/// Heading with key, figures and lines of one plot. Every value is in the figures and the lines; colour only helps.
+/// Heading with key, figures and lines of one plot. Every value is in the figures and the lines;
+/// colour only helps.
 fn value_grid(
     values: &ValueAxis,
     heading: &str,
@@ -291,7 +296,8 @@ fn area(
     format!("<path class=\"area {class}\" d=\"{path}V{}Z\"/>{outline}", place(ground))
 }
 
-/// Second by second, or in steps: sums become means, and of extremes the largest stays, as that is what is looked for.
+/// Second by second, or in steps: sums become means, and of extremes the largest stays, as that is
+/// what is looked for.
 fn points(seconds: &[Second]) -> Vec<Point> {
     let step = seconds.len().div_ceil(POINTS_MAX).max(1);
     seconds.chunks(step).map(point).collect()

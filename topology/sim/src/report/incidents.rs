@@ -1,4 +1,5 @@
-//! What each loss of a region meant, in the figures that a recovery plan promises, and what the figures are.
+//! What each loss of a region meant, in the figures that a recovery plan promises, and what the
+//! figures are.
 
 use super::text::{Escaped, NOTHING, counted, exact, grouped, moment};
 use crate::outcome::{ClassIncident, Incident, Outcome};
@@ -35,7 +36,7 @@ const TERMS: [(&str, &str); 7] = [
     ),
     (
         "Longest pause",
-        "the longest that a client waited for an ack that the incident fell into. “–”: nobody sent anything.",
+        "a client's longest wait for an ack during the incident. “–”: nobody sent anything.",
     ),
     (
         "Backlog",
@@ -44,7 +45,7 @@ const TERMS: [(&str, &str); 7] = [
     (
         "At risk, RPO",
         "acknowledged messages that stood on no replica outside the region when it was lost, and the age of the oldest of \
-         them: what would be gone if the region never came back. They are back when it is. 0 ms: nothing was at risk.",
+         them: what would be gone if the region never came back. They return with the region. 0 ms: nothing was at risk.",
     ),
     (
         "RTO",
@@ -79,7 +80,8 @@ pub(super) fn section(outcome: &Outcome) -> String {
     )
 }
 
-/// What one would say aloud of each incident; with more than a few of them the table says it better.
+/// What one would say aloud of each incident; with more than a few of them the table says it
+/// better.
 fn in_words(outcome: &Outcome) -> String {
     if outcome.incidents.len() > INCIDENTS_IN_WORDS_MAX {
         return String::new();
@@ -95,7 +97,7 @@ fn spoken(incident: &Incident) -> String {
     let Incident { region, kind, from_ms, .. } = incident;
     let back = match incident.to_ms {
         Some(to_ms) => format!("was back {} later", exact(to_ms.saturating_sub(*from_ms))),
-        None => "did not come back".to_owned(),
+        None => "did not return".to_owned(),
     };
     let known = match incident.detection_ms {
         Some(ms) => format!("The other regions all knew after {}", exact(ms)),
@@ -141,7 +143,7 @@ fn body(incident: &Incident) -> String {
     );
     if incident.classes.is_empty() {
         out.push_str(
-            "<td colspan=\"6\" class=\"side quiet\">no conversation was at home there</td>",
+            "<td colspan=\"6\" class=\"side quiet\">no conversation had its home there</td>",
         );
     }
     for (index, class) in incident.classes.iter().enumerate() {
@@ -158,7 +160,7 @@ fn lasted(incident: &Incident) -> String {
     let from = moment(incident.from_ms);
     match incident.to_ms {
         Some(to_ms) => format!("at {from} for {}", exact(to_ms.saturating_sub(incident.from_ms))),
-        None => format!("at {from}, did not come back"),
+        None => format!("at {from}, did not return"),
     }
 }
 

@@ -22,7 +22,8 @@ impl Area {
     }
 }
 
-/// Width of words in the drawing's sans serif. Rust knows no fonts; 0.58 em a letter is a little more than the average.
+/// Width of words in the drawing's sans serif. Rust knows no fonts; 0.58 em a letter is a little
+/// more than the average.
 pub(super) fn width(words: &str, size: f64) -> f64 {
     words.chars().count() as f64 * size * 0.58
 }

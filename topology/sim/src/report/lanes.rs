@@ -16,7 +16,7 @@ const FONT: f64 = 11.5;
 const BAR_WIDTH_MIN: f64 = 3.0;
 const NAME_CHARS_MAX: usize = 21;
 const LABEL_CHARS_MAX: usize = 52;
-/// A random walk may carry hundreds; beyond this the page would be nothing else.
+/// A random walk may inject hundreds; beyond this the page would be nothing else.
 const FAULTS_SHOWN_MAX: usize = 200;
 
 /// With more incidents than this, each gets one bar instead of one for each step of its recovery.

@@ -1,8 +1,9 @@
-//! The world: regions where they are, the links between them, and which of both the faults concerned.
+//! The world: regions where they are, the links between them, and which of both the faults
+//! concerned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ground::{self, HEIGHT, WIDTH, point};
+use super::basemap::{self, HEIGHT, WIDTH, point};
 use super::labels::{self, Area, Taken};
 use super::lanes::link_name;
 use super::text::{Escaped, counted, place, shortened, span_f64};
@@ -10,7 +11,8 @@ use crate::outcome::{LinkFacts, Outcome, RegionFacts};
 
 const FONT: f64 = 13.0;
 const NAME_CHARS_MAX: usize = 24;
-/// With more links than this, only those that faults concerned carry their delay; all are in the table below.
+/// With more links than this, only those that faults concerned inject their delay; all are in the
+/// table below.
 const LINK_LABELS_MAX: usize = 15;
 /// Colours that the style sheet knows.
 const ZONE_COLOURS: usize = 7;
@@ -42,7 +44,8 @@ fn drawing(outcome: &Outcome) -> String {
     for (from, to) in outcome.links.iter().filter_map(|link| line(outcome, link)).flatten() {
         taken.cross(from, to);
     }
-    // Names are placed first, as they matter more than delays, and drawn last, so that no line crosses them.
+    // Names are placed first, as they matter more than delays, and drawn last, so that no line
+    // crosses them.
     let zones = zones(outcome);
     let dots: String =
         outcome.regions.iter().map(|region| dot(region, &zones, &concerned, &mut taken)).collect();
@@ -58,7 +61,7 @@ fn drawing(outcome: &Outcome) -> String {
         place(HEIGHT),
         Escaped(&outcome.world),
         Escaped(&described(outcome, &concerned)),
-        ground::draw()
+        basemap::draw()
     )
 }
 
@@ -105,7 +108,8 @@ fn dot(
     )
 }
 
-/// One disc inside the other when a region keeps the data of several zones; the first is the innermost.
+/// One disc inside the other when a region keeps the data of several zones; the first is the
+/// innermost.
 fn zone_marks(region: &RegionFacts, zones: &[&str], x: f64, y: f64) -> String {
     let (x, y) = (place(x), place(y));
     if region.zones.is_empty() {
@@ -147,7 +151,8 @@ fn beside(x: f64, y: f64, wide: f64, taken: &mut Taken) -> (f64, f64, &'static s
 /// From one end to the other.
 type Line = ((f64, f64), (f64, f64));
 
-/// A straight line, the short way round; across the date line it leaves on one side and enters on the other.
+/// A straight line, the short way round; across the date line it leaves on one side and enters on
+/// the other.
 fn line(outcome: &Outcome, link: &LinkFacts) -> Option<Vec<Line>> {
     let find = |name: &str| outcome.regions.iter().find(|region| region.name == name).map(point);
     let ((ax, ay), (bx, by)) = (find(&link.a)?, find(&link.b)?);

@@ -1,7 +1,7 @@
 //! The page: its parts in the order in which they are asked for after a rehearsal.
 
 use super::text::Escaped;
-use super::{charts, incidents, map, people, timeline, totals, verdict};
+use super::{charts, clients, incidents, map, timeline, totals, verdict};
 use crate::outcome::Outcome;
 
 const STYLE: &str = include_str!("style.css");
@@ -13,10 +13,10 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 /// The whole file.
 pub(super) fn html(outcome: &Outcome) -> String {
     let parts = [
-        part("incidents", "What the loss meant", &incidents::section(outcome)),
-        part("time", "What happened when", &charts::section(outcome)),
+        part("incidents", "Effect of the loss", &incidents::section(outcome)),
+        part("time", "Timeline of the run", &charts::section(outcome)),
         part("world", "Where", &map::section(outcome)),
-        part("people", "What people felt", &people::section(outcome)),
+        part("clients", "How long clients waited", &clients::section(outcome)),
         part("totals", "Totals", &totals::section(outcome)),
         part("timeline", "Timeline", &timeline::section(outcome)),
     ];

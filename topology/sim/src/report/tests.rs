@@ -2,7 +2,7 @@ use super::text::place;
 use super::{html, json};
 use crate::outcome::{
     Broken, ClassIncident, Counts, Entry, FaultSpan, Incident, Latency, LinkFacts, Outcome,
-    RegionFacts, RegionPeople, Second,
+    RegionClients, RegionFacts, Second,
 };
 
 /// What an attacker, or an unlucky name, would bring.
@@ -90,7 +90,7 @@ fn rehearsed() -> Outcome {
             fault("all nodes are restarted", &[], false),
         ],
         incidents: vec![incident()],
-        people: vec![RegionPeople {
+        clients: vec![RegionClients {
             region: "us-east".into(),
             latency: vec![wait("before", 118), wait("during", 0)],
             longest_pause_ms: 15_820,
@@ -146,8 +146,8 @@ fn odd() -> Outcome {
         Incident { detection_ms: Some(u64::MAX), takeover_ms: Some(u64::MAX), ..incident() },
         never,
     ];
-    odd.people[0].latency[0] =
-        Latency { p50_ms: f64::NAN, p99_ms: f64::INFINITY, ..odd.people[0].latency[0].clone() };
+    odd.clients[0].latency[0] =
+        Latency { p50_ms: f64::NAN, p99_ms: f64::INFINITY, ..odd.clients[0].latency[0].clone() };
     odd.virtual_ms = u64::MAX;
     odd.counts.packets = u64::MAX;
     odd.timeline = (0..30_000).map(|at| entry(at, "ann", "sends")).collect();
@@ -171,9 +171,9 @@ fn hostile() -> Outcome {
         (incident.region, incident.kind) = (HOSTILE.into(), HOSTILE.into());
         incident.classes.iter_mut().for_each(|class| class.durability = HOSTILE.into());
     }
-    for people in &mut outcome.people {
-        people.region = HOSTILE.into();
-        people.latency.iter_mut().for_each(|latency| latency.phase = HOSTILE.into());
+    for clients in &mut outcome.clients {
+        clients.region = HOSTILE.into();
+        clients.latency.iter_mut().for_each(|latency| latency.phase = HOSTILE.into());
     }
     outcome
         .broken
@@ -327,7 +327,7 @@ fn what_never_came_is_said_and_not_left_blank() {
     outcome.incidents = vec![never];
     let page = html(&outcome);
     assert_eq!(page.matches("<strong class=\"never\">never</strong>").count(), 3);
-    assert!(page.contains("did not come back") && page.contains("<td class=\"num\">–</td>"));
+    assert!(page.contains("did not return") && page.contains("<td class=\"num\">–</td>"));
 }
 
 #[test]

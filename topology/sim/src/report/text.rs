@@ -18,7 +18,8 @@ impl Display for Escaped<'_> {
                 '"' => out.write_str("&quot;")?,
                 '\'' => out.write_str("&#39;")?,
                 '\n' | '\t' => out.write_char(' ')?,
-                // Controls are not allowed in HTML; direction marks could make a line read as something else.
+                // Controls are not allowed in HTML; direction marks could make a line read as
+                // something else.
                 c if c.is_control() || is_direction_mark(c) => out.write_char('\u{fffd}')?,
                 c => out.write_char(c)?,
             }
@@ -63,7 +64,8 @@ pub(super) fn span_f64(ms: f64) -> String {
     }
 }
 
-/// A length of time to the millisecond, for figures that are held against a promise: `850 ms`, `3.421 s`.
+/// A length of time to the millisecond, for figures that are held against a promise: `850 ms`,
+/// `3.421 s`.
 pub(super) fn exact(ms: u64) -> String {
     if ms < 1_000 { format!("{ms} ms") } else { moment(ms) }
 }
@@ -73,7 +75,8 @@ pub(super) fn span_or(ms: Option<u64>, otherwise: &str) -> String {
     ms.map_or_else(|| otherwise.to_owned(), span)
 }
 
-/// A moment of the run, in seconds with three decimals, so that moments line up and compare: `5.000 s`.
+/// A moment of the run, in seconds with three decimals, so that moments line up and compare: `5.000
+/// s`.
 pub(super) fn moment(ms: u64) -> String {
     format!("{}.{:03} s", grouped(ms / 1_000), ms % 1_000)
 }

@@ -15,12 +15,12 @@ pub(super) fn section(outcome: &Outcome) -> String {
         ("Messages shown", counts.delivered),
         ("Sessions that broke", counts.reconnects),
         ("Takeovers", counts.takeovers),
-        ("Brought back from a lost region", counts.recovered),
+        ("Recovered from a lost region", counts.recovered),
         ("Packets", counts.packets),
     ];
     let wrongs = [
         ("Lost: acknowledged, not shown", counts.lost),
-        ("Doubled: stored or shown twice", counts.duplicated),
+        ("Duplicated: stored or shown twice", counts.duplicated),
         ("Differing in order or content", counts.reordered),
         ("Gaps: seqs not shown", counts.gaps),
     ];

@@ -1,4 +1,5 @@
-//! The first thing on the page: held or broken, how to see it again and, when broken, what and after what.
+//! The first thing on the page: held or broken, how to see it again and, when broken, what and
+//! after what.
 
 use super::text::{Escaped, NOTHING, counted, moment, span, span_or};
 use super::timeline;
@@ -43,7 +44,7 @@ fn headline(outcome: &Outcome) -> String {
         "<header class=\"verdict {class}\"><p class=\"word\"><span aria-hidden=\"true\">{sign}</span> {}</p>\
          <div><h1>{}</h1><p class=\"about\">{}</p><p><strong>{}</strong></p></div></header>\
          <dl class=\"facts\">{}{}{}{}</dl>\
-         <p class=\"command\"><span>See it again</span><code>{}</code></p>",
+         <p class=\"command\"><span>Replay</span><code>{}</code></p>",
         word(outcome),
         Escaped(name),
         Escaped(&outcome.about),

@@ -1,4 +1,5 @@
-//! Scenario files: TOML in which every mistake is named with its line and the cure, all of them at once, as in world files.
+//! Scenario files: TOML in which every mistake is named with its line and the cure, all of them at
+//! once, as in world files.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -23,7 +24,7 @@ use self::section::Section;
 use super::{Load, Scenario, with_fence};
 use crate::fault::Planned;
 
-/// Nodes of one simulated world. More would be slow rather than wrong, and show nothing that fewer do not.
+/// Nodes of one simulated world. More would be slow and show nothing new.
 pub const NODES_MAX: usize = 24;
 /// A region's number is a part of its machines' addresses.
 const REGION_ID_MAX: u16 = 254;
@@ -31,11 +32,11 @@ const REGION_ID_MAX: u16 = 254;
 const QUIET_MAX_MS: u64 = 10_000;
 
 impl Scenario {
-    /// Reads and checks a scenario file. `load_world` is asked once at most, for what the file calls its `world`, and says in words
-    /// why it has none.
+    /// Reads and checks a scenario file. `load_world` is called at most once, with the file's
+    /// `world`; its error is a sentence.
     ///
     /// # Errors
-    /// Everything that is wrong with it, each with its line and the cure.
+    /// All mistakes, each with its line and the cure.
     pub fn parse(
         text: &str,
         load_world: &dyn Fn(&str) -> Result<World, String>,
@@ -48,7 +49,7 @@ impl Scenario {
     }
 }
 
-/// Reads as far as it can. None only when something is wrong.
+/// Reads as much as possible. None only after a reported mistake.
 fn read(
     text: &str,
     load_world: &dyn Fn(&str) -> Result<World, String>,
@@ -107,7 +108,7 @@ fn fence(top: &mut Section<'_, '_>) -> Option<Fence> {
     }
 }
 
-/// None when the file does not say how long.
+/// None without a length in the file.
 fn times(top: &mut Section<'_, '_>) -> Option<Times> {
     let quiet_ms = top.millis("quiet_s");
     let load_ms = top.millis("seconds")?.value;
@@ -119,7 +120,7 @@ fn times(top: &mut Section<'_, '_>) -> Option<Times> {
                 problem,
                 format!("write less than seconds = {}", seconds(load_ms)),
             );
-            // Told once is enough: what follows is measured against the default.
+            // Reported already: later checks use the default.
             default_quiet_ms(load_ms)
         }
         Some(quiet) => quiet.value,

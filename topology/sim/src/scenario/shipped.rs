@@ -1,4 +1,5 @@
-//! The scenarios that come with the program. Each teaches one kind of trouble; their files are worth reading.
+//! The scenarios that come with the program. Each teaches one kind of trouble; their files are
+//! worth reading.
 
 use topology::World;
 

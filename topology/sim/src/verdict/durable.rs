@@ -1,5 +1,6 @@
-//! What stands in the logs of the shards at the end, held against what was projected of it: the log has no hole, each of its rows is on
-//! disk at the quorum of its class, and the projections say what the log says, no more and no less.
+//! Compares the shard logs at the end with their projections: the log has no hole, each of its rows
+//! is on disk at the quorum of its class, and the projections say what the log says, no more and no
+//! less.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ const ROWS_AT_ONCE: usize = 4_096;
 /// The rows that count, by shard.
 pub type Frames = BTreeMap<ShardId, Vec<LogFrame>>;
 
-/// The rows of a shard that count, in order, as its home region's quorum tells.
+/// The rows of a shard that count, in order, as its home region's quorum reads them.
 pub(super) async fn read(
     store: Arc<dyn Store>,
     shard: ShardId,
@@ -32,7 +33,8 @@ pub(super) async fn read(
         let owned = rows.iter().filter(|row| row.at.slot >= from && starts.owns(row.at));
         frames.extend(owned.filter_map(|row| LogFrame::from_row(row).ok()));
         match rows.last() {
-            // Several epochs may share a slot: it is read again, and what is there already is dropped below.
+            // Several epochs may share a slot, so the slot is read again; known rows are dropped
+            // below.
             Some(last) if rows.len() == ROWS_AT_ONCE && last.at.slot > from => from = last.at.slot,
             _ => break,
         }
@@ -41,7 +43,7 @@ pub(super) async fn read(
     Ok(frames)
 }
 
-/// What does not hold, each with the name of the invariant.
+/// The broken invariants, by name.
 pub(super) fn check(
     frames: &Frames,
     logs: &Logs,
@@ -53,10 +55,8 @@ pub(super) fn check(
     for (shard, frames) in frames {
         for (expected, frame) in frames.iter().enumerate() {
             if frame.slot.0 != expected as u64 {
-                broken.push((
-                    "hole",
-                    format!("slot {expected} of {shard} holds nothing that counts"),
-                ));
+                broken
+                    .push(("hole", format!("slot {expected} of {shard} holds no row that counts")));
                 break;
             }
         }

@@ -12,8 +12,8 @@ use crate::hooks;
 use crate::ledger::Sent;
 use crate::observe::{Absence, Promise, millis};
 use crate::outcome::{
-    Broken, ClassIncident, Counts, FaultSpan, Incident, Latency, LinkFacts, Outcome, RegionFacts,
-    RegionPeople, Second,
+    Broken, ClassIncident, Counts, FaultSpan, Incident, Latency, LinkFacts, Outcome, RegionClients,
+    RegionFacts, Second,
 };
 
 /// Longest wait that is told apart, milliseconds.
@@ -48,7 +48,7 @@ pub(super) fn outcome(evidence: &Evidence<'_>, broken: Vec<Broken>, mut counts: 
             .iter()
             .map(|absence| incident(evidence, absence, &sends))
             .collect(),
-        people: people(evidence, &sends),
+        clients: clients(evidence, &sends),
         seconds: seconds(evidence, &sends),
         counts,
         timeline: evidence.ledger.timeline.entries(),
@@ -164,7 +164,7 @@ fn most_at_once<'a>(sends: impl Iterator<Item = &'a Sent>) -> u64 {
     most.unsigned_abs()
 }
 
-fn people(evidence: &Evidence<'_>, sends: &[Sent]) -> Vec<RegionPeople> {
+fn clients(evidence: &Evidence<'_>, sends: &[Sent]) -> Vec<RegionClients> {
     let first = evidence.spans.iter().map(|(_, from, _)| millis(*from)).min().unwrap_or(u64::MAX);
     let last = evidence.spans.iter().map(|(_, _, to)| millis(*to)).max().unwrap_or(u64::MAX);
     let reconnects = evidence.ledger.reconnects();
@@ -173,7 +173,7 @@ fn people(evidence: &Evidence<'_>, sends: &[Sent]) -> Vec<RegionPeople> {
         let phase = |name: &str, is_in: &dyn Fn(u64) -> bool| {
             latency(name, ours.iter().filter(|sent| is_in(sent.sent_ms)).copied())
         };
-        RegionPeople {
+        RegionClients {
             region: evidence.scenario.world.region_name(region),
             latency: vec![
                 phase("before", &|at| at < first),

@@ -1,4 +1,5 @@
-//! From a `[[fault]]` to a [`Fault`]: its time within the load, its kind, and the names in it looked up in the world.
+//! From a `[[fault]]` to a [`Fault`]: its time within the load, its kind, and the names in it
+//! looked up in the world.
 
 use topology::World;
 use topology::mistakes::{At, Found, line_of, meant};
@@ -17,7 +18,7 @@ pub(super) struct Times {
     pub(super) calm_ms: u64,
 }
 
-/// Names are not looked up, and times not compared, when the file does not say in what.
+/// None for a missing part of the file: names are then not looked up and times not compared.
 pub(super) fn read(
     mut s: Section<'_, '_>,
     world: Option<&World>,
@@ -80,7 +81,7 @@ struct Reader<'a, 'f, 'w> {
 }
 
 impl Reader<'_, '_, '_> {
-    /// A fault of a known kind. Every key of it is looked at, whatever is wrong with the others.
+    /// A fault of a known kind. Checks every key, whatever is wrong with the others.
     fn fault(&mut self, kind: &str) -> Option<Fault> {
         match kind {
             "kill" => Some(Fault::Kill { node: self.node()? }),

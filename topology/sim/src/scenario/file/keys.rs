@@ -1,4 +1,4 @@
-//! What a scenario file may say. The reader refuses what is not here.
+//! The keys of a scenario file. The reader refuses all others.
 
 /// Without `converge_s`.
 pub(super) const CONVERGE_MS: u64 = 30_000;
@@ -10,15 +10,12 @@ pub(super) const TICK_MS: u64 = 2;
 pub struct Key {
     /// The section: empty for the top of the file, `load`, or `fault`.
     pub section: &'static str,
-    /// Its name.
     pub key: &'static str,
-    /// How it may look.
     pub example: &'static str,
-    /// It must be there: always, or, in a fault, wherever the kind has it.
+    /// Required: always, or, in a fault, for each kind that has it.
     pub is_required: bool,
-    /// Least and most, of a number.
+    /// Minimum and maximum of a number.
     pub range: Option<(f64, f64)>,
-    /// What it means.
     pub doc: &'static str,
 }
 
@@ -48,9 +45,9 @@ impl Key {
     }
 }
 
-/// Every key there is, in the order in which people write them.
+/// All keys, in the usual order.
 pub const KEYS: &[Key] = &[
-    text("", "name", r#""region-loss""#, "what people call it"),
+    text("", "name", r#""region-loss""#, "its name"),
     text("", "about", r#""A region dies under load.""#, "one or two sentences on what it shows")
         .optional(),
     text(
@@ -63,57 +60,51 @@ pub const KEYS: &[Key] = &[
         "",
         "fence",
         r#""lease""#,
-        "how owners of every zone make sure that they still are, instead of what the world says",
+        "how owners of every zone verify their ownership; default: as the world says",
     )
     .optional(),
-    number("", "seconds", "40", (1.0, 3_600.0), "how long people talk"),
+    number("", "seconds", "40", (1.0, 3_600.0), "length of the load"),
     number(
         "",
         "quiet_s",
         "10",
         (0.0, 3_600.0),
-        "how long before the end of the load all faults are over",
+        "time between the last fault and the end of the load",
     )
     .optional(),
-    number(
-        "",
-        "converge_s",
-        "30",
-        (1.0, 3_600.0),
-        "how long everything may take to converge afterwards",
-    )
-    .optional(),
+    number("", "converge_s", "30", (1.0, 3_600.0), "time to converge after the load").optional(),
     number("", "tick_ms", "2", (1.0, 100.0), "steps of virtual time").optional(),
-    number("load", "clients", "3", (1.0, 200.0), "people in each region").optional(),
-    number("load", "messages_per_s", "12", (0.1, 2_000.0), "messages of all people together")
+    number("load", "clients", "3", (1.0, 200.0), "clients in each region").optional(),
+    number("load", "messages_per_s", "12", (0.1, 2_000.0), "messages of all clients together")
         .optional(),
     number(
         "load",
         "groups",
         "6",
         (0.0, 200.0),
-        "groups of everyone, their homes spread over the regions",
+        "groups of all users, their homes spread over the regions",
     )
     .optional(),
     number("load", "directs", "3", (0.0, 200.0), "conversations of two").optional(),
-    number("load", "edits_per_s", "0.5", (0.0, 100.0), "members taken into groups and out of them")
+    number("load", "edits_per_s", "0.5", (0.0, 100.0), "members added to groups and removed")
         .optional(),
     number("load", "reads_per_s", "0.5", (0.0, 100.0), "pages of history read").optional(),
+    number("load", "moves_per_s", "1.5", (0.0, 100.0), "moves of multi-region conversations")
+        .optional(),
     number(
         "load",
-        "moves_per_s",
+        "region_moves_per_s",
         "1.5",
         (0.0, 100.0),
-        "conversations of class `multi-region` given another home",
+        "moves of single-region conversations",
     )
     .optional(),
-    number("load", "region_moves_per_s", "1.5", (0.0, 100.0), "and those of class `region`")
-        .optional(),
     number("load", "resend", "0.1", (0.0, 1.0), "share of messages sent again after their ack")
         .optional(),
-    number("load", "body_bytes", "80", (1.0, 8_192.0), "length of a message, about").optional(),
+    number("load", "body_bytes", "80", (1.0, 8_192.0), "approximate length of a message")
+        .optional(),
     number("fault", "at", "10", (0.0, 3_600.0), "seconds after the load began"),
-    number("fault", "for", "15", (0.001, 3_600.0), "how many seconds it lasts").optional(),
+    number("fault", "for", "15", (0.001, 3_600.0), "duration in seconds").optional(),
     text("fault", "kind", r#""lose-region""#, "what goes wrong"),
     text("fault", "node", r#""eu-west/core/1""#, "which node"),
     text("fault", "region", r#""eu-west""#, "which region"),
@@ -122,7 +113,7 @@ pub const KEYS: &[Key] = &[
         "fault",
         "ways",
         r#""both""#,
-        "\"both\", or \"one\": what the first sends does not reach the second",
+        "\"both\", or \"one\": packets from the first do not reach the second",
     )
     .optional(),
     text(
@@ -132,8 +123,8 @@ pub const KEYS: &[Key] = &[
         "\"all\" traffic, the \"mesh\" and its clients, or the \"store\"",
     )
     .optional(),
-    number("fault", "share", "0.2", (0.0, 1.0), "how much of it, 0 to 1"),
-    number("fault", "rate", "1.1", (0.5, 2.0), "the clock's seconds in one true second").optional(),
+    number("fault", "share", "0.2", (0.0, 1.0), "share, 0 to 1"),
+    number("fault", "rate", "1.1", (0.5, 2.0), "the clock's seconds per true second").optional(),
     number(
         "fault",
         "jump_ms",
@@ -142,17 +133,17 @@ pub const KEYS: &[Key] = &[
         "how far the wall clock jumps",
     )
     .optional(),
-    number("fault", "extra_ms", "200", (1.0, 60_000.0), "one way, on top of what the world says"),
-    number("fault", "sync_ms", "300", (1.0, 60_000.0), "how long each sync takes"),
-    number("fault", "by_ms", "3000", (1.0, 600_000.0), "how late they arrive"),
+    number("fault", "extra_ms", "200", (1.0, 60_000.0), "one way, added to the world's delay"),
+    number("fault", "sync_ms", "300", (1.0, 60_000.0), "duration of each sync"),
+    number("fault", "by_ms", "3000", (1.0, 600_000.0), "delay of late writes"),
     number(
         "fault",
         "every_ms",
         "800",
         (10.0, 3_600_000.0),
-        "how often each client leaves and comes back",
+        "interval at which each client reconnects",
     ),
-    text("fault", "power_loss", "true", "what was not synced is lost as well").optional(),
+    text("fault", "power_loss", "true", "unsynced data is lost as well").optional(),
     text(
         "fault",
         "older",
@@ -188,7 +179,7 @@ pub(super) fn of(section: &str) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter(move |key| key.section == section).map(|key| key.key)
 }
 
-/// What the table says of a key.
+/// The entry of a key.
 pub(super) fn find(section: &str, name: &str) -> &'static Key {
     let known = KEYS.iter().find(|key| (key.section, key.key) == (section, name));
     known.expect("only keys of the table are read")

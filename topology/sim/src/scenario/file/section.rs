@@ -1,17 +1,16 @@
-//! One table of the file: its values by key, each checked against the table of keys. What is missing or malformed is reported and
-//! left out.
+//! One table of the file: its values by key, each checked against the table of keys. What is
+//! missing or malformed is reported and left out.
 
 use toml::de::{DeTable, DeValue};
 use topology::mistakes::{self, At, Found, line_of, meant};
 
 use super::keys;
 
-/// See the module.
 pub(super) struct Section<'a, 'f> {
     pub(super) text: &'a str,
     /// As in the table of keys.
     pub(super) name: &'static str,
-    /// As people call it.
+    /// Its kind's name.
     pub(super) heading: String,
     pub(super) line: usize,
     pub(super) table: &'a DeTable<'a>,

@@ -288,15 +288,15 @@ fn no_input_makes_it_panic() {
         "\u{e9}",
         "18446744073709551616",
     ];
-    let mut dice = SmallRng::seed_from_u64(1);
+    let mut rng = SmallRng::seed_from_u64(1);
     for (_, text) in SHIPPED {
         let chars: Vec<char> = text.chars().filter(|c| *c != '#').collect();
         for _ in 0..600 {
             let mut mutated = chars.clone();
-            for _ in 0..dice.random_range(1..4) {
-                let from = dice.random_range(0..mutated.len());
-                let to = (from + dice.random_range(0..6)).min(mutated.len());
-                mutated.splice(from..to, BITS[dice.random_range(0..BITS.len())].chars());
+            for _ in 0..rng.random_range(1..4) {
+                let from = rng.random_range(0..mutated.len());
+                let to = (from + rng.random_range(0..6)).min(mutated.len());
+                mutated.splice(from..to, BITS[rng.random_range(0..BITS.len())].chars());
             }
             let _ = parse(&mutated.into_iter().collect::<String>());
         }

@@ -1,4 +1,4 @@
-//! Carries faults out on a [`Site`], and takes them back.
+//! Injects faults into a [`Site`], and removes them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::site::Site;
 
 /// Sessions of a draining edge are asked to leave over this time.
 const DRAIN_WINDOW: Duration = Duration::from_secs(2);
-/// An orderly stop may take so long.
-const STOP_WAIT: Duration = Duration::from_secs(3);
-/// An order that was not carried out by then is given again, to whichever core is next.
-const ORDER_AGAIN: Duration = Duration::from_secs(5);
+/// Time for an orderly stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// An unfinished order is repeated after this, to the next core.
+const ORDER_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Between a node's start and the next one's stop in a rolling restart.
-const SETTLE: Duration = Duration::from_secs(2);
+const RESTART_GRACE: Duration = Duration::from_secs(2);
 
-/// What faults need beside the site, and what they have to remember.
-pub struct Hands {
+/// State of the faults in progress.
+pub struct Injector {
     flaps: BTreeMap<RegionId, watch::Sender<Option<u64>>>,
     troubles: BTreeMap<RegionId, Trouble>,
     /// Cuts of the same way may overlap; the last one to end heals it.
@@ -54,8 +54,8 @@ enum Stage {
     Started { since: Duration },
 }
 
-impl Hands {
-    /// For the people of these regions.
+impl Injector {
+    /// For the clients of these regions.
     #[must_use]
     pub fn new(flaps: BTreeMap<RegionId, watch::Sender<Option<u64>>>) -> Self {
         let (mesh_cuts, store_cuts) = (BTreeMap::new(), BTreeMap::new());
@@ -69,10 +69,10 @@ impl Hands {
         }
     }
 
-    /// It begins.
+    /// Begins a fault.
     ///
     /// # Errors
-    /// When the fault names what the world does not have.
+    /// When the fault names a node or region that the world lacks.
     pub fn begin(&mut self, site: &mut Site, fault: &Fault) -> anyhow::Result<()> {
         match fault {
             Fault::Kill { node } => site.kill(node, false),
@@ -110,7 +110,7 @@ impl Hands {
             }
             Fault::Flap { region, every_ms } => self.flap(*region, Some(*every_ms)),
             Fault::RollingRestart { .. } => {
-                // Also who is dead now comes back as the new version.
+                // Dead nodes also return as the new version.
                 site.minor = Minor::NEWEST;
                 let left = site.alive().cloned().collect();
                 self.rolling = Some(Rolling { left, now: None });
@@ -119,7 +119,7 @@ impl Hands {
         Ok(())
     }
 
-    /// It ends.
+    /// Ends a fault.
     ///
     /// # Errors
     /// When a node does not start.
@@ -161,11 +161,11 @@ impl Hands {
         Ok(())
     }
 
-    /// Goes on with what takes its time. Call it at every step.
+    /// Advances faults that take time. Call it at every step.
     ///
     /// # Errors
     /// When a node does not start.
-    pub fn go_on(&mut self, site: &mut Site) -> anyhow::Result<()> {
+    pub fn advance(&mut self, site: &mut Site) -> anyhow::Result<()> {
         self.give_orders(site);
         let Some(rolling) = &mut self.rolling else { return Ok(()) };
         match rolling.now.take() {
@@ -177,7 +177,7 @@ impl Hands {
                 None => self.rolling = None,
             },
             Some((node, Stage::Stopping { since, is_done })) => {
-                if is_done.load(Ordering::Relaxed) || site.now() > since + 3 * STOP_WAIT {
+                if is_done.load(Ordering::Relaxed) || site.now() > since + 3 * STOP_TIMEOUT {
                     site.kill(&node, false);
                     site.start(&node)?;
                     rolling.now = Some((node, Stage::Started { since: site.now() }));
@@ -186,7 +186,7 @@ impl Hands {
                 }
             }
             Some((node, Stage::Started { since })) => {
-                if site.now() < since + SETTLE {
+                if site.now() < since + RESTART_GRACE {
                     rolling.now = Some((node, Stage::Started { since }));
                 }
             }
@@ -194,13 +194,13 @@ impl Hands {
         Ok(())
     }
 
-    /// Whether something still takes its time.
+    /// Whether a fault is still in progress.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.rolling.is_some() || !self.orders.is_empty()
     }
 
-    /// In place of what was ordered about the region before.
+    /// Replaces an earlier order about the region.
     fn order(&mut self, site: &Site, region: RegionId, is_over: bool) {
         self.orders.retain(|order| order.region != region);
         self.orders.push(Order {
@@ -216,7 +216,7 @@ impl Hands {
         self.orders.retain(|order| !order.is_done.load(Ordering::Relaxed));
         let now = site.now();
         for order in self.orders.iter_mut().filter(|order| order.due <= now) {
-            order.due = now + ORDER_AGAIN;
+            order.due = now + ORDER_RETRY_INTERVAL;
             let cores: Vec<NodeId> = site.cores().map(|(node, ..)| node.clone()).collect();
             let elsewhere = |node: &&NodeId| node.region != order.region;
             let others: Vec<&NodeId> = cores.iter().filter(elsewhere).collect();
@@ -234,7 +234,7 @@ impl Hands {
                 match decided {
                     Ok(_) => is_done.store(true, Ordering::Relaxed),
                     Err(error) => {
-                        tracing::info!(region = region.0, is_over, %error, "an order is not carried out yet")
+                        tracing::info!(region = region.0, is_over, %error, "region order not carried out yet, retrying")
                     }
                 }
             });
@@ -321,7 +321,7 @@ fn pause(site: &mut Site, node: &NodeId, is_paused: bool) {
     }
 }
 
-/// Asks all of them at once, so that none gives to another that goes too.
+/// Drains all at once, so that none injector over to another that drains too.
 fn drain(site: &mut Site, nodes: &[NodeId]) {
     for node in nodes {
         site.material.set_open(node, false);
@@ -340,7 +340,7 @@ fn drain(site: &mut Site, nodes: &[NodeId]) {
 fn undrain(site: &mut Site, nodes: &[NodeId]) {
     for node in nodes {
         let is_alive = with(site, node, |mesh, _| mesh.set_draining(false));
-        // A node that stands still takes orders in their order when it wakes.
+        // A paused node processes its orders in order when it resumes.
         spawn(site, node, |_, part| async move {
             match part {
                 Part::Core(core) => core.undrain(),
@@ -351,7 +351,7 @@ fn undrain(site: &mut Site, nodes: &[NodeId]) {
     }
 }
 
-/// An orderly end of a process. Says when it is through.
+/// Stops a process in order. The flag says when it has ended.
 fn stop(site: &mut Site, node: &NodeId) -> Arc<AtomicBool> {
     site.material.set_open(node, false);
     let is_done = Arc::new(AtomicBool::new(false));
@@ -360,13 +360,13 @@ fn stop(site: &mut Site, node: &NodeId) -> Arc<AtomicBool> {
         mesh.set_draining(true);
         match part {
             Part::Core(core) => {
-                // What nobody takes over in time is dropped, which loses nothing.
-                let _ = tokio::time::timeout(STOP_WAIT, core.drain()).await;
-                core.stop(STOP_WAIT).await;
+                // Shards that nobody takes over in time are dropped, which loses nothing.
+                let _ = tokio::time::timeout(STOP_TIMEOUT, core.drain()).await;
+                core.stop(STOP_TIMEOUT).await;
             }
             Part::Edge(edge) => {
-                let _ = tokio::time::timeout(STOP_WAIT, edge.drain(DRAIN_WINDOW)).await;
-                edge.stop(STOP_WAIT).await;
+                let _ = tokio::time::timeout(STOP_TIMEOUT, edge.drain(DRAIN_WINDOW)).await;
+                edge.stop(STOP_TIMEOUT).await;
             }
         }
         mesh.shutdown(Duration::from_secs(1)).await;

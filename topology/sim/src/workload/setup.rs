@@ -8,16 +8,16 @@ use client::Http;
 use wire::client::http::CreateGroup;
 use wire::{RegionId, TenantId, UserId};
 
-use super::cast::{Cast, Plan};
-use super::{Talk, Town};
+use super::population::{Plan, Population};
+use super::{Talk, Workload};
 
 /// What has been made, and what went wrong.
 #[derive(Clone, Default)]
-pub struct Made {
+pub struct Created {
     inner: Arc<Mutex<(Vec<Talk>, Vec<String>)>>,
 }
 
-impl Made {
+impl Created {
     fn add(&self, made: anyhow::Result<Talk>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         match made {
@@ -45,20 +45,21 @@ impl Made {
 
 /// The plans that somebody of this region makes.
 #[must_use]
-pub fn made_in(cast: &Cast, region: RegionId) -> Vec<(UserId, Plan)> {
+pub fn planned_in(population: &Population, region: RegionId) -> Vec<(UserId, Plan)> {
     let maker = |plan: &Plan| match plan {
         Plan::Group { tenant, home, .. } => {
-            let of_tenant = || cast.residents.iter().filter(|resident| resident.tenant == *tenant);
+            let of_tenant =
+                || population.residents.iter().filter(|resident| resident.tenant == *tenant);
             of_tenant()
                 .find(|resident| resident.region == *home)
                 .or_else(|| of_tenant().next())
                 .cloned()
         }
         Plan::Direct { a, .. } => {
-            cast.residents.iter().find(|resident| resident.user == *a).cloned()
+            population.residents.iter().find(|resident| resident.user == *a).cloned()
         }
     };
-    let local = cast.plans.iter().filter_map(|plan| {
+    let local = population.plans.iter().filter_map(|plan| {
         let maker = maker(plan)?;
         (maker.region == region).then(|| (maker.user, plan.clone()))
     });
@@ -66,24 +67,34 @@ pub fn made_in(cast: &Cast, region: RegionId) -> Vec<(UserId, Plan)> {
 }
 
 /// Makes one.
-pub async fn make(town: Town, cast: Arc<Cast>, maker: UserId, plan: Plan, seed: u64, made: Made) {
-    made.add(one(&town, &cast, &maker, plan, seed).await);
+pub async fn make(
+    workload: Workload,
+    population: Arc<Population>,
+    maker: UserId,
+    plan: Plan,
+    seed: u64,
+    made: Created,
+) {
+    made.add(one(&workload, &population, &maker, plan, seed).await);
 }
 
 async fn one(
-    town: &Town,
-    cast: &Cast,
+    workload: &Workload,
+    population: &Population,
     maker: &UserId,
     plan: Plan,
     seed: u64,
 ) -> anyhow::Result<Talk> {
     let http = |tenant: &TenantId| {
-        Http::new(&town.options(tenant, maker, &Arc::new(AtomicUsize::new(0)), seed))
+        Http::new(&workload.options(tenant, maker, &Arc::new(AtomicUsize::new(0)), seed))
     };
     match plan {
         Plan::Group { tenant, name, home, durability } => {
-            let everyone =
-                cast.residents.iter().chain(&cast.watchers).filter(|one| one.tenant == tenant);
+            let everyone = population
+                .residents
+                .iter()
+                .chain(&population.watchers)
+                .filter(|one| one.tenant == tenant);
             let members: Vec<UserId> = everyone.map(|one| one.user.clone()).collect();
             let request = CreateGroup {
                 name: name.clone(),
@@ -92,7 +103,7 @@ async fn one(
                     .filter(|member| *member != maker)
                     .map(ToString::to_string)
                     .collect(),
-                home_region: Some(town.world.region_name(home)),
+                home_region: Some(workload.world.region_name(home)),
                 durability: Some(durability),
             };
             let group = http(&tenant)

@@ -1,18 +1,19 @@
-//! The people: who lives where, what they talk in, and what they share. Each region's live on a machine of their own.
+//! The simulated clients, their conversations, and their shared state. Each region's clients run on
+//! a machine of their own.
 //!
 //! | module | who |
 //! |---|---|
-//! | [`cast`] | who there is and which conversations they have, before any exists |
-//! | [`stage`] | makes the conversations, over HTTP |
-//! | [`person`] | talks, with the SDK: sends, retries, flaps, changes edges |
+//! | [`population`] | who there is and which conversations they have, before any exists |
+//! | [`setup`] | makes the conversations, over HTTP |
+//! | [`writer`] | talks, with the SDK: sends, retries, flaps, changes edges |
 //! | [`watcher`] | watches with a client that shares nothing with the SDK, and notices what an edge must not do |
-//! | [`errands`] | edits members, reads history |
+//! | [`operations`] | edits members, reads history |
 
-pub mod cast;
-pub mod errands;
-pub mod person;
-pub mod stage;
+pub mod operations;
+pub mod population;
+pub mod setup;
 pub mod watcher;
+pub mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,51 +33,46 @@ use crate::observe::millis;
 /// Tokens are asked for anew before each connection, so they need not last.
 const TOKEN_TTL_S: u64 = 15 * 60;
 
-/// What the run wants of the people.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Be there.
+    /// Connect.
     Settle,
-    /// Talk.
+    /// Send.
     Load,
-    /// Say nothing new; wait for what is owed.
-    Hush,
+    /// Send nothing new; wait for acks.
+    Quiesce,
 }
 
-/// A conversation that exists.
+/// An existing conversation.
 #[derive(Clone, Debug)]
 pub struct Talk {
-    /// Which.
     pub id: ConversationId,
-    /// Whose.
     pub tenant: TenantId,
-    /// Who talks in it.
     pub members: Vec<UserId>,
-    /// Who made it; of a group, who may change its members.
+    /// Its creator; in a group, the owner.
     pub owner: UserId,
-    /// Members come and go only in groups.
+    /// Only groups change members.
     pub is_group: bool,
 }
 
-/// What the people of one region share; cheap to clone.
+/// Shared state of one region's clients; cheap to clone.
 #[derive(Clone)]
-pub struct Town {
-    /// Where.
+pub struct Workload {
     pub region: RegionId,
-    /// The world.
     pub world: Arc<World>,
-    /// What everyone writes into.
+    /// The ledger of the run.
     pub ledger: Ledger,
-    /// What is wanted.
+    /// The current phase.
     pub phase: watch::Receiver<Phase>,
-    /// How often each comes and goes, milliseconds; none: they stay.
+    /// Interval at which each client reconnects, milliseconds; none: never.
     pub flap: watch::Receiver<Option<u64>>,
     material: Arc<Material>,
     began: Instant,
 }
 
-impl Town {
-    /// Call it on the people's own machine, at the very beginning.
+impl Workload {
+    /// Call it on the clients' own machine, at the start.
     #[must_use]
     pub fn new(
         region: RegionId,
@@ -97,7 +93,7 @@ impl Town {
         }
     }
 
-    /// Virtual milliseconds since the beginning.
+    /// Virtual milliseconds since the start.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         millis(self.began.elapsed())
@@ -126,32 +122,32 @@ impl Town {
             .collect()
     }
 
-    /// The same, beginning with another one after each turn.
+    /// The same list, rotated by one after each turn.
     #[must_use]
     pub fn turning_edges(&self, tenant: &TenantId, turn: &Arc<AtomicUsize>) -> Arc<dyn Endpoints> {
-        let (town, tenant, turn) = (self.clone(), tenant.clone(), Arc::clone(turn));
+        let (workload, tenant, turn) = (self.clone(), tenant.clone(), Arc::clone(turn));
         Arc::new(move || {
-            let mut edges = town.edges(&tenant);
+            let mut edges = workload.edges(&tenant);
             let by = turn.load(Ordering::Relaxed) % edges.len().max(1);
             edges.rotate_left(by);
             std::future::ready(edges)
         })
     }
 
-    /// A token, as the tenant's identity provider would give.
+    /// A token, as from the tenant's identity provider.
     #[must_use]
     pub fn token(&self, tenant: &TenantId, user: &UserId, device: &DeviceId) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.material.issuer.issue(tenant, user, Some(device), TOKEN_TTL_S, millis(now))
     }
 
-    /// The same for the SDK, anew for each connection.
+    /// Tokens for the SDK, a new one for each connection.
     #[must_use]
     pub fn tokens(&self, tenant: &TenantId, user: &UserId, device: &DeviceId) -> Arc<dyn Tokens> {
-        let (town, tenant, user, device) =
+        let (workload, tenant, user, device) =
             (self.clone(), tenant.clone(), user.clone(), device.clone());
         Arc::new(move || {
-            std::future::ready(Ok::<_, TokenError>(town.token(&tenant, &user, &device)))
+            std::future::ready(Ok::<_, TokenError>(workload.token(&tenant, &user, &device)))
         })
     }
 
@@ -170,26 +166,27 @@ impl Town {
         client::Options { seed: Some(seed), ..options }
     }
 
-    /// Resolves when the run wants this, or something later.
+    /// Resolves at this phase or a later one.
     pub async fn wait_for(&self, wanted: Phase) {
-        // The run outlives its people.
+        // The run outlives its clients.
         let _ = self.phase.clone().wait_for(|phase| *phase >= wanted).await;
     }
 }
 
-/// Everyone has one.
+/// Every user has one device.
 #[must_use]
 pub fn device() -> DeviceId {
     DeviceId::new("phone-1").expect("a short plain name")
 }
 
-/// A user of this name; names are made from region and tenant names, which are shorter than what a user id may be.
+/// A user of this name; names are made from region and tenant names, which are shorter than what a
+/// user id may be.
 #[must_use]
 pub fn user(name: &str) -> UserId {
     UserId::new(name).expect("a short name")
 }
 
-/// What stands in every message of a zone and nowhere else.
+/// A marker in every message of a zone and nowhere else.
 #[must_use]
 pub fn marker(world: &World, tenant: &TenantId) -> String {
     let zone = world.zone_of(tenant).map(|zone| zone.name.clone()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Who there is: people spread over the regions of their tenant's zone, groups with homes in all of them, direct conversations
-//! across regions.
+//! The population: users spread over the regions of their tenant's zone, groups with homes in all
+//! of them, direct conversations across regions.
 
 use rand::Rng;
 use rand::seq::IndexedRandom as _;
@@ -9,14 +9,13 @@ use wire::{Durability, RegionId, TenantId, UserId};
 use super::user;
 use crate::scenario::Load;
 
-/// One who talks.
 #[derive(Clone, Debug)]
 pub struct Resident {
-    /// His name.
+    /// Their name.
     pub user: UserId,
-    /// Whose user he is.
+    /// Their tenant.
     pub tenant: TenantId,
-    /// Where he lives.
+    /// Their region.
     pub region: RegionId,
 }
 
@@ -25,9 +24,7 @@ pub struct Resident {
 pub enum Plan {
     /// A group of all residents of a tenant.
     Group {
-        /// Whose.
         tenant: TenantId,
-        /// Its name.
         name: String,
         /// Where it lives.
         home: RegionId,
@@ -35,33 +32,26 @@ pub enum Plan {
         durability: Durability,
     },
     /// Of two.
-    Direct {
-        /// Whose.
-        tenant: TenantId,
-        /// One.
-        a: UserId,
-        /// The other.
-        b: UserId,
-    },
+    Direct { tenant: TenantId, a: UserId, b: UserId },
 }
 
-/// Everyone and everything.
+/// All users and planned conversations.
 #[derive(Clone, Debug)]
-pub struct Cast {
-    /// Who talks.
+pub struct Population {
+    /// Users that send.
     pub residents: Vec<Resident>,
-    /// Who watches with a client of his own, one for each tenant and region in which its residents live.
+    /// Users that watch with an independent client, one per tenant and region.
     pub watchers: Vec<Resident>,
-    /// Who is taken into groups and out again, one for each tenant.
+    /// Users that join and leave groups, one per tenant.
     pub guests: Vec<Resident>,
-    /// In which conversations.
+    /// The conversations to create.
     pub plans: Vec<Plan>,
 }
 
-impl Cast {
+impl Population {
     /// For this load in this world.
     #[must_use]
-    pub fn draw(world: &World, load: &Load, dice: &mut impl Rng) -> Self {
+    pub fn draw(world: &World, load: &Load, rng: &mut impl Rng) -> Self {
         let residents = residents(world, load.clients);
         let mut watchers: Vec<Resident> = Vec::new();
         let mut guests: Vec<Resident> = Vec::new();
@@ -81,12 +71,12 @@ impl Cast {
                 guests.push(named("guest"));
             }
         }
-        let plans = plans(world, load, &residents, dice);
+        let plans = plans(world, load, &residents, rng);
         Self { residents, watchers, guests, plans }
     }
 }
 
-/// In each region so many, of the tenants whose data may rest there, in turn.
+/// This many in each region, of the tenants whose zone includes it, in turn.
 fn residents(world: &World, clients: u16) -> Vec<Resident> {
     let mut residents = Vec::new();
     for region in &world.regions {
@@ -94,7 +84,7 @@ fn residents(world: &World, clients: u16) -> Vec<Resident> {
             world.zone(tenant.zone).is_some_and(|zone| zone.regions.contains(&region.id))
         });
         let local: Vec<&TenantId> = local.map(|tenant| &tenant.id).collect();
-        // Every tenant has somebody who can write.
+        // Every tenant has at least one writer.
         let count = usize::from(clients).max(local.len());
         for (n, tenant) in local.iter().cycle().take(count.min(count * local.len())).enumerate() {
             let user = user(&format!("{}-{}", region.name, n + 1));
@@ -104,14 +94,15 @@ fn residents(world: &World, clients: u16) -> Vec<Resident> {
     residents
 }
 
-fn plans(world: &World, load: &Load, residents: &[Resident], dice: &mut impl Rng) -> Vec<Plan> {
+fn plans(world: &World, load: &Load, residents: &[Resident], rng: &mut impl Rng) -> Vec<Plan> {
     let mut plans = Vec::new();
     for n in 0..usize::from(load.groups) {
         let tenant = &world.tenants[n % world.tenants.len()];
         let Some(zone) = world.zone(tenant.zone) else { continue };
         let round = n / world.tenants.len();
         let home = zone.regions[round % zone.regions.len()];
-        // Every other one of the class that is not the tenant's own, where the zone offers it.
+        // Every other group has the durability that is not the tenant's default, where the zone
+        // offers it.
         let other = match tenant.durability {
             Durability::Region => Durability::MultiRegion,
             Durability::MultiRegion => Durability::Region,
@@ -129,10 +120,10 @@ fn plans(world: &World, load: &Load, residents: &[Resident], dice: &mut impl Rng
         let tenant = &world.tenants[n % world.tenants.len()].id;
         let of_tenant: Vec<&Resident> =
             residents.iter().filter(|resident| resident.tenant == *tenant).collect();
-        let Some(a) = of_tenant.choose(dice) else { continue };
+        let Some(a) = of_tenant.choose(rng) else { continue };
         let far: Vec<&&Resident> = of_tenant.iter().filter(|b| b.region != a.region).collect();
         let near: Vec<&&Resident> = of_tenant.iter().filter(|b| b.user != a.user).collect();
-        let Some(b) = far.choose(dice).or_else(|| near.choose(dice)) else { continue };
+        let Some(b) = far.choose(rng).or_else(|| near.choose(rng)) else { continue };
         plans.push(Plan::Direct { tenant: tenant.clone(), a: a.user.clone(), b: b.user.clone() });
     }
     plans

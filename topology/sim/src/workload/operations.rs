@@ -1,4 +1,5 @@
-//! What people do beside talking: take guests into groups and out of them, read history, and, at the end, read all of it.
+//! Operations beside sending: membership changes, reads of history, and the final read of all of
+//! it.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -14,20 +15,20 @@ use tokio::time::sleep;
 use wire::client::http::ChangeMembers;
 use wire::{ConversationId, UserId};
 
-use super::cast::Resident;
-use super::{Phase, Talk, Town};
+use super::population::Resident;
+use super::{Phase, Talk, Workload};
 
-/// How an owner edits.
+/// A group owner's membership changes.
 pub struct Edits {
     /// Changes a second.
     pub per_s: f64,
-    /// Of his choices.
+    /// Seed of the random choices.
     pub seed: u64,
-    /// Where it is written down.
+    /// The record of invitations.
     pub invitations: Invitations,
 }
 
-/// When a guest was asked in: user, conversation, virtual milliseconds.
+/// Invitations of guests: user, conversation, virtual milliseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Invitations {
     inner: Arc<Mutex<Vec<(UserId, ConversationId, u64)>>>,
@@ -39,7 +40,7 @@ impl Invitations {
         inner.push((user.clone(), conversation, now_ms));
     }
 
-    /// Whether he was asked in between these changes' times.
+    /// Whether the user was invited within this time.
     #[must_use]
     pub fn any(
         &self,
@@ -54,80 +55,80 @@ impl Invitations {
     }
 }
 
-/// An owner of groups takes the guest into them and out again, at random.
+/// A group owner adds and removes the guest, at random.
 pub async fn edit(
-    town: Town,
+    workload: Workload,
     owner: Resident,
     guest: UserId,
     groups: Vec<ConversationId>,
     edits: Edits,
 ) {
     let Edits { per_s, seed, invitations } = edits;
-    let mut dice = SmallRng::seed_from_u64(seed);
-    let http = Http::new(&town.options(
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let http = Http::new(&workload.options(
         &owner.tenant,
         &owner.user,
         &Arc::new(AtomicUsize::new(0)),
-        dice.random(),
+        rng.random(),
     ));
     let mut inside = vec![false; groups.len()];
-    town.wait_for(Phase::Load).await;
-    while *town.phase.borrow() == Phase::Load && !groups.is_empty() {
-        sleep(pause(per_s, &mut dice)).await;
-        let n = dice.random_range(0..groups.len());
+    workload.wait_for(Phase::Load).await;
+    while *workload.phase.borrow() == Phase::Load && !groups.is_empty() {
+        sleep(pause(per_s, &mut rng)).await;
+        let n = rng.random_range(0..groups.len());
         let who = vec![guest.to_string()];
         let change = if inside[n] {
             ChangeMembers { remove: who, ..ChangeMembers::default() }
         } else {
-            invitations.add(&guest, groups[n], town.now_ms());
+            invitations.add(&guest, groups[n], workload.now_ms());
             ChangeMembers { add: who, ..ChangeMembers::default() }
         };
         match http.change_members(groups[n], &change).await {
             Ok(_) => {
                 inside[n] = !inside[n];
-                town.ledger.count(|counts| counts.edits += 1);
+                workload.ledger.count(|counts| counts.edits += 1);
             }
-            // Asked again, the same way, some other time: all or nothing, and what is already so is no error.
-            Err(error) => tracing::debug!(%error, "no change of members"),
+            // Retried later, unchanged: a change is all or nothing, and a repeated one is no error.
+            Err(error) => tracing::debug!(%error, "membership change failed, retrying later"),
         }
     }
 }
 
-/// Reads a page of some conversation now and then, from the nearest edge that answers.
-pub async fn read(town: Town, who: Resident, talks: Vec<Talk>, per_s: f64, seed: u64) {
-    let mut dice = SmallRng::seed_from_u64(seed);
-    let http = Http::new(&town.options(
+/// Reads a page of a random conversation, from the nearest edge that answers.
+pub async fn read(workload: Workload, who: Resident, talks: Vec<Talk>, per_s: f64, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let http = Http::new(&workload.options(
         &who.tenant,
         &who.user,
         &Arc::new(AtomicUsize::new(0)),
-        dice.random(),
+        rng.random(),
     ));
-    town.wait_for(Phase::Load).await;
+    workload.wait_for(Phase::Load).await;
     let mut n = 0;
-    while *town.phase.borrow() == Phase::Load {
-        sleep(pause(per_s, &mut dice)).await;
+    while *workload.phase.borrow() == Phase::Load {
+        sleep(pause(per_s, &mut rng)).await;
         let mine = |talk: &&Talk| talk.members.contains(&who.user);
         let mine: Vec<&Talk> = talks.iter().filter(mine).collect();
-        let Some(talk) = mine.choose(&mut dice) else { return };
-        let after = dice.random_bool(0.5).then(|| dice.random_range(0..20));
-        let limit = dice.random_range(1..50);
+        let Some(talk) = mine.choose(&mut rng) else { return };
+        let after = rng.random_bool(0.5).then(|| rng.random_range(0..20));
+        let limit = rng.random_range(1..50);
         if let Ok(page) = http.history(talk.id, None, after, limit).await {
             n += 1;
-            town.ledger.count(|counts| counts.reads += 1);
+            workload.ledger.count(|counts| counts.reads += 1);
             for message in &page.messages {
-                town.ledger.shown(
+                workload.ledger.shown(
                     &format!("page {n} of {}", who.user),
                     talk.id,
                     message,
-                    town.now_ms(),
+                    workload.now_ms(),
                 );
             }
         }
     }
 }
 
-fn pause(per_s: f64, dice: &mut SmallRng) -> Duration {
-    Duration::from_secs_f64(dice.random_range(0.5..1.5) / per_s.max(0.001))
+fn pause(per_s: f64, rng: &mut SmallRng) -> Duration {
+    Duration::from_secs_f64(rng.random_range(0.5..1.5) / per_s.max(0.001))
         .min(Duration::from_secs(3_600))
 }
 
@@ -145,18 +146,19 @@ impl Reading {
     }
 }
 
-/// Reads all of a conversation from one region's edges, and is counted as an observer who must see everything.
-pub async fn read_all(town: Town, who: Resident, talk: Talk, seed: u64, reading: Reading) {
-    let options = town.options(&who.tenant, &who.user, &Arc::new(AtomicUsize::new(0)), seed);
+/// Reads all of a conversation from one region's edges, and is counted as an observer who must see
+/// everything.
+pub async fn read_all(workload: Workload, who: Resident, talk: Talk, seed: u64, reading: Reading) {
+    let options = workload.options(&who.tenant, &who.user, &Arc::new(AtomicUsize::new(0)), seed);
     let observer = format!("the history as {} reads it", who.user);
-    town.ledger.watches(&observer, talk.id);
+    workload.ledger.watches(&observer, talk.id);
     let read = Http::new(&options).history_after(talk.id, 0).await;
     let mut inner = reading.inner.lock().unwrap_or_else(PoisonError::into_inner);
     inner.0 += 1;
     match read {
         Ok(messages) => {
             for message in &messages {
-                town.ledger.shown(&observer, talk.id, message, town.now_ms());
+                workload.ledger.shown(&observer, talk.id, message, workload.now_ms());
             }
         }
         Err(error) => inner.1.push(format!("{observer}, {}: {error}", talk.id)),

@@ -1,5 +1,5 @@
-//! Faults that belong together: the few minutes of an incident in which the protocol has something to lose. Single faults seldom
-//! meet; these meet on purpose, and each scene puts one step of a takeover to the test.
+//! Scenes of related faults. Single faults seldom coincide; a scene makes them coincide, and tests
+//! one step of a takeover.
 
 use std::ops::RangeInclusive;
 
@@ -7,30 +7,30 @@ use rand::Rng as _;
 use topology::Region;
 use wire::{NodeId, NodeRole, RegionId};
 
-use super::{BEGIN_MS, Dice, LAST_MS};
+use super::{BEGIN_MS, Draws, LAST_MS};
 use crate::fault::{Fault, Planned, Ways, What};
 
-/// How long an owner is gone: from just before to long after the others miss it.
+/// Absence of an owner: from shortly before to long after the others detect it.
 const GONE_MS: RangeInclusive<u64> = 900..=5_000;
 
-/// What is staged.
 #[derive(Clone, Copy)]
 enum Scene {
-    /// An owner stands still until about the moment at which another takes over, and some of its writes are still on their way.
+    /// An owner pauses until about the moment of the takeover, while some of its writes are still
+    /// in flight.
     Zombie,
-    /// Rows stand on a few replicas only when the owner goes, and the next owner goes soon after it.
+    /// Rows stand on few replicas when the owner dies, and the next owner dies soon after.
     TornTail,
-    /// An owner goes, and the regions that would follow it do not hear each other.
+    /// An owner dies, and its possible successors do not hear each other.
     Rivals,
-    /// The others no longer hear a region whose owners, edges and clients go on, and which reaches the store.
+    /// The other regions lose contact with a region that keeps running and reaches the store.
     Isolated,
 }
 
 const SCENES: [Scene; 4] = [Scene::Zombie, Scene::TornTail, Scene::Rivals, Scene::Isolated];
 
-impl Dice<'_> {
+impl Draws<'_> {
     /// One scene, over by `calm_ms`.
-    pub(super) fn ambush(&mut self, calm_ms: u64) -> Vec<Planned> {
+    pub(super) fn scene(&mut self, calm_ms: u64) -> Vec<Planned> {
         let scene = SCENES[self.index(SCENES.len())];
         let at_ms = self.inner.random_range(BEGIN_MS + 500..=calm_ms - 4_000);
         let mut staged = Staged { calm_ms, faults: Vec::new() };

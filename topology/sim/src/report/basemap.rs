@@ -1,11 +1,14 @@
-//! What the map is drawn on: land as dots, a graticule of degrees, and where a place of the earth stands.
+//! What the map is drawn on: land as dots, a graticule of degrees, and where a place of the earth
+//! stands.
 //!
-//! Equirectangular: a degree is as long everywhere, so that latitude and longitude can be read off the graticule.
+//! Equirectangular: a degree is as long everywhere, so that latitude and longitude can be read off
+//! the graticule.
 
 use super::text::place;
 use crate::outcome::RegionFacts;
 
-/// Land as dots, one line per 2.5 degrees from north to south. Made from Natural Earth's 1:110m land, public domain.
+/// Land as dots, one line per 2.5 degrees from north to south. Created from Natural Earth's 1:110m
+/// land, public domain.
 const LAND: &str = include_str!("land.txt");
 const LAND_STEP: f64 = 2.5;
 const NORTH: f64 = 82.5;
@@ -37,7 +40,8 @@ fn land() -> String {
         for run in line.split_inclusive('.') {
             let land = run.trim_end_matches('.').len();
             if land > 0 {
-                // Dashes of length 0 with round caps are dots; the last one wants a little more than its own length.
+                // Dashes of length 0 with round caps are dots; the last one wants a little more
+                // than its own length.
                 let from = (column as f64 + 0.5) * LAND_STEP * SCALE;
                 let long = (land - 1) as f64 * LAND_STEP * SCALE + 0.1;
                 dots.push_str(&format!("M{} {}h{}", place(from), place(y), place(long)));

@@ -1,6 +1,6 @@
-//! Watches with a client that shares nothing with the SDK: bare frames over a bare WebSocket, so that what an *edge* does wrong is
-//! seen even where the SDK would mend it. In one session, once its first `sync` is answered, the messages of a conversation come
-//! one by one, without a hole and without a double.
+//! A watcher that shares no code with the SDK: plain frames over a plain WebSocket. So it sees an
+//! *edge's* mistakes that the SDK would repair. After the first `sync` of a session the messages of
+//! a conversation arrive one by one, without a hole or a duplicate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,52 +20,51 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use wire::client::event::{Envelope, MessagePayload, SyncDonePayload};
 use wire::{ConversationId, Durability};
 
-use super::cast::Resident;
-use super::{Talk, Town, device};
+use super::population::Resident;
+use super::{Talk, Workload, device};
 use crate::net::SimNet;
 
 /// For TCP, upgrade and `hello` together.
-const DIAL: Duration = Duration::from_secs(4);
-/// A ping goes out so often; an edge that is silent for three times as long is left.
-const PING: Duration = Duration::from_secs(3);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
+/// Interval of pings; the watcher leaves an edge that is silent for three of them.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
 
-/// See the module.
 pub struct Watcher {
-    town: Town,
+    workload: Workload,
     who: Resident,
     name: String,
-    /// Comes and goes: he must not see everything, and what he sees is judged at the end.
+    /// A guest must not see everything; the verdict judges what they saw.
     is_guest: bool,
-    dice: SmallRng,
-    /// The epochs of what he has seen of each, from seq 1 on.
+    rng: SmallRng,
+    /// Per conversation: the epochs of the messages seen, from seq 1.
     seen: BTreeMap<ConversationId, Vec<u64>>,
 }
 
 type Socket = WebSocketStream<Stream>;
 
 impl Watcher {
-    /// Sees every message of the conversations that he is a member of.
+    /// Sees every message of the user's conversations.
     #[must_use]
-    pub fn new(town: Town, who: Resident, talks: &[Talk], seed: u64) -> Self {
+    pub fn new(workload: Workload, who: Resident, talks: &[Talk], seed: u64) -> Self {
         let talks = talks.iter().filter(|talk| talk.members.contains(&who.user));
         let seen: BTreeMap<_, _> = talks.map(|talk| (talk.id, Vec::new())).collect();
         let name = who.user.to_string();
         for conversation in seen.keys() {
-            town.ledger.watches(&name, *conversation);
+            workload.ledger.watches(&name, *conversation);
         }
-        Self { town, who, name, is_guest: false, dice: SmallRng::seed_from_u64(seed), seen }
+        Self { workload, who, name, is_guest: false, rng: SmallRng::seed_from_u64(seed), seen }
     }
 
-    /// Sees what he is shown, and that is all written down.
+    /// Records each message that it is shown.
     #[must_use]
-    pub fn guest(town: Town, who: Resident, seed: u64) -> Self {
+    pub fn guest(workload: Workload, who: Resident, seed: u64) -> Self {
         let name = who.user.to_string();
         Self {
-            town,
+            workload,
             who,
             name,
             is_guest: true,
-            dice: SmallRng::seed_from_u64(seed),
+            rng: SmallRng::seed_from_u64(seed),
             seen: BTreeMap::new(),
         }
     }
@@ -74,20 +73,24 @@ impl Watcher {
     pub async fn run(mut self) {
         let mut at = 0;
         loop {
-            let edges = self.town.edges(&self.who.tenant);
+            let edges = self.workload.edges(&self.who.tenant);
             let url = edges.get(at % edges.len().max(1)).cloned().unwrap_or_default();
-            let why = match timeout(DIAL, self.dial(&url)).await {
+            let why = match timeout(DIAL_TIMEOUT, self.dial(&url)).await {
                 Ok(Ok(socket)) => {
                     let Err(why) = self.watch(socket).await;
-                    self.town.ledger.reconnecting(&self.name, self.who.region, &format!("{why:#}"));
+                    self.workload.ledger.reconnecting(
+                        &self.name,
+                        self.who.region,
+                        &format!("{why:#}"),
+                    );
                     why
                 }
                 Ok(Err(why)) => why,
-                Err(_) => anyhow::anyhow!("no hello within {} s", DIAL.as_secs()),
+                Err(_) => anyhow::anyhow!("no hello within {} s", DIAL_TIMEOUT.as_secs()),
             };
             tracing::debug!(who = self.name, url, why = format!("{why:#}"), "no session");
             at += 1;
-            sleep(Duration::from_millis(self.dice.random_range(100..900))).await;
+            sleep(Duration::from_millis(self.rng.random_range(100..900))).await;
         }
     }
 
@@ -96,7 +99,7 @@ impl Watcher {
             url.trim_start_matches("http://").parse().context("an edge's address")?;
         let tcp = SimNet.connect(host).await?;
         let mut request = format!("ws://{host}/v1/stream").into_client_request()?;
-        let token = self.town.token(&self.who.tenant, &self.who.user, &device());
+        let token = self.workload.token(&self.who.tenant, &self.who.user, &device());
         request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse()?);
         let (mut socket, _) = client_async(request, tcp).await?;
         let hello = frame(&mut socket).await?;
@@ -111,7 +114,7 @@ impl Watcher {
             Session { missing: self.seen.keys().copied().collect(), ..Session::default() };
         self.sync(&mut socket, &session).await?;
         let mut heard = Instant::now();
-        let mut ping = tokio::time::interval(PING);
+        let mut ping = tokio::time::interval(PING_INTERVAL);
         loop {
             tokio::select! {
                 frame = frame(&mut socket) => {
@@ -119,12 +122,12 @@ impl Watcher {
                     self.take(frame?, &mut session)?;
                 }
                 _ = ping.tick() => {
-                    if heard.elapsed() > 3 * PING {
+                    if heard.elapsed() > 3 * PING_INTERVAL {
                         bail!("silent for {} s", heard.elapsed().as_secs());
                     }
                     say(&mut socket, "ping", serde_json::json!({})).await?;
                     if session.is_answered && !session.missing.is_empty() {
-                        // A home did not answer: what cannot be read is asked for again.
+                        // A home did not answer: ask for its conversations again.
                         session.is_answered = false;
                         self.sync(&mut socket, &session).await?;
                     }
@@ -135,7 +138,7 @@ impl Watcher {
 
     async fn sync(&self, socket: &mut Socket, session: &Session) -> anyhow::Result<()> {
         let wanted = self.seen.iter().filter(|(id, _)| session.missing.contains(id));
-        // What was seen of class `region` may have been lost since: it is looked at again, all of it.
+        // A single-region message may have been lost since: read all of them again.
         let after = |id: &ConversationId, seen: &[u64]| match id.shard.durability {
             Durability::Region => 0,
             Durability::MultiRegion => seen.len(),
@@ -155,7 +158,7 @@ impl Watcher {
             "sync.done" => {
                 let done: SyncDonePayload = serde_json::from_value(frame.payload)?;
                 for (conversation, early) in session.end_sync(&done) {
-                    // What the sync has brought meanwhile is no news.
+                    // The sync has delivered some of these already.
                     for message in &early {
                         let is_new = self
                             .known(conversation, message.seq)
@@ -166,13 +169,13 @@ impl Watcher {
                     }
                 }
             }
-            "goaway" => bail!("asked to go"),
+            "goaway" => bail!("got a goaway"),
             _ => {}
         }
         Ok(())
     }
 
-    /// The epoch of the message that he has seen at this seq.
+    /// The epoch of the message seen at this seq.
     fn known(&self, conversation: ConversationId, seq: u64) -> Option<u64> {
         let at = usize::try_from(seq.checked_sub(1)?).ok()?;
         self.seen.get(&conversation)?.get(at).copied()
@@ -188,9 +191,14 @@ impl Watcher {
         message: &MessagePayload,
         session: &mut Session,
     ) {
-        let now_ms = self.town.now_ms();
+        let now_ms = self.workload.now_ms();
         if self.is_guest {
-            return self.town.ledger.shown_to_guest(&self.who.user, conversation, message, now_ms);
+            return self.workload.ledger.shown_to_guest(
+                &self.who.user,
+                conversation,
+                message,
+                now_ms,
+            );
         }
         let known = self.known(conversation, message.seq);
         let Some(seen) = self.seen.get_mut(&conversation) else { return };
@@ -198,7 +206,8 @@ impl Watcher {
         let is_missing = session.missing.contains(&conversation);
         let forks = conversation.shard.durability == Durability::Region;
         match known {
-            // Something else stands there now, in place of what was lost and all that came after it.
+            // Something else stands there now, in place of what was lost and all that came after
+            // it.
             Some(known) if forks && message.epoch > known => {
                 seen.truncate(usize::try_from(message.seq - 1).unwrap_or(usize::MAX));
             }
@@ -214,11 +223,11 @@ impl Watcher {
                     "a session of {} {what} seq {} in {conversation}: {next} is next",
                     self.name, message.seq
                 );
-                return self.town.ledger.broken("session-order", now_ms, what);
+                return self.workload.ledger.broken("session-order", now_ms, what);
             }
         }
         seen.push(message.epoch);
-        self.town.ledger.shown(&self.name, conversation, message, now_ms);
+        self.workload.ledger.shown(&self.name, conversation, message, now_ms);
     }
 }
 
@@ -262,6 +271,8 @@ async fn frame(socket: &mut Socket) -> anyhow::Result<Envelope<Value>> {
 
 async fn say(socket: &mut Socket, kind: &str, payload: Value) -> anyhow::Result<()> {
     let frame = Envelope::new(kind, payload).to_json();
-    timeout(DIAL, socket.send(Message::text(frame))).await.context("the edge takes nothing")??;
+    timeout(DIAL_TIMEOUT, socket.send(Message::text(frame)))
+        .await
+        .context("the edge does not read")??;
     Ok(())
 }

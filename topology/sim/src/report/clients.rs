@@ -1,7 +1,7 @@
-//! How long the people of each region waited before, during and after the faults.
+//! How long the clients of each region waited before, during and after the faults.
 
 use super::text::{Escaped, counted, grouped, place, span, span_f64};
-use crate::outcome::{Latency, Outcome, RegionPeople};
+use crate::outcome::{Latency, Outcome, RegionClients};
 
 /// Width of the longest bar.
 const BAR_WIDTH: f64 = 150.0;
@@ -10,14 +10,14 @@ const BAR_FROM_MS: f64 = 1.0;
 
 /// A table with a row for each region and phase.
 pub(super) fn section(outcome: &Outcome) -> String {
-    if outcome.people.is_empty() {
-        return "<p class=\"quiet\">No people were in this run.</p>".to_owned();
+    if outcome.clients.is_empty() {
+        return "<p class=\"quiet\">This run had no clients.</p>".to_owned();
     }
-    let all = outcome.people.iter().flat_map(|people| &people.latency);
+    let all = outcome.clients.iter().flat_map(|clients| &clients.latency);
     let longest = all.map(|wait| wait.p99_ms).filter(|ms| ms.is_finite()).fold(10.0, f64::max);
-    let bodies: String = outcome.people.iter().map(|people| body(people, longest)).collect();
+    let bodies: String = outcome.clients.iter().map(|clients| body(clients, longest)).collect();
     format!(
-        "<div class=\"wide\"><table class=\"people\"><thead><tr><th scope=\"col\">People in</th><th scope=\"col\">Faults</th>\
+        "<div class=\"wide\"><table class=\"clients\"><thead><tr><th scope=\"col\">Clients in</th><th scope=\"col\">Faults</th>\
          <th scope=\"col\" class=\"num\">Sends</th><th scope=\"col\" class=\"num\">Median</th>\
          <th scope=\"col\" class=\"num\">99 %</th><th scope=\"col\"><span class=\"unseen\">As bars</span></th>\
          <th scope=\"col\" class=\"num\">Longest</th></tr></thead>{bodies}</table></div>\
@@ -27,18 +27,18 @@ pub(super) fn section(outcome: &Outcome) -> String {
     )
 }
 
-fn body(people: &RegionPeople, longest: f64) -> String {
-    let rows = people.latency.len().max(1);
+fn body(clients: &RegionClients, longest: f64) -> String {
+    let rows = clients.latency.len().max(1);
     let mut out = format!(
         "<tbody><tr><th scope=\"rowgroup\" rowspan=\"{rows}\">{} <span class=\"quiet\">longest pause {}<br>{}</span></th>",
-        Escaped(&people.region),
-        span(people.longest_pause_ms),
-        counted(people.reconnects, "reconnect")
+        Escaped(&clients.region),
+        span(clients.longest_pause_ms),
+        counted(clients.reconnects, "reconnect")
     );
-    if people.latency.is_empty() {
+    if clients.latency.is_empty() {
         out.push_str("<td colspan=\"6\" class=\"quiet\">nothing was measured</td>");
     }
-    for (index, wait) in people.latency.iter().enumerate() {
+    for (index, wait) in clients.latency.iter().enumerate() {
         if index > 0 {
             out.push_str("</tr><tr>");
         }
