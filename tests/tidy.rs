@@ -19,6 +19,8 @@ mod tidy {
     mod shape;
     /// Text that no file may contain.
     mod text;
+    /// Retired words, each with its cure.
+    mod words;
 
     /// README and docs name only what exists.
     mod docs;
