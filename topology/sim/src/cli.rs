@@ -93,7 +93,7 @@ struct Replay {
 
 #[derive(Args)]
 struct Explore {
-    /// For so long
+    /// Minutes to explore
     #[arg(long)]
     minutes: f64,
     /// The first seed; each run takes the next [default: from the clock]

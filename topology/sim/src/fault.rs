@@ -31,7 +31,7 @@ pub enum Fault {
         node: NodeId,
         /// Its seconds in one true second: above 1 it is fast.
         rate: f64,
-        /// Its wall clock jumps by so many milliseconds.
+        /// Jump of its wall clock, milliseconds.
         jump_ms: i64,
     },
     /// A node drains: it hands over its shards or sends its clients away. End: it returns.
@@ -91,7 +91,7 @@ pub enum Fault {
     /// The clients of a region flap: each leaves and connects again this often, at another edge.
     /// End: they stay.
     Flap {
-        /// Where they live.
+        /// Their region.
         region: RegionId,
         /// Milliseconds.
         every_ms: u64,

@@ -20,7 +20,7 @@ pub struct Sent {
     pub conversation: ConversationId,
     /// By whom.
     pub sender: UserId,
-    /// Where its sender lives.
+    /// Its sender's region.
     pub region: RegionId,
     pub client_msg_id: ClientMsgId,
     /// First handed to a client, virtual milliseconds.
@@ -328,7 +328,7 @@ impl Ledger {
         self.lock().sends.values().cloned().collect()
     }
 
-    /// What guests were shown.
+    /// Messages shown to guests.
     #[must_use]
     pub fn guests_saw(&self) -> Vec<GuestSaw> {
         self.lock().shown.clone()

@@ -3,16 +3,16 @@
 //!
 //! | modules | what |
 //! |---|---|
-//! | [`hooks`], [`machine`], [`fabric`], [`net`] | clocks and randomness, a machine with one process on it, the links between machines, sockets on them |
-//! | [`datacenters`], [`nodes`], [`site`] | the store's replicas on a machine of their own, production nodes put together, and all of it as one world |
-//! | [`fault`], [`inject`] | what can go wrong, and how it is done to a site |
+//! | [`hooks`], [`machine`], [`fabric`], [`net`] | clock and randomness, a machine with one process, the links between machines, sockets |
+//! | [`datacenters`], [`nodes`], [`site`] | the store's replicas on a machine of their own, production nodes, and the world of both |
+//! | [`fault`], [`inject`] | the faults, and their injection |
 //! | [`scenario`], [`draw`] | a run described in a file, or drawn from a seed |
 //! | [`workload`] | the simulated clients and their load |
-//! | [`operators`] | those who move conversations meanwhile |
+//! | [`operators`] | moves of conversations under load |
 //! | [`run`], [`explore`] | one run from beginning to end, and many side by side |
-//! | [`ledger`], [`observe`], [`timeline`], [`panics`] | what clients, operators and logs saw |
-//! | [`verdict`], [`outcome`], [`report`] | what held, in figures, and as a page |
-//! | [`mutant`] | the protocol with a step broken on purpose: would the verdict notice? |
+//! | [`ledger`], [`observe`], [`timeline`], [`panics`] | the record of clients, operators and logs |
+//! | [`verdict`], [`outcome`], [`report`] | invariants, figures, and the report page |
+//! | [`mutant`] | the protocol with a step broken on purpose, to test the verdict |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

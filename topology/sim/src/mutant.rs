@@ -122,7 +122,6 @@ struct Early {
 }
 
 impl Mutation {
-    /// Of this store.
     #[must_use]
     pub fn new(mutant: Mutant, store: Arc<Simulated>) -> Arc<Self> {
         Arc::new(Self { mutant, store, memory: Mutex::default() })

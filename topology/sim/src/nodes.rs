@@ -31,7 +31,6 @@ const LIVES_MAX: u16 = 200;
 pub struct Running {
     /// Its place in the mesh.
     pub mesh: Mesh,
-    /// What it does.
     pub part: Part,
 }
 
@@ -161,7 +160,7 @@ pub async fn main(
             material.set_open(&node, true);
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
         }
-        Err(error) => tracing::error!(%node, error = format!("{error:#}"), "did not start"),
+        Err(error) => tracing::error!(%node, error = format!("{error:#}"), "node did not start"),
     }
 }
 

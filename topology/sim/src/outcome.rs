@@ -23,7 +23,7 @@ pub struct Outcome {
     pub held: bool,
     /// The broken invariants, in order of time.
     pub broken: Vec<Broken>,
-    /// Of the world.
+    /// The world's regions.
     pub regions: Vec<RegionFacts>,
     /// The links between the world's regions.
     pub links: Vec<LinkFacts>,
@@ -47,7 +47,7 @@ pub struct Broken {
     pub invariant: String,
     /// When it was noticed.
     pub at_ms: u64,
-    /// What was found.
+    /// The finding.
     pub what: String,
 }
 
@@ -132,7 +132,6 @@ pub struct ClassIncident {
 /// The waits of one region's clients.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RegionClients {
-    /// Where they are.
     pub region: String,
     /// Send to ack, for messages sent before the first fault, while faults lasted, and after the
     /// last.

@@ -1,13 +1,13 @@
 //! The simulated clients, their conversations, and their shared state. Each region's clients run on
 //! a machine of their own.
 //!
-//! | module | who |
+//! | module | what |
 //! |---|---|
-//! | [`population`] | who there is and which conversations they have, before any exists |
-//! | [`setup`] | makes the conversations, over HTTP |
-//! | [`writer`] | talks, with the SDK: sends, retries, flaps, changes edges |
-//! | [`watcher`] | watches with a client that shares nothing with the SDK, and notices what an edge must not do |
-//! | [`operations`] | edits members, reads history |
+//! | [`population`] | draws the users and their planned conversations |
+//! | [`setup`] | creates the conversations, over HTTP |
+//! | [`writer`] | a writer with the SDK: sends, retries, flaps, changes edges |
+//! | [`watcher`] | a watcher without the SDK, which detects an edge's mistakes |
+//! | [`operations`] | changes members, reads history |
 
 pub mod operations;
 pub mod population;

@@ -37,12 +37,12 @@ fn every_broken_step_is_noticed() {
 fn caught(mutant: Mutant) -> Option<String> {
     let scenario_of = move |seed| {
         let scenario = match mutant {
-            // What the others acknowledge by says little about it.
+            // Other durabilities hardly exercise it.
             Mutant::LeaseNotWaitedFor => {
                 let drawn = draw::of_seed(seed);
                 Scenario { world: Arc::new(with_fence(&drawn.world, Fence::Lease)), ..drawn }
             }
-            // Of the drawn ones few get so far.
+            // Few drawn scenarios reach it.
             Mutant::SalvageUnflagged => shipped("region-failover").unwrap(),
             Mutant::HereIsEverywhere => shipped("moving-out-of-a-lost-region").unwrap(),
             _ => draw::of_seed(seed),

@@ -72,8 +72,8 @@ const KEPT_MOVED: &[(u64, &str)] = &[(
     9_102_248,
     "what a core carries to a shard of its own region, which another serves because the region is failed over, found no road",
 )];
-/// How long CI explores fresh seeds. With the rest of the simulator's tests it makes about five
-/// minutes of two cores.
+/// Minutes for which CI explores fresh seeds. All tests of the simulator take about five minutes
+/// on two cores.
 const CI_MINUTES: f64 = 2.5;
 /// Seeds with which a region is failed over and back.
 const FAILED_OVER: RangeInclusive<u64> = 2..=9;

@@ -35,7 +35,7 @@ impl TimeAxis {
         Self { end_ms: if end_ms == 0 { 1_000 } else { end_ms } }
     }
 
-    /// Where a moment stands.
+    /// The x of a moment.
     pub(super) fn x(&self, ms: u64) -> f64 {
         let share = ms.min(self.end_ms) as f64 / self.end_ms as f64;
         LEFT + share * (RIGHT - LEFT)
@@ -82,7 +82,7 @@ impl ValueAxis {
         Self { low, high, is_log: true, top, bottom }
     }
 
-    /// Where a value stands.
+    /// The y of a value.
     pub(super) fn y(&self, value: f64) -> f64 {
         let share = if self.is_log {
             (value.max(self.low) / self.low).log10() / (self.high / self.low).log10()

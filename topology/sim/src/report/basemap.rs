@@ -1,8 +1,7 @@
-//! What the map is drawn on: land as dots, a graticule of degrees, and where a place of the earth
-//! stands.
+//! The map's background: land as dots, a graticule of degrees, and the projection of a place.
 //!
-//! Equirectangular: a degree is as long everywhere, so that latitude and longitude can be read off
-//! the graticule.
+//! Equirectangular: a degree has the same length everywhere, so that latitude and longitude can be
+//! read off the graticule.
 
 use super::text::place;
 use crate::outcome::RegionFacts;
@@ -19,7 +18,7 @@ const SCALE: f64 = WIDTH / 360.0;
 /// Height of the drawing.
 pub(super) const HEIGHT: f64 = (NORTH - SOUTH) * SCALE;
 
-/// Where a region stands. Impossible coordinates are drawn at the nearest possible place.
+/// The place of a region. Impossible coordinates are drawn at the nearest possible place.
 pub(super) fn point(region: &RegionFacts) -> (f64, f64) {
     let finite = |value: f64| if value.is_finite() { value } else { 0.0 };
     let lat = finite(region.lat).clamp(SOUTH + 3.0, NORTH - 3.0);

@@ -13,7 +13,7 @@ const PLOT_GAP: f64 = 42.0;
 /// seconds.
 const POINTS_MAX: usize = 900;
 
-/// What is drawn over one step of time.
+/// The values of one step of time.
 struct Point {
     from_ms: u64,
     to_ms: u64,

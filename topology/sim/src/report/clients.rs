@@ -1,11 +1,11 @@
-//! How long the clients of each region waited before, during and after the faults.
+//! The waits of each region's clients before, during and after the faults.
 
 use super::text::{Escaped, counted, grouped, place, span, span_f64};
 use crate::outcome::{Latency, Outcome, RegionClients};
 
 /// Width of the longest bar.
 const BAR_WIDTH: f64 = 150.0;
-/// Bars begin here: less is felt by nobody.
+/// Bars begin here: nobody notices less.
 const BAR_FROM_MS: f64 = 1.0;
 
 /// A table with a row for each region and phase.

@@ -1,5 +1,4 @@
-//! What each loss of a region meant, in the figures that a recovery plan promises, and what the
-//! figures are.
+//! The effect of each region loss, in the figures of a recovery plan, with their definitions.
 
 use super::text::{Escaped, NOTHING, counted, exact, grouped, moment};
 use crate::outcome::{ClassIncident, Incident, Outcome};
@@ -80,8 +79,7 @@ pub(super) fn section(outcome: &Outcome) -> String {
     )
 }
 
-/// What one would say aloud of each incident; with more than a few of them the table says it
-/// better.
+/// A sentence for each incident, unless there are too many.
 fn in_words(outcome: &Outcome) -> String {
     if outcome.incidents.len() > INCIDENTS_IN_WORDS_MAX {
         return String::new();

@@ -33,7 +33,7 @@ pub(super) fn width_bold(words: &str, size: f64) -> f64 {
     width(words, size) * 1.18
 }
 
-/// What of a drawing is taken.
+/// The occupied parts of a drawing.
 pub(super) struct Taken {
     frame: Area,
     /// With what it costs to hide them.
@@ -76,7 +76,7 @@ impl Taken {
         for (index, candidate) in candidates.iter().enumerate() {
             let hidden: f64 =
                 self.areas.iter().map(|(area, cost)| area.overlap(candidate) * cost).sum();
-            // What leaves the frame cannot be read at all.
+            // A label outside the frame cannot be read.
             let cost = hidden + 12.0 * candidate.outside(&self.frame);
             if cost + 0.5 < least {
                 (best, least) = (index, cost);

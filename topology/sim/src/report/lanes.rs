@@ -75,12 +75,12 @@ pub(super) fn draw(outcome: &Outcome, axis: &TimeAxis, top: f64) -> (String, f64
     (out, y)
 }
 
-/// How many faults are not drawn.
+/// Number of faults that are not drawn.
 pub(super) fn faults_left_out(outcome: &Outcome) -> usize {
     outcome.faults.len().saturating_sub(FAULTS_SHOWN_MAX)
 }
 
-/// Where a fault lay, in words.
+/// The target of a fault, in words.
 pub(super) fn place_names(outcome: &Outcome, fault: &FaultSpan) -> String {
     let names: Vec<String> = places(outcome, fault).into_iter().map(|(_, name)| name).collect();
     names.join(", ")
@@ -123,7 +123,7 @@ fn fault_lanes(outcome: &Outcome) -> Vec<Lane> {
     lanes.into_iter().map(|(_, lane)| lane).collect()
 }
 
-/// Where a fault lay, each with its place in the order of lanes.
+/// The targets of a fault, each with its place in the order of lanes.
 fn places(outcome: &Outcome, fault: &FaultSpan) -> Vec<(usize, String)> {
     let world = outcome.regions.len();
     if let (true, [a, b]) = (fault.is_link, fault.regions.as_slice()) {

@@ -20,7 +20,7 @@ const ZONE_COLOURS: usize = 7;
 /// From and to, milliseconds.
 type Spans = Vec<(u64, u64)>;
 
-/// What the faults concerned, and when.
+/// Targets and times of the faults.
 struct Concerned<'a> {
     regions: BTreeMap<&'a str, Spans>,
     links: BTreeMap<(&'a str, &'a str), Spans>,
@@ -196,7 +196,7 @@ fn draw_link(
     ));
 }
 
-/// Where on a line a label hides least: the middle if it can.
+/// The place on a line where a label hides least: the middle if possible.
 fn along(a: (f64, f64), b: (f64, f64), wide: f64, taken: &mut Taken) -> (f64, f64) {
     let options = [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82]
         .map(|share| (a.0 + (b.0 - a.0) * share, a.1 + (b.1 - a.1) * share));

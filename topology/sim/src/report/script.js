@@ -98,7 +98,7 @@ document.querySelectorAll(".command").forEach(function (command) {
   command.append(button);
 });
 
-// What is folded would be missing on paper.
+// Paper cannot unfold: open everything before printing.
 addEventListener("beforeprint", function () {
   document.querySelectorAll("details:not(.timeline)").forEach(function (details) { details.open = true; });
 });

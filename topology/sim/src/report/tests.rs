@@ -5,7 +5,7 @@ use crate::outcome::{
     RegionClients, RegionFacts, Second,
 };
 
-/// What an attacker, or an unlucky name, would bring.
+/// The text of an attacker, or of an unlucky name.
 const HOSTILE: &str = "</title></script><script>alert(1)</script><img src=x onerror='a()'>\" onload=\"a() & \u{202e}\0";
 
 fn region(name: &str, lat: f64, lon: f64) -> RegionFacts {

@@ -1,4 +1,4 @@
-//! How words and numbers are written on the page.
+//! Words and numbers on the page.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 

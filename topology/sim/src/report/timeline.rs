@@ -1,4 +1,4 @@
-//! What happened to whom, folded away: it is read when the figures are not enough.
+//! The timeline, folded: readers open it when the figures are not enough.
 
 use super::text::{Escaped, grouped, moment};
 use crate::outcome::{Entry, Outcome};

@@ -3,7 +3,7 @@
 use super::text::grouped;
 use crate::outcome::Outcome;
 
-/// What happened, and what must be 0.
+/// Totals, and the counts that must be 0.
 pub(super) fn section(outcome: &Outcome) -> String {
     let counts = &outcome.counts;
     let traffic = [

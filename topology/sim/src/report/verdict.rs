@@ -14,7 +14,7 @@ pub(super) fn section(outcome: &Outcome) -> String {
     format!("{}{}{}", headline(outcome), figures(outcome), broken(outcome))
 }
 
-/// What shows this run again. Quoted for a shell when the scenario's name needs it.
+/// The command that replays this run. Quoted for a shell when the scenario's name needs it.
 pub(super) fn command(outcome: &Outcome) -> String {
     let Outcome { scenario, seed, .. } = outcome;
     if scenario.starts_with("drawn-") {

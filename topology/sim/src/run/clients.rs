@@ -1,4 +1,5 @@
-//! The clients of a run: they create the conversations, carry the load, and read all histories at the end.
+//! The clients of a run: they create the conversations, carry the load, and read all histories at
+//! the end.
 
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use crate::outcome::{
     RegionFacts, Second,
 };
 
-/// Longest wait that is told apart, milliseconds.
+/// Longest distinguished wait, milliseconds.
 const WAIT_MAX_MS: u64 = 3_600_000;
 
 /// Everything an operator asks.

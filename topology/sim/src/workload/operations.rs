@@ -132,14 +132,14 @@ fn pause(per_s: f64, rng: &mut SmallRng) -> Duration {
         .min(Duration::from_secs(3_600))
 }
 
-/// How the last reading goes.
+/// Progress of the final read.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     inner: Arc<Mutex<(usize, Vec<String>)>>,
 }
 
 impl Reading {
-    /// How many have ended, and what went wrong.
+    /// Number of finished reads, and the errors.
     #[must_use]
     pub fn so_far(&self) -> (usize, Vec<String>) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -26,12 +26,11 @@ pub enum Plan {
     Group {
         tenant: TenantId,
         name: String,
-        /// Where it lives.
+        /// Its home region.
         home: RegionId,
-        /// How durable its messages are.
         durability: Durability,
     },
-    /// Of two.
+    /// A direct conversation of two users.
     Direct { tenant: TenantId, a: UserId, b: UserId },
 }
 

@@ -1,4 +1,4 @@
-//! Makes the conversations before anyone talks, as people would: over HTTP, at their own edges.
+//! Creates the conversations before the load: over HTTP, at each user's own edge.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use wire::{RegionId, TenantId, UserId};
 use super::population::{Plan, Population};
 use super::{Talk, Workload};
 
-/// What has been made, and what went wrong.
+/// The created conversations, and the errors.
 #[derive(Clone, Default)]
 pub struct Created {
     inner: Arc<Mutex<(Vec<Talk>, Vec<String>)>>,
@@ -35,7 +35,7 @@ impl Created {
         (talks, errors)
     }
 
-    /// How many plans have come to an end.
+    /// Number of finished plans.
     #[must_use]
     pub fn count(&self) -> usize {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

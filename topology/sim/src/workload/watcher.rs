@@ -235,13 +235,13 @@ impl Watcher {
 struct Session {
     /// The last sync was answered.
     is_answered: bool,
-    /// What no sync has brought yet: until then live messages may come before what is missing.
+    /// Conversations without a finished sync: until then live messages may precede missing ones.
     missing: BTreeSet<ConversationId>,
     early: BTreeMap<ConversationId, Vec<MessagePayload>>,
 }
 
 impl Session {
-    /// What came early, in order and each once, of the conversations that the sync has brought.
+    /// Early messages of synced conversations, in order and once each.
     fn end_sync(
         &mut self,
         done: &SyncDonePayload,

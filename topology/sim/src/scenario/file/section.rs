@@ -65,7 +65,7 @@ impl<'a> Section<'a, '_> {
         }
     }
 
-    /// Of seconds, fractions allowed, to the nearest millisecond.
+    /// Seconds, fractions allowed, to the nearest millisecond.
     pub(super) fn millis(&mut self, key: &'static str) -> Option<At<u64>> {
         let At { value, line } = self.number(key)?;
         Some(At { value: (value * 1_000.0).round() as u64, line })
