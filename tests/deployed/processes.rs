@@ -246,7 +246,7 @@ async fn a_single_region_conversation_moves_and_stays_where_it_is_while_a_region
     load.end().await.must_be_clean();
 }
 
-/// `fence = "lease"`: owners of class `multi-region` acknowledge without a read of the fence.
+/// `fence = "lease"`: owners of multi-region shards acknowledge without a read of the fence.
 #[tokio::test(flavor = "multi_thread")]
 async fn owners_that_acknowledge_by_timed_leases_are_killed_and_paused() {
     let Some(deployment) = Deployment::whole().await else { return };
