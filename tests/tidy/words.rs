@@ -24,6 +24,9 @@ const TYPES: &[(&str, &str)] = &[
     ("NotHere", "NotOwner"),
     ("Owed", "PendingReply"),
     ("Teller", "InboxNotifier"),
+    ("ReadAgain", "NeedsReload"),
+    ("Directory", "ShardTable"),
+    ("Road", "the route, or the connection"),
     ("Town", "Workload"),
     ("Hush", "Quiesce"),
 ];
@@ -31,6 +34,8 @@ const TYPES: &[(&str, &str)] = &[
 /// Retired words, in any case and as a part of any name.
 const WORDS: &[(&str, &str)] = &[
     ("whereabouts", "location"),
+    ("hearsay", "unconfirmed"),
+    ("breaker", "revoker"),
     ("farewell", "shutdown, or close"),
     ("errand", "operation"),
     ("errands", "operations"),
