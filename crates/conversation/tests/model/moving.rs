@@ -52,7 +52,7 @@ pub(crate) enum Mutant {
     NoNumber,
     UnreplicatedMoveOut,
     ToldTooEarly,
-    HearsayTold,
+    UnconfirmedTold,
     NoWaitForProjection,
     MemoryOnly,
     TableBelieved,
@@ -292,7 +292,7 @@ fn who_is_told_too_early_hears_of_a_move_that_never_was() {
 
 #[test]
 fn who_tells_of_another_shards_move_that_he_has_read_of_tells_of_one_that_never_was() {
-    fails(Mutant::HearsayTold, Bounds { moves: 2, crashes: 1, ..REGION });
+    fails(Mutant::UnconfirmedTold, Bounds { moves: 2, crashes: 1, ..REGION });
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl World {
                 let left_in_this_term = memory.away_before > shard.start;
                 if !left_in_this_term
                     && !memory.conversation.location().is_certain()
-                    && !self.is(Mutant::HearsayTold)
+                    && !self.is(Mutant::UnconfirmedTold)
                 {
                     // Read anew when it is asked for again.
                     return None;
