@@ -53,7 +53,6 @@ const TELL_OF_THEM: &[&str] = &["docs/decisions/0009-lines-and-words.md", "tests
 
 /// Where retired phrases and "he" still stand. This list only shrinks.
 const PROSE_EXEMPT: &[&str] = &[
-    "core-region/",
     "crates/conversation/",
     "crates/hearth/",
     "crates/mesh/",

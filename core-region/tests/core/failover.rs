@@ -33,7 +33,7 @@ fn add(site: &mut Site, core: &NodeId) {
     site.add_with(core, store, limits());
 }
 
-/// Three regions with a core each; a shard of class `region` that lives in the first.
+/// Three regions with a core each; a single-region shard that lives in the first.
 async fn three() -> (Site, ShardId) {
     in_world(THREE).await
 }

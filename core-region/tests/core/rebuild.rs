@@ -65,7 +65,7 @@ async fn notes_that_wait_for_a_region_outlive_the_log() {
     let edge = site.edge(&node("r1/edge/1"));
     let stream =
         |name: &str| site.world.user_stream_id(&actor("local", name).tenant, &user(name)).unwrap();
-    // His own stream is at home in region 2, which is down.
+    // Their own stream is at home in region 2, which is down.
     let far = (0..)
         .map(|n| format!("user-{n}"))
         .find(|name| stream(name).shard.home == RegionId(2))
