@@ -102,6 +102,14 @@ pub(crate) struct BadChecksum;
 
 const HEAD: usize = 24;
 
+/// Epoch and slot, as they stand in a value.
+pub(crate) const STAMP_BYTES: usize = 16;
+
+/// The stamp of a value that was just sealed. Not checked: see [`peek`].
+pub(crate) fn stamp_bytes(value: &[u8]) -> Option<&[u8]> {
+    value.get(HEAD - STAMP_BYTES..HEAD)
+}
+
 /// The value of a cell as it stands on disk.
 fn seal(key: &[u8], stamp: Position, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD + bytes.len());

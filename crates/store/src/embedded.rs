@@ -31,11 +31,14 @@ mod engine;
 mod highwater;
 mod journal;
 mod linger;
+mod merge;
+mod queue;
 mod recover;
 mod repair;
 mod report;
 mod site;
 mod tables;
+mod versions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -48,7 +51,7 @@ use wire::{RegionId, ZoneId};
 
 use self::assess::{Assessment, Files, Loss};
 use self::engine::{Engine, Sizes};
-use self::highwater::Water;
+use self::highwater::HighWaterMark;
 use self::recover::{Opened, Tried};
 use self::site::{Shared, Site};
 use crate::contract::Store;
@@ -173,7 +176,7 @@ impl Embedded {
                 findings: opened.findings.clone(),
             });
             boot = boot
-                .max(opened.highwater.water().boot)
+                .max(opened.highwater.mark().boot)
                 .max(opened.engine.highest_boot().unwrap_or(0));
         }
         boot += 1;
@@ -183,9 +186,9 @@ impl Embedded {
         for site in shared.sites() {
             let Some(mut opened) = opened.remove(&site.region) else { continue };
             let io = |source| OpenError::Io { name: site.name.clone(), what: "starting", source };
-            let begin = |water: &mut Water| {
-                water.boot = boot;
-                water.clean = false;
+            let begin = |high_water: &mut HighWaterMark| {
+                high_water.boot = boot;
+                high_water.clean = false;
             };
             opened.highwater.rewrite(begin).map_err(io)?;
             site.start(opened, shared.linger).map_err(io)?;
@@ -286,7 +289,7 @@ impl Embedded {
             Tried::Lost(assessment, loss) => heal(&recover, &assessment, &loss, &others)?,
         };
         let io = |source| OpenError::Io { name: site.name.clone(), what: "starting", source };
-        opened.highwater.rewrite(|water| water.clean = false).map_err(io)?;
+        opened.highwater.rewrite(|high_water| high_water.clean = false).map_err(io)?;
         site.start(opened, self.shared.linger).map_err(io)
     }
 }
@@ -304,7 +307,7 @@ fn heal(
     others: &[(RegionId, Arc<Engine>)],
 ) -> Result<Opened, OpenError> {
     let whole: Vec<RegionId> = others.iter().map(|&(region, _)| region).collect();
-    match site.refusal(&assessment.water, loss, &whole) {
+    match site.refusal(&assessment.high_water, loss, &whole) {
         Some(refusal) => Err(refusal),
         None => site.heal(assessment, loss, others),
     }
@@ -341,7 +344,7 @@ fn open_all(options: &EmbeddedOptions) -> Result<HashMap<RegionId, Opened>, Open
         whole.iter().map(|(&region, opened)| (region, Arc::clone(&opened.engine))).collect();
     let names: Vec<RegionId> = others.iter().map(|&(region, _)| region).collect();
     for (site, assessment, loss) in &lost {
-        if let Some(refusal) = site.refusal(&assessment.water, loss, &names) {
+        if let Some(refusal) = site.refusal(&assessment.high_water, loss, &names) {
             return Err(refusal);
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use wire::{Durability, ZoneId};
 
-use super::highwater::{Found, HighWater, Water};
+use super::highwater::{Found, HighWaterFile, HighWaterMark};
 use super::journal::{self, Journal};
 use super::report::Finding;
 use super::tables::{self, Checked};
@@ -38,7 +38,7 @@ impl Files {
 pub(super) struct Assessment {
     /// There was no replica here.
     pub(super) is_new: bool,
-    pub(super) water: Water,
+    pub(super) high_water: HighWaterMark,
     pub(super) journals: Vec<Journal>,
     /// Of tables.
     pub(super) checked_bytes: u64,
@@ -76,13 +76,16 @@ impl Loss {
     /// The zones and classes of which something may be lost.
     pub(super) fn touched(
         &self,
-        water: &Water,
+        high_water: &HighWaterMark,
         zones: &[ZoneId],
     ) -> BTreeSet<(ZoneId, Durability)> {
         match &self.touches {
-            Touches::ByNumber => {
-                water.last.iter().filter(|&(_, &at)| at >= self.from).map(|(&key, _)| key).collect()
-            }
+            Touches::ByNumber => high_water
+                .last
+                .iter()
+                .filter(|&(_, &at)| at >= self.from)
+                .map(|(&key, _)| key)
+                .collect(),
             Touches::AllZones => {
                 let classes = [Durability::Region, Durability::MultiRegion];
                 zones.iter().flat_map(|&zone| classes.map(|class| (zone, class))).collect()
@@ -96,20 +99,21 @@ impl Loss {
 pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
     let store = files.store();
     let is_new = !store.join("version").try_exists()?;
-    let (water, unreadable) = match HighWater::read(&files.highwater())? {
-        Found::Water(water) => (water, false),
-        Found::Nothing => (Water::default(), !is_new),
-        Found::Unreadable => (Water::default(), true),
+    let (high_water, unreadable) = match HighWaterFile::read(&files.highwater())? {
+        Found::Mark(high_water) => (high_water, false),
+        Found::Nothing => (HighWaterMark::default(), !is_new),
+        Found::Unreadable => (HighWaterMark::default(), true),
     };
     let mut findings = Vec::new();
     if unreadable && !is_new {
         findings.push(Finding::HighWaterUnreadable { file: files.highwater() });
     }
     if is_new {
-        let loss = (water.synced > 0).then(|| Loss::of_everything(store, "the database is gone"));
+        let loss =
+            (high_water.synced > 0).then(|| Loss::of_everything(store, "the database is gone"));
         return Ok(Assessment {
             is_new,
-            water,
+            high_water,
             journals: Vec::new(),
             checked_bytes: 0,
             findings,
@@ -118,7 +122,7 @@ pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
     }
     let journals = journal::read_all(&store)?;
     let mut checked_bytes = 0;
-    let mut loss = water.incomplete.then(|| {
+    let mut loss = high_water.incomplete.then(|| {
         Loss::of_everything(store.clone(), "an earlier repair of this replica did not end")
     });
     if tables && loss.is_none() {
@@ -127,27 +131,34 @@ pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
             Checked::Damaged(file, what) => loss = Some(Loss::of_everything(file, what)),
         }
     }
-    let loss = loss.or_else(|| missing_commits(&journals, &water, unreadable));
+    let loss = loss.or_else(|| missing_commits(&journals, &high_water, unreadable));
     if loss.is_none() {
         let torn = journals.iter().filter(|journal| journal.broken.is_some());
         findings.extend(
             torn.map(|j| Finding::TornTail { file: j.path.clone(), bytes: j.broken_bytes }),
         );
     }
-    Ok(Assessment { is_new, water, journals, checked_bytes, findings, loss })
+    Ok(Assessment { is_new, high_water, journals, checked_bytes, findings, loss })
 }
 
 /// The rules of the commit numbers, see [`super::highwater`].
-fn missing_commits(journals: &[Journal], water: &Water, unreadable: bool) -> Option<Loss> {
+fn missing_commits(
+    journals: &[Journal],
+    high_water: &HighWaterMark,
+    unreadable: bool,
+) -> Option<Loss> {
     // Somewhere it is written that all up to here were synced.
     let said = journals
         .iter()
         .flat_map(|j| j.commits.iter().chain(&j.later))
         .map(|commit| commit.synced_before)
         .max();
-    let proven = said.unwrap_or(0).max(water.synced);
-    let touches =
-        if unreadable || proven > water.synced { Touches::AllZones } else { Touches::ByNumber };
+    let proven = said.unwrap_or(0).max(high_water.synced);
+    let touches = if unreadable || proven > high_water.synced {
+        Touches::AllZones
+    } else {
+        Touches::ByNumber
+    };
     let loss = |journal: &Journal, from: u64, what: &str| Loss {
         from,
         file: journal.path.clone(),
@@ -162,7 +173,7 @@ fn missing_commits(journals: &[Journal], water: &Water, unreadable: bool) -> Opt
     let mut emptied: Option<&Journal> = None;
     for (index, journal) in journals.iter().enumerate() {
         for commit in &journal.commits {
-            let vouched_for = commit.number <= water.floor + 1;
+            let vouched_for = commit.number <= high_water.floor + 1;
             if let Some(emptied) = emptied.take().filter(|_| !vouched_for) {
                 let from = before.map_or(0, |(_, number)| number + 1);
                 return Some(loss(emptied, from, emptied.broken.unwrap_or("it is empty")));
@@ -210,19 +221,19 @@ mod tests {
         }
     }
 
-    fn water(synced: u64) -> Water {
-        Water { synced, ..Water::default() }
+    fn high_water(synced: u64) -> HighWaterMark {
+        HighWaterMark { synced, ..HighWaterMark::default() }
     }
 
-    fn lost_from(journals: &[Journal], water: &Water) -> Option<u64> {
-        missing_commits(journals, water, false).map(|loss| loss.from)
+    fn lost_from(journals: &[Journal], high_water: &HighWaterMark) -> Option<u64> {
+        missing_commits(journals, high_water, false).map(|loss| loss.from)
     }
 
     #[test]
     fn a_torn_tail_behind_the_last_synced_commit_is_no_loss() {
-        assert_eq!(lost_from(&[journal(5..10, true, &[])], &water(9)), None);
+        assert_eq!(lost_from(&[journal(5..10, true, &[])], &high_water(9)), None);
         assert_eq!(
-            lost_from(&[journal(5..10, true, &[11])], &water(9)),
+            lost_from(&[journal(5..10, true, &[11])], &high_water(9)),
             Some(10),
             "11 says that 10 was synced"
         );
@@ -230,26 +241,26 @@ mod tests {
 
     #[test]
     fn a_journal_that_ends_before_the_high_water_is_a_loss() {
-        assert_eq!(lost_from(&[journal(5..10, false, &[])], &water(10)), Some(10));
+        assert_eq!(lost_from(&[journal(5..10, false, &[])], &high_water(10)), Some(10));
         assert_eq!(
-            lost_from(&[journal(1..5, false, &[]), journal(6..10, false, &[])], &water(9)),
+            lost_from(&[journal(1..5, false, &[]), journal(6..10, false, &[])], &high_water(9)),
             Some(5)
         );
         assert_eq!(
-            lost_from(&[journal(1..1, false, &[]), journal(6..10, false, &[])], &water(9)),
+            lost_from(&[journal(1..1, false, &[]), journal(6..10, false, &[])], &high_water(9)),
             Some(0)
         );
     }
 
     #[test]
     fn an_old_high_water_is_made_up_for_by_later_commits() {
-        let loss = missing_commits(&[journal(1..5, true, &[6, 7])], &water(2), false).unwrap();
+        let loss = missing_commits(&[journal(1..5, true, &[6, 7])], &high_water(2), false).unwrap();
         assert_eq!((loss.from, loss.touches), (5, Touches::AllZones));
     }
 
     #[test]
     fn what_was_vouched_for_may_be_missing() {
-        let repaired = Water { floor: 5, ..water(9) };
+        let repaired = HighWaterMark { floor: 5, ..high_water(9) };
         assert_eq!(
             lost_from(&[journal(1..5, false, &[]), journal(6..10, false, &[])], &repaired),
             None
@@ -271,18 +282,19 @@ mod tests {
         std::fs::create_dir_all(files.store().join("keyspaces")).unwrap();
         std::fs::write(files.store().join("version"), b"").unwrap();
         let zone = (ZoneId(1), Durability::MultiRegion);
-        let unfinished = Water { incomplete: true, last: [(zone, 7)].into(), ..water(9) };
-        HighWater::open(&files.highwater(), unfinished).unwrap();
+        let unfinished =
+            HighWaterMark { incomplete: true, last: [(zone, 7)].into(), ..high_water(9) };
+        HighWaterFile::open(&files.highwater(), unfinished).unwrap();
         let found = assess(&files, true).unwrap();
         let loss = found.loss.unwrap();
-        assert_eq!((loss.from, loss.touched(&found.water, &[ZoneId(1)])), (0, [zone].into()));
+        assert_eq!((loss.from, loss.touched(&found.high_water, &[ZoneId(1)])), (0, [zone].into()));
     }
 
     #[test]
     fn only_zones_with_something_in_the_lost_commits_are_touched() {
         let [early, late] = [ZoneId(1), ZoneId(2)].map(|zone| (zone, Durability::Region));
-        let water = Water { last: [(early, 4), (late, 9)].into(), ..water(9) };
-        let loss = missing_commits(&[journal(1..6, true, &[])], &water, false).unwrap();
-        assert_eq!(loss.touched(&water, &[ZoneId(1), ZoneId(2)]), [late].into());
+        let high_water = HighWaterMark { last: [(early, 4), (late, 9)].into(), ..high_water(9) };
+        let loss = missing_commits(&[journal(1..6, true, &[])], &high_water, false).unwrap();
+        assert_eq!(loss.touched(&high_water, &[ZoneId(1), ZoneId(2)]), [late].into());
     }
 }

@@ -12,7 +12,8 @@ use fjall::{
 use tokio::sync::watch;
 
 use super::commit::{self, Commit};
-use crate::cell::{self, Stored, Table};
+use super::versions;
+use crate::cell::{self, Cell, Stored, Table};
 use crate::quorum::{ReplicaError, Scan};
 
 /// Over this, fjall writes out the tables that keep the oldest journals alive.
@@ -117,13 +118,23 @@ impl Engine {
         Ok(highest)
     }
 
-    /// What stands under a key, as it is on disk.
+    /// What stands under a key, as it is on disk. Of several versions the newest.
     pub(super) fn raw(
         &self,
         table: Table,
         key: &[u8],
     ) -> Result<Option<fjall::Slice>, ReplicaError> {
-        self.table(table).get(key).map_err(damaged)
+        if !versions::are_kept(table, key) {
+            return self.table(table).get(key).map_err(damaged);
+        }
+        let [first, last] = versions::bounds(key);
+        for row in self.table(table).range(first..=last).rev() {
+            let (found, value) = row.into_inner().map_err(damaged)?;
+            if versions::cell_key(table, &found) == key {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Stored>, ReplicaError> {
@@ -137,24 +148,39 @@ impl Engine {
             return Ok(Vec::new());
         }
         let mut out = Vec::new();
-        for row in
-            self.table(scan.table).range(scan.from.as_slice()..scan.to.as_slice()).take(scan.limit)
-        {
-            let (key, value) = row.into_inner().map_err(damaged)?;
+        for row in self.raw_rows(scan.table, &scan.from, &scan.to).take(scan.limit) {
+            let (key, value) = row?;
             let stored = cell::unseal(&key, &value).map_err(|e| bad_row(scan.table, &e))?;
-            out.push((Bytes::copy_from_slice(&key), stored));
+            out.push((key, stored));
         }
         Ok(out)
     }
 
-    /// Rows as they are on disk, for repair.
+    /// Rows with their values as they are on disk. Of several versions the newest.
     pub(super) fn raw_rows(
         &self,
         table: Table,
         from: &[u8],
         to: &[u8],
-    ) -> impl Iterator<Item = Result<(fjall::Slice, fjall::Slice), ReplicaError>> + use<> {
-        self.table(table).range(from..to).map(|row| row.into_inner().map_err(damaged))
+    ) -> impl Iterator<Item = Result<(Bytes, fjall::Slice), ReplicaError>> + use<> {
+        let mut rows = self.table(table).range(from..to).map(fjall::Guard::into_inner).peekable();
+        std::iter::from_fn(move || {
+            let (mut found, mut value) = match rows.next()? {
+                Ok(row) => row,
+                Err(error) => return Some(Err(damaged(error))),
+            };
+            while versions::are_kept(table, &found)
+                && let Some(Ok(newer)) = rows.next_if(|row| {
+                    row.as_ref().is_ok_and(|(key, _)| {
+                        versions::cell_key(table, key) == versions::cell_key(table, &found)
+                    })
+                })
+            {
+                (found, value) = newer;
+            }
+            let key = Bytes::copy_from_slice(versions::cell_key(table, &found));
+            Some(Ok((key, value)))
+        })
     }
 
     pub(super) fn batch(&self, cells: usize) -> Batch<'_> {
@@ -169,8 +195,10 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    pub(super) fn insert(&mut self, table: Table, key: &[u8], value: &[u8]) {
-        self.batch.insert(self.engine.table(table), key, value);
+    /// The cell's bytes are shared, not copied: all replicas of one process keep them once.
+    pub(super) fn insert(&mut self, cell: &Cell) {
+        let key = versions::engine_key(cell);
+        self.batch.insert(self.engine.table(cell.table), key, cell.value.clone());
     }
 
     /// Writes all of it under this number: to disk, or so far that the end of the process cannot lose it.

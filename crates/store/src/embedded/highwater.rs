@@ -28,7 +28,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// What the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Water {
+pub(super) struct HighWaterMark {
     /// Grows with every write of the file: of two copies the higher is newer.
     pub(super) turn: u64,
     /// How often this data directory was opened. Ranks conditional writes.
@@ -47,9 +47,9 @@ pub(super) struct Water {
 
 /// The open file.
 #[derive(Debug)]
-pub(super) struct HighWater {
+pub(super) struct HighWaterFile {
     file: File,
-    water: Water,
+    mark: HighWaterMark,
     synced_at: Instant,
     dirty: bool,
 }
@@ -62,10 +62,10 @@ pub(super) enum Found {
     /// There is one, and no copy in it is whole.
     Unreadable,
     /// The newer of the whole copies.
-    Water(Water),
+    Mark(HighWaterMark),
 }
 
-impl HighWater {
+impl HighWaterFile {
     /// Reads without changing anything.
     pub(super) fn read(path: &Path) -> io::Result<Found> {
         let bytes = match std::fs::read(path) {
@@ -74,14 +74,14 @@ impl HighWater {
             Err(error) => return Err(error),
         };
         let copies = bytes.chunks(COPY_BYTES as usize).filter_map(parse);
-        Ok(copies.max_by_key(|water| water.turn).map_or(Found::Unreadable, Found::Water))
+        Ok(copies.max_by_key(|mark| mark.turn).map_or(Found::Unreadable, Found::Mark))
     }
 
-    /// Opens or creates the file, and makes it say `water` durably.
-    pub(super) fn open(path: &Path, water: Water) -> io::Result<Self> {
+    /// Opens or creates the file, and makes it say `mark` durably.
+    pub(super) fn open(path: &Path, mark: HighWaterMark) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let mut this = Self { file, water, synced_at: Instant::now(), dirty: false };
+        let mut this = Self { file, mark, synced_at: Instant::now(), dirty: false };
         this.rewrite(|_| {})?;
         if let Some(folder) = path.parent() {
             File::open(folder)?.sync_all()?;
@@ -89,8 +89,8 @@ impl HighWater {
         Ok(this)
     }
 
-    pub(super) fn water(&self) -> &Water {
-        &self.water
+    pub(super) fn mark(&self) -> &HighWaterMark {
+        &self.mark
     }
 
     /// A commit was synced. To be called before it is acknowledged.
@@ -99,17 +99,17 @@ impl HighWater {
         synced: u64,
         held: impl Iterator<Item = (ZoneId, Durability)>,
     ) -> io::Result<()> {
-        self.water.synced = synced;
+        self.mark.synced = synced;
         for key in held {
-            self.water.last.insert(key, synced);
+            self.mark.last.insert(key, synced);
         }
         self.write()?;
         if self.synced_at.elapsed() >= SYNC_EVERY { self.sync() } else { Ok(()) }
     }
 
     /// Changes anything else, durably.
-    pub(super) fn rewrite(&mut self, change: impl FnOnce(&mut Water)) -> io::Result<()> {
-        change(&mut self.water);
+    pub(super) fn rewrite(&mut self, change: impl FnOnce(&mut HighWaterMark)) -> io::Result<()> {
+        change(&mut self.mark);
         self.write()?;
         self.sync()
     }
@@ -124,9 +124,8 @@ impl HighWater {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        self.water.turn += 1;
-        let body =
-            postcard::to_stdvec(&self.water).expect("plain data in memory always serializes");
+        self.mark.turn += 1;
+        let body = postcard::to_stdvec(&self.mark).expect("plain data in memory always serializes");
         let mut out = Vec::with_capacity(body.len() + 20);
         out.extend_from_slice(&MAGIC.to_be_bytes());
         out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -136,11 +135,11 @@ impl HighWater {
             return Err(io::Error::other("more zones than the high-water file has room for"));
         }
         self.dirty = true;
-        self.file.write_all_at(&out, (self.water.turn % 2) * COPY_BYTES)
+        self.file.write_all_at(&out, (self.mark.turn % 2) * COPY_BYTES)
     }
 }
 
-fn parse(copy: &[u8]) -> Option<Water> {
+fn parse(copy: &[u8]) -> Option<HighWaterMark> {
     let (magic, rest) = copy.split_first_chunk::<8>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let (body, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
@@ -153,9 +152,9 @@ fn parse(copy: &[u8]) -> Option<Water> {
 mod tests {
     use super::*;
 
-    fn water(found: Found) -> Water {
+    fn mark(found: Found) -> HighWaterMark {
         match found {
-            Found::Water(water) => water,
+            Found::Mark(mark) => mark,
             other => panic!("{other:?}"),
         }
     }
@@ -164,21 +163,21 @@ mod tests {
     fn what_was_written_is_read_and_one_spoilt_copy_costs_one_write() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("commits");
-        assert!(matches!(HighWater::read(&path).unwrap(), Found::Nothing));
-        let mut file = HighWater::open(&path, Water::default()).unwrap();
+        assert!(matches!(HighWaterFile::read(&path).unwrap(), Found::Nothing));
+        let mut file = HighWaterFile::open(&path, HighWaterMark::default()).unwrap();
         let zone = (ZoneId(4), Durability::Region);
         file.raise(6, [zone].into_iter()).unwrap();
         file.raise(7, std::iter::empty()).unwrap();
-        let read = water(HighWater::read(&path).unwrap());
+        let read = mark(HighWaterFile::read(&path).unwrap());
         assert_eq!((read.synced, read.last[&zone]), (7, 6));
 
         let mut bytes = std::fs::read(&path).unwrap();
         let newer = ((read.turn % 2) * COPY_BYTES) as usize;
         bytes[newer + 14] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(water(HighWater::read(&path).unwrap()).synced, 6);
+        assert_eq!(mark(HighWaterFile::read(&path).unwrap()).synced, 6);
         bytes[(COPY_BYTES as usize - newer) + 14] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert!(matches!(HighWater::read(&path).unwrap(), Found::Unreadable));
+        assert!(matches!(HighWaterFile::read(&path).unwrap(), Found::Unreadable));
     }
 }

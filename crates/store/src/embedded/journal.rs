@@ -251,7 +251,7 @@ mod tests {
         for number in 1..=COMMITS {
             let mut batch = engine.batch(3);
             for cell in [row(2 * number), row(2 * number + 1)] {
-                batch.insert(cell.table, &cell.key, &cell.value);
+                batch.insert(&cell);
             }
             batch.commit(Commit { number, synced_before: number - 1 }, true).unwrap();
         }

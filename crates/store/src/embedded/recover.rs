@@ -16,17 +16,17 @@ use wire::{Durability, RegionId, ZoneId};
 use super::assess::{Assessment, Files, Loss, Touches, assess};
 use super::commit::Commit;
 use super::engine::{Closed, Engine, Sizes};
-use super::highwater::{HighWater, Water};
+use super::highwater::{HighWaterFile, HighWaterMark};
 use super::report::{Finding, OpenError};
-use super::{committer, journal, repair};
-use crate::cell::{self, Cell};
+use super::{journal, merge, repair, versions};
+use crate::cell::{self, Cell, Table};
 use crate::quorum::ReplicaError;
 
 /// A replica that is ready to serve.
 pub(super) struct Opened {
     pub(super) engine: Arc<Engine>,
     pub(super) closed: Closed,
-    pub(super) highwater: HighWater,
+    pub(super) highwater: HighWaterFile,
     pub(super) last: Commit,
     /// It was closed in order, and nothing has happened to it since.
     pub(super) clean: bool,
@@ -80,8 +80,10 @@ impl Site<'_> {
         }
         for journal in assessment.journals.iter().filter(|journal| journal.broken.is_some()) {
             // fjall refuses a tail that is torn in the wrong place; what is there was never acknowledged.
-            let surely_void =
-                journal.commits.last().is_some_and(|last| last.number >= assessment.water.synced);
+            let surely_void = journal
+                .commits
+                .last()
+                .is_some_and(|last| last.number >= assessment.high_water.synced);
             self.cut(journal, !surely_void).map_err(self.io("cutting a torn journal"))?;
         }
         let (engine, closed) = match self.engine()? {
@@ -91,10 +93,10 @@ impl Site<'_> {
             }
         };
         let last = match engine.last_commit() {
-            Ok(last) if last.number < assessment.water.synced => {
+            Ok(last) if last.number < assessment.high_water.synced => {
                 let what = format!(
                     "it ends at commit {}, but {} was acknowledged",
-                    last.number, assessment.water.synced
+                    last.number, assessment.high_water.synced
                 );
                 let loss =
                     Loss { from: last.number + 1, ..Loss::of_everything(self.files.store(), what) };
@@ -103,10 +105,12 @@ impl Site<'_> {
             Ok(last) => last,
             Err(error) => return Ok(Tried::Lost(assessment, self.unreadable(&error))),
         };
-        let water =
-            Water { synced: last.number.max(assessment.water.synced), ..assessment.water.clone() };
-        let clean = assessment.is_new || water.clean;
-        let highwater = HighWater::open(&self.files.highwater(), water)
+        let high_water = HighWaterMark {
+            synced: last.number.max(assessment.high_water.synced),
+            ..assessment.high_water.clone()
+        };
+        let clean = assessment.is_new || high_water.clean;
+        let highwater = HighWaterFile::open(&self.files.highwater(), high_water)
             .map_err(self.io("writing its side file"))?;
         if assessment.is_new {
             assessment.findings.push(Finding::Created);
@@ -147,7 +151,7 @@ impl Site<'_> {
     /// Why a loss cannot be made good from these, if it cannot.
     pub(super) fn refusal(
         &self,
-        water: &Water,
+        high_water: &HighWaterMark,
         loss: &Loss,
         whole: &[RegionId],
     ) -> Option<OpenError> {
@@ -155,7 +159,7 @@ impl Site<'_> {
             return None;
         }
         let zones: Vec<ZoneId> = self.zones.iter().map(|&(zone, _)| zone).collect();
-        for (zone, class) in loss.touched(water, &zones) {
+        for (zone, class) in loss.touched(high_water, &zones) {
             let Some((_, regions)) = self.zones.iter().find(|(z, _)| *z == zone) else { continue };
             let others =
                 regions.iter().filter(|&&r| r != self.region && whole.contains(&r)).count();
@@ -192,8 +196,8 @@ impl Site<'_> {
         loss: &Loss,
         others: &[(RegionId, Arc<Engine>)],
     ) -> Result<Opened, OpenError> {
-        let water = Water { incomplete: true, ..assessment.water.clone() };
-        let mut highwater = HighWater::open(&self.files.highwater(), water)
+        let high_water = HighWaterMark { incomplete: true, ..assessment.high_water.clone() };
+        let mut highwater = HighWaterFile::open(&self.files.highwater(), high_water)
             .map_err(self.io("writing its side file"))?;
         let mut saved = Vec::new();
         let only_journals = loss.from > 0;
@@ -234,14 +238,14 @@ impl Site<'_> {
         writer.write(&[], true).map_err(failed)?;
         let last = Commit { number: writer.number, synced_before: writer.number };
         let zones: Vec<ZoneId> = self.zones.iter().map(|&(zone, _)| zone).collect();
-        let touched = loss.touched(&assessment.water, &zones);
+        let touched = loss.touched(&assessment.high_water, &zones);
         highwater
-            .rewrite(|water| {
-                water.incomplete = false;
-                water.synced = last.number;
-                water.floor = last.number;
-                for key in water.last.keys().copied().chain(touched).collect::<Vec<_>>() {
-                    water.last.insert(key, last.number);
+            .rewrite(|high_water| {
+                high_water.incomplete = false;
+                high_water.synced = last.number;
+                high_water.floor = last.number;
+                for key in high_water.last.keys().copied().chain(touched).collect::<Vec<_>>() {
+                    high_water.last.insert(key, last.number);
                 }
             })
             .map_err(self.io("writing its side file"))?;
@@ -288,7 +292,8 @@ impl Site<'_> {
         let zones: BTreeSet<ZoneId> = self.zones.iter().map(|&(zone, _)| zone).collect();
         let ours = |key: &[u8], value: &[u8]| {
             cell::zone_of(key).is_some_and(|zone| zones.contains(&zone))
-                && cell::peek(key, value).is_ok()
+                && (cell::peek(key, value).is_ok()
+                    || cell::peek(versions::cell_key(Table::Projection, key), value).is_ok())
         };
         if journal.broken.is_some() {
             journal::salvage(&journal.path, journal.valid_end, ours)
@@ -342,7 +347,7 @@ pub(super) fn is_late(site: &Site<'_>, all: &[(RegionId, &Assessment)]) -> Optio
         for (_, other) in others {
             let unknown =
                 other.findings.iter().any(|f| matches!(f, Finding::HighWaterUnreadable { .. }));
-            if unknown || other.water.last.contains_key(&(*zone, Durability::MultiRegion)) {
+            if unknown || other.high_water.last.contains_key(&(*zone, Durability::MultiRegion)) {
                 these.insert((*zone, Durability::MultiRegion));
             }
         }
@@ -364,11 +369,12 @@ impl Direct<'_> {
     fn write(&mut self, cells: &[Cell], to_disk: bool) -> Result<(), ReplicaError> {
         self.number += 1;
         let commit = Commit { number: self.number, synced_before: 0 };
-        committer::write(self.engine, cells.iter(), commit, to_disk)
+        merge::write(self.engine, cells.iter(), commit, to_disk)
     }
 }
 
 fn as_cell(engine: &Engine, item: journal::Item) -> Option<Cell> {
     let table = engine.table_numbered(item.keyspace)?;
-    Some(Cell { table, key: item.key.into(), value: item.value.into() })
+    let key = versions::cell_key(table, &item.key).to_vec();
+    Some(Cell { table, key: key.into(), value: item.value.into() })
 }

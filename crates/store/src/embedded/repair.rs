@@ -18,7 +18,7 @@ const CHUNK_CELLS: usize = 1024;
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 type Rows<'a> =
-    std::iter::Peekable<Box<dyn Iterator<Item = Result<(Slice, Slice), ReplicaError>> + 'a>>;
+    std::iter::Peekable<Box<dyn Iterator<Item = Result<(Bytes, Slice), ReplicaError>> + 'a>>;
 
 /// Finds everything of the zone that `theirs` has and that beats what `ours` has, and hands it to `take` in chunks.
 /// Returns how many cells that were. Rows of theirs that are damaged are left out.
@@ -41,8 +41,7 @@ pub(super) fn missing(
             }
             count += 1;
             bytes += key.len() + value.len();
-            let (key, value) = (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
-            chunk.push(Cell { table, key, value });
+            chunk.push(Cell { table, key, value: Bytes::copy_from_slice(&value) });
             if chunk.len() >= CHUNK_CELLS || bytes >= CHUNK_BYTES {
                 take(std::mem::take(&mut chunk))?;
                 bytes = 0;

@@ -13,8 +13,9 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::oneshot;
 use wire::{RegionId, ZoneId};
 
-use super::committer::{Committer, Done};
+use super::committer::Committer;
 use super::engine::{Closed, Engine};
+use super::queue::Done;
 use super::recover::Opened;
 use super::{EmbeddedOptions, recover_site, repair};
 use crate::cell::{Stored, Table};
