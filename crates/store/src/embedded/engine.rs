@@ -16,8 +16,8 @@ use super::versions;
 use crate::cell::{self, Cell, Stored, Table};
 use crate::quorum::{ReplicaError, Scan};
 
-/// Over this, fjall writes out the tables that keep the oldest journals alive.
-const JOURNAL_BYTES: u64 = 192 * 1024 * 1024;
+/// Over this, fjall writes out the tables that keep the oldest journals alive. A start reads all journals.
+const JOURNAL_BYTES: u64 = 96 * 1024 * 1024;
 
 /// See [`super::EmbeddedOptions`].
 #[derive(Clone, Copy, Debug)]
