@@ -7,7 +7,7 @@ use conversation::dedupe::Seen;
 use conversation::moving::DecisionContext;
 use conversation::sequencer::{Decision, Outcome as Decided};
 use conversation::shard::Starts;
-use wire::change::{Change, Event};
+use wire::change::Change;
 use wire::command::{Actor, Answer, Command, MeshCommand, Refusal};
 use wire::{ConversationKind, Epoch, ErrorCode, Position, RegionId, ShardId};
 
@@ -135,7 +135,7 @@ pub(super) fn not_yet() -> Refusal {
 fn flagged(change: Change) -> Change {
     fail::fail_point!("salvage-unflagged", |_| {
         let mut change = change.clone();
-        if let Event::Message(message) = &mut change.event {
+        if let wire::change::Event::Message(message) = &mut change.event {
             message.recovered = false;
         }
         change
@@ -145,13 +145,5 @@ fn flagged(change: Change) -> Change {
 
 /// Whether those who watch get the conversation's view with this change.
 fn shows_view(change: &Change) -> bool {
-    let of_membership = match &change.event {
-        Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_) => true,
-        Event::Message(_)
-        | Event::Joined(_)
-        | Event::Left(_)
-        | Event::MovedOut(_)
-        | Event::Unknown(_) => false,
-    };
-    of_membership && change.conversation.kind != ConversationKind::User
+    change.event.view_needed() && change.conversation.kind != ConversationKind::User
 }

@@ -51,7 +51,7 @@ impl Entry {
     pub(super) fn note_applied(&mut self, change: &Change, slot: Slot) {
         self.touched = Some(slot);
         self.applied += 1;
-        if changes_membership(&change.event) {
+        if change.event.changes_membership() {
             self.last_membership_ver = change.ver;
             self.membership_changes_uncommitted += 1;
         }
@@ -67,7 +67,7 @@ impl Entry {
         if let Event::Message(message) = &change.event {
             self.committed_seq = message.seq;
         }
-        if changes_membership(&change.event) {
+        if change.event.changes_membership() {
             self.membership_changes_uncommitted -= 1;
         }
     }
@@ -114,20 +114,5 @@ impl Entry {
         let shown = self.last_membership_ver > after_ver
             && self.conversation.id().kind != ConversationKind::User;
         shown.then(|| Box::new(self.view(region, None)))
-    }
-}
-
-/// Whether others may read or write after it, or the conversation is shown anew. An event of a
-/// newer version may do either.
-fn changes_membership(event: &Event) -> bool {
-    match event {
-        Event::Message(_) => false,
-        Event::Created(_)
-        | Event::MembersChanged(_)
-        | Event::Joined(_)
-        | Event::Left(_)
-        | Event::MovedOut(_)
-        | Event::MovedIn(_)
-        | Event::Unknown(_) => true,
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use wire::change::{Event, Role};
 use wire::codec::Unknown;
-use wire::command::{Answer, MeshCommand, Query, UserCommand};
+use wire::command::{Answer, Command, MeshCommand, Query, UserCommand};
 use wire::stream::{FromOwner, ToOwner};
 use wire::{ConversationKind, ErrorCode};
 
@@ -168,6 +168,13 @@ async fn who_may_not_ask_is_refused_and_garbage_closes_the_stream() {
         stream.command(&ann, forged, direct).await.unwrap().unwrap_err().code,
         ErrorCode::BadRequest
     );
+
+    // What only a newer node knows is refused, and the stream lives on for everybody else.
+    let unknown = || Unknown::new(4711, Bytes::from_static(b"of a newer node"));
+    let refused = stream.command(&ann, id, Command::Unknown(unknown())).await.unwrap();
+    assert_eq!(refused.unwrap_err().code, ErrorCode::UnknownType);
+    let refused = stream.query(Some(&ann), id, Query::Unknown(unknown())).await.unwrap();
+    assert_eq!(refused.unwrap_err().code, ErrorCode::UnknownType);
 
     // What a newer node may ask is answered, what no node asks closes the stream, and the next one
     // is served.

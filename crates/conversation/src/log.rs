@@ -5,9 +5,10 @@
 
 use bytes::Bytes;
 use wire::change::Change;
+use wire::codec::{self, Reader};
 use wire::{Epoch, Position, Slot};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A row of the log as the store keeps it. The same frame always stands at the same place, however often and by whom it
 /// is written again.
@@ -76,9 +77,8 @@ impl LogFrame {
         let mut head = Vec::with_capacity(32 + 320 * self.changes.len());
         head.push(VERSION);
         let fields = (self.epoch, self.slot, self.ts_ms, &self.changes);
-        Bytes::from(
-            postcard::to_extend(&fields, head).expect("plain data in memory always serializes"),
-        )
+        codec::write(&fields, &mut head);
+        Bytes::from(head)
     }
 
     /// The inverse of [`LogFrame::to_bytes`]; fields of later minor versions at the end are skipped.
@@ -91,8 +91,8 @@ impl LogFrame {
         if version != VERSION {
             return Err(LogFrameError::Version { version });
         }
-        let ((epoch, slot, ts_ms, changes), _later): (Fields, _) =
-            postcard::take_from_bytes(rest).map_err(|_| LogFrameError::Malformed)?;
+        let (epoch, slot, ts_ms, changes): Fields =
+            Reader::new(rest).fields().map_err(|_| LogFrameError::Malformed)?;
         Ok(Self { epoch, slot, ts_ms, changes })
     }
 
@@ -116,36 +116,14 @@ pub const FRAME_OVERHEAD_BYTES: usize = 48;
 /// An upper estimate of what a change adds to a frame, bytes, without encoding it.
 #[must_use]
 pub fn change_bytes(change: &Change) -> usize {
-    use wire::change::Event;
     const HEAD: usize = 80;
-    let event = match &change.event {
-        Event::Message(m) => {
-            let mentions: usize = m.mentions.iter().map(|u| u.as_str().len() + 2).sum();
-            m.body.len() + mentions + m.meta.as_ref().map_or(0, String::len) + 3 * 130 + 40
-        }
-        Event::Created(c) => {
-            c.members.iter().map(|(u, _)| u.as_str().len() + 3).sum::<usize>() + 3 * 130 + 260
-        }
-        Event::MembersChanged(c) => {
-            let users = c.added.iter().chain(&c.roles).map(|(u, _)| u).chain(&c.removed);
-            users.map(|u| u.as_str().len() + 3).sum::<usize>() + 160
-        }
-        Event::Joined(_) => 320,
-        Event::Left(_) => 48,
-        Event::MovedOut(out) => 32 + stays_bytes(&out.tenures),
-        Event::MovedIn(moved) => 64 + stays_bytes(&moved.tenures),
-        Event::Unknown(unknown) => unknown.fields.len() + 16,
-    };
-    HEAD + event
-}
-
-fn stays_bytes(tenures: &[wire::change::Tenure]) -> usize {
-    tenures.iter().map(|stay| 56 + 20 * stay.starts.len()).sum()
+    HEAD + change.event.encoded_len()
 }
 
 #[cfg(test)]
 mod tests {
     use wire::change::{Event, Left};
+    use wire::codec::{Record as _, Unknown};
     use wire::{ConversationId, ConversationKind, Durability, RegionId, ShardId, ZoneId};
 
     use super::*;
@@ -185,12 +163,47 @@ mod tests {
         assert_eq!(LogFrame::from_bytes(&bytes), Ok(frame()));
     }
 
+    /// `HEARTH_GOLDEN=write` writes the file anew.
+    #[test]
+    fn the_bytes_of_a_frame_stay() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/log_frame.hex");
+        let hex: String =
+            frame().to_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+        if std::env::var("HEARTH_GOLDEN").as_deref() == Ok("write") {
+            std::fs::write(path, &hex).unwrap();
+        }
+        assert_eq!(hex, std::fs::read_to_string(path).unwrap());
+    }
+
+    #[test]
+    fn events_of_a_newer_node_are_read_and_passed_on() {
+        let [first, second] = &frame().changes[..] else { panic!("two changes") };
+        let unknown = Event::Unknown(Unknown::new(4711, Bytes::from_static(b"of a newer node")));
+        // A known kind with a field more than this version has.
+        let mut fields = Vec::new();
+        let Event::Left(left) = &second.event else { panic!("left") };
+        left.write_fields(&mut fields);
+        fields.extend_from_slice(b"later");
+        let longer = Event::Unknown(Unknown::new(5, fields));
+        let newer = LogFrame {
+            changes: vec![
+                Change { event: unknown, ..first.clone() },
+                Change { event: longer, ..second.clone() },
+            ],
+            ..frame()
+        };
+        let read = LogFrame::from_bytes(&newer.to_bytes()).unwrap();
+        assert_eq!(read.changes[0], newer.changes[0]);
+        assert_eq!(read.changes[0].to_bytes(), newer.changes[0].to_bytes());
+        assert_eq!(read.changes[1], *second);
+    }
+
     #[test]
     fn other_versions_and_cut_frames_are_refused() {
         let bytes = frame().to_bytes().to_vec();
         assert_eq!(LogFrame::from_bytes(&[]), Err(LogFrameError::Empty));
-        let newer = [&[2], &bytes[1..]].concat();
-        assert_eq!(LogFrame::from_bytes(&newer), Err(LogFrameError::Version { version: 2 }));
+        let newer = [&[3], &bytes[1..]].concat();
+        assert_eq!(LogFrame::from_bytes(&newer), Err(LogFrameError::Version { version: 3 }));
         for cut in 1..bytes.len() {
             assert_eq!(LogFrame::from_bytes(&bytes[..cut]), Err(LogFrameError::Malformed), "{cut}");
         }

@@ -292,7 +292,7 @@ impl Rows {
             Event::MovedOut(out) => self.placement(conversation, Location::left(change, out)),
             Event::MovedIn(moved) => self.placement(conversation, Location::came(moved)),
             // A newer node's: kept for those who catch up by `ver`, and counted.
-            _ => {}
+            Event::Unknown(_) => {}
         }
         self.rows.push(Row::Change(ChangeRow {
             conversation,

@@ -183,7 +183,7 @@ impl Outcome {
             Event::MembersChanged(_) => Self::View { created: false },
             Event::MovedOut(out) => Self::Moving(out.to),
             Event::MovedIn(_) => Self::TransferAccepted,
-            _ => Self::Noted,
+            Event::Joined(_) | Event::Left(_) | Event::Unknown(_) => Self::Noted,
         }
     }
 }
@@ -316,8 +316,8 @@ impl Conversation {
             }
             Event::MovedOut(out) => self.location = Location::left(change, out),
             Event::MovedIn(moved) => self.location = Location::came(moved),
-            // Of a newer node: it counts, whatever it is.
-            _ => {}
+            // From a newer node: it counts, whatever it is.
+            Event::Unknown(_) => {}
         }
         Ok(())
     }

@@ -8,8 +8,6 @@
 //! | 5 change | ver 8 | 2, place 16 and the change, or 3, place 16 and the seq of the message that it is: a body is kept once |
 //! | 6 dedupe | length of sender 1, sender, `client_msg_id` | what it became |
 //! | 7 inbox | conversation 23 | the row |
-//!
-//! Older versions knew no places: their rows end before it, and their changes are 0 and the change, or 1 and the seq.
 
 use std::collections::BTreeMap;
 
@@ -107,11 +105,9 @@ fn encode<T: Serialize>(row: &T) -> Bytes {
     postcard::to_stdvec(row).expect("plain data in memory always serializes").into()
 }
 
-/// Bytes behind the row are fields of a later version; a place that an older one did not write is 0.
+/// See [`wire::codec::read`]: rows grow as everything else does.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    const NO_PLACE: [u8; 2] = [0; 2];
-    let whole = postcard::take_from_bytes(bytes).ok().map(|(row, _later)| row);
-    whole.or_else(|| postcard::from_bytes(&[bytes, &NO_PLACE].concat()).ok())
+    wire::codec::read(bytes).ok()
 }
 
 pub(crate) fn decode_seen(bytes: &[u8]) -> Option<Seen> {
@@ -143,10 +139,10 @@ impl ChangeEntry {
 
 pub(crate) fn change_entry(bytes: &[u8]) -> Option<ChangeEntry> {
     let (kind, rest) = bytes.split_first()?;
-    let (at, rest) = if *kind >= 2 { place(rest)? } else { (Position::default(), rest) };
+    let (at, rest) = place(rest)?;
     let what = match kind {
-        0 | 2 => What::Change(Change::from_bytes(rest).ok()?.into()),
-        1 | 3 => What::Message(u64::from_be_bytes(*rest.first_chunk()?)),
+        2 => What::Change(Change::from_bytes(rest).ok()?.into()),
+        3 => What::Message(u64::from_be_bytes(*rest.first_chunk()?)),
         _ => return None,
     };
     Some(ChangeEntry { at, what })

@@ -98,6 +98,70 @@ impl Numbered for Event {
 
 numbered!(Event);
 
+/// What the rest of the code must know of an event beside its fields. Each match is exhaustive: a new event answers all.
+impl Event {
+    /// Whether others may read or write after it, or elsewhere: reads and watches wait until it is committed.
+    #[must_use]
+    pub fn changes_membership(&self) -> bool {
+        match self {
+            Self::Message(_) => false,
+            Self::Created(_)
+            | Self::MembersChanged(_)
+            | Self::Joined(_)
+            | Self::Left(_)
+            | Self::MovedOut(_)
+            | Self::MovedIn(_) => true,
+            // It may: only a newer node knows.
+            Self::Unknown(_) => true,
+        }
+    }
+
+    /// Whether clients are shown the conversation as it is right after this event.
+    #[must_use]
+    pub fn view_needed(&self) -> bool {
+        match self {
+            Self::Created(_) | Self::MembersChanged(_) | Self::MovedIn(_) => true,
+            Self::Message(_)
+            | Self::Joined(_)
+            | Self::Left(_)
+            | Self::MovedOut(_)
+            | Self::Unknown(_) => false,
+        }
+    }
+
+    /// An upper estimate of its bytes, without encoding it.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        /// A name or id with its length.
+        const NAME: usize = 130;
+        let tenures = |tenures: &[Tenure]| -> usize {
+            tenures.iter().map(|tenure| 56 + 20 * tenure.starts.len()).sum()
+        };
+        match self {
+            Self::Message(message) => {
+                let mentions: usize =
+                    message.mentions.iter().map(|user| user.as_str().len() + 2).sum();
+                let meta = message.meta.as_ref().map_or(0, String::len);
+                message.body.len() + mentions + meta + 3 * NAME + 40
+            }
+            Self::Created(created) => {
+                let members = created.members.iter().map(|(user, _)| user.as_str().len() + 3);
+                members.sum::<usize>() + 3 * NAME + 260
+            }
+            Self::MembersChanged(changed) => {
+                let given = changed.added.iter().chain(&changed.roles).map(|(user, _)| user);
+                let users = given.chain(&changed.removed);
+                users.map(|user| user.as_str().len() + 3).sum::<usize>() + 160
+            }
+            Self::Joined(_) => 320,
+            Self::Left(_) => 48,
+            Self::MovedOut(out) => 32 + tenures(&out.tenures),
+            Self::MovedIn(moved) => 64 + tenures(&moved.tenures),
+            Self::Unknown(unknown) => unknown.fields.len() + 16,
+        }
+    }
+}
+
 impl Change {
     /// The binary form, as it stands in the log and in the feed.
     #[must_use]

@@ -43,7 +43,44 @@ pub enum ErrorCode {
     Internal,
 }
 
+/// In binary forms a code goes by its name: one that a newer node invented is read as [`ErrorCode::Internal`].
+pub(crate) mod by_name {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::ErrorCode;
+
+    pub(crate) fn serialize<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
+        code.as_str().serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ErrorCode, D::Error> {
+        let name = <&'de str>::deserialize(from)?;
+        let known = ErrorCode::ALL.into_iter().find(|code| code.as_str() == name);
+        Ok(known.unwrap_or(ErrorCode::Internal))
+    }
+}
+
 impl ErrorCode {
+    const ALL: [Self; 17] = [
+        Self::BadFrame,
+        Self::UnknownType,
+        Self::TooLarge,
+        Self::Unauthenticated,
+        Self::TokenExpired,
+        Self::Forbidden,
+        Self::NotAMember,
+        Self::NotFound,
+        Self::BadRequest,
+        Self::RateLimited,
+        Self::ClientMsgIdReused,
+        Self::HomeUnavailable,
+        Self::ResidencyDenied,
+        Self::WrongZone,
+        Self::Draining,
+        Self::Overloaded,
+        Self::Internal,
+    ];
+
     /// The code as it stands in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {

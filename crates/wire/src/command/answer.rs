@@ -229,6 +229,7 @@ impl Delivery {
 #[error("{code}: {message}")]
 pub struct Refusal {
     /// For programs.
+    #[serde(with = "crate::code::by_name")]
     pub code: ErrorCode,
     /// For people. Never quotes what others wrote.
     pub message: String,

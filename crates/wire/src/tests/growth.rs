@@ -161,6 +161,14 @@ fn a_kind_of_a_newer_node_is_kept_byte_for_byte() {
 }
 
 #[test]
+fn an_error_code_of_a_newer_node_is_an_internal_error() {
+    let mut fields = Vec::new();
+    codec::write(&("conversation_on_fire", "it burns", None::<u64>), &mut fields);
+    let refusal = crate::command::Refusal::read_fields(&fields).unwrap();
+    assert_eq!(refusal.code, crate::ErrorCode::Internal);
+}
+
+#[test]
 fn a_feed_of_encoded_deliveries_is_the_feed() {
     let deliveries: Vec<Delivery> = (0..200).map(|_| samples::delivery()).collect();
     let encoded: Vec<Bytes> = deliveries.iter().map(Delivery::to_bytes).collect();
