@@ -1,4 +1,4 @@
-//! Takes connections in: proves who dials, greets, and hands the link to the book.
+//! Accepts connections: proves who dials, shakes hands, and puts the link into the peer table.
 
 use std::sync::Arc;
 
@@ -9,37 +9,37 @@ use tokio::time::timeout;
 use wire::NodeId;
 
 use crate::channel::Channel;
+use crate::context::NodeContext;
 use crate::dial::{self, DialError};
-use crate::greet::{self, GreetError};
-use crate::head::Head;
+use crate::handshake::{self, HandshakeError};
 use crate::link::Link;
 use crate::proof::IdentityError;
-use crate::shared::Shared;
+use crate::stream_header::StreamHeader;
 use crate::{codes, tls};
 
 /// Handshakes at once; one more is refused, and the dialler tries again.
 const HANDSHAKES_MAX: usize = 128;
 
 /// Accepts for as long as the node runs.
-pub(crate) async fn accept(shared: Arc<Shared>) {
+pub(crate) async fn accept(ctx: Arc<NodeContext>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    while let Some(incoming) = shared.endpoint.accept().await {
+    while let Some(incoming) = ctx.endpoint.accept().await {
         let Ok(permit) = handshakes.clone().try_acquire_owned() else {
             incoming.refuse();
             continue;
         };
-        let task = shared.clone();
-        shared.spawn(async move {
+        let task = ctx.clone();
+        ctx.spawn("handshake", async move {
             let from = incoming.remote_address();
             let within = task.timings.dial;
-            match timeout(within, take_in(&task, incoming)).await {
+            match timeout(within, admit(&task, incoming)).await {
                 Ok(Ok(())) => {}
-                // Who has no certificate of ours is refused here: worth knowing.
+                // A dialler without a certificate of ours ends here: worth knowing.
                 Ok(Err(error)) => {
-                    tracing::info!(node = %task.node, %from, %error, "connection not taken in")
+                    tracing::info!(node = %task.node, %from, %error, "connection refused")
                 }
                 Err(_) => {
-                    tracing::debug!(node = %task.node, %from, "connection not taken in: too slow")
+                    tracing::debug!(node = %task.node, %from, "connection refused: handshake too slow")
                 }
             }
             drop(permit);
@@ -47,27 +47,28 @@ pub(crate) async fn accept(shared: Arc<Shared>) {
     }
 }
 
-async fn take_in(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), DialError> {
+async fn admit(ctx: &Arc<NodeContext>, incoming: Incoming) -> Result<(), DialError> {
     let connection = incoming.await?;
     let peer = proven(&connection)?;
-    if peer == shared.node {
+    if peer == ctx.node {
         connection.close(codes::PROTOCOL, b"that is me");
         return Err(DialError::Identity(IdentityError::Name("this node itself".to_owned())));
     }
     let (send, recv) = connection.accept_bi().await?;
     let mut control = Channel::direct(peer.clone(), send, recv, None);
-    if Head::from_bytes(&greet::frame(&mut control).await?).map_err(GreetError::from)?
-        != Head::Control
+    if StreamHeader::from_bytes(&handshake::recv_frame(&mut control).await?)
+        .map_err(HandshakeError::from)?
+        != StreamHeader::Control
     {
         connection.close(codes::PROTOCOL, b"the first stream must be the control stream");
-        return Err(GreetError::Missing.into());
+        return Err(HandshakeError::Missing.into());
     }
-    let theirs = greet::listen(shared, &connection, &peer, &mut control).await?;
-    let ours = greet::hello(shared, theirs.connection, shared.book.lost(&peer));
-    let dialled_by_smaller = peer < shared.node;
+    let theirs = handshake::recv_hello(ctx, &connection, &peer, &mut control).await?;
+    let ours = handshake::hello(ctx, theirs.connection, ctx.peers.lost(&peer));
+    let dialled_by_smaller = peer < ctx.node;
     let link = Link::new(peer, connection, theirs.connection, dialled_by_smaller, &theirs);
-    greet::say(&mut control, None, ours).await?;
-    dial::welcome(shared, link, control, &theirs, theirs.lost);
+    handshake::send_hello(&mut control, None, ours).await?;
+    dial::install(ctx, link, control, &theirs, theirs.lost);
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use wire::NodeId;
 
 use crate::proof::{self, IdentityError};
 
-/// What the authority issues is valid from 2024 to here; whoever wants short lives brings his own certificates with
+/// What the authority issues is valid from 2024 to here; operators who want short lifetimes bring their own certificates with
 /// [`Identity::from_pem`].
 const VALID_UNTIL_YEAR: i32 = 2050;
 

@@ -20,14 +20,14 @@ use crate::codes;
 use crate::error::{RecvError, SendError};
 use crate::frames::{Inbox, Outbox, TooLarge};
 use crate::link::Use;
-use crate::relay::Pipe;
+use crate::raw_stream::{Pipe, RawStream};
 
 /// When so many bytes wait in a sender, it flushes by itself.
 pub const FEED_BYTES_MAX: usize = 64 * 1024;
 /// Chunks read from a stream at once.
 const CHUNKS_AT_ONCE: usize = 32;
-/// How long the goodbye of a relayed channel may take.
-const TLS_GOODBYE: Duration = Duration::from_secs(5);
+/// The TLS of a relayed channel has this long to close.
+const TLS_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// TLS from end to end, inside a stream through a relay.
 pub(crate) type Tunnel = TlsStream<Pipe>;
@@ -133,10 +133,10 @@ impl Channel {
     }
 
     /// The bare stream, for a relay and for what is inside a relayed stream.
-    pub(crate) fn into_raw(mut self) -> Option<Raw> {
+    pub(crate) fn into_raw(mut self) -> Option<RawStream> {
         let ahead = self.receiver.inbox.rest();
         match (self.sender.out.take(), self.receiver.inflow) {
-            (Some(Out::Quic(send)), Inflow::Quic(recv)) => Some(Raw { send, recv, ahead }),
+            (Some(Out::Quic(send)), Inflow::Quic(recv)) => Some(RawStream { send, recv, ahead }),
             _ => None,
         }
     }
@@ -146,14 +146,6 @@ impl Channel {
         self.sender.reset_with(code);
         self.receiver.stop_with(code);
     }
-}
-
-/// A direct stream without its frames.
-pub(crate) struct Raw {
-    pub(crate) send: SendStream,
-    pub(crate) recv: RecvStream,
-    /// Read from it already.
-    pub(crate) ahead: Bytes,
 }
 
 /// What both halves share.
@@ -192,7 +184,7 @@ impl Sender {
     /// waits while the peer does not read. Cancel safe: the frame is taken at the first poll, once.
     ///
     /// # Errors
-    /// [`SendError::TooLarge`]: not taken, the channel lives on. [`SendError::Broken`]: the channel is over.
+    /// [`SendError::TooLarge`]: not taken, the channel stays open. [`SendError::Broken`]: the channel is over.
     pub async fn feed(&mut self, frame: Bytes) -> Result<(), SendError> {
         let frame = self.minor.written(frame);
         if frame.len() > MESH_FRAME_BYTES {
@@ -258,13 +250,13 @@ impl Sender {
     }
 
     fn reset_with(&mut self, code: VarInt) {
-        // A relayed one is torn: the other end misses the goodbye of TLS.
+        // A relayed one is torn: the other end misses the close of TLS.
         if let Some(Out::Quic(mut stream)) = self.out.take() {
             let _ = stream.reset(code);
         }
     }
 
-    /// Says goodbye in the background; the link is in use until the peer has acknowledged it.
+    /// Closes the stream in the background; the link is in use until the peer has acknowledged it.
     fn end(&mut self) {
         let (Some(out), Ok(runtime)) = (self.out.take(), tokio::runtime::Handle::try_current())
         else {
@@ -282,7 +274,7 @@ impl Sender {
             }
             Out::Tls(mut stream) => {
                 runtime.spawn(async move {
-                    let _ = tokio::time::timeout(TLS_GOODBYE, stream.shutdown()).await;
+                    let _ = tokio::time::timeout(TLS_CLOSE_TIMEOUT, stream.shutdown()).await;
                     drop(ends);
                 });
             }

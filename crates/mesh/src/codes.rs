@@ -3,7 +3,7 @@
 use quinn::VarInt;
 
 /// A link closed on purpose: the node stops.
-pub(crate) const GOODBYE: VarInt = VarInt::from_u32(1);
+pub(crate) const SHUTDOWN: VarInt = VarInt::from_u32(1);
 /// A link refused: what the node claims is not what its certificate proves.
 pub(crate) const CLAIM: VarInt = VarInt::from_u32(2);
 /// A link closed because another one to the same node is kept.
@@ -12,7 +12,7 @@ pub(crate) const SUPERSEDED: VarInt = VarInt::from_u32(3);
 pub(crate) const PROTOCOL: VarInt = VarInt::from_u32(4);
 /// A stream refused: a queue is full.
 pub(crate) const BUSY: VarInt = VarInt::from_u32(16);
-/// A stream reset: a frame or head that cannot be.
+/// A stream reset: a malformed frame or header.
 pub(crate) const MALFORMED: VarInt = VarInt::from_u32(17);
 /// A relayed stream refused: this relay has no link to the target.
 pub(crate) const NO_ROUTE: VarInt = VarInt::from_u32(18);
@@ -25,7 +25,7 @@ pub(crate) const ABORTED: VarInt = VarInt::from_u32(20);
 pub(crate) fn name(code: VarInt) -> String {
     let code = u32::try_from(code.into_inner()).unwrap_or(u32::MAX);
     match VarInt::from_u32(code) {
-        GOODBYE => "goodbye".to_owned(),
+        SHUTDOWN => "the node shuts down".to_owned(),
         CLAIM => "the claim differs from the certificate".to_owned(),
         SUPERSEDED => "superseded by another link".to_owned(),
         PROTOCOL => "protocol not followed".to_owned(),

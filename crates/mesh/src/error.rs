@@ -43,7 +43,7 @@ pub enum OpenError {
 /// Why frames could not be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Larger than [`wire::limits::MESH_FRAME_BYTES`]. It was not sent; the channel lives on.
+    /// Larger than [`wire::limits::MESH_FRAME_BYTES`]. It was not sent; the channel stays open.
     #[error("a frame of {0} bytes is over the limit")]
     TooLarge(usize),
     /// The peer reads no more, or the link is lost. The channel is over; whether the peer has seen the last frames is

@@ -1,7 +1,7 @@
-//! Who lives: SWIM (foca), as datagrams on the links.
+//! Which nodes are alive: SWIM (foca), as datagrams on the links.
 //!
-//! Every node stands in two pools: that of its region, which notices a death fast, and that of all nodes. A pool's datagram
-//! starts with the pool's tag. What a node says about itself must come over its own link. Draining is part of a node's
+//! Every node is in two pools: that of its region, which detects a failure fast, and that of all
+//! nodes. A pool's datagram starts with the pool's tag. What a node says about itself must come over its own link. Draining is part of a node's
 //! identity there, so that it spreads as fast as any news.
 //!
 //! SWIM probes one node at a time, so the last of many that die at once would be found late. The links know earlier: a
@@ -10,6 +10,7 @@
 //!
 //! SWIM suspects; it decides nothing.
 
+pub(crate) mod handle;
 mod member;
 mod pool;
 
@@ -17,94 +18,55 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use wire::NodeId;
 
+use self::handle::Event;
+use crate::context::NodeContext;
+use crate::dial;
 use crate::membership::{Membership, NodeState};
-use crate::shared::Shared;
 pub(crate) use member::Member;
 use pool::{Pool, Scope};
 
-/// Events that wait for the gossip's task; one more datagram is dropped, as the network may.
-const EVENTS: usize = 1024;
 /// How often nodes that are known but not members are asked to let us in.
-const ANNOUNCE: Duration = Duration::from_secs(1);
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked who is not heard any more.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// What happens to the gossip.
-pub(crate) enum Event {
-    Datagram { from: NodeId, datagram: Bytes },
-    LinkUp(NodeId),
-    Leave(oneshot::Sender<()>),
-}
-
-/// Feeds the gossip's task.
-#[derive(Clone)]
-pub(crate) struct GossipHandle {
-    events: mpsc::Sender<Event>,
-}
-
-impl GossipHandle {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Event>) {
-        let (events, received) = mpsc::channel(EVENTS);
-        (Self { events }, received)
-    }
-
-    /// Full: dropped.
-    pub(crate) fn datagram(&self, from: &NodeId, datagram: Bytes) {
-        let _ = self.events.try_send(Event::Datagram { from: from.clone(), datagram });
-    }
-
-    /// Full: the next announcement does it.
-    pub(crate) fn link_up(&self, peer: &NodeId) {
-        let _ = self.events.try_send(Event::LinkUp(peer.clone()));
-    }
-
-    /// Tells the others that this node leaves. Done when the datagrams are with the transport.
-    pub(crate) async fn leave(&self) {
-        let (done, left) = oneshot::channel();
-        if self.events.send(Event::Leave(done)).await.is_ok() {
-            let _ = left.await;
-        }
-    }
-}
+const SUSPECT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The gossip of one node.
 pub(crate) struct Gossip {
-    shared: Arc<Shared>,
+    ctx: Arc<NodeContext>,
     pools: [Pool; 2],
     membership: watch::Sender<Arc<Membership>>,
 }
 
 impl Gossip {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        ctx: Arc<NodeContext>,
         membership: watch::Sender<Arc<Membership>>,
         seed: u64,
     ) -> Self {
         let me = Member {
-            node: shared.node.clone(),
-            addr: shared.addr,
-            generation: shared.generation,
+            node: ctx.node.clone(),
+            addr: ctx.addr,
+            incarnation: ctx.incarnation,
             change: 0,
-            draining: *shared.draining.borrow(),
+            draining: *ctx.draining.borrow(),
         };
         let region =
-            Pool::new(Scope::Region(shared.node.region), me.clone(), &shared.timings.region, seed);
-        let wide = Pool::new(Scope::Wide, me, &shared.timings.wide, seed.wrapping_add(1));
-        let mut gossip = Self { shared, pools: [region, wide], membership };
-        gossip.tell();
+            Pool::new(Scope::Region(ctx.node.region), me.clone(), &ctx.timings.region, seed);
+        let wide = Pool::new(Scope::Wide, me, &ctx.timings.wide, seed.wrapping_add(1));
+        let mut gossip = Self { ctx, pools: [region, wide], membership };
+        gossip.publish();
         gossip
     }
 
     /// Runs until the node stops.
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        let mut draining = self.shared.draining.subscribe();
-        let mut announce = tokio::time::interval(ANNOUNCE);
-        let mut look = tokio::time::interval(LOOK);
+        let mut draining = self.ctx.draining.subscribe();
+        let mut announce = tokio::time::interval(ANNOUNCE_INTERVAL);
+        let mut look = tokio::time::interval(SUSPECT_INTERVAL);
         announce.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -114,7 +76,7 @@ impl Gossip {
                     Some(Event::Leave(done)) => {
                         self.leave();
                         let _ = done.send(());
-                        // Not one word more: whoever hears himself called dead comes back.
+                        // Not one word more: a member that hears itself called dead comes back.
                         return;
                     }
                     Some(event) => self.on(event),
@@ -135,7 +97,7 @@ impl Gossip {
                 }
             }
             self.post();
-            self.tell();
+            self.publish();
         }
     }
 
@@ -151,7 +113,7 @@ impl Gossip {
                 }
             }
             Event::LinkUp(peer) => {
-                let addr = self.shared.book.address(&peer);
+                let addr = self.ctx.peers.address(&peer);
                 for pool in &mut self.pools {
                     if let Some(addr) = addr {
                         pool.announce(&peer, addr);
@@ -167,18 +129,18 @@ impl Gossip {
         self.post();
     }
 
-    /// Suspects whom nobody hears, and gives up whom nobody has heard for the time of a suspicion.
+    /// Suspects nodes that nobody hears, and gives them up after the time of a suspicion.
     fn suspect(&mut self) {
-        let (now, unheard) = (Instant::now(), self.shared.book.unheard());
+        let (now, unheard) = (Instant::now(), self.ctx.peers.unheard());
         for pool in &mut self.pools {
-            unheard.iter().for_each(|(node, generation)| pool.suspect(node, *generation, now));
+            unheard.iter().for_each(|(node, incarnation)| pool.suspect(node, *incarnation, now));
             pool.give_up(now);
         }
     }
 
     /// Asks every known node that is not a member to let this one in. Those that are down are asked for ever, too.
     fn announce(&mut self) {
-        for (node, addr) in self.shared.book.addresses() {
+        for (node, addr) in self.ctx.peers.addresses() {
             self.pools.iter_mut().for_each(|pool| pool.announce(&node, addr));
         }
     }
@@ -187,30 +149,30 @@ impl Gossip {
     fn post(&mut self) {
         for pool in &mut self.pools {
             for (to, datagram) in pool.outgoing() {
-                let Some(link) = self.shared.book.link(&to) else { continue };
+                let Some(link) = self.ctx.peers.link(&to) else { continue };
                 if let Err(error) = link.connection.send_datagram(datagram) {
-                    tracing::debug!(node = %self.shared.node, peer = %to, %error, "gossip not sent");
+                    tracing::debug!(node = %self.ctx.node, peer = %to, %error, "gossip not sent");
                 }
             }
         }
     }
 
-    /// Publishes who lives, when it has changed, and passes on where they are. Whoever is met in one pool is dialled, and
+    /// Publishes which nodes are alive, when that has changed. A node met in one pool is dialled, and
     /// then asked into the other.
-    fn tell(&mut self) {
+    fn publish(&mut self) {
         let changed = self.pools.each_mut().map(Pool::take_changed);
         if !changed.contains(&true) {
             return;
         }
         for member in self.pools.iter().flat_map(Pool::members) {
-            self.shared.learn(&member.node, member.generation, member.addr);
+            dial::add_learned(&self.ctx, &member.node, member.incarnation, member.addr);
         }
         let now = self.view();
         self.membership.send_if_modified(|known| {
             if **known == now {
                 return false;
             }
-            log_changes(&self.shared.node, known, &now);
+            log_changes(&self.ctx.node, known, &now);
             *known = Arc::new(now);
             true
         });
@@ -219,13 +181,12 @@ impl Gossip {
     fn view(&self) -> Membership {
         let [region, wide] = &self.pools;
         let mut nodes = BTreeMap::new();
-        let elsewhere =
-            wide.members().filter(|member| member.node.region != self.shared.node.region);
+        let elsewhere = wide.members().filter(|member| member.node.region != self.ctx.node.region);
         for member in region.members().chain(elsewhere).chain([wide.me()]) {
             let state = NodeState {
                 draining: member.draining,
                 addr: member.addr,
-                generation: member.generation,
+                incarnation: member.incarnation,
             };
             nodes.insert(member.node.clone(), state);
         }
@@ -245,8 +206,8 @@ fn log_changes(me: &NodeId, before: &Membership, now: &Membership) {
         match before.nodes.get(node) {
             Some(known) if known == state => {}
             known => {
-                let (generation, draining) = (state.generation, state.draining);
-                tracing::info!(node = %me, peer = %node, generation, draining, new = known.is_none(), "node lives");
+                let (incarnation, draining) = (state.incarnation, state.draining);
+                tracing::info!(node = %me, peer = %node, incarnation, draining, new = known.is_none(), "node is alive");
             }
         }
     }

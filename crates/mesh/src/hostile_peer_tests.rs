@@ -12,12 +12,12 @@ use wire::stream::Purpose;
 use crate::ca::MeshCa;
 use crate::channel::Channel;
 use crate::error::{RecvError, SendError};
-use crate::head::{Head, Hello, Notice};
 use crate::node::Mesh;
 use crate::options::{MeshOptions, Timings};
 use crate::socket::{self, Mute};
+use crate::stream_header::{Hello, Notice, StreamHeader};
 use crate::tls::{SERVER_NAME, Tls};
-use crate::{codes, greet, transport};
+use crate::{codes, handshake, transport};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -60,26 +60,26 @@ impl Rogue {
     }
 
     /// Says hello as somebody; the control stream must be kept.
-    async fn greet_as(&self, claimed: &NodeId) -> Channel {
+    async fn say_hello_as(&self, claimed: &NodeId) -> Channel {
         let (send, recv) = self.connection.open_bi().await.unwrap();
         let mut control = Channel::direct(node("r9/core/9"), send, recv, None);
         let hello = Hello {
             node: claimed.clone(),
             minor: 0,
             draining: false,
-            generation: 1,
+            incarnation: 1,
             addr: self.endpoint.local_addr().unwrap(),
             connection: 1,
             lost: None,
         };
-        greet::say(&mut control, Some(&Head::Control), hello).await.unwrap();
+        handshake::send_hello(&mut control, Some(&StreamHeader::Control), hello).await.unwrap();
         control
     }
 
-    async fn greeted(ca: &MeshCa, name: &str, to: &Mesh) -> (Self, Channel) {
+    async fn shaken_hands(ca: &MeshCa, name: &str, to: &Mesh) -> (Self, Channel) {
         let rogue = Self::connect(ca, name, to).await.unwrap();
-        let mut control = rogue.greet_as(&rogue.name).await;
-        let reply = timeout(DEADLINE, greet::frame(&mut control)).await.unwrap().unwrap();
+        let mut control = rogue.say_hello_as(&rogue.name).await;
+        let reply = timeout(DEADLINE, handshake::recv_frame(&mut control)).await.unwrap().unwrap();
         assert!(
             matches!(Notice::from_bytes(&reply), Ok(Notice::Hello(hello)) if hello.node == *to.node())
         );
@@ -97,7 +97,7 @@ impl Rogue {
     async fn opens(&self, mesh: &Mesh) -> (Channel, Channel) {
         let (send, recv) = self.connection.open_bi().await.unwrap();
         let mut channel = Channel::direct(mesh.node().clone(), send, recv, None);
-        channel.halves().0.send(Head::Open(Purpose::Control).to_bytes()).await.unwrap();
+        channel.halves().0.send(StreamHeader::Open(Purpose::Control).to_bytes()).await.unwrap();
         let (from, purpose, arrived) = timeout(DEADLINE, mesh.accept()).await.unwrap().unwrap();
         assert_eq!((from, purpose), (self.name.clone(), Purpose::Control));
         (channel, arrived)
@@ -110,7 +110,7 @@ async fn a_claim_that_differs_from_the_certificate_closes_the_connection_and_say
     let mesh = start(&ca, "r1/core/1");
     for claimed in ["r2/core/7", "r1/edge/7", "r1/core/8"] {
         let rogue = Rogue::connect(&ca, "r1/core/7", &mesh).await.unwrap();
-        let _control = rogue.greet_as(&node(claimed)).await;
+        let _control = rogue.say_hello_as(&node(claimed)).await;
         match timeout(DEADLINE, rogue.connection.closed()).await.unwrap() {
             ConnectionError::ApplicationClosed(close) => {
                 let why = String::from_utf8_lossy(&close.reason).into_owned();
@@ -190,7 +190,7 @@ async fn a_node_does_not_start_with_the_certificate_of_another() {
 async fn garbage_on_a_stream_resets_that_stream_and_no_other() {
     let ca = MeshCa::create().unwrap();
     let mesh = start(&ca, "r1/core/1");
-    let (rogue, _control) = Rogue::greeted(&ca, "r2/core/7", &mesh).await;
+    let (rogue, _control) = Rogue::shaken_hands(&ca, "r2/core/7", &mesh).await;
     let (honest, arrived) = rogue.opens(&mesh).await;
     let framed = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat();
     for (bytes, code) in [
@@ -198,14 +198,15 @@ async fn garbage_on_a_stream_resets_that_stream_and_no_other() {
         (framed(&[1, 0xff, 0xff]), codes::MALFORMED),
         (framed(&[]), codes::MALFORMED),
         (framed(&[99, 1, 2, 3]), codes::UNSUPPORTED),
-        (framed(&Head::Control.to_bytes()), codes::PROTOCOL),
-        (framed(&Head::Relay(node("r3/core/1")).to_bytes()), codes::NO_ROUTE),
-        (framed(&Head::Relay(node("r2/core/7")).to_bytes()), codes::NO_ROUTE),
+        (framed(&StreamHeader::Control.to_bytes()), codes::PROTOCOL),
+        (framed(&StreamHeader::Relay(node("r3/core/1")).to_bytes()), codes::NO_ROUTE),
+        (framed(&StreamHeader::Relay(node("r2/core/7")).to_bytes()), codes::NO_ROUTE),
     ] {
         assert_eq!(rogue.stream(&bytes).await, ReadError::Reset(code), "{bytes:?}");
     }
     // What comes "through a relay" and is no TLS ends, whatever it is.
-    let relayed = [framed(&Head::Relayed(node("r3/core/1")).to_bytes()), vec![0x55; 500]].concat();
+    let relayed =
+        [framed(&StreamHeader::Relayed(node("r3/core/1")).to_bytes()), vec![0x55; 500]].concat();
     let ended = timeout(DEADLINE, async {
         let (mut send, mut recv) = rogue.connection.open_bi().await.unwrap();
         send.write_all(&relayed).await.unwrap();
@@ -225,7 +226,7 @@ async fn garbage_on_a_stream_resets_that_stream_and_no_other() {
 async fn an_oversize_frame_stops_its_channel_only_and_is_told_to_both() {
     let ca = MeshCa::create().unwrap();
     let mesh = start(&ca, "r1/core/1");
-    let (rogue, _control) = Rogue::greeted(&ca, "r2/core/7", &mesh).await;
+    let (rogue, _control) = Rogue::shaken_hands(&ca, "r2/core/7", &mesh).await;
     let (channel, arrived) = rogue.opens(&mesh).await;
     let mut raw = channel.into_raw().unwrap();
     raw.send.write_all(&[0x7f, 0xff, 0xff, 0xff, 1, 2, 3]).await.unwrap();
@@ -265,7 +266,7 @@ async fn an_oversize_frame_stops_its_channel_only_and_is_told_to_both() {
 async fn gossip_in_the_name_of_another_node_is_dropped() {
     let ca = MeshCa::create().unwrap();
     let mesh = start(&ca, "r1/core/1");
-    let (rogue, _control) = Rogue::greeted(&ca, "r2/core/7", &mesh).await;
+    let (rogue, _control) = Rogue::shaken_hands(&ca, "r2/core/7", &mesh).await;
     let announce = |claimed: &str| {
         let member =
             |name: &str| (node(name), rogue.endpoint.local_addr().unwrap(), 1u64, 0u32, false);

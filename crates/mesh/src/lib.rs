@@ -1,11 +1,12 @@
-//! How nodes reach each other: proven identities, one QUIC link for each pair, channels of frames on it, gossip about who
-//! lives, and a detour through a third region when a link is cut.
+//! How nodes reach each other: proven identities, one QUIC link for each pair, channels of frames on
+//! it, gossip about which nodes are alive, and a detour through a third region when a link is cut.
 //!
 //! # The life of a link
-//! A node knows another by name and address (`book`, told by the operator or learnt by gossip). It dials (`dial`) or is
-//! dialled (`accept`); both show certificates (`tls`, `proof`); both say hello and must be what they proved
-//! (`greet`). Of two links of one pair one is kept (`book`). On it run streams (`streams`), gossip (`gossip`) and a
-//! pulse (`link`); when it is lost, the dialler starts again.
+//! A node knows a peer by name and address (`peer_table`): the operator names it, or gossip tells of
+//! it. One of the two dials (`dial`), the other accepts (`accept`). Both show certificates (`tls`,
+//! `proof`), say hello, and must be what they proved (`handshake`). If both dialled, the peer table
+//! keeps one of the two links. A kept link is served (`link_driver`): its streams (`streams`), its
+//! gossip (`gossip`), and a check that the peer is heard. When it is lost, `dial` starts again.
 //!
 //! # The life of a channel
 //! [`Mesh::open`] takes the direct link, or a relay chosen by measured round trips (`routes`, `open`, `relay`): then
@@ -33,28 +34,30 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod accept;
-mod book;
 mod ca;
 mod channel;
 mod codes;
+mod context;
 mod dial;
 mod error;
 mod frames;
 mod gossip;
-mod greet;
-mod head;
+mod handshake;
 #[cfg(test)]
 mod hostile_peer_tests;
 mod link;
+mod link_driver;
 mod membership;
 mod node;
 mod open;
 mod options;
+mod peer_table;
 mod proof;
+mod raw_stream;
 mod relay;
 mod routes;
-mod shared;
 mod socket;
+mod stream_header;
 mod streams;
 mod tls;
 mod transport;

@@ -1,4 +1,4 @@
-//! Who lives, as this node sees it.
+//! Which nodes are alive, as this node sees it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,8 +20,8 @@ pub struct NodeState {
     pub draining: bool,
     /// Where its mesh listens.
     pub addr: SocketAddr,
-    /// Its life: a larger one is a later life of the same node.
-    pub generation: u64,
+    /// Numbers its starts: a larger one is a later start of the same node.
+    pub incarnation: u64,
 }
 
 impl Membership {

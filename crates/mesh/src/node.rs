@@ -7,45 +7,44 @@ use std::time::Duration;
 use quinn::{Endpoint, TokioRuntime};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use runtime::Tasks;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use wire::NodeId;
 use wire::stream::Purpose;
 use wire::version::Minor;
 
-use crate::book::Book;
 use crate::ca::Identity;
 use crate::channel::Channel;
+use crate::context::{ACCEPT_QUEUE, Arrival, NodeContext, RELAYED_MAX};
 use crate::error::{OpenError, StartError};
-use crate::gossip::{Gossip, GossipHandle};
+use crate::gossip::Gossip;
+use crate::gossip::handle::GossipHandle;
 use crate::membership::Membership;
 use crate::open::{self, Way};
 use crate::options::MeshOptions;
+use crate::peer_table::PeerTable;
 use crate::proof::IdentityError;
-use crate::shared::{ACCEPT_QUEUE, Arrival, RELAYED_MAX, Shared};
 use crate::socket::{self, Mute};
 use crate::tls::Tls;
-use crate::{accept, codes, transport};
+use crate::{accept, codes, dial, transport};
 
-/// A handle to this node's mesh; cheap to clone. When the last one is dropped, everything stops without a word, as in a
-/// crash; [`Mesh::shutdown`] takes leave.
+/// A handle to this node's mesh; cheap to clone. When the last one is dropped, everything stops
+/// silently, as in a crash; [`Mesh::shutdown`] tells the peers.
 #[derive(Clone)]
 pub struct Mesh {
     handle: Arc<Handle>,
 }
 
 struct Handle {
-    shared: Arc<Shared>,
+    ctx: Arc<NodeContext>,
     arrivals: tokio::sync::Mutex<mpsc::Receiver<Arrival>>,
     mute: Mute,
 }
 
-/// How it stands with one peer.
+/// The state of the link to one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// Who.
     pub peer: NodeId,
     /// A direct connection is up and something was heard on it lately.
     pub up: bool,
@@ -71,7 +70,7 @@ impl Mesh {
             advertise,
             net,
             peers,
-            generation,
+            incarnation,
             secret,
             seed,
             timings,
@@ -84,7 +83,7 @@ impl Mesh {
         let failed = |error| StartError::Bind { bind, error };
         let socket = socket::wrap(net.udp(bind).map_err(failed)?, mute.clone()).map_err(failed)?;
         let local = socket.local_addr().map_err(failed)?;
-        let config = transport::endpoint(&secret, generation, seed);
+        let config = transport::endpoint(&secret, incarnation, seed);
         let endpoint = Endpoint::new_with_abstract_socket(
             config,
             Some(server),
@@ -92,13 +91,14 @@ impl Mesh {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
+        let tasks = Tasks::new("mesh");
         let (gossip, events) = GossipHandle::new();
-        let (tell_membership, membership) = watch::channel(Arc::default());
+        let (membership_out, membership) = watch::channel(Arc::default());
         let (arrive, arrivals) = mpsc::channel(ACCEPT_QUEUE);
-        let shared = Arc::new(Shared {
-            book: Book::new(node.clone()),
+        let ctx = Arc::new(NodeContext {
+            peers: PeerTable::new(node.clone()),
             node,
-            generation,
+            incarnation,
             minor,
             addr: advertise.unwrap_or(local),
             transport: transport::transport(&timings),
@@ -110,41 +110,41 @@ impl Mesh {
             membership,
             arrivals: arrive,
             relays: Arc::new(Semaphore::new(RELAYED_MAX)),
-            dice: Mutex::new(StdRng::seed_from_u64(seed)),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            stop: tasks.stopping(),
+            tasks,
         });
-        let gossip = Gossip::new(shared.clone(), tell_membership, shared.random());
-        shared.spawn(gossip.run(events));
-        shared.spawn(accept::accept(shared.clone()));
+        let gossip = Gossip::new(ctx.clone(), membership_out, ctx.random());
+        ctx.spawn("gossip", gossip.run(events));
+        ctx.spawn("accept", accept::accept(ctx.clone()));
         for (peer, addr) in peers {
-            shared.tell(&peer, addr);
+            dial::add_static(&ctx, &peer, addr);
         }
-        tracing::info!(node = %shared.node, addr = %shared.addr, generation, "mesh started");
+        tracing::info!(node = %ctx.node, addr = %ctx.addr, incarnation, "mesh started");
         Ok(Self {
-            handle: Arc::new(Handle { shared, arrivals: tokio::sync::Mutex::new(arrivals), mute }),
+            handle: Arc::new(Handle { ctx, arrivals: tokio::sync::Mutex::new(arrivals), mute }),
         })
     }
 
-    fn shared(&self) -> &Arc<Shared> {
-        &self.handle.shared
+    fn ctx(&self) -> &Arc<NodeContext> {
+        &self.handle.ctx
     }
 
-    /// Who this node is.
+    /// This node.
     #[must_use]
     pub fn node(&self) -> &NodeId {
-        &self.shared().node
+        &self.ctx().node
     }
 
     /// Where others dial it.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.shared().addr
+        self.ctx().addr
     }
 
     /// One more node to join through, for ever; a new address of a known one replaces the old.
     pub fn add_peer(&self, node: &NodeId, addr: SocketAddr) {
-        self.shared().tell(node, addr);
+        dial::add_static(self.ctx(), node, addr);
     }
 
     /// A new channel to `peer`: over the direct link when it is healthy and not much slower, otherwise through a third
@@ -155,7 +155,7 @@ impl Mesh {
     /// # Errors
     /// As [`OpenError`] says.
     pub async fn open(&self, peer: &NodeId, purpose: Purpose) -> Result<Channel, OpenError> {
-        open::open(self.shared(), peer, &purpose).await
+        open::open(self.ctx(), peer, &purpose).await
     }
 
     /// The next channel that a peer has opened: who (proven), what for, and itself. `None` when the mesh has stopped.
@@ -163,15 +163,15 @@ impl Mesh {
     pub async fn accept(&self) -> Option<(NodeId, Purpose, Channel)> {
         let mut arrivals = self.handle.arrivals.lock().await;
         tokio::select! {
-            () = self.shared().stop.cancelled() => None,
+            () = self.ctx().stop.cancelled() => None,
             arrival = arrivals.recv() => arrival,
         }
     }
 
-    /// Who lives, this node included; told at every change.
+    /// The nodes that are alive, this one included; updated at every change.
     #[must_use]
     pub fn membership(&self) -> watch::Receiver<Arc<Membership>> {
-        self.shared().membership.clone()
+        self.ctx().membership.clone()
     }
 
     /// Shows another certificate, and trusts other authorities, from the next handshake on. The links that are up stay up:
@@ -180,24 +180,30 @@ impl Mesh {
     /// # Errors
     /// When it is not this node's, or cannot be used for TLS. Nothing has changed then.
     pub fn renew(&self, identity: Identity) -> Result<(), IdentityError> {
-        let shared = self.shared();
-        let tls = Tls::new(&shared.node, identity)?;
-        let server = transport::server(&tls, &shared.timings)?;
-        *shared.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tls);
-        shared.endpoint.set_server_config(Some(server));
-        tracing::info!(node = %shared.node, "certificate renewed");
+        let ctx = self.ctx();
+        let tls = Tls::new(&ctx.node, identity)?;
+        let server = transport::server(&tls, &ctx.timings)?;
+        *ctx.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tls);
+        ctx.endpoint.set_server_config(Some(server));
+        tracing::info!(node = %ctx.node, "certificate renewed");
         Ok(())
     }
 
     /// Tells everyone that this node goes away soon, or does not after all.
     pub fn set_draining(&self, draining: bool) {
-        self.shared().draining.send_if_modified(|now| std::mem::replace(now, draining) != draining);
+        self.ctx().draining.send_if_modified(|now| std::mem::replace(now, draining) != draining);
+    }
+
+    /// Tasks of this mesh that have panicked, oldest first. With one, the node should get no work.
+    #[must_use]
+    pub fn panicked(&self) -> Vec<&'static str> {
+        self.ctx().tasks.panicked()
     }
 
     /// What it speaks.
     #[must_use]
     pub fn minor(&self) -> Minor {
-        self.shared().minor
+        self.ctx().minor
     }
 
     /// The first node that speaks an older version than this, of this node and those that it is linked with.
@@ -205,7 +211,7 @@ impl Mesh {
     pub fn speaks_before(&self, minor: Minor) -> Option<(NodeId, u8)> {
         let own = (self.node().clone(), self.minor().number());
         let linked =
-            self.shared().book.links().into_iter().map(|link| (link.peer.clone(), link.minor));
+            self.ctx().peers.links().into_iter().map(|link| (link.peer.clone(), link.minor));
         std::iter::once(own).chain(linked).find(|(_, speaks)| *speaks < minor.number())
     }
 
@@ -213,7 +219,7 @@ impl Mesh {
     #[must_use]
     pub fn links(&self) -> Vec<LinkStatus> {
         let status = |peer: NodeId| {
-            let ways = open::ways(self.shared(), &peer)?;
+            let ways = open::ways(self.ctx(), &peer)?;
             let relayed_via = match open::plan(&ways, true).into_iter().next() {
                 Some(Way::Through(via)) => Some(via),
                 _ => None,
@@ -222,36 +228,35 @@ impl Mesh {
             let (rtt, minor) = ways.direct.map(|link| (link.rtt(), link.minor)).unzip();
             Some(LinkStatus { peer, up, rtt, minor, relayed_via })
         };
-        self.shared().book.nodes().into_iter().filter_map(status).collect()
+        self.ctx().peers.nodes().into_iter().filter_map(status).collect()
     }
 
-    /// Takes leave: the others see this node go at once instead of suspecting it. Waits until all channels are dropped and
+    /// Leaves the mesh: the peers see this node go at once instead of suspecting it. Waits until all channels are dropped and
     /// what they sent is acknowledged, but not longer than `deadline`; then closes every link. Opens and accepts fail
     /// from then on.
     pub async fn shutdown(&self, deadline: Duration) {
-        let shared = self.shared();
+        let ctx = self.ctx();
         let end = Instant::now() + deadline;
-        shared.draining.send_replace(true);
-        let _ = timeout_at(end, shared.gossip.leave()).await;
+        ctx.draining.send_replace(true);
+        let _ = timeout_at(end, ctx.gossip.leave()).await;
         let quiet = async {
-            for link in shared.book.links() {
+            for link in ctx.peers.links() {
                 link.unused().await;
             }
         };
         let in_use = timeout_at(end, quiet).await.is_err();
-        shared.endpoint.close(codes::GOODBYE, b"goodbye");
-        shared.stop.cancel();
-        shared.tasks.close();
-        let _ = timeout_at(end, shared.tasks.wait()).await;
-        let _ = timeout_at(end, shared.endpoint.wait_idle()).await;
+        ctx.endpoint.close(codes::SHUTDOWN, b"shutdown");
+        ctx.tasks.stop(end.saturating_duration_since(Instant::now())).await;
+        let _ = timeout_at(end, ctx.endpoint.wait_idle()).await;
         self.handle.mute.set();
-        tracing::info!(node = %shared.node, in_use, "mesh stopped");
+        tracing::info!(node = %ctx.node, in_use, "mesh stopped");
     }
 
-    /// Falls silent at once, in both directions, as when the power fails: the peers see timeouts. For rehearsals.
+    /// Falls silent at once, in both directions, as when the power fails: the peers see timeouts. For
+    /// failure rehearsals.
     pub fn crash(&self) {
         self.handle.mute.set();
-        self.shared().stop.cancel();
+        self.ctx().tasks.kill();
     }
 }
 
@@ -264,7 +269,7 @@ impl std::fmt::Debug for Mesh {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.mute.set();
-        self.shared.stop.cancel();
-        self.shared.endpoint.close(codes::ABORTED, b"");
+        self.ctx.tasks.kill();
+        self.ctx.endpoint.close(codes::ABORTED, b"");
     }
 }

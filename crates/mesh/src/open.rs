@@ -7,67 +7,67 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wire::NodeId;
 use wire::stream::Purpose;
 
-use crate::book::Ways;
 use crate::channel::Channel;
+use crate::context::NodeContext;
 use crate::error::OpenError;
-use crate::head::Head;
 use crate::link::Link;
+use crate::peer_table::Ways;
 use crate::relay;
 use crate::routes::{Detour, is_worth_it};
-use crate::shared::Shared;
+use crate::stream_header::StreamHeader;
 
 /// All of it.
-const OPEN_WITHIN: Duration = Duration::from_secs(8);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(8);
 /// A stream on a healthy link: waits only when the peer has too many open already.
-const STREAM_WITHIN: Duration = Duration::from_secs(2);
+const STREAM_TIMEOUT: Duration = Duration::from_secs(2);
 /// A channel through one relay.
-const RELAY_WITHIN: Duration = Duration::from_secs(2);
+const RELAY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the first dial of a node may take before a detour is tried.
-const FIRST_DIAL: Duration = Duration::from_secs(1);
+const FIRST_DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a failure, unless a link changes before.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Relays tried in one go.
 const RELAYS_TRIED: usize = 3;
 
-/// Opens a channel within [`OPEN_WITHIN`].
+/// Opens a channel within [`OPEN_TIMEOUT`].
 pub(crate) async fn open(
-    shared: &Arc<Shared>,
+    ctx: &Arc<NodeContext>,
     peer: &NodeId,
     purpose: &Purpose,
 ) -> Result<Channel, OpenError> {
-    if *peer == shared.node {
+    if *peer == ctx.node {
         return Err(OpenError::Myself);
     }
     let began = Instant::now();
     let mut why = "no link yet".to_owned();
     let trying = async {
         loop {
-            let mut changes = shared.book.changes();
-            let ways = ways(shared, peer).ok_or_else(|| OpenError::Unknown(peer.clone()))?;
+            let mut changes = ctx.peers.changes();
+            let ways = ways(ctx, peer).ok_or_else(|| OpenError::Unknown(peer.clone()))?;
             if !ways.why.is_empty() {
                 why.clone_from(&ways.why);
             }
-            for way in plan(&ways, began.elapsed() > FIRST_DIAL) {
-                match take(shared, way, peer, purpose).await {
+            for way in plan(&ways, began.elapsed() > FIRST_DIAL_TIMEOUT) {
+                match take(ctx, way, peer, purpose).await {
                     Ok(channel) => return Ok(channel),
                     Err(error) => why = error,
                 }
             }
-            shared.book.wanted(peer).notify_one();
-            let _ = timeout(PAUSE, changes.changed()).await;
+            ctx.peers.wanted(peer).notify_one();
+            let _ = timeout(RETRY_INTERVAL, changes.changed()).await;
         }
     };
     tokio::select! {
-        () = shared.stop.cancelled() => Err(OpenError::Stopped),
-        opened = timeout_at(began + OPEN_WITHIN, trying) => {
+        () = ctx.stop.cancelled() => Err(OpenError::Stopped),
+        opened = timeout_at(began + OPEN_TIMEOUT, trying) => {
             opened.unwrap_or_else(|_| Err(OpenError::Unreachable { peer: peer.clone(), why }))
         }
     }
 }
 
 /// The ways to a peer as they are now.
-pub(crate) fn ways(shared: &Shared, peer: &NodeId) -> Option<Ways> {
-    shared.book.ways(peer, |node| shared.drains(node))
+pub(crate) fn ways(ctx: &NodeContext, peer: &NodeId) -> Option<Ways> {
+    ctx.peers.ways(peer, |node| ctx.drains(node))
 }
 
 /// A way to try.
@@ -97,19 +97,19 @@ pub(crate) fn plan(ways: &Ways, impatient: bool) -> Vec<Way> {
 }
 
 async fn take(
-    shared: &Shared,
+    ctx: &NodeContext,
     way: Way,
     peer: &NodeId,
     purpose: &Purpose,
 ) -> Result<Channel, String> {
     match way {
-        Way::Direct(link) => match timeout(STREAM_WITHIN, direct(shared, &link, purpose)).await {
+        Way::Direct(link) => match timeout(STREAM_TIMEOUT, direct(ctx, &link, purpose)).await {
             Ok(opened) => opened,
             Err(_) => Err("the peer allows no more channels now".to_owned()),
         },
         Way::Through(via) => {
-            let link = shared.book.link(&via).ok_or_else(|| format!("{via}: the relay is gone"))?;
-            match timeout(RELAY_WITHIN, relay::open(shared, &link, peer, purpose)).await {
+            let link = ctx.peers.link(&via).ok_or_else(|| format!("{via}: the relay is gone"))?;
+            match timeout(RELAY_TIMEOUT, relay::open(ctx, &link, peer, purpose)).await {
                 Ok(opened) => opened.map_err(|error| format!("through {via}: {error}")),
                 Err(_) => Err(format!("through {via}: no answer")),
             }
@@ -117,10 +117,10 @@ async fn take(
     }
 }
 
-async fn direct(shared: &Shared, link: &Arc<Link>, purpose: &Purpose) -> Result<Channel, String> {
+async fn direct(ctx: &NodeContext, link: &Arc<Link>, purpose: &Purpose) -> Result<Channel, String> {
     let (send, recv) = link.connection.open_bi().await.map_err(|error| error.to_string())?;
     let mut channel = Channel::direct(link.peer.clone(), send, recv, Some(link.hold()));
-    let head = Head::Open(purpose.clone()).to_bytes();
+    let head = StreamHeader::Open(purpose.clone()).to_bytes();
     channel.halves().0.send(head).await.map_err(|error| error.to_string())?;
-    Ok(channel.speaking(shared.minor))
+    Ok(channel.speaking(ctx.minor))
 }

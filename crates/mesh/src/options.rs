@@ -1,10 +1,11 @@
-//! What a node's mesh is told at its start.
+//! Options of a node's mesh.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use net::Net;
+use runtime::clock;
 use wire::NodeId;
 use wire::version::Minor;
 
@@ -13,9 +14,9 @@ use crate::ca::Identity;
 /// Options of [`crate::Mesh::start`].
 #[derive(Clone)]
 pub struct MeshOptions {
-    /// Who this node is. Its certificate must say the same.
+    /// This node. Its certificate must name it.
     pub node: NodeId,
-    /// Its certificate, its key, and whom it trusts.
+    /// Its certificate, its key, and the authorities that it trusts.
     pub identity: Identity,
     /// Where to listen (UDP). Port 0 takes a free one.
     pub bind: SocketAddr,
@@ -25,24 +26,25 @@ pub struct MeshOptions {
     pub net: Arc<dyn Net>,
     /// Nodes to join through, tried for ever. More are learnt by gossip and by [`crate::Mesh::add_peer`].
     pub peers: Vec<(NodeId, SocketAddr)>,
-    /// Which life of this node this is: larger at every start. [`MeshOptions::new`] takes the wall clock in milliseconds.
-    pub generation: u64,
-    /// Makes stateless resets, so that peers notice a restart on the same port at once. Stable for a node over its lives,
-    /// secret to it; derived from its private key when none.
+    /// Numbers the starts of this node: larger at every one. [`MeshOptions::new`] takes the wall
+    /// clock in milliseconds.
+    pub incarnation: u64,
+    /// Makes stateless resets, so that peers notice a restart on the same port at once. The same at every start of a node, and
+    /// secret; derived from its private key when none.
     pub secret: Option<[u8; 32]>,
     /// Seed of the jitter, of connection ids and of the gossip's choices.
     pub seed: u64,
-    /// How fast losses are noticed.
+    /// How fast failures are detected.
     pub timings: Timings,
     /// The minor version that it speaks: the newest, or an older one while there are nodes that know no later one.
     pub minor: Minor,
 }
 
 impl MeshOptions {
-    /// With the defaults that the fields tell, no peers, and this moment as generation and seed.
+    /// With the defaults that the fields tell, no peers, and the wall clock as incarnation and seed.
     #[must_use]
     pub fn new(node: NodeId, identity: Identity, bind: SocketAddr, net: Arc<dyn Net>) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = clock::unix_time();
         Self {
             node,
             identity,
@@ -50,7 +52,7 @@ impl MeshOptions {
             advertise: None,
             net,
             peers: Vec::new(),
-            generation: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            incarnation: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             secret: None,
             seed: u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default(),
             timings: Timings::default(),
@@ -59,7 +61,7 @@ impl MeshOptions {
     }
 }
 
-/// How fast losses are noticed. The same on all nodes of a mesh.
+/// How fast failures are detected. The same on all nodes of a mesh.
 #[derive(Clone, Debug)]
 pub struct Timings {
     /// Gossip among the nodes of one region. With the default a dead node is down after about 2 s: at most two periods
@@ -90,7 +92,7 @@ pub struct PoolTimings {
     pub probe_period: Duration,
     /// After so long without an answer three others are asked to probe it. More than the longest round trip.
     pub probe_rtt: Duration,
-    /// So long a suspect may say that it lives.
+    /// A suspect has this long to say that it is alive.
     pub suspicion: Duration,
     /// News is passed on this often.
     pub gossip: Duration,

@@ -4,38 +4,29 @@
 //! same certificates as on a link. The relay carries ciphertext, and neither end believes what it says about the other.
 //! A relay uses its direct links only, so there is one hop at most and no loop.
 
-use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream};
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt, Chain, Join};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use wire::NodeId;
 use wire::stream::Purpose;
 
-use crate::channel::{Channel, Raw};
+use crate::channel::Channel;
 use crate::codes;
-use crate::head::Head;
+use crate::context::NodeContext;
 use crate::link::Link;
-use crate::shared::Shared;
-use crate::streams::{self, HEAD_WITHIN};
+use crate::stream_header::StreamHeader;
+use crate::streams::{self, HEADER_TIMEOUT};
 use crate::tls;
 
 /// Chunks carried at once.
 const CHUNKS_AT_ONCE: usize = 32;
 /// How long a relay waits for a stream on its own link.
-const STREAM_WITHIN: Duration = Duration::from_secs(2);
-
-/// A stream through a relay, below its TLS.
-pub(crate) type Pipe = Join<Chain<Cursor<Bytes>, RecvStream>, SendStream>;
-
-fn pipe(raw: Raw) -> Pipe {
-    tokio::io::join(Cursor::new(raw.ahead).chain(raw.recv), raw.send)
-}
+const STREAM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a channel could not be opened through a relay.
 #[derive(Debug, thiserror::Error)]
@@ -54,43 +45,43 @@ pub(crate) enum RelayError {
 
 /// Opener's side: through `via` to `target`. Takes a round trip to the target. The deadline is the caller's.
 pub(crate) async fn open(
-    shared: &Shared,
+    ctx: &NodeContext,
     via: &Arc<Link>,
     target: &NodeId,
     purpose: &Purpose,
 ) -> Result<Channel, RelayError> {
     let (send, recv) = via.connection.open_bi().await?;
     let mut outer = Channel::direct(via.peer.clone(), send, recv, None);
-    outer.halves().0.send(Head::Relay(target.clone()).to_bytes()).await?;
+    outer.halves().0.send(StreamHeader::Relay(target.clone()).to_bytes()).await?;
     let raw = outer.into_raw().ok_or(RelayError::NotPlain)?;
-    let connector = TlsConnector::from(Arc::new(shared.tls().relayed_client(target)?));
+    let connector = TlsConnector::from(Arc::new(ctx.tls().relayed_client(target)?));
     let name = ServerName::try_from(tls::SERVER_NAME).expect("a constant that is a name");
-    let tunnel = connector.connect(name, pipe(raw)).await?;
+    let tunnel = connector.connect(name, raw.into_pipe()).await?;
     let mut channel = Channel::relayed(target.clone(), TlsStream::Client(tunnel), via.hold());
-    channel.halves().0.send(Head::Open(purpose.clone()).to_bytes()).await?;
-    Ok(channel.speaking(shared.minor))
+    channel.halves().0.send(StreamHeader::Open(purpose.clone()).to_bytes()).await?;
+    Ok(channel.speaking(ctx.minor))
 }
 
 /// Relay's side: carries a stream of `from` to `target` until both ends are done with it.
-pub(crate) async fn carry(shared: &Shared, from: &Arc<Link>, target: &NodeId, channel: Channel) {
-    let Ok(_permit) = shared.relays.try_acquire() else {
-        tracing::warn!(node = %shared.node, peer = %from.peer, %target, "too many relayed channels: refused");
+pub(crate) async fn carry(ctx: &NodeContext, from: &Arc<Link>, target: &NodeId, channel: Channel) {
+    let Ok(_permit) = ctx.relays.try_acquire() else {
+        tracing::warn!(node = %ctx.node, peer = %from.peer, %target, "too many relayed channels: refused");
         return channel.refuse(codes::BUSY);
     };
-    let link = shared.book.link(target).filter(|link| link.is_healthy() && *target != from.peer);
+    let link = ctx.peers.link(target).filter(|link| link.is_healthy() && *target != from.peer);
     let Some(link) = link else { return channel.refuse(codes::NO_ROUTE) };
     let _both = (from.hold(), link.hold());
     let onward = async {
         let (send, recv) = link.connection.open_bi().await.ok()?;
         let mut onward = Channel::direct(target.clone(), send, recv, None);
-        onward.halves().0.send(Head::Relayed(from.peer.clone()).to_bytes()).await.ok()?;
+        onward.halves().0.send(StreamHeader::Relayed(from.peer.clone()).to_bytes()).await.ok()?;
         onward.into_raw()
     };
-    let Some(mut there) = timeout(STREAM_WITHIN, onward).await.ok().flatten() else {
+    let Some(mut there) = timeout(STREAM_TIMEOUT, onward).await.ok().flatten() else {
         return channel.refuse(codes::NO_ROUTE);
     };
     let Some(here) = channel.into_raw() else { return };
-    tracing::debug!(node = %shared.node, peer = %from.peer, %target, "relaying");
+    tracing::debug!(node = %ctx.node, peer = %from.peer, %target, "relaying");
     if !here.ahead.is_empty() && there.send.write_chunk(here.ahead).await.is_err() {
         return;
     }
@@ -135,38 +126,38 @@ async fn pump(mut from: RecvStream, mut to: SendStream) {
 }
 
 /// Target's side: a stream that `via` says comes from `origin`, which must prove it.
-pub(crate) async fn land(shared: &Shared, via: &Arc<Link>, origin: &NodeId, channel: Channel) {
-    let landed = timeout(HEAD_WITHIN, handshake(shared, via, channel)).await;
+pub(crate) async fn land(ctx: &NodeContext, via: &Arc<Link>, origin: &NodeId, channel: Channel) {
+    let landed = timeout(HEADER_TIMEOUT, handshake(ctx, via, channel)).await;
     let (peer, purpose, channel) = match landed {
         Ok(Ok(arrival)) => arrival,
         Ok(Err(error)) => {
-            tracing::warn!(node = %shared.node, via = %via.peer, %origin, %error, "relayed channel refused");
+            tracing::warn!(node = %ctx.node, via = %via.peer, %origin, %error, "relayed channel refused");
             return;
         }
         Err(_) => {
-            tracing::warn!(node = %shared.node, via = %via.peer, %origin, "relayed channel refused: too slow");
+            tracing::warn!(node = %ctx.node, via = %via.peer, %origin, "relayed channel refused: too slow");
             return;
         }
     };
     if peer != *origin {
-        tracing::warn!(node = %shared.node, via = %via.peer, %origin, proven = %peer, "the relay named another origin");
+        tracing::warn!(node = %ctx.node, via = %via.peer, %origin, proven = %peer, "the relay named another origin");
         return channel.refuse(codes::CLAIM);
     }
-    shared.arrive((peer, purpose, channel.speaking(shared.minor)));
+    ctx.arrive((peer, purpose, channel.speaking(ctx.minor)));
 }
 
 async fn handshake(
-    shared: &Shared,
+    ctx: &NodeContext,
     via: &Arc<Link>,
     channel: Channel,
 ) -> Result<(NodeId, Purpose, Channel), RelayError> {
     let raw = channel.into_raw().ok_or(RelayError::NotPlain)?;
-    let acceptor = TlsAcceptor::from(Arc::new(shared.tls().relayed_server()?));
-    let tunnel = acceptor.accept(pipe(raw)).await?;
+    let acceptor = TlsAcceptor::from(Arc::new(ctx.tls().relayed_server()?));
+    let tunnel = acceptor.accept(raw.into_pipe()).await?;
     let peer = tls::proven(tunnel.get_ref().1.peer_certificates())?;
     let mut channel = Channel::relayed(peer.clone(), TlsStream::Server(tunnel), via.hold());
-    match streams::head(&mut channel).await {
-        Ok(Head::Open(purpose)) => Ok((peer, purpose, channel)),
+    match streams::read_header(&mut channel).await {
+        Ok(StreamHeader::Open(purpose)) => Ok((peer, purpose, channel)),
         _ => Err(RelayError::NotPlain),
     }
 }

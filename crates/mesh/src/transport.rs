@@ -54,9 +54,9 @@ pub(crate) fn transport(timings: &Timings) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-/// With a reset key that a node keeps over its lives, so that a peer of its former life is told at once, and with its own
+/// With a reset key that a node keeps over its restarts, so that a peer of its former start is told at once, and with its own
 /// randomness, so that a simulation repeats itself.
-pub(crate) fn endpoint(secret: &[u8; 32], generation: u64, seed: u64) -> EndpointConfig {
+pub(crate) fn endpoint(secret: &[u8; 32], incarnation: u64, seed: u64) -> EndpointConfig {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let derive = |what: &[u8]| {
         let mut derived = [0; 32];
@@ -64,15 +64,15 @@ pub(crate) fn endpoint(secret: &[u8; 32], generation: u64, seed: u64) -> Endpoin
         derived
     };
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &derive(b"stateless reset"));
-    let life = [&b"life"[..], &generation.to_be_bytes(), &seed.to_be_bytes()].concat();
-    let cids = derive(&[&life[..], b"connection ids"].concat());
+    let start = [&b"start"[..], &incarnation.to_be_bytes(), &seed.to_be_bytes()].concat();
+    let cids = derive(&[&start[..], b"connection ids"].concat());
     let mut config = EndpointConfig::new(Arc::new(reset));
     config.cid_generator(move || Box::new(Cids(StdRng::from_seed(cids))));
-    config.rng_seed(Some(derive(&life)));
+    config.rng_seed(Some(derive(&start)));
     config
 }
 
-/// Random connection ids. Unlike quinn's own, any may be one of ours: so that a packet to the node's former life, whose
+/// Random connection ids. Unlike quinn's own, any may be one of ours: so that a packet to the node's former start, whose
 /// ids this one cannot know, is answered with a reset.
 struct Cids(StdRng);
 

@@ -5,17 +5,16 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use wire::NodeId;
 
-/// A node that was believed dead more often than this within a life does not blame the network any more.
+/// A node that was believed dead more often than this within an incarnation does not blame the network any more.
 const REJOINS_MAX: u32 = 3;
 
-/// The identity of a member. Of two with one name the later life, and within a life the later change, is kept.
+/// The identity of a member. Of two with one name the later incarnation, and within it the later change, is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) node: NodeId,
     pub(crate) addr: SocketAddr,
-    /// Its life.
-    pub(crate) generation: u64,
-    /// Counts what changed within the life: it began to drain, or was believed dead and came back.
+    pub(crate) incarnation: u64,
+    /// Counts what changed within the incarnation: it began to drain, or was believed dead and came back.
     pub(crate) change: u32,
     pub(crate) draining: bool,
 }
@@ -23,7 +22,7 @@ pub(crate) struct Member {
 impl Member {
     /// Somebody of whom only the name is known: enough to ask to be let in.
     pub(crate) fn unknown(node: NodeId, addr: SocketAddr) -> Self {
-        Self { node, addr, generation: 0, change: 0, draining: false }
+        Self { node, addr, incarnation: 0, change: 0, draining: false }
     }
 
     pub(crate) fn changed(&self) -> Self {
@@ -36,10 +35,10 @@ impl foca::Identity for Member {
 
     fn renew(&self) -> Option<Self> {
         let mut renewed = self.changed();
-        // Believed dead again and again: an earlier life had a larger generation, because the wall clock that gives it was set
-        // back since. Leaps that double overtake any such life within moments.
+        // Believed dead again and again: an earlier start had a larger incarnation, because the wall clock that gives it was set
+        // back since. Leaps that double overtake any such incarnation within moments.
         if let Some(leap) = renewed.change.checked_sub(REJOINS_MAX) {
-            renewed.generation = renewed.generation.saturating_add(1 << leap.min(40));
+            renewed.incarnation = renewed.incarnation.saturating_add(1 << leap.min(40));
         }
         Some(renewed)
     }
@@ -49,7 +48,7 @@ impl foca::Identity for Member {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        (self.generation, self.change) > (adversary.generation, adversary.change)
+        (self.incarnation, self.change) > (adversary.incarnation, adversary.change)
     }
 }
 
@@ -64,9 +63,9 @@ mod tests {
         let node: NodeId = "r1/core/1".parse().unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
         let before =
-            Member { generation: 1_800_000_000_000, change: 7, ..Member::unknown(node, addr) };
+            Member { incarnation: 1_800_000_000_000, change: 7, ..Member::unknown(node, addr) };
         let mut now =
-            Member { generation: before.generation - 3_600_000, change: 0, ..before.clone() };
+            Member { incarnation: before.incarnation - 3_600_000, change: 0, ..before.clone() };
         let mut renewals = 0;
         while !now.win_addr_conflict(&before) {
             let renewed = now.renew().unwrap();

@@ -93,7 +93,7 @@ impl Pool {
         self.foca.identity()
     }
 
-    /// Who lives, without this node.
+    /// The members that are alive, without this node.
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
         self.foca.iter_members().map(foca::Member::id)
     }
@@ -128,10 +128,10 @@ impl Pool {
         }
     }
 
-    /// Nobody hears this life of a node: suspects it, as a failed probe would.
-    pub(super) fn suspect(&mut self, node: &NodeId, generation: u64, now: Instant) {
+    /// Nobody hears this incarnation of a node: suspects it, as a failed probe would.
+    pub(super) fn suspect(&mut self, node: &NodeId, incarnation: u64, now: Instant) {
         let lives = |member: &&foca::Member<Member>| {
-            member.id().node == *node && member.id().generation == generation
+            member.id().node == *node && member.id().incarnation == incarnation
         };
         let Some(member) = self.foca.iter_members().find(lives) else { return };
         if self.suspected.iter().any(|suspicion| suspicion.is_of(member)) {
@@ -190,7 +190,7 @@ impl Pool {
         }
     }
 
-    /// Something may have changed about who lives, since the last call.
+    /// Whether members may have come or gone since the last call.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.effects.changed)
     }
@@ -296,7 +296,7 @@ mod tests {
     fn pool(name: &str, seed: u64) -> Pool {
         let node: NodeId = name.parse().unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        let me = Member { generation: 1, ..Member::unknown(node, addr) };
+        let me = Member { incarnation: 1, ..Member::unknown(node, addr) };
         Pool::new(Scope::Region(RegionId(1)), me, &Timings::default().region, seed)
     }
 

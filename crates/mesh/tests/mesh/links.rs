@@ -28,7 +28,7 @@ async fn restarted(same_port: bool) {
     let addr = goes.mesh().local_addr();
     goes.kill();
     options.bind = if same_port { addr } else { any_port() };
-    options.generation += 1;
+    options.incarnation += 1;
     let again = Island::start(options.clone()).await;
     again.echo();
     assert_eq!(again.mesh().local_addr() == addr, same_port);
@@ -42,9 +42,9 @@ async fn restarted(same_port: bool) {
     echo(&stays);
     linked(again.mesh(), stays.node()).await;
     echoes(open(again.mesh(), stays.node()).await, "and back").await;
-    let generation = options.generation;
+    let incarnation = options.incarnation;
     crate::support::membership(&stays, "the new life", |now| {
-        now.nodes.get(&node("r2/core/1")).is_some_and(|state| state.generation == generation)
+        now.nodes.get(&node("r2/core/1")).is_some_and(|state| state.incarnation == incarnation)
     })
     .await;
 }

@@ -34,13 +34,13 @@ async fn a_killed_node_is_down_for_all_and_back_with_its_next_life() {
         sees(mesh, &all[..3]).await;
         println!("{} saw it go after {:?}", mesh.node(), killed.elapsed());
     }
-    options.generation += 1;
+    options.incarnation += 1;
     let again = Island::start(options.clone()).await;
     for mesh in nodes.iter().chain([again.mesh()]) {
         sees(mesh, &all).await;
     }
     let known = nodes[2].membership().borrow().nodes[&node(all[3])].clone();
-    assert_eq!((known.generation, known.addr), (options.generation, again.mesh().local_addr()));
+    assert_eq!((known.incarnation, known.addr), (options.incarnation, again.mesh().local_addr()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,7 +100,7 @@ async fn a_node_that_takes_leave_is_gone_without_suspicion_and_may_come_back() {
         sees(mesh, &all[..2]).await;
     }
     let mut options = rig.options(all[2], &[&nodes[0]]);
-    options.generation += 1_000_000;
+    options.incarnation += 1_000_000;
     let again = hearth_mesh::Mesh::start(options).unwrap();
     for mesh in nodes[..2].iter().chain([&again]) {
         sees(mesh, &all).await;

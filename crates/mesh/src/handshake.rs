@@ -5,19 +5,19 @@ use wire::NodeId;
 
 use crate::channel::Channel;
 use crate::codes;
+use crate::context::NodeContext;
 use crate::error::{RecvError, SendError};
-use crate::head::{HEAD_BYTES, Head, HeadError, Hello, Notice};
-use crate::shared::Shared;
+use crate::stream_header::{HEADER_BYTES_MAX, HeaderError, Hello, Notice, StreamHeader};
 
 /// Why a greeting failed. The connection is closed then.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum GreetError {
+pub(crate) enum HandshakeError {
     #[error("the node claims to be {claimed}, its certificate proves {proven}")]
     Claim { claimed: NodeId, proven: NodeId },
     #[error("no hello came")]
     Missing,
     #[error("{0}")]
-    Malformed(#[from] HeadError),
+    Malformed(#[from] HeaderError),
     #[error("{0}")]
     Send(#[from] SendError),
     #[error("{0}")]
@@ -25,24 +25,24 @@ pub(crate) enum GreetError {
 }
 
 /// Who this node says it is.
-pub(crate) fn hello(shared: &Shared, connection: u64, lost: Option<u64>) -> Hello {
+pub(crate) fn hello(ctx: &NodeContext, connection: u64, lost: Option<u64>) -> Hello {
     Hello {
-        node: shared.node.clone(),
-        minor: shared.minor.number(),
-        draining: *shared.draining.borrow(),
-        generation: shared.generation,
-        addr: shared.addr,
+        node: ctx.node.clone(),
+        minor: ctx.minor.number(),
+        draining: *ctx.draining.borrow(),
+        incarnation: ctx.incarnation,
+        addr: ctx.addr,
         connection,
         lost,
     }
 }
 
 /// Says hello, after the head when this side opened the stream.
-pub(crate) async fn say(
+pub(crate) async fn send_hello(
     control: &mut Channel,
-    head: Option<&Head>,
+    head: Option<&StreamHeader>,
     hello: Hello,
-) -> Result<(), GreetError> {
+) -> Result<(), HandshakeError> {
     let (sender, _) = control.halves();
     if let Some(head) = head {
         sender.feed(head.to_bytes()).await?;
@@ -51,26 +51,26 @@ pub(crate) async fn say(
 }
 
 /// The next frame of the control stream.
-pub(crate) async fn frame(control: &mut Channel) -> Result<bytes::Bytes, GreetError> {
-    control.halves().1.recv_up_to(HEAD_BYTES).await?.ok_or(GreetError::Missing)
+pub(crate) async fn recv_frame(control: &mut Channel) -> Result<bytes::Bytes, HandshakeError> {
+    control.halves().1.recv_up_to(HEADER_BYTES_MAX).await?.ok_or(HandshakeError::Missing)
 }
 
 /// Hears the peer's hello. A claim that differs from what the certificate proves closes the connection, with a line in the
 /// log at both ends.
-pub(crate) async fn listen(
-    shared: &Shared,
+pub(crate) async fn recv_hello(
+    ctx: &NodeContext,
     connection: &Connection,
     proven: &NodeId,
     control: &mut Channel,
-) -> Result<Hello, GreetError> {
-    let Notice::Hello(hello) = Notice::from_bytes(&frame(control).await?)? else {
-        return Err(GreetError::Missing);
+) -> Result<Hello, HandshakeError> {
+    let Notice::Hello(hello) = Notice::from_bytes(&recv_frame(control).await?)? else {
+        return Err(HandshakeError::Missing);
     };
     if hello.node == *proven {
         return Ok(hello);
     }
-    let error = GreetError::Claim { claimed: hello.node, proven: proven.clone() };
-    tracing::warn!(node = %shared.node, %error, from = %connection.remote_address(), "link refused");
+    let error = HandshakeError::Claim { claimed: hello.node, proven: proven.clone() };
+    tracing::warn!(node = %ctx.node, %error, from = %connection.remote_address(), "link refused");
     connection.close(codes::CLAIM, error.to_string().as_bytes());
     Err(error)
 }

@@ -1,4 +1,4 @@
-//! What the tasks of one node share.
+//! What the tasks of one node share. It starts none of them itself.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -7,19 +7,18 @@ use std::time::Duration;
 use quinn::{Endpoint, TransportConfig};
 use rand::Rng;
 use rand::rngs::StdRng;
+use runtime::{Backoff, Tasks};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use wire::NodeId;
 use wire::stream::Purpose;
 use wire::version::Minor;
 
-use crate::book::Book;
 use crate::channel::Channel;
-use crate::dial;
-use crate::gossip::GossipHandle;
+use crate::gossip::handle::GossipHandle;
 use crate::membership::Membership;
 use crate::options::Timings;
+use crate::peer_table::PeerTable;
 use crate::tls::Tls;
 
 /// Channels opened by peers that nobody has accepted yet; one more is reset as busy.
@@ -30,10 +29,9 @@ pub(crate) const RELAYED_MAX: usize = 1024;
 /// A channel that a peer has opened.
 pub(crate) type Arrival = (NodeId, Purpose, Channel);
 
-pub(crate) struct Shared {
+pub(crate) struct NodeContext {
     pub(crate) node: NodeId,
-    pub(crate) generation: u64,
-    /// What it speaks.
+    pub(crate) incarnation: u64,
     pub(crate) minor: Minor,
     /// Where others dial it.
     pub(crate) addr: SocketAddr,
@@ -42,55 +40,51 @@ pub(crate) struct Shared {
     pub(crate) tls: RwLock<Arc<Tls>>,
     pub(crate) transport: Arc<TransportConfig>,
     pub(crate) endpoint: Endpoint,
-    pub(crate) book: Book,
+    pub(crate) peers: PeerTable,
     pub(crate) gossip: GossipHandle,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) membership: watch::Receiver<Arc<Membership>>,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
     pub(crate) relays: Arc<Semaphore>,
-    pub(crate) dice: Mutex<StdRng>,
-    pub(crate) tasks: TaskTracker,
+    pub(crate) rng: Mutex<StdRng>,
+    pub(crate) tasks: Tasks,
+    /// Cancelled when the node stops.
     pub(crate) stop: CancellationToken,
 }
 
-impl Shared {
+impl NodeContext {
     /// What this node shows and whom it trusts now.
     pub(crate) fn tls(&self) -> Arc<Tls> {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A task that ends with the node.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
+    /// Runs a task that is dropped when the node stops.
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.tasks.spawn_until_stop(name, task);
     }
 
-    /// The operator names a peer.
-    pub(crate) fn tell(self: &Arc<Self>, node: &NodeId, addr: SocketAddr) {
-        if self.book.tell(node, addr) {
-            self.spawn(dial::keep(self.clone(), node.clone()));
-        }
-    }
-
-    /// A life of a peer said where it is.
-    pub(crate) fn learn(self: &Arc<Self>, node: &NodeId, generation: u64, addr: SocketAddr) {
-        if self.book.learn(node, generation, addr) {
-            self.spawn(dial::keep(self.clone(), node.clone()));
-        }
-    }
-
-    /// Does it go away soon?
+    /// Whether a peer is about to leave.
     pub(crate) fn drains(&self, node: &NodeId) -> bool {
         self.membership.borrow().nodes.get(node).is_some_and(|state| state.draining)
     }
 
     pub(crate) fn random(&self) -> u64 {
-        self.dice.lock().unwrap_or_else(PoisonError::into_inner).random()
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).random()
     }
 
     /// Between half of it and all of it, so that nodes do not act in step.
     pub(crate) fn jitter(&self, pause: Duration) -> Duration {
-        let share = self.dice.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.5..1.0);
+        let share = self.rng.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.5..1.0);
         pause.mul_f64(share)
+    }
+
+    /// The next pause of a backoff, from the node's own seed.
+    pub(crate) fn next_pause(&self, backoff: &mut Backoff) -> Duration {
+        backoff.next_pause_with(&mut *self.rng.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Hands a channel to whoever accepts. Full: the channel is reset as busy.

@@ -12,13 +12,13 @@ use wire::NodeId;
 use wire::stream::Purpose;
 
 /// Longest head or notice, bytes.
-pub(crate) const HEAD_BYTES: usize = 64 * 1024;
+pub(crate) const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Most links named in one report.
 pub(crate) const REPORTED_LINKS_MAX: usize = 1024;
 
 /// First frame of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Head {
+pub(crate) enum StreamHeader {
     /// The control stream of a link: its first, opened by the dialler.
     Control,
     /// A channel for a user of the mesh.
@@ -49,8 +49,7 @@ pub(crate) struct Hello {
     pub(crate) minor: u8,
     /// It goes away soon.
     pub(crate) draining: bool,
-    /// Which life of the node.
-    pub(crate) generation: u64,
+    pub(crate) incarnation: u64,
     /// Where it can be dialled.
     pub(crate) addr: SocketAddr,
     /// The dialler's name for this connection; the acceptor repeats it.
@@ -61,7 +60,7 @@ pub(crate) struct Hello {
 
 /// Bytes that are neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HeadError {
+pub(crate) enum HeaderError {
     #[error("malformed head")]
     Malformed,
     #[error("head of unknown kind {0}")]
@@ -75,11 +74,11 @@ fn encode<T: Serialize>(kind: u8, body: &T) -> Bytes {
 }
 
 /// The fields this version knows; what follows them is of a later one.
-fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, HeadError> {
-    postcard::take_from_bytes(bytes).map(|(value, _)| value).map_err(|_| HeadError::Malformed)
+fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, HeaderError> {
+    postcard::take_from_bytes(bytes).map(|(value, _)| value).map_err(|_| HeaderError::Malformed)
 }
 
-impl Head {
+impl StreamHeader {
     pub(crate) fn to_bytes(&self) -> Bytes {
         match self {
             Self::Control => encode(0, &()),
@@ -89,14 +88,14 @@ impl Head {
         }
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, HeadError> {
-        let (kind, rest) = bytes.split_first().ok_or(HeadError::Malformed)?;
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, HeaderError> {
+        let (kind, rest) = bytes.split_first().ok_or(HeaderError::Malformed)?;
         Ok(match kind {
             0 => Self::Control,
             1 => Self::Open(body(rest)?),
             2 => Self::Relay(body(rest)?),
             3 => Self::Relayed(body(rest)?),
-            kind => return Err(HeadError::Unknown(*kind)),
+            kind => return Err(HeaderError::Unknown(*kind)),
         })
     }
 }
@@ -110,14 +109,14 @@ impl Notice {
         }
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, HeadError> {
-        let (kind, rest) = bytes.split_first().ok_or(HeadError::Malformed)?;
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, HeaderError> {
+        let (kind, rest) = bytes.split_first().ok_or(HeaderError::Malformed)?;
         Ok(match kind {
             0 => Self::Hello(body(rest)?),
             1 => {
                 let links: Vec<(NodeId, u32)> = body(rest)?;
                 if links.len() > REPORTED_LINKS_MAX {
-                    return Err(HeadError::Malformed);
+                    return Err(HeaderError::Malformed);
                 }
                 Self::Links(links)
             }
@@ -149,12 +148,12 @@ mod tests {
         })
     }
 
-    fn any_head() -> impl Strategy<Value = Head> {
+    fn any_head() -> impl Strategy<Value = StreamHeader> {
         prop_oneof![
-            Just(Head::Control),
-            any_purpose().prop_map(Head::Open),
-            any_node().prop_map(Head::Relay),
-            any_node().prop_map(Head::Relayed),
+            Just(StreamHeader::Control),
+            any_purpose().prop_map(StreamHeader::Open),
+            any_node().prop_map(StreamHeader::Relay),
+            any_node().prop_map(StreamHeader::Relayed),
         ]
     }
 
@@ -168,11 +167,11 @@ mod tests {
             }
         });
         (any_node(), any::<(u8, bool, u64, u64, Option<u64>)>(), addr).prop_map(
-            |(node, (minor, draining, generation, connection, lost), addr)| Hello {
+            |(node, (minor, draining, incarnation, connection, lost), addr)| Hello {
                 node,
                 minor,
                 draining,
-                generation,
+                incarnation,
                 addr,
                 connection,
                 lost,
@@ -190,10 +189,10 @@ mod tests {
     proptest! {
         #[test]
         fn heads_and_notices_survive_the_wire_and_a_longer_body(head in any_head(), notice in any_notice(), tail: Vec<u8>) {
-            prop_assert_eq!(Head::from_bytes(&head.to_bytes()), Ok(head.clone()));
+            prop_assert_eq!(StreamHeader::from_bytes(&head.to_bytes()), Ok(head.clone()));
             prop_assert_eq!(Notice::from_bytes(&notice.to_bytes()), Ok(notice.clone()));
             let later = |bytes: Bytes| [&bytes[..], &tail[..]].concat();
-            prop_assert_eq!(Head::from_bytes(&later(head.to_bytes())), Ok(head));
+            prop_assert_eq!(StreamHeader::from_bytes(&later(head.to_bytes())), Ok(head));
             prop_assert_eq!(Notice::from_bytes(&later(notice.to_bytes())), Ok(notice));
         }
 
@@ -201,18 +200,18 @@ mod tests {
         fn garbage_and_torn_ones_are_errors_and_never_a_panic(
             bytes: Vec<u8>, head in any_head(), notice in any_notice(), cut in any::<prop::sample::Index>()
         ) {
-            let _ = Head::from_bytes(&bytes);
+            let _ = StreamHeader::from_bytes(&bytes);
             let _ = Notice::from_bytes(&bytes);
             let (head, notice) = (head.to_bytes(), notice.to_bytes());
-            let _ = Head::from_bytes(&head[..cut.index(head.len())]);
+            let _ = StreamHeader::from_bytes(&head[..cut.index(head.len())]);
             prop_assert!(Notice::from_bytes(&notice[..cut.index(notice.len())]).is_err());
         }
     }
 
     #[test]
     fn a_head_of_a_later_version_is_told_from_garbage() {
-        assert_eq!(Head::from_bytes(&[77, 1, 2]), Err(HeadError::Unknown(77)));
+        assert_eq!(StreamHeader::from_bytes(&[77, 1, 2]), Err(HeaderError::Unknown(77)));
         assert_eq!(Notice::from_bytes(&[77, 1, 2]), Ok(Notice::Unknown(77)));
-        assert_eq!(Head::from_bytes(&[]), Err(HeadError::Malformed));
+        assert_eq!(StreamHeader::from_bytes(&[]), Err(HeaderError::Malformed));
     }
 }

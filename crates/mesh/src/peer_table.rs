@@ -1,4 +1,5 @@
-//! Whom this node knows: where each can be dialled, which link to it is kept, and which links it reports.
+//! The peers of this node: where each can be dialled, which link to it is kept, and which links it
+//! reports.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,9 +10,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use wire::NodeId;
 
-use crate::head::REPORTED_LINKS_MAX;
 use crate::link::Link;
 use crate::routes::{Detour, Leg, detours};
+use crate::stream_header::REPORTED_LINKS_MAX;
 
 /// A report older than this says nothing any more: its relay may have lost its links.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(4);
@@ -19,7 +20,7 @@ const REPORT_AGE_MAX: Duration = Duration::from_secs(4);
 const NODES_MAX: usize = 4096;
 
 /// The peers of one node.
-pub(crate) struct Book {
+pub(crate) struct PeerTable {
     me: NodeId,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
     /// Counts changes of links, for who waits for one.
@@ -28,10 +29,10 @@ pub(crate) struct Book {
 
 #[derive(Default)]
 struct Peer {
-    /// As the operator said.
-    told: Option<SocketAddr>,
-    /// As its latest life said, through gossip or by itself.
-    learnt: Option<(u64, SocketAddr)>,
+    /// As the operator named it.
+    static_addr: Option<SocketAddr>,
+    /// As its latest incarnation said, through gossip or by itself.
+    learned: Option<(u64, SocketAddr)>,
     link: Option<Arc<Link>>,
     /// The last link that was lost.
     lost: Option<Lost>,
@@ -49,8 +50,7 @@ struct Peer {
 #[derive(Clone, Copy)]
 struct Lost {
     id: u64,
-    /// The life of the peer at its other end.
-    generation: u64,
+    incarnation: u64,
 }
 
 /// What became of a new link.
@@ -72,7 +72,7 @@ pub(crate) struct Ways {
     pub(crate) why: String,
 }
 
-impl Book {
+impl PeerTable {
     pub(crate) fn new(me: NodeId) -> Self {
         Self { me, peers: Mutex::default(), changes: watch::Sender::new(0) }
     }
@@ -88,39 +88,39 @@ impl Book {
         changes
     }
 
-    pub(crate) fn tell_change(&self) {
+    pub(crate) fn notify_change(&self) {
         self.changes.send_modify(|n| *n += 1);
     }
 
     /// The operator names an address. True when the peer is new.
-    pub(crate) fn tell(&self, node: &NodeId, addr: SocketAddr) -> bool {
-        self.meet(node, |peer| {
-            if peer.told.replace(addr) != Some(addr) {
-                // Perhaps the news is that it moved: an older life's address is no good.
+    pub(crate) fn add_static(&self, node: &NodeId, addr: SocketAddr) -> bool {
+        self.change(node, |peer| {
+            if peer.static_addr.replace(addr) != Some(addr) {
+                // Perhaps the news is that it moved: an older incarnation's address is no good.
                 peer.failures = 0;
                 peer.wanted.notify_one();
             }
         })
     }
 
-    /// A life of the node said where it is. True when the peer is new.
-    pub(crate) fn learn(&self, node: &NodeId, generation: u64, addr: SocketAddr) -> bool {
-        self.meet(node, |peer| {
-            if peer.learnt.is_none_or(|(known, _)| known < generation) {
-                peer.learnt = Some((generation, addr));
+    /// An incarnation of the node said where it is. True when the peer is new.
+    pub(crate) fn add_learned(&self, node: &NodeId, incarnation: u64, addr: SocketAddr) -> bool {
+        self.change(node, |peer| {
+            if peer.learned.is_none_or(|(known, _)| known < incarnation) {
+                peer.learned = Some((incarnation, addr));
                 peer.wanted.notify_one();
             }
         })
     }
 
-    fn meet(&self, node: &NodeId, change: impl FnOnce(&mut Peer)) -> bool {
+    fn change(&self, node: &NodeId, change: impl FnOnce(&mut Peer)) -> bool {
         if *node == self.me {
             return false;
         }
         let mut peers = self.lock();
         let new = !peers.contains_key(node);
         if new && peers.len() >= NODES_MAX {
-            tracing::warn!(node = %self.me, peer = %node, "too many nodes: not taken in");
+            tracing::warn!(node = %self.me, peer = %node, "too many nodes, this one ignored");
             return false;
         }
         change(peers.entry(node.clone()).or_default());
@@ -167,7 +167,7 @@ impl Book {
             peer.why = why;
             peer.failures == 1
         });
-        self.tell_change();
+        self.notify_change();
         first
     }
 
@@ -185,9 +185,9 @@ impl Book {
         peer.failures = 0;
         peer.why.clear();
         drop(peers);
-        self.tell_change();
+        self.notify_change();
         match replaced {
-            Some(dead) if dead.generation < link.generation || lost == Some(dead.id) => {
+            Some(dead) if dead.incarnation < link.incarnation || lost == Some(dead.id) => {
                 Installed::KeptForDead(dead)
             }
             replaced => Installed::Kept(replaced),
@@ -200,19 +200,20 @@ impl Book {
             let kept = peer.link.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link));
             if kept {
                 peer.link = None;
-                peer.lost = Some(Lost { id: link.id, generation: link.generation });
+                peer.lost = Some(Lost { id: link.id, incarnation: link.incarnation });
                 peer.reported_at = None;
             }
             kept
         });
-        self.tell_change();
+        self.notify_change();
         kept
     }
 
     /// Strikes a peer out that only gossip knew. False when there is a link to it or the operator named it.
     pub(crate) fn forget(&self, node: &NodeId) -> bool {
         let mut peers = self.lock();
-        let gone = peers.get(node).is_some_and(|peer| peer.link.is_none() && peer.told.is_none());
+        let gone =
+            peers.get(node).is_some_and(|peer| peer.link.is_none() && peer.static_addr.is_none());
         if gone {
             peers.remove(node);
         }
@@ -239,14 +240,14 @@ impl Book {
         }
     }
 
-    /// Lives of peers to which the link went silent or was lost, and whom no peer reports to hear either. A node that hears
+    /// Incarnations of peers to which the link went silent or was lost, and whom no peer reports to hear either. A node that hears
     /// nobody at all says nothing: the silence may be its own.
     pub(crate) fn unheard(&self) -> Vec<(NodeId, u64)> {
         let peers = self.lock();
         let silent = peers.iter().filter_map(|(node, peer)| match &peer.link {
             Some(link) if link.is_healthy() => None,
-            Some(link) => Some((node, link.generation)),
-            None => peer.lost.map(|lost| (node, lost.generation)),
+            Some(link) => Some((node, link.incarnation)),
+            None => peer.lost.map(|lost| (node, lost.incarnation)),
         });
         let silent: Vec<_> = silent.collect();
         if silent.is_empty() || (peers.len() > 1 && !peers.values().any(Peer::is_healthy)) {
@@ -256,7 +257,7 @@ impl Book {
         let unheard = silent
             .into_iter()
             .filter(|(node, _)| !helpers().any(|peer| peer.reported.contains_key(*node)));
-        unheard.map(|(node, generation)| (node.clone(), generation)).collect()
+        unheard.map(|(node, incarnation)| (node.clone(), incarnation)).collect()
     }
 
     /// The ways to a peer; `drains` tells who goes away soon. None: nobody has told where it is.
@@ -293,15 +294,19 @@ impl Peer {
     }
 
     fn address(&self, attempt: u32) -> Option<SocketAddr> {
-        let learnt = self.learnt.map(|(_, addr)| addr);
-        if attempt.is_multiple_of(2) { learnt.or(self.told) } else { self.told.or(learnt) }
+        let learned = self.learned.map(|(_, addr)| addr);
+        if attempt.is_multiple_of(2) {
+            learned.or(self.static_addr)
+        } else {
+            self.static_addr.or(learned)
+        }
     }
 }
 
 /// What the choice between two links to one peer depends on: the same at both ends.
 struct Facts {
     id: u64,
-    generation: u64,
+    incarnation: u64,
     dialled_by_smaller: bool,
 }
 
@@ -309,17 +314,17 @@ impl Facts {
     fn of(link: &Link) -> Self {
         Self {
             id: link.id,
-            generation: link.generation,
+            incarnation: link.incarnation,
             dialled_by_smaller: link.dialled_by_smaller,
         }
     }
 }
 
-/// Does a new link replace the kept one? A later life of the peer does; so does one whose dialler knows that the kept one
+/// Does a new link replace the kept one? A later incarnation of the peer does; so does one whose dialler knows that the kept one
 /// is lost. Otherwise both dialled at once, and that of the smaller name is kept.
 fn replaces(new: &Facts, kept: &Facts, lost: Option<u64>) -> bool {
-    if new.generation != kept.generation {
-        return new.generation > kept.generation;
+    if new.incarnation != kept.incarnation {
+        return new.incarnation > kept.incarnation;
     }
     lost == Some(kept.id) || new.dialled_by_smaller || !kept.dialled_by_smaller
 }
@@ -328,8 +333,8 @@ fn replaces(new: &Facts, kept: &Facts, lost: Option<u64>) -> bool {
 mod tests {
     use super::*;
 
-    fn facts(id: u64, generation: u64, dialled_by_smaller: bool) -> Facts {
-        Facts { id, generation, dialled_by_smaller }
+    fn facts(id: u64, incarnation: u64, dialled_by_smaller: bool) -> Facts {
+        Facts { id, incarnation, dialled_by_smaller }
     }
 
     #[test]
@@ -347,36 +352,36 @@ mod tests {
     }
 
     #[test]
-    fn a_later_life_always_wins_and_an_earlier_never() {
+    fn a_later_incarnation_always_wins_and_an_earlier_never() {
         assert!(replaces(&facts(2, 2, false), &facts(1, 1, true), None));
         assert!(!replaces(&facts(2, 1, true), &facts(1, 2, false), Some(1)));
     }
 
     #[test]
-    fn told_and_learnt_addresses_take_turns_and_a_later_life_is_believed() {
-        let book = Book::new("r1/core/1".parse().unwrap());
+    fn static_and_learned_addresses_take_turns_and_a_later_incarnation_is_believed() {
+        let peers = PeerTable::new("r1/core/1".parse().unwrap());
         let peer: NodeId = "r2/core/1".parse().unwrap();
         let [told, first, second] = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        assert!(book.address(&peer).is_none());
-        assert!(book.tell(&peer, told));
-        assert_eq!(book.address(&peer), Some(told));
-        assert!(!book.learn(&peer, 5, first));
-        assert_eq!(book.address(&peer), Some(first));
-        book.learn(&peer, 4, told);
-        assert_eq!(book.address(&peer), Some(first), "an earlier life is not believed");
-        book.learn(&peer, 6, second);
-        assert_eq!(book.address(&peer), Some(second));
-        assert!(book.failed(&peer, "no answer".to_owned()));
-        assert_eq!(book.address(&peer), Some(told));
-        assert!(!book.failed(&peer, "no answer".to_owned()));
-        assert_eq!(book.address(&peer), Some(second));
+        assert!(peers.address(&peer).is_none());
+        assert!(peers.add_static(&peer, told));
+        assert_eq!(peers.address(&peer), Some(told));
+        assert!(!peers.add_learned(&peer, 5, first));
+        assert_eq!(peers.address(&peer), Some(first));
+        peers.add_learned(&peer, 4, told);
+        assert_eq!(peers.address(&peer), Some(first), "an earlier incarnation is not believed");
+        peers.add_learned(&peer, 6, second);
+        assert_eq!(peers.address(&peer), Some(second));
+        assert!(peers.failed(&peer, "no answer".to_owned()));
+        assert_eq!(peers.address(&peer), Some(told));
+        assert!(!peers.failed(&peer, "no answer".to_owned()));
+        assert_eq!(peers.address(&peer), Some(second));
     }
 
     #[test]
     fn a_node_does_not_know_itself() {
         let me: NodeId = "r1/core/1".parse().unwrap();
-        let book = Book::new(me.clone());
-        assert!(!book.tell(&me, SocketAddr::from(([127, 0, 0, 1], 1))));
-        assert!(book.nodes().is_empty());
+        let peers = PeerTable::new(me.clone());
+        assert!(!peers.add_static(&me, SocketAddr::from(([127, 0, 0, 1], 1))));
+        assert!(peers.nodes().is_empty());
     }
 }
