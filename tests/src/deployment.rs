@@ -374,7 +374,7 @@ impl Deployment {
                 }
             };
             if status["ready"] != true
-                || status["misses"].as_array().is_none_or(|misses| !misses.is_empty())
+                || status["peers_missing"].as_array().is_none_or(|missing| !missing.is_empty())
             {
                 return Some(format!("{}: {}", node.name, status["reasons"]));
             }

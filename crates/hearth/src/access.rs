@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use client::{Endpoints, TokenError, Tokens};
+use node::clock;
 use wire::{DeviceId, TenantId, UserId};
 
 use crate::local::{FindError, LocalMesh};
@@ -80,7 +80,7 @@ impl Access {
         let (issuer, tenant, user, device) =
             (self.issuer.clone(), self.tenant.clone(), user.clone(), device.cloned());
         Arc::new(move || {
-            let token = issuer.issue(&tenant, &user, device.as_ref(), OWN_TTL_S, now_ms());
+            let token = issuer.issue(&tenant, &user, device.as_ref(), OWN_TTL_S, clock::unix_ms());
             std::future::ready(Ok::<_, TokenError>(token))
         })
     }
@@ -131,12 +131,6 @@ pub(crate) fn tenants(dir: &Path) -> anyhow::Result<Vec<String>> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Milliseconds since 1970, by this machine's clock.
-pub(crate) fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod schema;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::process::config::{core_example, edge_example};
-use crate::{cli, out};
+use crate::{out, runtime};
 
 /// Prepare a real deployment: the mesh's authority, keys, the store's schema, example configs
 #[derive(Args, Debug)]
@@ -54,7 +54,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     match options.what {
         What::Ca(options) => ca::run(&options),
         What::Keys(options) => keys::run(&options),
-        What::Schema(options) => cli::wait_for(schema::run(options)),
+        What::Schema(options) => runtime::wait_for(schema::run(options)),
         What::Config { kind } => Ok(out::line(example(kind).trim_end())?),
     }
 }

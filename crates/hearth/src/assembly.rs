@@ -40,9 +40,15 @@ pub(crate) struct Plan {
 
 /// What it does, and what it needs for that.
 pub(crate) enum PartPlan {
-    /// With its region's view of the store.
-    Core(Arc<dyn Store>),
+    Core(CorePlan),
     Edge(EdgePlan),
+}
+
+/// What a core needs.
+pub(crate) struct CorePlan {
+    /// Its region's view of the store.
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) limits: core_region::Limits,
 }
 
 /// What an edge needs.
@@ -52,6 +58,7 @@ pub(crate) struct EdgePlan {
     pub(crate) verifier: Arc<Verifier>,
     /// The edges that clients may be sent to, given who lives.
     pub(crate) edges: Box<dyn FnOnce(&Mesh) -> EdgeUrls + Send>,
+    pub(crate) limits: edge::Limits,
 }
 
 /// What an operator decides about a region.
@@ -91,15 +98,15 @@ impl Node {
         let (id, net) = (options.node.clone(), Arc::clone(&options.net));
         let mesh = Mesh::start(options)?;
         let part = match part {
-            PartPlan::Core(store) => {
+            PartPlan::Core(CorePlan { store, limits }) => {
                 let options = CoreOptions::new(id.clone(), world, mesh.clone(), store, consumers());
-                Part::Core(Core::start(options))
+                Part::Core(Core::start(CoreOptions { limits, ..options }))
             }
             PartPlan::Edge(plan) => {
-                let EdgePlan { bind, public_url, verifier, edges } = plan;
+                let EdgePlan { bind, public_url, verifier, edges, limits } = plan;
                 let listener =
                     net.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
-                let (node, limits, edges) = (id.clone(), edge::Limits::default(), edges(&mesh));
+                let (node, edges) = (id.clone(), edges(&mesh));
                 let mesh = mesh.clone();
                 let options = EdgeOptions {
                     node,
@@ -220,8 +227,8 @@ impl Node {
         })
     }
 
-    /// Other nodes that it sees alive.
-    pub(crate) fn sees(&self) -> usize {
+    /// How many other nodes it sees alive.
+    pub(crate) fn peers_up(&self) -> usize {
         self.mesh.membership().borrow().nodes.len().saturating_sub(1)
     }
 
@@ -247,19 +254,28 @@ impl Node {
         served.collect()
     }
 
-    /// What keeps it from doing its work, as far as it knows by itself.
+    /// Why it should get no work, as far as it knows by itself.
     pub(crate) fn troubles(&self) -> Vec<String> {
-        let (unsettled, panicked) = match &self.part {
+        let mut panicked = self.mesh.panicked();
+        let mut troubles = Vec::new();
+        match &self.part {
             Part::Core(core) => {
                 let status = core.status();
-                (!status.is_settled(), status.panicked)
+                panicked.extend(&status.panicked);
+                if !status.is_settled() {
+                    troubles.push("shards are being claimed".to_owned());
+                }
             }
-            Part::Edge(edge) => (false, edge.status().panicked),
-        };
-        let claimed = unsettled.then(|| "shards are being claimed".to_owned());
-        let panicked = panicked.into_iter().map(|task| format!("task {task} has panicked"));
-        claimed.into_iter().chain(panicked).collect()
+            Part::Edge(edge) => panicked.extend(edge.status().panicked),
+        }
+        troubles.extend(panicked.into_iter().map(panic_trouble));
+        troubles
     }
+}
+
+/// What `/readyz` says of a task that has panicked.
+pub(crate) fn panic_trouble(task: &str) -> String {
+    format!("task {task} has panicked; restart the node")
 }
 
 fn region_of<'a>(world: &'a World, name: &str) -> anyhow::Result<&'a topology::world::Region> {

@@ -59,7 +59,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     // Asked before there are threads: later the time zone may be unknowable.
     let offset = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);
-    crate::cli::wait_for(chat(options, offset))
+    crate::runtime::wait_for(chat(options, offset))
 }
 
 async fn chat(options: Options, offset: UtcOffset) -> anyhow::Result<()> {

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::runtime::wait_for;
 use crate::{admin, chat, check, conversation, out, process, region, replay, sim, token, up};
 
 /// An edge-distributed chat mesh.
@@ -95,18 +95,6 @@ impl Cli {
             Command::Admin(options) => admin::run(options),
         }
     }
-}
-
-/// Runs a command that waits for sockets.
-///
-/// # Errors
-/// As the command, or when the operating system has no threads.
-pub(crate) fn wait_for(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(Box::pin(command));
-    // A thread that still waits for a key press must not keep the program.
-    runtime.shutdown_timeout(Duration::from_millis(200));
-    outcome
 }
 
 #[cfg(test)]

@@ -156,9 +156,9 @@ pub(crate) struct NodeStatus {
     /// Open sessions; for edges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sessions: Option<u64>,
-    /// Other nodes that it sees alive.
+    /// How many other nodes it sees alive.
     #[serde(default)]
-    pub(crate) sees: usize,
+    pub(crate) peers_up: usize,
 }
 
 /// A shard and its owner.

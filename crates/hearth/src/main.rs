@@ -28,17 +28,23 @@ mod check;
 mod cli;
 mod control;
 mod conversation;
+mod limits;
 mod local;
 mod out;
 mod process;
 mod region;
 mod replay;
+mod runtime;
 mod sim;
 mod text;
 mod token;
 mod up;
 
 use std::process::ExitCode;
+
+// glibc's arenas grow and shrink under the load of a node; see docs/dependencies.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {

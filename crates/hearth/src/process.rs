@@ -5,25 +5,25 @@
 //! | [`config`] | the file that it is started with |
 //! | [`site`] | what that file leads to: the world, the addresses, the certificate |
 //! | [`store`] | a core's cluster: found, checked, watched |
-//! | [`peers`] | the others' names, looked up now and again |
-//! | [`duty`] | does it serve, does it drain? |
-//! | [`status`] | what operators see |
-//! | [`operator`] | what operators ask of it |
+//! | [`peers`] | looks the names of the other nodes up, again and again |
+//! | [`lifecycle`] | whether it starts, serves, drains or ends |
+//! | [`status`] | `/readyz` and `/status` |
+//! | [`operator`] | orders of operators |
 //! | [`reload`] | what can change while it runs |
-//! | [`believed`] | an edge's own keys |
+//! | [`trust`] | the keys by which an edge accepts tokens |
 //!
-//! The node itself is put together by [`crate::assembly`], as those of `hearth up` are. From the first moment on the admin
-//! endpoint answers, so that a node that waits for its store says so.
+//! [`crate::assembly`] puts the node itself together, as it does for `hearth up`. The admin endpoint
+//! answers from the first moment, so that a node that waits for its store says so.
 
-mod believed;
 pub(crate) mod config;
-mod duty;
+mod lifecycle;
 mod operator;
 mod peers;
 mod reload;
 mod site;
 mod status;
 pub(crate) mod store;
+mod trust;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -35,12 +35,12 @@ use net::{Net, OsNet};
 use node::{Addresses, Admin, AdminOptions, Operator as _, Signal, Signals, Steering, Tasks};
 use tokio::sync::watch;
 
-use self::believed::Believed;
 use self::config::{CoreConfig, EdgeConfig, Role};
-use self::duty::Duty;
+use self::lifecycle::Lifecycle;
 use self::site::Site;
 use self::store::Health;
-use crate::assembly::{EdgePlan, Node, PartPlan, Plan};
+use self::trust::TrustAnchors;
+use crate::assembly::{CorePlan, EdgePlan, Node, PartPlan, Plan};
 
 /// Tasks that only look may take so long to end.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -107,11 +107,11 @@ struct Shared {
     addresses: watch::Sender<Arc<Addresses>>,
     /// Not there while it starts.
     node: OnceLock<Node>,
-    duty: Duty,
+    lifecycle: Lifecycle,
     /// A core's store.
     health: Arc<Health>,
     /// An edge's keys.
-    believed: Option<Believed>,
+    trust: Option<TrustAnchors>,
     tasks: Tasks,
 }
 
@@ -157,14 +157,14 @@ impl Process {
     /// Reads everything that can be wrong before anything runs.
     fn new(role: Role) -> anyhow::Result<Self> {
         let site = Site::read(role.common(), role.node_role())?;
-        let believed = match &role {
+        let trust = match &role {
             Role::Core(_) => None,
-            Role::Edge(config) => Some(Believed::load(&config.auth, &site)?),
+            Role::Edge(config) => Some(TrustAnchors::load(&config.auth, &site)?),
         };
         let addresses = watch::Sender::new(Arc::new(site.addresses()?));
         let (node, tasks) = (OnceLock::new(), Tasks::new("process"));
-        let (duty, health) = (Duty::default(), Arc::new(Health::default()));
-        let shared = Shared { site, role, addresses, node, duty, health, believed, tasks };
+        let (lifecycle, health) = (Lifecycle::default(), Arc::new(Health::default()));
+        let shared = Shared { site, role, addresses, node, lifecycle, health, trust, tasks };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -197,7 +197,8 @@ impl Process {
                     "store",
                     store::watch(store.clone(), kinds, health, shared.tasks.stopping()),
                 );
-                (PartPlan::Core(store), Some(connection))
+                let limits = config.limits.limits();
+                (PartPlan::Core(CorePlan { store, limits }), Some(connection))
             }
             Role::Edge(config) => (PartPlan::Edge(self.edge_plan(config)?), None),
         };
@@ -218,7 +219,7 @@ impl Process {
         if shared.node.set(node).is_err() {
             bail!("the node was started twice");
         }
-        shared.duty.begin();
+        shared.lifecycle.begin();
         tracing::info!(node = %site.name, id = %site.node, region = %site.region, "started");
         Ok(connection)
     }
@@ -226,12 +227,13 @@ impl Process {
     fn edge_plan(&self, config: &EdgeConfig) -> anyhow::Result<EdgePlan> {
         let shared = &self.shared;
         let url = shared.site.own.url.clone().context("an edge of nodes.toml has a url")?;
-        let believed = shared.believed.as_ref().context("an edge has keys")?;
+        let trust = shared.trust.as_ref().context("an edge has keys")?;
         let addresses = shared.addresses.subscribe();
         Ok(EdgePlan {
             bind: config.edge.bind,
             public_url: url,
-            verifier: Arc::new(believed.verifier(&shared.site.world, &shared.site)?),
+            limits: config.limits.limits(),
+            verifier: Arc::new(trust.verifier(&shared.site.world, &shared.site)?),
             edges: Box::new(move |mesh| {
                 let membership = mesh.membership();
                 Arc::new(move || {
@@ -248,7 +250,7 @@ impl Process {
         let shared = &self.shared;
         let Some(node) = shared.node.get() else { return };
         let bounds = &shared.role.common().shutdown;
-        shared.duty.end();
+        shared.lifecycle.end();
         tracing::info!(within_s = bounds.drain_seconds, "ending: handing over");
         let drain = node.drain(shared.role.spread());
         if tokio::time::timeout(Duration::from_secs(bounds.drain_seconds), drain).await.is_err() {

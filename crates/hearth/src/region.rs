@@ -320,7 +320,7 @@ fn table(regions: &[RegionStatus]) -> Vec<String> {
             if forks > 0 {
                 right += &format!("; {forks} to be salvaged");
             }
-            right += &format!("; sees {} nodes", node.sees);
+            right += &format!("; {} peers up", node.peers_up);
             lines.push(format!("{left:<42}{:<14}{right}", node.node));
         }
     }
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn the_table_shows_every_region_with_its_nodes() {
-        let node = |node: &str, sessions| NodeStatus { node: node.into(), sessions, sees: 8 };
+        let node = |node: &str, sessions| NodeStatus { node: node.into(), sessions, peers_up: 8 };
         let shard = |n, epoch| ShardStatus {
             shard: format!("z1-r1-region-{n}"),
             node: "r1/core/1".into(),
@@ -370,7 +370,7 @@ mod tests {
             lines[2].contains("r1/core/1     2, highest epoch 7; 1 to be salvaged"),
             "{lines:?}"
         );
-        assert!(lines[3].contains("none; sees 8 nodes"), "{lines:?}");
+        assert!(lines[3].contains("none; 8 peers up"), "{lines:?}");
         assert!(lines[4].contains("killed"), "{lines:?}");
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         None => known.first().ok_or_else(|| anyhow::anyhow!("this mesh has no tenant"))?,
     };
     let tenant = TenantId::new(tenant)?;
-    let now_ms = access::now_ms();
+    let now_ms = node::clock::unix_ms();
     let token = access::issuer(&dir)?.issue(
         &tenant,
         &options.user,

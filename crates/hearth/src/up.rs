@@ -24,6 +24,7 @@ use wire::{NodeId, NodeRole};
 use self::data::Data;
 use self::material::{How, Material};
 use self::region::Region;
+use crate::limits::UpLimits;
 use crate::local::{DataDir, LocalMesh, LocalRegion, LocalTenant, Ready};
 use crate::out;
 
@@ -49,6 +50,10 @@ pub(crate) struct Options {
     /// Start although acknowledged records in this region's replica are destroyed and nobody else has them
     #[arg(long, value_name = "REGION")]
     accept_loss: Vec<String>,
+    /// Bounds of the edges and cores: a TOML file with sections [edge] and [core], whose fields are those of [limits] in
+    /// `hearth admin config edge` and `hearth admin config core`
+    #[arg(long, value_name = "FILE")]
+    limits: Option<PathBuf>,
     /// Print one JSON line when ready, and nothing else on stdout
     #[arg(long)]
     json: bool,
@@ -77,7 +82,9 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let control =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let ports = control.block_on(data.ports(&world))?;
-    let how = How { world_dir: &world_dir, wan: options.wan, accept_loss: &options.accept_loss };
+    let limits = options.limits.as_deref().map(UpLimits::read).transpose()?.unwrap_or_default();
+    let how =
+        How { limits, world_dir: &world_dir, wan: options.wan, accept_loss: &options.accept_loss };
     let (material, report) = Material::gather(&data, world, ports, &how)?;
     say_what_was_found(&report);
     let mesh = Arc::new(LocalWorld::new(material));

@@ -105,6 +105,16 @@ impl Rogue {
 }
 
 #[tokio::test]
+async fn a_task_of_the_mesh_that_panics_is_named() {
+    let mesh = start(&MeshCa::create().unwrap(), "r1/core/1");
+    mesh.ctx().spawn("unlucky", async { panic!("as planned") });
+    while mesh.panicked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(mesh.panicked(), ["unlucky"]);
+}
+
+#[tokio::test]
 async fn a_claim_that_differs_from_the_certificate_closes_the_connection_and_says_why() {
     let ca = MeshCa::create().unwrap();
     let mesh = start(&ca, "r1/core/1");

@@ -45,6 +45,7 @@ struct Handle {
 /// The state of the link to one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkStatus {
+    /// The node at the other end.
     pub peer: NodeId,
     /// A direct connection is up and something was heard on it lately.
     pub up: bool,
@@ -126,7 +127,7 @@ impl Mesh {
         })
     }
 
-    fn ctx(&self) -> &Arc<NodeContext> {
+    pub(crate) fn ctx(&self) -> &Arc<NodeContext> {
         &self.handle.ctx
     }
 

@@ -73,7 +73,7 @@ impl Admin {
             "serve",
             serve(
                 options.listener,
-                router(options.readiness, options.status, options.steering),
+                router(with_panics(options.readiness, &tasks), options.status, options.steering),
                 tasks.stopping(),
             ),
         );
@@ -102,6 +102,22 @@ pub async fn serve(listener: net::Listener, router: Router, stop: CancellationTo
     if let Err(error) = served {
         tracing::error!(%error, "endpoint ended");
     }
+}
+
+/// A panic in a task of the endpoint itself counts too.
+fn with_panics(
+    readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    tasks: &Tasks,
+) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
+    let tasks = tasks.clone();
+    Arc::new(move || {
+        let mut readiness = readiness();
+        for task in tasks.panicked() {
+            readiness.ready = false;
+            readiness.reasons.push(format!("task {task} has panicked; restart the node"));
+        }
+        readiness
+    })
 }
 
 fn router(

@@ -12,6 +12,8 @@ use node::config::{self, ConfigError, File, Shape, beside, example};
 use wire::NodeRole;
 use wire::version::Minor;
 
+use crate::limits::{CoreLimits, EdgeLimits};
+
 node::section! {
     /// Who this node is.
     pub(crate) struct WhoSection {
@@ -150,6 +152,7 @@ impl Common {
 pub(crate) struct CoreConfig {
     pub(crate) common: Common,
     pub(crate) store: StoreSection,
+    pub(crate) limits: CoreLimits,
 }
 
 impl CoreConfig {
@@ -160,7 +163,8 @@ impl CoreConfig {
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         config::read(path, |file| {
             let (common, store) = (Common::read(path, file), file.section("store"));
-            Some(Self { common: common?, store: store? })
+            let limits = file.section("limits");
+            Some(Self { common: common?, store: store?, limits: limits? })
         })
     }
 }
@@ -171,6 +175,7 @@ pub(crate) struct EdgeConfig {
     pub(crate) common: Common,
     pub(crate) edge: EdgeSection,
     pub(crate) auth: AuthSection,
+    pub(crate) limits: EdgeLimits,
 }
 
 impl EdgeConfig {
@@ -182,6 +187,7 @@ impl EdgeConfig {
         config::read(path, |file| {
             let (common, edge, auth) =
                 (Common::read(path, file), file.section("edge"), file.section("auth"));
+            let limits: Option<EdgeLimits> = file.section("limits");
             let (common, edge, mut auth): (Common, EdgeSection, AuthSection) =
                 (common?, edge?, auth?);
             let drain = common.shutdown.drain_seconds;
@@ -194,7 +200,7 @@ impl EdgeConfig {
                 file.refuse(1, problem, cure);
             }
             auth.keys = beside(path, &auth.keys);
-            Some(Self { common, edge, auth })
+            Some(Self { common, edge, auth, limits: limits? })
         })
     }
 }
@@ -234,7 +240,7 @@ impl Role {
 #[must_use]
 pub(crate) fn core_example() -> String {
     let head = "A core: sequences, persists, feeds.  hearth core --config core.toml";
-    let own = [Shape::of::<StoreSection>("[store]")];
+    let own = [Shape::of::<StoreSection>("[store]"), Shape::of::<CoreLimits>("[limits]")];
     example(head, &[&common_shapes()[..], &own].concat())
 }
 
@@ -242,7 +248,11 @@ pub(crate) fn core_example() -> String {
 #[must_use]
 pub(crate) fn edge_example() -> String {
     let head = "An edge: where clients connect.  hearth edge --config edge.toml";
-    let own = [Shape::of::<EdgeSection>("[edge]"), Shape::of::<AuthSection>("[auth]")];
+    let own = [
+        Shape::of::<EdgeSection>("[edge]"),
+        Shape::of::<AuthSection>("[auth]"),
+        Shape::of::<EdgeLimits>("[limits]"),
+    ];
     example(head, &[&common_shapes()[..], &own].concat())
         .replace("eu-west/core/1", "eu-west/edge/1")
 }

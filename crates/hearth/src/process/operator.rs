@@ -11,14 +11,14 @@ use crate::assembly::{Failing, Node};
 
 impl Operator for Process {
     fn drain(&self) -> Result<(), String> {
-        let Some(drain) = self.shared.duty.drain()? else { return Ok(()) };
+        let Some(drain) = self.shared.lifecycle.drain()? else { return Ok(()) };
         let node = self.node().map_err(|error| error.to_string())?.clone();
         tracing::info!("draining");
         let process = self.clone();
         self.shared.tasks.spawn("drain", async move {
             let spread = process.shared.role.spread();
             if drain.run_until_cancelled(node.drain(spread)).await.is_some() {
-                process.shared.duty.drained(&drain);
+                process.shared.lifecycle.drained(&drain);
                 tracing::info!("drained");
             }
         });
@@ -26,7 +26,7 @@ impl Operator for Process {
     }
 
     fn undrain(&self) -> Result<(), String> {
-        self.shared.duty.undrain(|| {
+        self.shared.lifecycle.undrain(|| {
             if let Ok(node) = self.node() {
                 node.undrain();
                 tracing::info!("takes work again");

@@ -1,27 +1,27 @@
-//! Where the others are: the names of `nodes.toml`, looked up at once and then now and again, because what stands behind a name
-//! changes when its machine does. The mesh is told of every change.
+//! Where the other nodes are: looks the names of `nodes.toml` up, again and again, because the address
+//! behind a name changes with its machine. The mesh learns every change.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use futures_util::{StreamExt as _, stream};
 use mesh::Mesh;
 use net::Net;
-use node::{Addresses, HostPort};
+use node::{Addresses, Backoff, HostPort, retry};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::NodeId;
 
-/// What stands behind a name is as old as this at most.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// An address is at most this old.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
 /// Lookups at once.
 const LOOKUPS_MAX: usize = 16;
-/// At the start the own name may be so late: some platforms publish it only when the process runs.
-const OWN_NAME_WAIT: Duration = Duration::from_secs(15);
-const OWN_NAME_PAUSE: Duration = Duration::from_millis(500);
+/// Some platforms publish a node's own name only when its process runs.
+const OWN_NAME_TIMEOUT: Duration = Duration::from_secs(15);
+const OWN_NAME_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// What the others dial: the own entry, as an address of the family that `bind` has.
 ///
@@ -32,24 +32,13 @@ pub(crate) async fn own(
     own: &HostPort,
     bind: SocketAddr,
 ) -> anyhow::Result<SocketAddr> {
-    let mut why = String::new();
-    let found = async {
-        loop {
-            match look_up(net, own, bind).await {
-                Ok(found) => return found,
-                Err(error) => why = error,
-            }
-            tokio::time::sleep(OWN_NAME_PAUSE).await;
-        }
-    };
-    match tokio::time::timeout(OWN_NAME_WAIT, found).await {
-        Ok(found) => Ok(found),
-        Err(_) => {
-            bail!(
-                "this node's own address {own} in nodes.toml: {why}; write an address that the other nodes can reach"
-            )
-        }
-    }
+    let backoff = Backoff::new(OWN_NAME_BACKOFF.0, OWN_NAME_BACKOFF.1);
+    let look_up = || look_up(net, own, bind);
+    retry::within(OWN_NAME_TIMEOUT, backoff, |_| true, look_up).await.map_err(|why| {
+        anyhow!(
+            "this node's own address {own} in nodes.toml: {why}; write an address that the other nodes can reach"
+        )
+    })
 }
 
 /// Keeps the mesh told, until it stops.
@@ -78,7 +67,7 @@ pub(crate) async fn follow(
             match &found {
                 Ok(addr) => mesh.add_peer(&node, *addr),
                 Err(error) => {
-                    tracing::warn!(peer = %node, %error, "where a node is cannot be found out; trying on")
+                    tracing::warn!(peer = %node, %error, "cannot look a peer up, retrying")
                 }
             }
             told.insert(node, found);
@@ -86,7 +75,7 @@ pub(crate) async fn follow(
         tokio::select! {
             () = stop.cancelled() => return,
             changed = addresses.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(LOOKUP_INTERVAL) => {}
         }
     }
 }

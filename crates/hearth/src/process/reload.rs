@@ -48,10 +48,10 @@ impl Process {
                 "{file}: regions, zones, tenants and links hold from the start of a node: restart the nodes, one by one"
             );
         }
-        let Some(believed) = &self.shared.believed else {
+        let Some(trust) = &self.shared.trust else {
             return Ok(Vec::new());
         };
-        let verifier = believed.verifier(&world, site)?;
+        let verifier = trust.verifier(&world, site)?;
         if let Part::Edge(edge) = &self.node()?.part {
             edge.believe(Arc::new(verifier));
         }

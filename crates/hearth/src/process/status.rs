@@ -1,4 +1,4 @@
-//! What operators see of a node: whether it should get work, and how it stands.
+//! What operators see of a node: `/readyz` and `/status`.
 
 use core_region::Stage;
 use node::Readiness;
@@ -6,8 +6,8 @@ use serde::Serialize;
 use wire::{NodeId, NodeRole};
 
 use super::Process;
-use super::duty::State;
-use crate::assembly::{Node, Part};
+use super::lifecycle::State;
+use crate::assembly::{Node, Part, panic_trouble};
 
 /// `GET /status`.
 #[derive(Debug, Serialize)]
@@ -24,16 +24,16 @@ struct Status {
     draining: bool,
     ready: bool,
     reasons: Vec<String>,
-    /// Other nodes that it sees alive.
-    sees: Vec<Seen>,
-    /// Nodes of `nodes.toml` that it does not see.
-    misses: Vec<String>,
+    /// Other nodes that are alive.
+    peers_up: Vec<Peer>,
+    /// Nodes of `nodes.toml` that are not.
+    peers_missing: Vec<String>,
     /// Every shard that it serves or may have to serve; for cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     shards: Option<Vec<Shard>>,
-    /// What it follows of class `region` for its region; for cores.
+    /// The single-region shards of other regions that it replicates; for cores.
     #[serde(skip_serializing_if = "Option::is_none")]
-    follows: Option<Vec<Follower>>,
+    replication: Option<Vec<Replica>>,
     /// Open sessions; for edges.
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<u64>,
@@ -43,7 +43,7 @@ struct Status {
 }
 
 #[derive(Debug, Serialize)]
-struct Seen {
+struct Peer {
     node: String,
     draining: bool,
     /// Its round trip, if there is a direct link.
@@ -70,11 +70,11 @@ struct Shard {
 }
 
 #[derive(Debug, Serialize)]
-struct Follower {
+struct Replica {
     shard: String,
     /// Acknowledged frames that are not here yet, or not projected.
-    lacks: u64,
-    /// When the last one that is here was ordered, milliseconds since 1970; none: none since this core follows.
+    lag_frames: u64,
+    /// When the last one that is here was ordered, milliseconds since 1970; none: none so far.
     last_ts_ms: Option<u64>,
 }
 
@@ -89,11 +89,11 @@ struct Link {
 }
 
 impl Process {
-    /// The truth, as far as this node can see it. What it merely misses is a remark and no reason.
+    /// Whether this node should get work. A missing peer is a remark, not a reason against.
     pub(super) fn readiness(&self) -> Readiness {
         let shared = &self.shared;
         let mut reasons = Vec::new();
-        match shared.duty.state() {
+        match shared.lifecycle.state() {
             State::Serving => {}
             State::Starting => reasons.push("the node is starting".to_owned()),
             State::Draining => reasons.push("the node is draining".to_owned()),
@@ -104,12 +104,14 @@ impl Process {
             reasons.extend(shared.health.troubles());
         }
         let panicked = shared.tasks.panicked();
-        reasons.extend(panicked.iter().map(|task| format!("task {task} has panicked")));
+        reasons.extend(panicked.into_iter().map(panic_trouble));
         let Some(node) = shared.node.get() else { return Readiness::unless(reasons) };
         reasons.extend(node.troubles());
-        reasons.extend(self.is_alone(node));
+        reasons.extend(self.isolation(node));
         let ready = reasons.is_empty();
-        reasons.extend(self.misses(node).iter().map(|name| format!("mesh: does not see {name}")));
+        reasons.extend(
+            self.peers_missing(node).iter().map(|name| format!("mesh: peer {name} is missing")),
+        );
         Readiness { ready, reasons }
     }
 
@@ -122,24 +124,24 @@ impl Process {
         }
     }
 
-    /// An edge needs a core, and a core among others needs to see one of them: else what it believes of who lives is worth
-    /// nothing.
-    fn is_alone(&self, node: &Node) -> Option<String> {
+    /// An edge needs a core. A core needs one of the others, if there are any: a core that sees nobody
+    /// may itself be cut off.
+    fn isolation(&self, node: &Node) -> Option<String> {
         let membership = node.mesh.membership();
         let living = membership.borrow();
         let core = |id: &&NodeId| id.role == NodeRole::Core && **id != node.id;
         let addresses = self.shared.addresses.borrow();
         let named = addresses.iter().map(|(id, _)| id).filter(core).count();
-        let sees_none = !living.nodes.keys().any(|id| core(&id));
+        let none_up = !living.nodes.keys().any(|id| core(&id));
         match &node.part {
-            Part::Edge(_) => sees_none.then(|| "mesh: sees no core".to_owned()),
+            Part::Edge(_) => none_up.then(|| "mesh: no core is up".to_owned()),
             Part::Core(_) => {
-                (named > 0 && sees_none).then(|| format!("mesh: sees none of {named} other cores"))
+                (named > 0 && none_up).then(|| format!("mesh: none of {named} other cores is up"))
             }
         }
     }
 
-    fn misses(&self, node: &Node) -> Vec<String> {
+    fn peers_missing(&self, node: &Node) -> Vec<String> {
         let membership = node.mesh.membership();
         let living = membership.borrow();
         let addresses = self.shared.addresses.borrow();
@@ -149,7 +151,7 @@ impl Process {
 
     pub(super) fn status(&self) -> serde_json::Value {
         let site = &self.shared.site;
-        let state = self.shared.duty.state();
+        let state = self.shared.lifecycle.state();
         let Readiness { ready, reasons } = self.readiness();
         let node = self.shared.node.get();
         let status = Status {
@@ -162,24 +164,24 @@ impl Process {
             draining: matches!(state, State::Draining | State::Drained | State::Ending),
             ready,
             reasons,
-            sees: node.map(|node| self.seen(node)).unwrap_or_default(),
-            misses: node.map(|node| self.misses(node)).unwrap_or_default(),
+            peers_up: node.map(|node| self.peers_up(node)).unwrap_or_default(),
+            peers_missing: node.map(|node| self.peers_missing(node)).unwrap_or_default(),
             shards: node.and_then(|node| self.shards(node)),
-            follows: node.and_then(follows),
+            replication: node.and_then(replication),
             sessions: node.and_then(Node::sessions),
             links: node.and_then(|node| self.links(node)),
         };
         serde_json::json!(status)
     }
 
-    fn seen(&self, node: &Node) -> Vec<Seen> {
+    fn peers_up(&self, node: &Node) -> Vec<Peer> {
         let membership = node.mesh.membership().borrow().clone();
         let links = node.mesh.links();
         let rtt = |id: &NodeId| {
             links.iter().find(|link| link.peer == *id && link.up).and_then(|link| link.rtt)
         };
         let others = membership.nodes.iter().filter(|(id, _)| **id != node.id);
-        let seen = others.map(|(id, state)| Seen {
+        let seen = others.map(|(id, state)| Peer {
             node: self.shared.site.world.name_of(id),
             draining: state.draining,
             rtt_ms: rtt(id).map(|rtt| rtt.as_secs_f64() * 1000.0),
@@ -213,13 +215,13 @@ impl Process {
     }
 }
 
-/// Where the shard is served there is nothing to follow.
-fn follows(node: &Node) -> Option<Vec<Follower>> {
+/// A core that serves a shard does not replicate it.
+fn replication(node: &Node) -> Option<Vec<Replica>> {
     let Part::Core(core) = &node.part else { return None };
     let followers = core.status().followers.into_iter().filter(|follower| !follower.serves);
-    let followers = followers.map(|follower| Follower {
+    let followers = followers.map(|follower| Replica {
         shard: follower.shard.to_string(),
-        lacks: follower.committed.saturating_sub(follower.next),
+        lag_frames: follower.committed.saturating_sub(follower.next),
         last_ts_ms: follower.last_ts_ms,
     });
     Some(followers.collect())

@@ -6,7 +6,7 @@ use mesh::MeshCa;
 use node::Reloaded;
 use serde_json::Value;
 
-use super::duty::State;
+use super::lifecycle::State;
 use super::*;
 
 /// Ends a hang; nothing here asserts a time.
@@ -27,7 +27,7 @@ impl Folder {
         folder.write("world.toml", &world(""));
         folder.write("nodes.toml", &format!("{CORE}{EDGE}"));
         let edge = "node = \"eu-west/edge/1\"\n[mesh]\nbind = \"127.0.0.1:0\"\n[edge]\nbind = \"127.0.0.1:0\"\n\
-                    spread_seconds = 0\n[shutdown]\ndrain_seconds = 20\n";
+                    spread_seconds = 0\n[shutdown]\ndrain_seconds = 20\n[admin]\nbind = \"127.0.0.1:0\"\n";
         folder.write("edge.toml", edge);
         folder.issue("r1/edge/1");
         StreamKey::load_or_create(&folder.path("keys")).unwrap();
@@ -68,7 +68,7 @@ fn world(tenant: &str) -> String {
 
 async fn until(process: &Process, state: State) {
     let wait = async {
-        while process.shared.duty.state() != state {
+        while process.shared.lifecycle.state() != state {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -84,7 +84,7 @@ async fn a_node_says_what_keeps_it_from_work() {
     process.start().await.unwrap();
     let readiness = process.readiness();
     assert!(!readiness.ready);
-    assert_eq!(readiness.reasons, ["mesh: sees no core", "mesh: does not see eu-west/core/1"]);
+    assert_eq!(readiness.reasons, ["mesh: no core is up", "mesh: peer eu-west/core/1 is missing"]);
     let status: Value = process.status();
     assert_eq!((&status["node"], &status["id"]), (&"eu-west/edge/1".into(), &"r1/edge/1".into()));
     assert_eq!(
@@ -92,13 +92,32 @@ async fn a_node_says_what_keeps_it_from_work() {
         (&"eu-west".into(), &"serving".into(), &0.into())
     );
     assert_eq!(
-        (&status["draining"], &status["misses"][0]),
+        (&status["draining"], &status["peers_missing"][0]),
         (&false.into(), &"eu-west/core/1".into())
     );
     assert!(status.get("shards").is_none());
     process.end().await;
     assert!(process.readiness().reasons.contains(&"the node is ending".to_owned()));
     assert!(process.undrain().unwrap_err().contains("ending"));
+}
+
+#[tokio::test]
+async fn a_node_with_a_task_that_has_panicked_is_not_ready_and_names_the_task() {
+    let folder = Folder::new();
+    let process = folder.started().await;
+    let admin = process.admin().await.unwrap();
+    let ask = || async {
+        let http = client::http::Plain::new(Arc::new(OsNet));
+        let url = format!("http://{}", admin.local_addr());
+        http.call(http::Method::GET, &url, "/readyz", "").await.unwrap()
+    };
+    process.shared.tasks.spawn("unlucky", async { panic!("as planned") }).await.unwrap();
+    let (status, body) = ask().await;
+    let body = String::from_utf8_lossy(&body).into_owned();
+    assert_eq!(status, http::StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("task unlucky has panicked; restart the node"), "{body}");
+    admin.stop(PATIENCE).await;
+    process.end().await;
 }
 
 #[tokio::test]
@@ -112,7 +131,7 @@ async fn a_drain_is_told_and_can_be_called_off() {
     assert_eq!(process.status()["draining"], true);
     process.undrain().unwrap();
     assert_eq!(
-        (process.shared.duty.state(), &process.status()["draining"]),
+        (process.shared.lifecycle.state(), &process.status()["draining"]),
         (State::Serving, &false.into())
     );
     process.end().await;
@@ -132,7 +151,7 @@ async fn a_reload_takes_what_may_change_and_refuses_the_rest_with_the_reason() {
         taken.taken.iter().any(|what| what.contains("eu-west/core/1 is no longer named")),
         "{taken:?}"
     );
-    assert_eq!(process.readiness().reasons, ["mesh: sees no core"]);
+    assert_eq!(process.readiness().reasons, ["mesh: no core is up"]);
 
     folder.write("nodes.toml", &EDGE.replace("7400", "7500"));
     folder.write("world.toml", &world("").replace("cores = 1", "cores = 2"));

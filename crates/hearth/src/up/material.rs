@@ -14,6 +14,7 @@ use topology::World;
 use wire::{NodeId, RegionId};
 
 use super::data::{Data, Ports};
+use crate::limits::UpLimits;
 use crate::local::LocalMesh;
 use crate::{assembly, authority};
 
@@ -28,6 +29,7 @@ pub(super) struct Material {
     pub(super) open_edges: Mutex<BTreeMap<NodeId, String>>,
     identities: BTreeMap<NodeId, Identity>,
     wan: bool,
+    pub(super) limits: UpLimits,
 }
 
 /// How the mesh was asked for.
@@ -38,6 +40,7 @@ pub(super) struct How<'a> {
     pub(super) wan: bool,
     /// Regions that may start although acknowledged records in them are destroyed.
     pub(super) accept_loss: &'a [String],
+    pub(super) limits: UpLimits,
 }
 
 impl Material {
@@ -71,8 +74,11 @@ impl Material {
         }
         let (store, found) = open_store(data, &world, how)?;
         let open_edges = Mutex::default();
-        let (verifier, wan) = (Arc::new(verifier), how.wan);
-        Ok((Self { world, ports, verifier, store, conditions, open_edges, identities, wan }, found))
+        let (verifier, wan, limits) = (Arc::new(verifier), how.wan, how.limits.clone());
+        Ok((
+            Self { world, ports, verifier, store, conditions, open_edges, identities, wan, limits },
+            found,
+        ))
     }
 
     /// The sockets of a region's nodes, under the weather of the world.

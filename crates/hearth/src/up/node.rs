@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use wire::{NodeId, NodeRole};
 
 use super::material::Material;
-use crate::assembly::{EdgePlan, Node, PartPlan, Plan};
+use crate::assembly::{CorePlan, EdgePlan, Node, PartPlan, Plan};
 
 /// A killed node's sockets are closed within this; longer, and a restart takes other ports.
 const KILL_WAIT: Duration = Duration::from_secs(5);
@@ -82,12 +82,16 @@ fn plan(material: &Arc<Material>, id: &NodeId) -> Plan {
     let others = material.world.nodes().into_iter().filter(|other| other != id);
     mesh.peers = others.map(|other| (other.clone(), material.ports.mesh(&other))).collect();
     let part = match id.role {
-        NodeRole::Core => PartPlan::Core(material.store.store(id.region)),
+        NodeRole::Core => PartPlan::Core(CorePlan {
+            store: material.store.store(id.region),
+            limits: material.limits.core.clone(),
+        }),
         NodeRole::Edge => {
             let lookup = Arc::clone(material);
             PartPlan::Edge(EdgePlan {
                 bind: material.ports.edge(id),
                 public_url: material.edge_url(id),
+                limits: material.limits.edge.clone(),
                 verifier: Arc::clone(&material.verifier),
                 edges: Box::new(move |_| Arc::new(move || lookup.edges_open())),
             })

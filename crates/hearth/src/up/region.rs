@@ -224,13 +224,13 @@ impl Region {
         };
         for RunningNode { node, .. } in &now.nodes {
             status.shards.extend(node.serves());
-            let (sessions, sees) = (node.sessions(), node.sees());
-            status.nodes.push(NodeStatus { node: node.id.to_string(), sessions, sees });
+            let (sessions, peers_up) = (node.sessions(), node.peers_up());
+            status.nodes.push(NodeStatus { node: node.id.to_string(), sessions, peers_up });
         }
         status
     }
 
-    /// Whether its nodes see every other living node and its shards are served.
+    /// Ready when the region is up and none of its nodes has a trouble.
     pub(super) fn readiness(&self) -> ::node::admin::Readiness {
         let now = self.now();
         let mut reasons = Vec::new();

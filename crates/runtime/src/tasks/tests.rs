@@ -117,7 +117,7 @@ fn a_task_is_held_once() {
     let task = async {
         let bytes = [0_u8; 4096];
         tokio::task::yield_now().await;
-        drop(bytes);
+        std::hint::black_box(&bytes);
     };
     let held = size_of_val(&task);
     let tasks = Tasks::new("test");

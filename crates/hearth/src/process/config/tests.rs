@@ -81,6 +81,8 @@ fn every_mistake_names_the_file_the_line_and_the_cure() {
         ("[admn]\nbind = \"127.0.0.1:1\"", "did you mean \"admin\"?"),
         ("[edge]\nbind = \"127.0.0.1:1\"", "nothing is called \"edge\" here"),
         ("copies = ", "not TOML"),
+        ("[limits]\nframes_in_flight = 0", "line 6: \"frames_in_flight\": 0 is not in 1 to "),
+        ("[limits]\nsessions = 1", "[limits] has no field \"sessions\""),
     ] {
         let error = core(&format!("{CORE}{more}\n")).unwrap_err();
         assert!(error.contains("node.toml, line ") && error.contains(wanted), "{more}: {error}");

@@ -1,4 +1,4 @@
-//! An edge's own keys, and whom it believes with them.
+//! The keys by which an edge accepts tokens.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use super::config::AuthSection;
 use super::site::Site;
 use crate::assembly;
 
-/// They hold from start to end; what they are checked against does not.
-pub(crate) struct Believed {
+/// Loaded once at the start; the keys of identity providers are read again at every reload.
+pub(crate) struct TrustAnchors {
     stream: StreamKey,
     dev: Option<PublicKey>,
 }
 
-impl Believed {
+impl TrustAnchors {
     /// Loads them; makes none.
     ///
     /// # Errors
@@ -29,9 +29,9 @@ impl Believed {
         } else {
             None
         };
-        let believed = Self { stream, dev };
-        believed.verifier(&site.world, site)?;
-        Ok(believed)
+        let trust = Self { stream, dev };
+        trust.verifier(&site.world, site)?;
+        Ok(trust)
     }
 
     /// With the identity providers of this world, and their keys as they are now.

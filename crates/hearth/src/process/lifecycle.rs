@@ -1,4 +1,4 @@
-//! Does the node serve, does it give away what it has, does it end? Changed by operators and signals, seen by `/readyz`.
+//! Whether a node starts, serves, drains or ends. Operators and signals change it, `/readyz` shows it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,18 +21,18 @@ pub(crate) enum State {
     Ending,
 }
 
-/// The state, and how to call a drain off.
-pub(crate) struct Duty {
+/// The state, and the token that cancels a drain.
+pub(crate) struct Lifecycle {
     now: Mutex<(State, CancellationToken)>,
 }
 
-impl Default for Duty {
+impl Default for Lifecycle {
     fn default() -> Self {
         Self { now: Mutex::new((State::Starting, CancellationToken::new())) }
     }
 }
 
-impl Duty {
+impl Lifecycle {
     pub(crate) fn state(&self) -> State {
         self.lock().0
     }
@@ -104,29 +104,29 @@ mod tests {
 
     #[test]
     fn a_node_drains_once_and_a_drain_that_was_called_off_ends_nothing() {
-        let duty = Duty::default();
-        assert!(duty.drain().unwrap_err().contains("starting"));
-        duty.begin();
-        let first = duty.drain().unwrap().unwrap();
-        assert!(duty.drain().unwrap().is_none());
+        let lifecycle = Lifecycle::default();
+        assert!(lifecycle.drain().unwrap_err().contains("starting"));
+        lifecycle.begin();
+        let first = lifecycle.drain().unwrap().unwrap();
+        assert!(lifecycle.drain().unwrap().is_none());
         let mut undrained = 0;
-        duty.undrain(|| undrained += 1).unwrap();
-        duty.undrain(|| undrained += 1).unwrap();
+        lifecycle.undrain(|| undrained += 1).unwrap();
+        lifecycle.undrain(|| undrained += 1).unwrap();
         assert_eq!((undrained, first.is_cancelled()), (1, true));
-        let second = duty.drain().unwrap().unwrap();
-        duty.drained(&first);
-        assert_eq!(duty.state(), State::Draining, "the first came too late");
-        duty.drained(&second);
-        assert_eq!(duty.state(), State::Drained);
-        assert!(duty.drain().unwrap().is_none());
+        let second = lifecycle.drain().unwrap().unwrap();
+        lifecycle.drained(&first);
+        assert_eq!(lifecycle.state(), State::Draining, "the first came too late");
+        lifecycle.drained(&second);
+        assert_eq!(lifecycle.state(), State::Drained);
+        assert!(lifecycle.drain().unwrap().is_none());
     }
 
     #[test]
     fn what_ends_takes_no_more_orders() {
-        let duty = Duty::default();
-        duty.begin();
-        duty.end();
-        assert!(duty.drain().is_err() && duty.undrain(|| panic!("it ends")).is_err());
-        assert_eq!(duty.state(), State::Ending);
+        let lifecycle = Lifecycle::default();
+        lifecycle.begin();
+        lifecycle.end();
+        assert!(lifecycle.drain().is_err() && lifecycle.undrain(|| panic!("it ends")).is_err());
+        assert_eq!(lifecycle.state(), State::Ending);
     }
 }
