@@ -63,6 +63,7 @@ impl Job {
     /// The session is paused at `have`, and its client has the messages up to `after`.
     pub(super) fn begin(&mut self, after: u64, have: Place) {
         self.progress = Progress::from(have);
+        self.progress.claim(after);
         self.ask_after(after);
     }
 
@@ -77,7 +78,10 @@ impl Job {
         match self.step {
             Step::Knock { .. } => self.step = Step::Knock { after },
             Step::Await { .. } => self.step = Step::Await { after },
-            Step::Messages { .. } | Step::Changes => self.ask_after(after),
+            Step::Messages { .. } | Step::Changes => {
+                self.progress.claim(after);
+                self.ask_after(after);
+            }
         }
     }
 }

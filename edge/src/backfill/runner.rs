@@ -266,6 +266,13 @@ impl Runner {
         if let (Some(next), Some(job)) = (next, self.jobs.get_mut(&conversation)) {
             job.ask_after(next);
         }
+        let Some(job) = self.jobs.get_mut(&conversation) else { return };
+        if nothing && job.progress.is_short() {
+            // The client claims more than there is.
+            job.progress.claim(0);
+            self.ready.push(conversation);
+            return;
+        }
         if nothing { self.paused.push(conversation) } else { self.ready.push(conversation) }
     }
 
@@ -298,8 +305,10 @@ impl Runner {
         }
         // There was room for an event of any size, and nobody else may take it.
         let mut effects = Effects::new(Bound { events: usize::MAX, bytes: usize::MAX });
-        let pushed = event.send(&self.session, &mut effects);
-        debug_assert_eq!(pushed, Pushed::Queued);
+        if !(moves && job.progress.has_message(event.seqs())) {
+            let pushed = event.send(&self.session, &mut effects);
+            debug_assert_eq!(pushed, Pushed::Queued);
+        }
         let is_removed = event.removes(&self.session.actor.user);
         if moves {
             let seq = event.seqs().map_or(job.have().seq, |seqs| seqs.after);

@@ -2,7 +2,7 @@
 
 use wire::Epoch;
 
-use super::Place;
+use super::{Place, Seqs};
 
 /// Terms that a backfill remembers. Of older ones it only knows that it had everything.
 const TERMS_MAX: usize = 16;
@@ -11,6 +11,8 @@ const TERMS_MAX: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Progress {
     have: Place,
+    /// The client says that it has the messages up to this one. It may know more than this edge.
+    claimed: u64,
     /// Of what it brought: epochs, ascending, each with the last `ver` before it.
     terms: Vec<(Epoch, u64)>,
 }
@@ -18,12 +20,29 @@ pub struct Progress {
 impl Progress {
     #[must_use]
     pub fn from(have: Place) -> Self {
-        Self { have, terms: Vec::new() }
+        Self { have, claimed: 0, terms: Vec::new() }
     }
 
     #[must_use]
     pub fn have(&self) -> Place {
         self.have
+    }
+
+    /// The client says that it has the messages up to this one.
+    pub fn claim(&mut self, seq: u64) {
+        self.claimed = seq;
+    }
+
+    /// Whether the client knows of messages that this backfill has not met yet.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.have.seq < self.claimed
+    }
+
+    /// Whether the client has the message that this change is.
+    #[must_use]
+    pub fn has_message(&self, seqs: Option<Seqs>) -> bool {
+        seqs.is_some_and(|seqs| seqs.before < seqs.after && seqs.after <= self.claimed)
     }
 
     /// It has brought the change at this place.
@@ -35,6 +54,11 @@ impl Progress {
             self.terms.push((epoch, self.have.ver));
         }
         self.have = at;
+    }
+
+    /// Whether it has something of a later term than this.
+    pub(super) fn is_beyond(&self, epoch: Epoch) -> bool {
+        self.terms.last().is_some_and(|(last, _)| *last > epoch)
     }
 
     /// The last `ver` that it has of a term older than `epoch`.

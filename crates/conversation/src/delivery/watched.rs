@@ -479,6 +479,11 @@ impl<S: Subscriber, E: Delivered> Watched<S, E> {
         if let Some(to) = subscriber.take_resume_at(progress) {
             *progress = Progress::from(to);
         }
+        // The feed brings that term, too: rejoining before would deliver it twice.
+        let known = self.cursor.as_ref().and_then(EdgeCursor::epoch);
+        if known.is_some_and(|known| progress.is_beyond(known)) {
+            return Rejoined::Missing;
+        }
         let mut have = progress.have();
         let recent = self.recent.as_ref();
         let first = recent.and_then(VecDeque::front).map(Delivered::ver);
@@ -490,7 +495,13 @@ impl<S: Subscriber, E: Delivered> Watched<S, E> {
             if event.ver() <= have.ver {
                 continue;
             }
-            if outboxes.push(&subscriber.who, event) == Pushed::Full {
+            // What is at hand is of a lost history if the backfill has met a later one.
+            let is_lost = progress.is_beyond(event.epoch());
+            if is_lost {
+                return Rejoined::Missing;
+            }
+            let is_known = progress.has_message(event.seqs());
+            if !is_known && outboxes.push(&subscriber.who, event) == Pushed::Full {
                 return Rejoined::Missing;
             }
             let seq = event.seqs().map_or(have.seq, |seqs| seqs.after);
@@ -511,8 +522,8 @@ impl<S: Subscriber, E: Delivered> Watched<S, E> {
             self.forget_recent();
             return Rejoined::Gone;
         }
-        if have.ver < self.head_ver {
-            // The owner has named more, and it is not here yet.
+        if have.ver < self.head_ver || progress.is_short() {
+            // The owner has named more, or the client knows more, and it is not here yet.
             return Rejoined::Missing;
         }
         let is_ahead = have.ver > cursor;

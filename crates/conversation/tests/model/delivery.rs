@@ -492,6 +492,7 @@ fn a_client_gets_everything_across_a_readd() {
 fn a_client_gets_everything_across_the_loss_of_a_region() {
     holds(bounds(4, 1, [1, 0, 1, 1]));
     holds(bounds(5, 1, [1, 1, 0, 0]));
+    holds(bounds(4, 1, [2, 0, 0, 0]));
 }
 
 #[test]
