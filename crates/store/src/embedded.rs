@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! DIR/<region>/store/     fjall's database: tables log, lease, fence, mark, projection (keys: `cell`), and commit
+//! DIR/<region>/format     the number of the format (`format`)
 //! DIR/<region>/commits    how far its commits had come (`highwater`)
 //! DIR/<region>/damaged/   what was cut off or set aside, if anything ever was
 //! ```
@@ -28,6 +29,7 @@ mod assess;
 mod commit;
 mod committer;
 mod engine;
+mod format;
 mod highwater;
 mod journal;
 mod linger;

@@ -18,7 +18,7 @@ use super::commit::Commit;
 use super::engine::{Closed, Engine, Sizes};
 use super::highwater::{HighWaterFile, HighWaterMark};
 use super::report::{Finding, OpenError};
-use super::{journal, merge, repair, versions};
+use super::{format, journal, merge, repair, versions};
 use crate::cell::{self, Cell, Table};
 use crate::quorum::ReplicaError;
 
@@ -70,6 +70,13 @@ impl Site<'_> {
             Ok(())
         };
         create().map_err(self.io("creating its folder"))?;
+        let has_data =
+            || Ok(self.files.store().try_exists()? || self.files.highwater().try_exists()?);
+        let other = has_data().and_then(|has_data| format::check(&self.files.dir, has_data));
+        if let Some(found) = other.map_err(self.io("reading its format"))? {
+            let (name, dir) = (self.name.to_owned(), self.files.dir.clone());
+            return Err(OpenError::OtherFormat { name, dir, found, read: format::FORMAT });
+        }
         assess(&self.files, self.verify).map_err(self.io("reading its files"))
     }
 

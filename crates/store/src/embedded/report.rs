@@ -139,6 +139,22 @@ pub enum OpenError {
         /// The region's folder.
         dir: PathBuf,
     },
+    /// A version of this program wrote the data that has another format.
+    #[error(
+        "region {name}: {} has format {found}, and this program reads format {read}. Cure: open it \
+         with the version that wrote it; or move it away, to begin anew without its data",
+        dir.display()
+    )]
+    OtherFormat {
+        /// Whose replica.
+        name: String,
+        /// The region's folder.
+        dir: PathBuf,
+        /// The format of the folder.
+        found: u32,
+        /// The only format that this program reads.
+        read: u32,
+    },
     /// The operating system said no.
     #[error("region {name}: {what}: {source}")]
     Io {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hearth_store::conformance::{self, REGIONS, Subject};
-use hearth_store::embedded::{Embedded, EmbeddedOptions, RegionState};
+use hearth_store::embedded::{Embedded, EmbeddedOptions, OpenError, RegionState};
 use hearth_store::{Store, StoreError};
 use wire::{Durability, Epoch, Position, RegionId, ShardId, Slot, ZoneId};
 
@@ -207,4 +207,24 @@ async fn copies_that_nobody_waits_for_arrive() {
         holds(&dir.path().join("two"), b"frame 49")
             && holds(&dir.path().join("three"), b"frame 49")
     );
+}
+
+#[tokio::test]
+async fn a_folder_of_another_format_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (embedded, _) = Embedded::open(options(dir.path())).unwrap();
+    embedded.close();
+    drop(embedded);
+    let format = dir.path().join("one").join("format");
+    let ours = std::fs::read_to_string(&format).unwrap();
+    std::fs::remove_file(&format).unwrap();
+    for found in ["1", "3"] {
+        let Err(error) = Embedded::open(options(dir.path())) else { panic!("it opened") };
+        assert!(matches!(error, OpenError::OtherFormat { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("has format {found}")), "{error}");
+        assert_eq!(format.exists(), found == "3");
+        std::fs::write(&format, "3\n").unwrap();
+    }
+    std::fs::write(&format, ours).unwrap();
+    Embedded::open(options(dir.path())).unwrap();
 }
