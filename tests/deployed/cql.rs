@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use conversation::log::LogRow;
-use conversation::projection::{HeadRow, Row};
+use conversation::projection::{HeadRow, StampedRow};
 use conversation::shard::{Cas, FenceMode, Nonce};
 use hearth_stories::deployment::Servers;
 use scylla::client::session::Session;
@@ -284,12 +284,14 @@ fn a_late_write_with_a_lower_stamp_changes_nothing() {
                 ts_ms: 1,
                 at: Position::default(),
             };
-            store.project(shard, at(3, 1), vec![Row::Head(head(5, 3))]).await.unwrap();
+            store.project(shard, vec![StampedRow::new(&head(5, 3), at(3, 1))]).await.unwrap();
             store.write_fence(shard, Epoch(3)).await.unwrap();
             store.write_mark(shard, &Mark::Committed, at(3, 1)).await.unwrap();
             // Late writes of a replaced owner: later by every clock, higher slots, an older term.
             let late = world.handle(2);
-            late.project(shard, at(2, 1 << 39), vec![Row::Head(head(900, 2))]).await.unwrap();
+            late.project(shard, vec![StampedRow::new(&head(900, 2), at(2, 1 << 39))])
+                .await
+                .unwrap();
             late.write_fence(shard, Epoch(2)).await.unwrap();
             late.write_mark(shard, &Mark::Committed, at(2, 1 << 39)).await.unwrap();
             for region in 1..=3 {
@@ -299,8 +301,8 @@ fn a_late_write_with_a_lower_stamp_changes_nothing() {
                 assert_eq!(store.mark(shard, &Mark::Committed).await, Ok(Some(at(3, 1))));
             }
             // All regions agree on one of two rows with the same stamp.
-            store.project(shard, at(4, 1), vec![Row::Head(head(7, 4))]).await.unwrap();
-            late.project(shard, at(4, 1), vec![Row::Head(head(6, 4))]).await.unwrap();
+            store.project(shard, vec![StampedRow::new(&head(7, 4), at(4, 1))]).await.unwrap();
+            late.project(shard, vec![StampedRow::new(&head(6, 4), at(4, 1))]).await.unwrap();
             for region in 1..=3 {
                 assert_eq!(
                     world.handle(region).heads(&[id]).await.unwrap()[0].unwrap().head,

@@ -11,7 +11,7 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 80;
 /// Files and functions (`file::fn name`) that are still longer, with their lines. A number here may
 /// only become smaller.
-const LONGER: &[(&str, usize)] = &[("crates/store/src/scylla/handle.rs", 629)];
+const LONGER: &[(&str, usize)] = &[];
 
 /// The longest that a file or function may be.
 fn lines_max(name: &str, usual: usize) -> usize {

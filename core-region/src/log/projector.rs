@@ -119,13 +119,10 @@ async fn project(store: Arc<dyn Store>, shard: ShardId, frame: Arc<LogFrame>) ->
 
 /// Every row of a frame, until it is written.
 pub(crate) async fn project_frame(store: &Arc<dyn Store>, shard: ShardId, frame: &LogFrame) {
-    let mut left = projection::project(frame);
-    while let Some((stamp, rows)) = left.pop_first() {
-        if let Err(error) = store.project(shard, stamp, rows).await {
-            tracing::debug!(%error, slot = frame.slot.0, "projection failed, trying again");
-            tokio::time::sleep(RETRY).await;
-            left = projection::project(frame).split_off(&stamp);
-        }
+    let rows = projection::project(frame);
+    while let Err(error) = store.project(shard, rows.clone()).await {
+        tracing::debug!(%error, slot = frame.slot.0, "projection failed, trying again");
+        tokio::time::sleep(RETRY).await;
     }
 }
 

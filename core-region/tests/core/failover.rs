@@ -105,9 +105,7 @@ async fn only_rows_come_over(
     let (epoch, ts_ms) = (Epoch(1), 9);
     let change = |(ver, event)| Change { conversation: id, ver, epoch, ts_ms, event };
     let frame = LogFrame { epoch, slot, ts_ms, changes: (ver..).zip(events).map(change).collect() };
-    for (stamp, rows) in projection::project(&frame) {
-        store.project(shard, stamp, rows).await.unwrap();
-    }
+    store.project(shard, projection::project(&frame)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,9 +24,7 @@ use wire::{
 
 use crate::dedupe::{Dedupe, Seen, fingerprint_of_message};
 use crate::moving::Location;
-use crate::projection::{
-    FactsRow, HeadRow, InboxRow, LastMessageRow, MemberRow, PlacementRow, RoleRow,
-};
+use crate::projection::{FactsRow, HeadRow, HomeRow, InboxRow, LastMessageRow, MemberRow, RoleRow};
 use crate::roles;
 use crate::shard::Starts;
 
@@ -89,7 +87,7 @@ pub struct LoadedConversation {
     /// For a user stream: its inbox, conversations that were left included.
     pub inbox: Vec<InboxRow>,
     /// The shard it is in; none when it never moved.
-    pub placement: Option<PlacementRow>,
+    pub placement: Option<HomeRow>,
 }
 
 impl LoadedConversation {

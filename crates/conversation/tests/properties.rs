@@ -6,15 +6,17 @@ use std::collections::HashMap;
 
 use hearth_conversation::log::{FRAME_OVERHEAD_BYTES, LogFrame, change_bytes};
 use hearth_conversation::moving::{DecisionContext, Offer};
-use hearth_conversation::projection::{Row, project};
+use hearth_conversation::projection::{
+    ClusteringKey, DedupeRow, Kind, MessageRow, Partition, RowId, StampedRow, project,
+};
 use hearth_conversation::sequencer::{Conversation, Decision, LoadedConversation};
 use hearth_conversation::shard::Starts;
 use proptest::prelude::*;
 use wire::change::{Change, Event, Role};
 use wire::command::{Actor, Command, Draft, MeshCommand, UserCommand};
 use wire::{
-    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, Position, RegionId, ShardId,
-    Slot, TenantId, UserId, ZoneId,
+    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, RegionId, ShardId, Slot,
+    TenantId, UserId, ZoneId,
 };
 
 /// All are born in the first.
@@ -190,52 +192,26 @@ fn shown(state: &Conversation) -> impl PartialEq + std::fmt::Debug {
     )
 }
 
-/// Last write wins for each key, by stamp.
+/// Last write wins for each row, by stamp.
 #[derive(Default, Clone, PartialEq, Debug)]
-struct Table(HashMap<String, (Position, Row)>);
+struct Table(HashMap<RowId, StampedRow>);
 
 impl Table {
-    fn write(&mut self, stamp: Position, row: Row) {
-        let key = match &row {
-            Row::Facts(row) => format!("facts {}", row.conversation),
-            Row::Head(row) => format!("head {}", row.conversation),
-            Row::LastMessage(row) => format!("last {}", row.conversation),
-            Row::Member(row) => format!("member {} {}", row.conversation, row.user),
-            Row::Role(row) => format!("role {} {}", row.conversation, row.user),
-            Row::Message(row) => format!("message {} {}", row.conversation, row.seq),
-            Row::Change(row) => format!("change {} {}", row.conversation, row.ver),
-            Row::Dedupe(row) => {
-                format!("dedupe {} {} {}", row.conversation, row.sender, row.client_msg_id)
-            }
-            Row::Inbox(row) => format!("inbox {} {}", row.stream, row.conversation),
-            Row::ReadCursor(row) => format!("read {} {}", row.conversation, row.user),
-            Row::Home(row) => format!("placement {}", row.conversation),
-        };
-        let newer = self.0.get(&key).is_none_or(|(there, _)| *there <= stamp);
+    fn write(&mut self, row: StampedRow) {
+        let newer = self.0.get(&row.id).is_none_or(|there| there.stamp <= row.stamp);
         if newer {
-            self.0.insert(key, (stamp, row));
+            self.0.insert(row.id.clone(), row);
         }
     }
 
     fn project(&mut self, frame: &LogFrame) {
-        for (stamp, rows) in project(frame) {
-            rows.into_iter().for_each(|row| self.write(stamp, row));
-        }
+        project(frame).into_iter().for_each(|row| self.write(row));
     }
 
     fn load(&self, id: ConversationId) -> LoadedConversation {
         let mut loaded = LoadedConversation::default();
-        for (_, row) in self.0.values() {
-            match row.clone() {
-                Row::Facts(row) if row.conversation == id => loaded.facts = Some(row),
-                Row::Head(row) if row.conversation == id => loaded.head = Some(row),
-                Row::LastMessage(row) if row.conversation == id => loaded.last_message = Some(row),
-                Row::Member(row) if row.conversation == id => loaded.members.push(row),
-                Row::Role(row) if row.conversation == id => loaded.roles.push(row),
-                Row::Inbox(row) if row.stream == id => loaded.inbox.push(row),
-                Row::Home(row) if row.conversation == id => loaded.placement = Some(row),
-                _ => {}
-            }
+        for row in self.0.values().filter(|row| row.id.partition.conversation() == id) {
+            loaded.add(row.id.kind, &row.value).unwrap();
         }
         loaded
     }
@@ -353,11 +329,9 @@ proptest! {
     fn rows_of_one_frame_never_share_a_key(commands in history()) {
         for frame in run(commands).frames {
             let rows = project(&frame);
+            let count = rows.len();
             let mut table = Table::default();
-            let count = rows.values().map(Vec::len).sum::<usize>();
-            for (stamp, rows) in rows {
-                rows.into_iter().for_each(|row| table.write(stamp, row));
-            }
+            rows.into_iter().for_each(|row| table.write(row));
             prop_assert_eq!(table.0.len(), count);
         }
     }
@@ -369,12 +343,14 @@ proptest! {
         let mut table = Table::default();
         run.frames.iter().for_each(|frame| table.project(frame));
         let loaded = Conversation::load(state.id(), table.load(state.id()));
-        for (_, row) in table.0.values() {
-            let Row::Dedupe(row) = row else { continue };
-            let Some((_, Row::Message(message))) =
-                table.0.get(&format!("message {} {}", row.conversation, row.seen.seq)) else { panic!("no message") };
-            let Event::Message(message) = Change::from_bytes(&message.change).unwrap().event else { panic!("no message") };
-            let actor = Actor { tenant: tenant(), user: row.sender.clone(), device: None };
+        for row in table.0.values() {
+            let Partition::Sender(id, sender) = &row.id.partition else { continue };
+            let seen = row.read::<DedupeRow>().unwrap();
+            let partition = Partition::bucket(*id, seen.seq);
+            let at = RowId { partition, kind: Kind::Message, key: ClusteringKey::Number(seen.seq) };
+            let change: Change = table.0[&at].read::<MessageRow>().unwrap();
+            let Event::Message(message) = change.event else { panic!("no message") };
+            let actor = Actor { tenant: tenant(), user: sender.clone(), device: None };
             let retry = Command::User(UserCommand::Send(Draft {
                 client_msg_id: message.client_msg_id,
                 body: message.body,
@@ -386,11 +362,11 @@ proptest! {
             prop_assert!(loaded.needs_dedupe_lookup(&actor, &retry));
             let starts = Starts::default();
             let moment = moment(loaded.location().placement.shard, 2_000, &starts);
-            let decision = loaded.decide(moment, &actor, retry, Some(&row.seen));
+            let decision = loaded.decide(moment, &actor, retry, Some(&seen));
             let Decision::Already(hearth_conversation::sequencer::Outcome::Ack(ack)) = decision else {
                 return Err(TestCaseError::fail(format!("{decision:?}")));
             };
-            prop_assert_eq!((ack.seq, ack.epoch, ack.duplicate), (row.seen.seq, row.seen.epoch, true));
+            prop_assert_eq!((ack.seq, ack.epoch, ack.duplicate), (seen.seq, seen.epoch, true));
         }
     }
 

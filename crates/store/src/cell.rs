@@ -1,11 +1,13 @@
 //! The one shape of everything a replica keeps: a cell, which is a key, a stamp and bytes.
 //!
-//! Of two cells with one key the one with the higher stamp stays; with equal stamps the greater bytes do, so that
-//! replicas that saw the same writes in different orders agree. Merging is all that reads, late writes and repair need.
+//! Where two cells have one key, the higher stamp wins. With equal stamps the greater bytes win, so
+//! replicas that saw the same writes in different orders agree. Reads, late writes and repair need
+//! nothing but this merge.
 //!
 //! ## Keys
-//! All integers are big endian, so that keys sort as their numbers do. A key starts with the zone: what a replica holds of
-//! a zone is one range of each table, and repair and residency look at nothing else.
+//! All integers are big endian, so keys sort as their numbers do. A key starts with the zone: a
+//! replica holds each zone as one range of each table, and repair and residency look at nothing
+//! else.
 //!
 //! | table | key | stamp | value |
 //! |---|---|---|---|
@@ -15,13 +17,13 @@
 //! | fence | shard | (epoch, 0) | nothing |
 //! | mark | shard, kind 1, consumer's name or region | the mark itself | nothing |
 //! | mark | shard, 4, region 2 | (0, milliseconds since 1970) | these milliseconds 8 |
-//! | projection | zone 2, kind 1, conversation 23, what the kind says ([`rows`](crate::rows)) | [`stamp`](conversation::moving::stamp) of the change | the row |
+//! | projection | zone 2, kind 1, conversation 23, rest (`quorum::rows`) | [`stamp`](conversation::moving::stamp) of the change | the row |
 //!
 //! where *shard* is zone 2, home 2, class 1, number 2.
 //!
 //! ## Values
-//! checksum 8 (XXH3-64 over key and rest), epoch 8, slot 8, bytes. The checksum covers the key, so a value that lands
-//! under another's key is found out as well as a flipped bit.
+//! checksum 8 (XXH3-64 over key and rest), epoch 8, slot 8, bytes. The checksum covers the key, so it
+//! finds a value under another's key as well as a flipped bit.
 
 use bytes::Bytes;
 use conversation::shard::Nonce;
@@ -54,7 +56,8 @@ impl Table {
         }
     }
 
-    /// Whether a key is only ever written with one content: then it need not be compared with what is there.
+    /// Whether a key is only ever written with one content: such a write needs no look at what is
+    /// there.
     pub(crate) fn is_write_once(self) -> bool {
         self == Self::Log
     }
@@ -76,7 +79,7 @@ impl Cell {
     }
 }
 
-/// What stands under a key.
+/// The content of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) stamp: Position,
@@ -84,18 +87,18 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Whether this one stays when both are known.
+    /// Whether this one wins when both are known.
     pub(crate) fn beats(&self, other: &Self) -> bool {
         beats((self.stamp, &self.bytes), (other.stamp, &other.bytes))
     }
 }
 
-/// Whether the first of two contents of one key stays when both are known.
+/// Whether the first of two contents of one key wins when both are known.
 pub(crate) fn beats(a: (Position, &[u8]), b: (Position, &[u8])) -> bool {
     a > b
 }
 
-/// Bytes of a replica that are not what was written.
+/// Bytes of a replica that nobody wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a row whose checksum does not match")]
 pub(crate) struct BadChecksum;
@@ -184,7 +187,7 @@ pub(crate) fn shard_key(shard: ShardId) -> Vec<u8> {
     key
 }
 
-/// The start of the keys of a region's core leases. Of no shard: there are two classes.
+/// The start of the keys of a region's core leases. No shard has it: classes are 0 and 1.
 pub(crate) fn cores_key(zone: ZoneId, region: RegionId) -> Vec<u8> {
     let mut key = Vec::with_capacity(21);
     key.extend_from_slice(&zone.0.to_be_bytes());
@@ -199,7 +202,7 @@ pub(crate) fn core_key(of: CoreKey) -> Vec<u8> {
     key
 }
 
-/// Whether a region is failed over. Of no shard and of no core.
+/// Whether a region is failed over. No shard and no core has it.
 pub(crate) fn failed_over_key(zone: ZoneId, region: RegionId) -> Vec<u8> {
     let mut key = Vec::with_capacity(5);
     key.extend_from_slice(&zone.0.to_be_bytes());
@@ -208,8 +211,8 @@ pub(crate) fn failed_over_key(zone: ZoneId, region: RegionId) -> Vec<u8> {
     key
 }
 
-/// The life of a key of a core lease.
-pub(crate) fn core_life(key: &[u8]) -> Option<Nonce> {
+/// The incarnation in the key of a core lease.
+pub(crate) fn core_incarnation(key: &[u8]) -> Option<Nonce> {
     Some(Nonce(u128::from_be_bytes(*key.get(5..)?.first_chunk()?)))
 }
 
@@ -220,7 +223,7 @@ pub(crate) fn log_key(shard: ShardId, at: Position) -> Vec<u8> {
     key
 }
 
-/// Where a key of the log stands, without its shard.
+/// The position in a key of the log.
 pub(crate) fn log_position(key: &[u8]) -> Option<Position> {
     let rest = key.get(7..)?;
     let (slot, rest) = rest.split_first_chunk::<8>()?;

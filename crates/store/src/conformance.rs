@@ -1,7 +1,7 @@
-//! One suite for every store: what the contract says, as cases. A store passes when [`suite`] returns.
+//! One suite for every store: the contract as cases. A store passes when [`suite`] returns.
 //!
-//! The world of the suite: regions 1, 2 and 3; zone 1 is all three, zone 2 is region 1 alone. Shard numbers from 0 to 999
-//! must not have been used.
+//! The world of the suite: regions 1, 2 and 3; zone 1 is all three, zone 2 is region 1 alone. Shard
+//! numbers from 0 to 999 must be unused.
 
 mod control;
 mod log;
@@ -25,7 +25,7 @@ pub trait Subject: Send + Sync {
     /// A region's handle.
     fn store(&self, region: RegionId) -> Arc<dyn Store>;
 
-    /// Whether these bytes stand anywhere in what the region keeps: files, tables, whatever there is.
+    /// Whether these bytes stand anywhere in the region: in its files or tables.
     async fn holds(&self, region: RegionId, needle: &[u8]) -> bool;
 }
 
@@ -54,7 +54,7 @@ pub async fn suite(subject: &dyn Subject) {
     residency::cases(&bench).await;
 }
 
-/// What a case works on: the subject, and shards that no other case uses.
+/// The subject of a case, and shards that no other case uses.
 struct Bench<'a> {
     subject: &'a dyn Subject,
     shards: AtomicU16,

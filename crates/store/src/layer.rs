@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conversation::dedupe::Seen;
 use conversation::log::LogRow;
-use conversation::projection::{InboxRow, Row};
+use conversation::projection::{InboxRow, StampedRow};
 use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use futures_util::future::BoxFuture;
@@ -118,7 +118,7 @@ layer! {
         fn fresh_as_of(shard: ShardId, region: RegionId) -> Option<u64>;
     }
     Projections {
-        fn project(shard: ShardId, stamp: Position, rows: Vec<Row>) -> ();
+        fn project(shard: ShardId, rows: Vec<StampedRow>) -> ();
         fn conversation(id: ConversationId) -> Option<LoadedConversation>;
         fn messages(id: ConversationId, from_seq: u64, to_seq: u64) -> Vec<Change>;
         fn placed_changes(

@@ -1,16 +1,16 @@
 //! The durable log and its projections: one contract, three stores, one conformance suite.
 //!
-//! In the story: `core-region` appends a frame here before it acknowledges anything, and projects it here afterwards. An
-//! edge never knows this crate.
+//! `core-region` appends a frame here before it acknowledges anything, and projects it afterwards.
+//! An edge never knows this crate.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`contract`] | what every store promises: [`Store`], which is [`Leases`], [`Log`], [`Marks`] and [`Projections`] |
+//! | [`contract`] | the promises of every store: [`Store`] |
 //! | [`layer`] | something between a store and its callers, for tests and the simulator |
 //! | [`conformance`] | the suite that every store passes |
-//! | [`embedded`] | one machine: a fjall database for each region, our own group commit, checks and repair |
+//! | [`embedded`] | one machine: a fjall database for each region, with checks and repair |
 //! | [`scylla`] | many machines: a ScyllaDB or Cassandra cluster with a datacenter in each region |
-//! | [`simulated`] | in memory, on virtual time, in any weather: for the checker and the simulator |
+//! | [`simulated`] | in memory, on virtual time: for the checker and the simulator |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

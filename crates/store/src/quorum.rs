@@ -1,17 +1,19 @@
-//! One region's view of the replicas: what to ask of which, and when enough have answered. The embedded and the simulated
-//! store share it and differ only in their [`Replicas`].
+//! One region's view of the replicas: which replicas an operation asks, and when enough have
+//! answered. The embedded and the simulated store share it and differ only in their [`Replicas`].
 //!
-//! | class | a write is done when | a read asks |
+//! | durability | a write is done when | a read asks |
 //! |---|---|---|
-//! | `multi-region` | a majority of the zone's regions have it on disk | a majority, and merges by stamp |
-//! | `region` | the handle's region has it on disk; the others of the zone get it later | the handle's region |
+//! | multi-region | a majority of the zone's regions have it on disk | a majority, and merges by stamp |
+//! | single-region | the handle's region has it on disk; the others of the zone get it later | the handle's region |
 //!
-//! Conditional writes ask a majority of the zone in both classes ([`conditional`]).
+//! Conditional writes ask a majority of the zone for either durability ([`conditional`]).
 //!
-//! Nothing of a zone is ever sent to a region outside it: [`Coordinator::regions`] is the only place that names targets.
+//! Nothing of a zone is ever sent to a region outside it: only [`Coordinator::regions`] names
+//! targets.
 
 mod conditional;
 mod handle;
+mod rows;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ pub(crate) struct Write {
 /// When a replica may confirm a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sync {
-    /// When it is on disk. The class says who else has it: what a replica must not lose.
+    /// When it is on disk. The durability tells who else has it, so what a replica must not lose.
     Disk(Durability),
     /// When it can be read.
     Memory,
@@ -50,13 +52,13 @@ pub(crate) enum Sync {
 pub(crate) enum ReplicaError {
     /// Killed, cut off, or silent for too long.
     Gone,
-    /// It has more to write than it may hold. Nothing was written.
+    /// Its queue is full. Nothing was written.
     Overloaded,
-    /// It holds bytes that are not what was written.
+    /// It holds bytes that nobody wrote.
     Damaged(String),
 }
 
-/// In which order replicas are asked, nearest first, until enough have answered.
+/// How a read asks replicas, nearest first, until enough have answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asking {
     /// One after the other: they answer at once.
@@ -84,16 +86,15 @@ pub(crate) trait Replicas: Clone + Send + std::marker::Sync + 'static {
     /// The regions in which a zone's data may rest.
     fn zone(&self, zone: ZoneId) -> Option<Arc<[RegionId]>>;
 
-    /// Whether this region's replica is open: if not, its handle answers nothing.
+    /// Whether this region's replica is open. If not, its handle fails.
     fn is_open(&self, region: RegionId) -> bool;
 
-    /// Whether a write would be sent at all.
+    /// Whether a write would be sent.
     fn is_reachable(&self, from: RegionId, to: RegionId) -> bool;
 
-    /// What one round trip takes: reads ask the nearest first.
+    /// The time of one round trip: reads ask the nearest first.
     fn distance(&self, from: RegionId, to: RegionId) -> Duration;
 
-    /// How reads ask.
     fn asking(&self) -> Asking;
 
     /// Starts a write at once; dropping the future does not stop it.
@@ -104,7 +105,7 @@ pub(crate) trait Replicas: Clone + Send + std::marker::Sync + 'static {
         write: &Arc<Write>,
     ) -> BoxFuture<'static, Result<(), ReplicaError>>;
 
-    /// Writes when there is time, through a bounded queue; what does not fit is left to repair.
+    /// Writes when there is time, through a bounded queue. Repair brings what does not fit.
     fn write_later(&self, from: RegionId, to: RegionId, write: &Arc<Write>);
 
     async fn get(
@@ -127,18 +128,18 @@ pub(crate) trait Replicas: Clone + Send + std::marker::Sync + 'static {
 pub(crate) struct Coordinator<R> {
     pub(crate) replicas: R,
     pub(crate) region: RegionId,
-    /// Where class `region` is acknowledged: the same, unless it was asked for another.
+    /// Where single-region shards are read and written: the same, unless the caller named another.
     pub(crate) at: RegionId,
     pub(crate) conditional: Arc<ConditionalWrites>,
 }
 
-/// Whom an operation concerns.
+/// The replicas that an operation asks.
 struct Quorum {
     zone: ZoneId,
     /// Nearest first.
     members: Vec<RegionId>,
     needed: usize,
-    /// Get writes too, but are not waited for.
+    /// They get writes too, but nobody waits for them.
     later: Vec<RegionId>,
 }
 
@@ -158,7 +159,7 @@ impl<R: Replicas> Coordinator<R> {
         })
     }
 
-    /// Those of the zone, if this one is among them and the one that it is about.
+    /// The regions of the zone, if both this region and the one the row is about are among them.
     fn regions(&self, zone: ZoneId, about: RegionId) -> Result<Arc<[RegionId]>, StoreError> {
         let outside = StoreError::NotInZone { region: self.region, zone };
         let regions = self.replicas.zone(zone).ok_or_else(|| outside.clone())?;
@@ -174,7 +175,7 @@ impl<R: Replicas> Coordinator<R> {
         Quorum { zone, needed: regions.len() / 2 + 1, members, later: Vec::new() }
     }
 
-    /// For conditional writes: a majority of the zone, whatever the class.
+    /// For conditional writes: a majority of the zone, whatever the durability.
     fn zone_majority(&self, zone: ZoneId, about: RegionId) -> Result<Quorum, StoreError> {
         Ok(self.majority(zone, &self.regions(zone, about)?))
     }
@@ -276,7 +277,7 @@ impl<R: Replicas> Coordinator<R> {
     }
 }
 
-/// Whether at least `needed` of these end well; ends as soon as that is known.
+/// Whether at least `needed` of these succeed; returns as soon as that is known.
 async fn enough(
     mut begun: Vec<BoxFuture<'static, Result<(), ReplicaError>>>,
     needed: usize,
@@ -304,8 +305,8 @@ fn newer(a: Stored, b: Stored) -> Stored {
     if b.beats(&a) { b } else { a }
 }
 
-/// Sorted lists into one, each key once. Each list may have been cut at `limit`; so is the whole, and what a list lacks
-/// behind its cut lies behind that of the whole.
+/// Merges sorted lists into one, each key once. Lists may be cut at `limit`, and the result is too: a
+/// key that a list lacks behind its cut lies behind the cut of the result.
 fn merge(mut lists: Vec<Vec<(Bytes, Stored)>>, limit: usize) -> Vec<(Bytes, Stored)> {
     if lists.len() == 1
         && let Some(one) = lists.pop()

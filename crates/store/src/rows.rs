@@ -1,174 +1,248 @@
-//! Projection rows as cells.
+//! Projections over rows: every read of the contract, written once for all stores.
 //!
-//! | kind | rest of the key | value |
-//! |---|---|---|
-//! | 0 facts, 1 head, 2 last message, 10 placement | - | the row (postcard) |
-//! | 3 member, 8 read cursor, 9 role | user id | the row |
-//! | 4 message | seq 8 | the change |
-//! | 5 change | ver 8 | 2, place 16 and the change, or 3, place 16 and the seq of the message that it is: a body is kept once |
-//! | 6 dedupe | length of sender 1, sender, `client_msg_id` | what it became |
-//! | 7 inbox | conversation 23 | the row |
+//! A store keeps [`StampedRow`]s and knows no type of row. It says how it writes and finds them
+//! ([`Rows`]); what they mean stands here and in [`conversation::projection`].
 
-use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use conversation::dedupe::Seen;
-use conversation::projection::Row;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use wire::change::{Change, Event};
-use wire::{ClientMsgId, ConversationId, Epoch, Position, Slot, UserId, ZoneId};
+pub(crate) use conversation::projection::Kind;
+use conversation::projection::{
+    ChangeEntry, ChangeRow, ClusteringKey, DedupeRow, InboxRow, MessageRow, Partition, Projection,
+    ReadCursorRow, RowId, StampedRow, with_messages,
+};
+use conversation::sequencer::LoadedConversation;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use wire::change::Change;
+use wire::{ClientMsgId, ConversationId, ConversationKind, Position, RegionId, ShardId, UserId};
 
-use crate::cell::{Cell, Table};
+use crate::contract::{ConversationRef, Heads, Projections, ScanPage, StoreError};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Facts = 0,
-    Head = 1,
-    LastMessage = 2,
-    Member = 3,
-    Message = 4,
-    Change = 5,
-    Dedupe = 6,
-    Inbox = 7,
-    ReadCursor = 8,
-    Role = 9,
-    Home = 10,
+/// Rows of one answer at most.
+pub(crate) const ROWS_MAX: usize = 16_384;
+/// Conversations of one page of a scan.
+const SCAN_PAGE: usize = 1_000;
+/// Reads of one question that run at once.
+const READS_AT_ONCE: usize = 32;
+
+/// How a store keeps rows.
+#[async_trait]
+pub(crate) trait Rows: Send + Sync + 'static {
+    /// For errors.
+    fn region(&self) -> RegionId;
+
+    /// Writes them at the quorum of the shard's class. Not fsynced.
+    async fn write_rows(&self, shard: ShardId, rows: Vec<StampedRow>) -> Result<(), StoreError>;
+
+    async fn row(&self, id: &RowId) -> Result<Option<Bytes>, StoreError>;
+
+    /// All rows of these kinds of [`Partition::Conversation`], those of one kind in the order of
+    /// their keys.
+    async fn rows_of(
+        &self,
+        id: ConversationId,
+        kinds: &[Kind],
+    ) -> Result<Vec<(Kind, Bytes)>, StoreError>;
+
+    /// The rows of a bucket whose numbers lie in the range, ascending, at most `limit`.
+    async fn numbered(
+        &self,
+        kind: Kind,
+        bucket: &Partition,
+        numbers: RangeInclusive<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError>;
+
+    /// At most `limit` conversations of the shard's zone, in an order of the store's own.
+    async fn scan(
+        &self,
+        shard: ShardId,
+        after: Option<ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<ConversationId>, StoreError>;
 }
 
-/// The start of all keys of a kind.
-pub(crate) fn kind_prefix(zone: ZoneId, kind: Kind) -> [u8; 3] {
-    let [high, low] = zone.0.to_be_bytes();
-    [high, low, kind as u8]
+/// The checksum of the row was right, so a version wrote it that this one cannot read.
+fn unreadable(rows: &impl Rows, kind: Kind) -> StoreError {
+    StoreError::Corrupt {
+        region: rows.region(),
+        what: format!("a {kind:?} row that this version cannot read"),
+    }
 }
 
-pub(crate) fn key(conversation: ConversationId, kind: Kind, rest: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(26 + rest.len());
-    key.extend_from_slice(&kind_prefix(conversation.shard.zone, kind));
-    key.extend_from_slice(&conversation.to_bytes());
-    key.extend_from_slice(rest);
-    key
+fn read<T: Projection>(rows: &impl Rows, value: &[u8]) -> Result<T::Read, StoreError> {
+    T::read(value).ok_or_else(|| unreadable(rows, T::KIND))
 }
 
-pub(crate) fn dedupe_rest(sender: &UserId, client_msg_id: &ClientMsgId) -> Vec<u8> {
-    let sender = sender.as_str().as_bytes();
-    let length = u8::try_from(sender.len()).expect("user ids are at most 128 bytes");
-    [&[length], sender, client_msg_id.as_str().as_bytes()].concat()
+async fn one<T: Projection>(
+    rows: &impl Rows,
+    partition: Partition,
+    key: ClusteringKey,
+) -> Result<Option<T::Read>, StoreError> {
+    let found = rows.row(&RowId { partition, kind: T::KIND, key }).await?;
+    found.map(|value| read::<T>(rows, &value)).transpose()
 }
 
-/// The cell of a row.
-pub(crate) fn cell(row: &Row, stamp: Position) -> Cell {
-    let key = match row {
-        Row::Facts(row) => key(row.conversation, Kind::Facts, &[]),
-        Row::Head(row) => key(row.conversation, Kind::Head, &[]),
-        Row::LastMessage(row) => key(row.conversation, Kind::LastMessage, &[]),
-        Row::Member(row) => key(row.conversation, Kind::Member, row.user.as_str().as_bytes()),
-        Row::Role(row) => key(row.conversation, Kind::Role, row.user.as_str().as_bytes()),
-        Row::Message(row) => key(row.conversation, Kind::Message, &row.seq.to_be_bytes()),
-        Row::Change(row) => key(row.conversation, Kind::Change, &row.ver.to_be_bytes()),
-        Row::Dedupe(row) => {
-            key(row.conversation, Kind::Dedupe, &dedupe_rest(&row.sender, &row.client_msg_id))
-        }
-        Row::Inbox(row) => key(row.stream, Kind::Inbox, &row.conversation.to_bytes()),
-        Row::ReadCursor(row) => {
-            key(row.conversation, Kind::ReadCursor, row.user.as_str().as_bytes())
-        }
-        Row::Home(row) => key(row.conversation, Kind::Home, &[]),
-    };
-    Cell::new(Table::Projection, key, stamp, &value(row))
+async fn load(
+    rows: &impl Rows,
+    id: ConversationId,
+    kinds: &[Kind],
+) -> Result<LoadedConversation, StoreError> {
+    let mut loaded = LoadedConversation::default();
+    for (kind, value) in rows.rows_of(id, kinds).await? {
+        loaded.add(kind, &value).ok_or_else(|| unreadable(rows, kind))?;
+    }
+    Ok(loaded)
 }
 
-/// What stands in a row, whatever its key looks like in a store.
-pub(crate) fn value(row: &Row) -> Bytes {
-    match row {
-        Row::Facts(row) => encode(row),
-        Row::Head(row) => encode(row),
-        Row::LastMessage(row) => encode(row),
-        Row::Member(row) => encode(row),
-        Row::Role(row) => encode(row),
-        Row::Message(row) => row.change.clone(),
-        Row::Change(row) => {
-            let (epoch, slot) = (row.at.epoch.0.to_be_bytes(), row.at.slot.0.to_be_bytes());
-            match row.seq {
-                Some(seq) => [&[3], &epoch[..], &slot[..], &seq.to_be_bytes()[..]].concat().into(),
-                None => [&[2], &epoch[..], &slot[..], &row.change[..]].concat().into(),
+/// Changes after a ver, up to the first that is missing.
+async fn change_entries(
+    rows: &impl Rows,
+    id: ConversationId,
+    after_ver: u64,
+    limit: usize,
+) -> Result<Vec<ChangeEntry>, StoreError> {
+    let mut entries = Vec::new();
+    let mut next = after_ver.saturating_add(1);
+    while entries.len() < limit {
+        let end = Partition::last_of_bucket(next);
+        let bucket = Partition::bucket(id, next);
+        let left = limit - entries.len();
+        for (ver, value) in rows.numbered(Kind::Change, &bucket, next..=end, left).await? {
+            if ver != next {
+                return Ok(entries);
             }
+            entries.push(read::<ChangeRow>(rows, &value)?);
+            next = next.saturating_add(1);
         }
-        Row::Dedupe(row) => encode(&row.seen),
-        Row::Inbox(row) => encode(row),
-        Row::ReadCursor(row) => encode(row),
-        Row::Home(row) => encode(row),
-    }
-}
-
-fn encode<T: Serialize>(row: &T) -> Bytes {
-    postcard::to_stdvec(row).expect("plain data in memory always serializes").into()
-}
-
-/// See [`wire::codec::read`]: rows grow as everything else does.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    wire::codec::read(bytes).ok()
-}
-
-pub(crate) fn decode_seen(bytes: &[u8]) -> Option<Seen> {
-    decode(bytes)
-}
-
-/// A row of kind change.
-#[derive(Debug)]
-pub(crate) struct ChangeEntry {
-    pub(crate) at: Position,
-    pub(crate) what: What,
-}
-
-#[derive(Debug)]
-pub(crate) enum What {
-    Change(Box<Change>),
-    /// The message with this seq.
-    Message(u64),
-}
-
-impl ChangeEntry {
-    pub(crate) fn seq(&self) -> Option<u64> {
-        match self.what {
-            What::Change(_) => None,
-            What::Message(seq) => Some(seq),
+        if next <= end {
+            break;
         }
     }
+    Ok(entries)
 }
 
-pub(crate) fn change_entry(bytes: &[u8]) -> Option<ChangeEntry> {
-    let (kind, rest) = bytes.split_first()?;
-    let (at, rest) = place(rest)?;
-    let what = match kind {
-        2 => What::Change(Change::from_bytes(rest).ok()?.into()),
-        3 => What::Message(u64::from_be_bytes(*rest.first_chunk()?)),
-        _ => return None,
-    };
-    Some(ChangeEntry { at, what })
-}
+#[allow(private_bounds, reason = "only the stores of this crate are made of rows")]
+#[async_trait]
+impl<S: Rows> Projections for S {
+    async fn project(&self, shard: ShardId, rows: Vec<StampedRow>) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.write_rows(shard, rows).await
+    }
 
-fn place(bytes: &[u8]) -> Option<(Position, &[u8])> {
-    let (epoch, rest) = bytes.split_first_chunk::<8>()?;
-    let (slot, rest) = rest.split_first_chunk::<8>()?;
-    let (epoch, slot) = (Epoch(u64::from_be_bytes(*epoch)), Slot(u64::from_be_bytes(*slot)));
-    Some((Position { epoch, slot }, rest))
-}
+    async fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<LoadedConversation>, StoreError> {
+        let mut kinds =
+            vec![Kind::Facts, Kind::Head, Kind::LastMessage, Kind::Member, Kind::Role, Kind::Home];
+        if id.kind == ConversationKind::User {
+            kinds.push(Kind::Inbox);
+        }
+        let loaded = load(self, id, &kinds).await?;
+        Ok(loaded.head.is_some().then_some(loaded))
+    }
 
-/// The changes of these rows, as far as their messages are here: what is missing is on its way, and the caller asks again.
-pub(crate) fn whole(entries: Vec<ChangeEntry>, messages: Vec<Change>) -> Vec<(Position, Change)> {
-    let mut messages: BTreeMap<u64, Change> =
-        messages.into_iter().filter_map(|change| Some((seq_of(&change)?, change))).collect();
-    let whole = entries.into_iter().map_while(|entry| match entry.what {
-        What::Change(change) => Some((entry.at, *change)),
-        What::Message(seq) => Some((entry.at, messages.remove(&seq)?)),
-    });
-    whole.collect()
-}
+    async fn messages(
+        &self,
+        id: ConversationId,
+        from_seq: u64,
+        to_seq: u64,
+    ) -> Result<Vec<Change>, StoreError> {
+        let mut out = Vec::new();
+        let mut from = from_seq.max(1);
+        while from <= to_seq && out.len() < ROWS_MAX {
+            let end = Partition::last_of_bucket(from);
+            let (bucket, left) = (Partition::bucket(id, from), ROWS_MAX - out.len());
+            let seqs = from..=end.min(to_seq);
+            let found = self.numbered(Kind::Message, &bucket, seqs, left).await?;
+            // Seqs are dense: behind an empty bucket there is nothing.
+            if found.is_empty() {
+                break;
+            }
+            for (_, value) in &found {
+                out.push(read::<MessageRow>(self, value)?);
+            }
+            from = end.saturating_add(1);
+        }
+        Ok(out)
+    }
 
-pub(crate) fn seq_of(change: &Change) -> Option<u64> {
-    match &change.event {
-        Event::Message(message) => Some(message.seq),
-        _ => None,
+    async fn placed_changes(
+        &self,
+        id: ConversationId,
+        after_ver: u64,
+        limit: usize,
+    ) -> Result<Vec<(Position, Change)>, StoreError> {
+        let entries = change_entries(self, id, after_ver, limit.min(ROWS_MAX)).await?;
+        let seqs = || entries.iter().filter_map(ChangeEntry::seq);
+        let messages = match (seqs().min(), seqs().max()) {
+            (Some(first), Some(last)) => self.messages(id, first, last).await?,
+            _ => Vec::new(),
+        };
+        Ok(with_messages(entries, messages))
+    }
+
+    async fn dedupe(
+        &self,
+        id: ConversationId,
+        sender: &UserId,
+        client_msg_id: &ClientMsgId,
+    ) -> Result<Option<Seen>, StoreError> {
+        let partition = Partition::Sender(id, sender.clone());
+        one::<DedupeRow>(self, partition, ClusteringKey::Send(client_msg_id.clone())).await
+    }
+
+    async fn inbox(&self, user_stream: ConversationId) -> Result<Vec<InboxRow>, StoreError> {
+        Ok(load(self, user_stream, &[Kind::Inbox]).await?.inbox)
+    }
+
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
+        let one = async |id: ConversationId| {
+            let loaded = load(self, id, &[Kind::Head, Kind::LastMessage]).await?;
+            let last_message = loaded.last_message;
+            Ok(loaded.head.map(|head| Heads { head, last_message }))
+        };
+        let reads: Vec<_> = ids.iter().map(|&id| one(id)).collect();
+        stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
+    }
+
+    async fn conversations(
+        &self,
+        shard: ShardId,
+        after: Option<ConversationId>,
+    ) -> Result<ScanPage, StoreError> {
+        let ids = self.scan(shard, after, SCAN_PAGE).await?;
+        let next = ids.last().copied().filter(|_| ids.len() == SCAN_PAGE);
+        let one = async |id: ConversationId| {
+            let loaded = load(self, id, &[Kind::Head, Kind::Home]).await?;
+            let moved = loaded.placement.is_some();
+            let counts = id.shard == shard || moved;
+            let met = loaded.head.filter(|_| counts).map(|head| ConversationRef { head, moved });
+            Ok::<_, StoreError>(met)
+        };
+        let of_class = ids.into_iter().filter(|id| id.shard.durability == shard.durability);
+        let reads: Vec<_> = of_class.map(one).collect();
+        let met: Vec<Option<ConversationRef>> =
+            stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+        Ok(ScanPage { met: met.into_iter().flatten().collect(), next })
+    }
+
+    async fn read_cursors(
+        &self,
+        user: &UserId,
+        ids: &[ConversationId],
+    ) -> Result<Vec<u64>, StoreError> {
+        let one = async |id: ConversationId| {
+            let key = ClusteringKey::User(user.clone());
+            let row = one::<ReadCursorRow>(self, Partition::Conversation(id), key).await?;
+            Ok(row.map_or(0, |row| row.read_seq))
+        };
+        let reads: Vec<_> = ids.iter().map(|&id| one(id)).collect();
+        stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
     }
 }

@@ -4,25 +4,27 @@
 //! |---|---|
 //! | [`schema`] | the keyspaces and tables of each zone, versioned; what the servers' settings must be |
 //! | `statements` | every statement there is, prepared when a handle is opened |
-//! | `reach` | whom an operation concerns: consistency and coordinators for each class |
+//! | `reach` | consistency and coordinators of an operation, by durability |
 //! | `call` | one request: admission, repetition, and what an error of the driver means |
 //! | `stamp` | a [`Position`](wire::Position) as the write time of a cell |
 //! | `lease` | the conditional writes |
-//! | `projections` | rows as statements |
+//! | `rows` | rows of projections as statements |
 //! | `handle` | the contract |
 //!
 //! ## Consistency
-//! | what | class `multi-region` | class `region` |
+//! | what | multi-region | single-region |
 //! |---|---|---|
 //! | log, fence, marks, projections, both ways | `QUORUM` over the zone's datacenters | `LOCAL_QUORUM`, coordinated in the home region |
 //! | lease | `SERIAL`, committed at `QUORUM` | the same |
 //!
-//! `LOCAL_QUORUM` means the coordinator's datacenter, so its requests never leave for another one; those at `QUORUM` may be
-//! coordinated anywhere, or the loss of the own datacenter would stop what the others could do.
+//! `LOCAL_QUORUM` means the coordinator's datacenter, so these requests are never coordinated in
+//! another one. Requests at `QUORUM` may be coordinated anywhere: otherwise losing the own
+//! datacenter would stop what the others can still do.
 //!
-//! The driver repeats nothing by itself. A plain write may be repeated, because a repetition is the same cell with the same
-//! write time: it is, a few times, by `call`, and once early by the driver when a coordinator is silent. A conditional
-//! write is never repeated before a serial read has said what became of it.
+//! The driver retries nothing by itself. A plain write may be repeated, because a repetition is the
+//! same cell with the same write time: `call` retries it a few times, and the driver sends it once
+//! more when a coordinator is silent. A conditional write is retried only after a serial read has
+//! told its outcome.
 
 pub mod schema;
 
@@ -31,8 +33,8 @@ mod cores;
 mod failed_over;
 mod handle;
 mod lease;
-mod projections;
 mod reach;
+mod rows;
 mod stamp;
 mod statements;
 
@@ -65,7 +67,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct ScyllaOptions {
     /// `host` or `host:port`, of any datacenter: the driver finds the others. Name some in each region.
     pub contact_points: Vec<String>,
-    /// Whose handle this is: its datacenter coordinates what may be coordinated anywhere.
+    /// The region of the handle: its datacenter coordinates requests that any could.
     pub region: RegionId,
     /// All regions and what the cluster calls their datacenters.
     pub datacenters: Vec<(RegionId, String)>,
@@ -75,12 +77,13 @@ pub struct ScyllaOptions {
     pub copies: usize,
     /// Before the names of all keyspaces, for several meshes in one cluster: letters, digits and underscores, at most 24.
     pub prefix: SmolStr,
-    /// What the servers speak.
+    /// The kind of server.
     pub dialect: schema::Dialect,
-    /// Requests on their way at once. More of them wait.
+    /// Requests in flight. More of them wait.
     pub in_flight_max: usize,
-    /// Requests that may wait. More of them are refused as [`StoreError::Unavailable`](crate::StoreError::Unavailable),
-    /// unsent: a slow cluster is felt by those who ask, and not kept in memory.
+    /// Requests that may wait. More of them are refused unsent, as
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable): callers feel a slow cluster, and
+    /// memory does not fill.
     pub waiting_max: usize,
 }
 
@@ -239,7 +242,7 @@ impl Scylla {
         Ok(Arc::new(Handle { scylla: self.clone(), at: self.options.region, zones }))
     }
 
-    /// From now on every handle of this connection answers [`StoreError::Closed`](crate::StoreError::Closed). What is
+    /// Every handle of this connection answers [`StoreError::Closed`](crate::StoreError::Closed). What is
     /// already on its way may still be written.
     pub fn close(&self) {
         self.admission.close();

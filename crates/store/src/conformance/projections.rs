@@ -1,7 +1,9 @@
-//! What a frame means to those who read.
+//! What a frame means to readers.
 
 use conversation::log::LogFrame;
-use conversation::projection::{HeadRow, MessageRow, Row, project};
+use conversation::projection::{
+    ChangeRow, Content, FactsRow, HeadRow, MessageRow, Projection, StampedRow, project,
+};
 use wire::change::{
     Change, Created, Event, Home, Joined, Left, MembersChanged, Message, MovedIn, MovedOut, Role,
 };
@@ -19,12 +21,15 @@ pub(super) async fn cases(bench: &Bench<'_>) {
     projecting_twice_is_projecting_once(bench).await;
     pages_of_messages_are_inclusive_and_in_order(bench).await;
     changes_go_on_after_a_ver_and_end_at_the_limit(bench).await;
+    pages_go_on_in_the_next_bucket(bench).await;
+    changes_end_at_the_first_that_is_missing(bench).await;
+    rows_of_a_later_version_are_read(bench).await;
     a_late_projection_of_a_lost_term_changes_nothing(bench).await;
     a_send_is_remembered_with_its_place_in_the_log(bench).await;
     a_user_stream_lists_what_was_joined_and_left(bench).await;
     heads_and_read_cursors_come_in_the_order_asked(bench).await;
     what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench).await;
-    a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench).await;
+    a_scan_meets_what_was_born_in_a_shard_and_what_has_moved(bench).await;
 }
 
 fn user(name: &str) -> UserId {
@@ -59,9 +64,7 @@ fn change(id: ConversationId, ver: u64, event: Event) -> Change {
 /// A frame, projected.
 async fn put(store: &dyn Store, shard: ShardId, epoch: u64, slot: u64, changes: Vec<Change>) {
     let frame = LogFrame { epoch: Epoch(epoch), slot: Slot(slot), ts_ms: 1000, changes };
-    for (stamp, rows) in project(&frame) {
-        store.project(shard, stamp, rows).await.expect("projected");
-    }
+    store.project(shard, project(&frame)).await.expect("projected");
 }
 
 /// A group with `messages` messages: ver 1 creates it, message n is ver n + 1.
@@ -168,33 +171,83 @@ async fn a_late_projection_of_a_lost_term_changes_nothing(bench: &Bench<'_>) {
     for shard in bench.shards() {
         let id = conversation(shard, 1, ConversationKind::Group);
         let store = bench.store(1);
-        let row = |text: &str| {
+        let row = |text: &str, stamp| {
             let change = change(id, 2, message(1, "ann", text));
-            Row::Message(MessageRow { conversation: id, seq: 1, change: change.to_bytes().into() })
+            let row = MessageRow { conversation: id, seq: 1, change: change.to_bytes().into() };
+            StampedRow::new(&row, stamp)
         };
-        let head = |ver, epoch| {
-            Row::Head(HeadRow {
-                conversation: id,
-                head_ver: ver,
-                epoch: Epoch(epoch),
-                ts_ms: 5,
-                at: at(epoch, ver),
-            })
+        let head = |ver, epoch, stamp| {
+            let (epoch, at) = (Epoch(epoch), at(epoch, ver));
+            let row = HeadRow { conversation: id, head_ver: ver, epoch, ts_ms: 5, at };
+            StampedRow::new(&row, stamp)
         };
-        store.project(shard, at(2, 5), vec![row("kept"), head(2, 2)]).await.expect("projected");
-        store.project(shard, at(1, 900), vec![row("zombie"), head(9, 1)]).await.expect("projected");
+        let (kept, lost, newer) = (at(2, 5), at(1, 900), at(2, 6));
+        store.project(shard, vec![row("kept", kept), head(2, 2, kept)]).await.expect("projected");
+        store.project(shard, vec![row("zombie", lost), head(9, 1, lost)]).await.expect("projected");
         assert_eq!(
             store.messages(id, 1, 1).await,
             Ok(vec![change(id, 2, message(1, "ann", "kept"))])
         );
         let heads = store.heads(&[id]).await.expect("readable");
         assert_eq!(heads[0].map(|heads| heads.head.head_ver), Some(2));
-        store.project(shard, at(2, 6), vec![row("newer")]).await.expect("projected");
+        store.project(shard, vec![row("newer", newer)]).await.expect("projected");
         assert_eq!(
             store.messages(id, 1, 1).await,
             Ok(vec![change(id, 2, message(1, "ann", "newer"))])
         );
     }
+}
+
+/// Buckets hold 2,048 numbers each: pages go over their edge, and no further than there is.
+async fn pages_go_on_in_the_next_bucket(bench: &Bench<'_>) {
+    for shard in bench.shards() {
+        let id = conversation(shard, 1, ConversationKind::Group);
+        let store = bench.store(1);
+        let all: Vec<Change> = (2_040..=2_060)
+            .map(|seq| change(id, seq, message(seq, "ann", &format!("hello {seq}"))))
+            .collect();
+        let rows = all.iter().flat_map(|change| {
+            let (seq, at) = (change.ver, at(1, change.ver));
+            let bytes = change.to_bytes().into();
+            let message = MessageRow { conversation: id, seq, change: bytes };
+            let content = Content::Message(seq);
+            let change = ChangeRow { conversation: id, ver: seq, at, content };
+            [StampedRow::new(&message, at), StampedRow::new(&change, at)]
+        });
+        store.project(shard, rows.collect()).await.expect("projected");
+        assert_eq!(store.messages(id, 2_045, 2_055).await, Ok(all[5..=15].to_vec()));
+        assert_eq!(store.messages(id, 2_049, 9_000).await, Ok(all[9..].to_vec()));
+        assert_eq!(store.changes(id, 2_039, 100).await, Ok(all.clone()));
+        assert_eq!(store.changes(id, 2_047, 3).await, Ok(all[8..11].to_vec()));
+        assert_eq!(store.changes(id, 2_048, 3).await, Ok(all[9..12].to_vec()));
+    }
+}
+
+/// A row is on its way: what stands behind it is not shown before it.
+async fn changes_end_at_the_first_that_is_missing(bench: &Bench<'_>) {
+    for shard in bench.shards() {
+        let id = conversation(shard, 1, ConversationKind::Group);
+        let changes = [1, 2, 4].map(|ver| change(id, ver, created(&["ann"])));
+        for (slot, change) in (0..).zip(&changes) {
+            put(&*bench.store(1), shard, 1, slot, vec![change.clone()]).await;
+        }
+        assert_eq!(bench.store(1).changes(id, 0, 10).await, Ok(changes[..2].to_vec()));
+        assert_eq!(bench.store(1).changes(id, 3, 10).await, Ok(changes[2..].to_vec()));
+    }
+}
+
+/// A later version adds fields at the end.
+async fn rows_of_a_later_version_are_read(bench: &Bench<'_>) {
+    let shard = bench.shard(Durability::MultiRegion);
+    let id = conversation(shard, 1, ConversationKind::Group);
+    group(&*bench.store(1), id, 1).await;
+    let before = bench.store(1).conversation(id).await.expect("readable").expect("there");
+    let facts: FactsRow = before.facts.clone().expect("created");
+    let (stamp, value) = (at(1, 50), facts.value());
+    let longer = [&value[..], b"fields of a later version"].concat().into();
+    let row = StampedRow { value: longer, ..StampedRow::new(&facts, stamp) };
+    bench.store(1).project(shard, vec![row]).await.expect("projected");
+    assert_eq!(bench.store(2).conversation(id).await, Ok(Some(before.clone())));
 }
 
 async fn a_send_is_remembered_with_its_place_in_the_log(bench: &Bench<'_>) {
@@ -292,8 +345,8 @@ async fn what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench: &
     assert_eq!(bench.store(1).changes(id, 0, 9).await.map(|changes| changes.len()), Ok(4));
 }
 
-async fn a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<'_>) {
-    // More than a stretch of them.
+async fn a_scan_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<'_>) {
+    // More than one page.
     const BORN: u16 = 1_100;
     for shard in bench.shards() {
         let other = bench.shard(shard.durability);
@@ -325,9 +378,9 @@ async fn a_walk_meets_what_was_born_in_a_shard_and_what_has_moved(bench: &Bench<
         let mut met = Vec::new();
         let mut after = None;
         loop {
-            let stretch = bench.store(2).conversations(shard, after).await.expect("readable");
-            met.extend(stretch.met);
-            match stretch.next {
+            let page = bench.store(2).conversations(shard, after).await.expect("readable");
+            met.extend(page.met);
+            match page.next {
                 Some(next) => after = Some(next),
                 None => break,
             }

@@ -1,4 +1,5 @@
-//! What class `region` across regions needs: the leases of cores, releases, forks, and the quorum of a region by its name.
+//! What single-region shards need across regions: the leases of cores, releases, forks, and the
+//! quorum of a named region.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use wire::{Durability, Epoch, NodeId, RegionId, Slot, ZoneId};
 use super::{Bench, NARROW, WIDE, at};
 use crate::contract::{CoreKey, StoreError};
 
-/// What is written later must have come by then.
-const LATER: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A write that nobody waits for must have arrived by then.
+const REPLICATION_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) async fn cases(bench: &Bench<'_>) {
     a_core_is_registered_once_and_renewed_beat_by_beat(bench).await;
@@ -247,10 +248,10 @@ async fn class_region_is_kept_where_it_is_asked_for_and_comes_to_the_others_late
         while other.read_log(shard, Slot(0), 10).await.expect("read").is_empty()
             || other.fence(shard).await.expect("read") < Epoch(4)
         {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    tokio::time::timeout(LATER, come).await.expect("it comes to the other regions");
+    tokio::time::timeout(REPLICATION_TIMEOUT, come).await.expect("it comes to the other regions");
 }
 
 async fn outside_the_zone_no_region_is_asked(bench: &Bench<'_>) {

@@ -1,7 +1,7 @@
 //! Nothing of a zone stands in a region outside it.
 
 use bytes::Bytes;
-use conversation::projection::{FactsRow, Row};
+use conversation::projection::{FactsRow, StampedRow};
 use conversation::shard::{FenceMode, Nonce};
 use wire::{
     ConversationKind, Durability, Epoch, NodeId, RegionId, ShardId, Slot, TenantId, UserId, ZoneId,
@@ -40,7 +40,8 @@ async fn a_zones_bytes_are_only_in_its_regions(bench: &Bench<'_>) {
             ts_ms: 1,
             at: at(1, 0),
         };
-        store.project(shard, at(1, 0), vec![Row::Facts(facts)]).await.expect("projected");
+        let row = StampedRow::new(&facts, at(1, 0));
+        store.project(shard, vec![row]).await.expect("projected");
     }
     for needle in [LOGGED, PROJECTED.as_bytes(), b"only-for-region-one"] {
         for region in REGIONS {

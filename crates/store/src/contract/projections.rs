@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use conversation::dedupe::Seen;
-use conversation::projection::{HeadRow, InboxRow, LastMessageRow, Row};
+use conversation::projection::{HeadRow, InboxRow, LastMessageRow, StampedRow};
 use conversation::sequencer::LoadedConversation;
 use wire::change::Change;
 use wire::{ClientMsgId, ConversationId, Position, ShardId, UserId};
@@ -42,14 +42,10 @@ pub struct ScanPage {
 /// Every method: [`StoreError`].
 #[async_trait]
 pub trait Projections: Send + Sync {
-    /// Writes projections of a committed frame of this shard, all under one stamp. Not fsynced:
-    /// they can be made again from the log, and a checkpoint makes durable what stands before it.
-    async fn project(
-        &self,
-        shard: ShardId,
-        stamp: Position,
-        rows: Vec<Row>,
-    ) -> Result<(), StoreError>;
+    /// Writes rows made of committed frames of this shard
+    /// ([`project`](conversation::projection::project)). Not fsynced: they can be made again from
+    /// the log, and a checkpoint makes durable what stands before it.
+    async fn project(&self, shard: ShardId, rows: Vec<StampedRow>) -> Result<(), StoreError>;
 
     /// Everything the sequencer needs to know of a conversation; nothing when it was never
     /// created. In single-region shards a row may belong to frames that were lost with a region;

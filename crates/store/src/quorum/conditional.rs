@@ -1,13 +1,15 @@
 //! Conditional writes, one at a time for each row.
 //!
-//! The process is one, so a lock puts the conditional writes of a row in order; the replicas make them durable. Under the
-//! lock: read the row from a majority of the zone, decide, write the new row to a majority. A row's stamp is its version,
-//! (boot, count): `boot` grows with every start of the process, `count` with every attempt, so an attempt whose outcome
-//! is unknown never ties with the one after it.
+//! There is one process, so a lock orders the conditional writes of a row; the replicas make them
+//! durable. An operation holds the lock while it reads the row from a majority of the zone, decides,
+//! and writes the new row to a majority. The stamp of a row is its version, (boot, count): `boot`
+//! grows with every start of the process, `count` with every attempt, so an attempt whose outcome is
+//! unknown never ties with the next one.
 //!
-//! **An attempt in doubt is settled before anything else is said of the row.** It may stand on a minority. The next
-//! operation writes what it read, under a higher version, to a majority: from then on the attempt is either that row or
-//! beaten by it for ever. Without that, a claimant could read "not mine", give up, and own the shard an hour later.
+//! **An attempt in doubt is settled before the row is used again.** It may stand on a minority. The
+//! next operation writes the row it read to a majority, under a higher version: the attempt then is
+//! that row, or is beaten for ever. Otherwise a claimant could read "not mine", give up, and own the
+//! shard an hour later.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,21 +22,18 @@ use wire::{Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId}
 
 use super::{Coordinator, Quorum, Replicas, Scan, Sync, Write};
 use crate::cell::{
-    Cell, Table, after_prefix, core_key, core_life, cores_key, failed_over_key, shard_key,
+    Cell, Table, after_prefix, core_incarnation, core_key, cores_key, failed_over_key, shard_key,
 };
 use crate::contract::{CoreKey, StoreError};
 
-/// Cores of a region that are listed, at most: far more than there are, and few enough to be read at once.
+/// Listed cores of a region: far more than there are, and few enough for one read.
 const CORES_MAX: usize = 4_096;
 
-/// Which row.
+/// Names a row that is written conditionally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RowKey {
-    /// The lease of a shard.
     Shard(ShardId),
-    /// The timed lease of a core.
     Core(CoreKey),
-    /// Whether a region is failed over.
     FailedOver(ZoneId, RegionId),
 }
 
@@ -73,9 +72,9 @@ impl RowKey {
     }
 }
 
-/// What stands in such a row.
+/// The content of such a row.
 pub(super) trait ConditionalRow: Serialize + Sized + Send {
-    /// Nothing when this version cannot read it.
+    /// None when this version cannot read it.
     fn decode(bytes: &[u8]) -> Option<Self>;
 }
 
@@ -103,7 +102,7 @@ impl ConditionalRow for CoreLease {
     }
 }
 
-/// The turns of all rows. One for all regions of a process.
+/// The locks of all rows. All regions of a process share them.
 #[derive(Debug)]
 pub(crate) struct ConditionalWrites {
     boot: u64,
@@ -114,12 +113,12 @@ pub(crate) struct ConditionalWrites {
 struct Turn {
     /// Attempts so far in this process.
     count: u64,
-    /// The last attempt was neither confirmed by a majority nor settled since.
+    /// No majority confirmed the last attempt, and no operation has settled it since.
     in_doubt: bool,
 }
 
 impl ConditionalWrites {
-    /// `boot` is higher than that of any process before.
+    /// `boot` is higher than in any process before.
     pub(crate) fn new(boot: u64) -> Self {
         Self { boot, turns: Mutex::default() }
     }
@@ -132,7 +131,6 @@ impl ConditionalWrites {
 }
 
 impl<R: Replicas> Coordinator<R> {
-    /// A serial read.
     pub(super) async fn serial_read<T: ConditionalRow>(
         &self,
         key: RowKey,
@@ -144,7 +142,7 @@ impl<R: Replicas> Coordinator<R> {
         self.decoded(key, found)
     }
 
-    /// Writes what `change` makes of the lease, unless it makes nothing of it.
+    /// Writes the lease that `change` returns; none: refused.
     pub(crate) async fn write_if(
         &self,
         shard: ShardId,
@@ -176,7 +174,7 @@ impl<R: Replicas> Coordinator<R> {
         }
     }
 
-    /// All core leases of a region. The lives of earlier processes are left out: they ended with them.
+    /// All core leases of a region, without incarnations of earlier processes: they ended with them.
     pub(super) async fn serial_cores(
         &self,
         zone: ZoneId,
@@ -190,7 +188,7 @@ impl<R: Replicas> Coordinator<R> {
             .await?;
         let present =
             found.iter().filter(|(_, stored)| stored.stamp.epoch.0 == self.conditional.boot);
-        let lives = present.filter_map(|(key, _)| core_life(key));
+        let lives = present.filter_map(|(key, _)| core_incarnation(key));
         let leases = lives.map(|incarnation| {
             self.serial_read(RowKey::Core(CoreKey { zone, region, incarnation }))
         });
@@ -223,7 +221,7 @@ impl<R: Replicas> Coordinator<R> {
         {
             turn.count = turn.count.max(found.stamp.slot.0);
         }
-        // Of the processes before this one nobody knows what they left in doubt.
+        // Nobody knows what the processes before this one left in doubt.
         if turn.in_doubt || (fresh && found.is_some()) {
             self.attempt(quorum, key, turn, found.as_ref().map_or(NO_ROW, |found| &found.bytes))
                 .await?;
@@ -257,7 +255,7 @@ impl<R: Replicas> Coordinator<R> {
     }
 }
 
-/// Stands where an attempt in doubt would have made the first row, and was beaten.
+/// Beats an attempt in doubt that would have made the first row.
 const NO_ROW: &[u8] = &[];
 
 /// A row from before there were timed leases.

@@ -5,98 +5,24 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conversation::dedupe::Seen;
 use conversation::log::LogRow;
-use conversation::projection::{HeadRow, InboxRow, PlacementRow, ReadCursorRow, Row};
-use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use futures_util::future::try_join_all;
-use tokio::try_join;
-use wire::change::Change;
-use wire::{
-    ClientMsgId, ConversationId, ConversationKind, Epoch, NodeId, Position, RegionId, ShardId,
-    Slot, UserId, ZoneId,
-};
+use wire::{Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
 
 use super::conditional::{FailedOver, RowKey};
 use super::{Coordinator, Replicas, Scan, Sync, Write};
 use crate::cell::{
-    Cell, Stored, Table, after_prefix, fresh_as_of_key, log_key, log_position, mark_key, shard_key,
+    Cell, Table, after_prefix, fresh_as_of_key, log_key, log_position, mark_key, shard_key,
 };
-use crate::contract::{
-    ConversationRef, CoreKey, Heads, Leases, Log, Mark, Marks, Projections, ScanPage, Store,
-    StoreError,
-};
-use crate::rows::{self, Kind};
-
-/// Rows asked of a replica at once when a scan has no other limit.
-const SCAN_ROWS: usize = 16_384;
-/// Conversations of one stretch of a walk.
-const STRETCH: usize = 1_000;
+use crate::contract::{CoreKey, Leases, Log, Mark, Marks, Store, StoreError};
 
 impl<R: Replicas> Coordinator<R> {
     async fn put(&self, shard: ShardId, cells: Vec<Cell>, sync: Sync) -> Result<(), StoreError> {
         let quorum = self.quorum(shard)?;
         self.write(&quorum, Write { zone: shard.zone, cells, sync }).await
     }
-
-    async fn rows(
-        &self,
-        id: ConversationId,
-        from: Vec<u8>,
-        to: Vec<u8>,
-        limit: usize,
-    ) -> Result<Found, StoreError> {
-        let quorum = self.quorum(id.shard)?;
-        let scan = Scan { table: Table::Projection, from, to, limit };
-        self.read_cells(&quorum, &scan).await
-    }
-
-    /// All rows of a kind of a conversation.
-    async fn all<T>(
-        &self,
-        id: ConversationId,
-        kind: Kind,
-        decode: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, StoreError> {
-        let prefix = rows::key(id, kind, &[]);
-        let end = after_prefix(&prefix);
-        let mut from = prefix;
-        let mut out = Vec::new();
-        loop {
-            let page = self.rows(id, from, end.clone(), SCAN_ROWS).await?;
-            for (_, stored) in &page {
-                out.push(decode(&stored.bytes).ok_or_else(|| self.not_a_row(kind))?);
-            }
-            match page.last() {
-                Some((last, _)) if page.len() == SCAN_ROWS => from = [last, &[0][..]].concat(),
-                _ => return Ok(out),
-            }
-        }
-    }
-
-    async fn one<T>(
-        &self,
-        id: ConversationId,
-        kind: Kind,
-        rest: &[u8],
-        decode: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Option<T>, StoreError> {
-        let quorum = self.quorum(id.shard)?;
-        let found = self.read_cell(&quorum, Table::Projection, &rows::key(id, kind, rest)).await?;
-        found.map(|stored| decode(&stored.bytes).ok_or_else(|| self.not_a_row(kind))).transpose()
-    }
-
-    /// Its checksum was right, so it was written like that: by a version that this one cannot read.
-    fn not_a_row(&self, kind: Kind) -> StoreError {
-        StoreError::Corrupt {
-            region: self.region,
-            what: format!("a {kind:?} row that this version cannot read"),
-        }
-    }
 }
-
-type Found = Vec<(Bytes, Stored)>;
 
 #[async_trait]
 impl<R: Replicas> Leases for Coordinator<R> {
@@ -308,165 +234,5 @@ impl<R: Replicas> Marks for Coordinator<R> {
             region: self.region,
             what: format!("the time up to which {shard} is followed is none"),
         })
-    }
-}
-
-#[async_trait]
-impl<R: Replicas> Projections for Coordinator<R> {
-    async fn project(
-        &self,
-        shard: ShardId,
-        stamp: Position,
-        rows: Vec<Row>,
-    ) -> Result<(), StoreError> {
-        let cells: Vec<Cell> = rows.iter().map(|row| rows::cell(row, stamp)).collect();
-        if cells.is_empty() {
-            return Ok(());
-        }
-        self.put(shard, cells, Sync::Memory).await
-    }
-
-    async fn conversation(
-        &self,
-        id: ConversationId,
-    ) -> Result<Option<LoadedConversation>, StoreError> {
-        let Some(head) = self.one(id, Kind::Head, &[], rows::decode).await? else {
-            return Ok(None);
-        };
-        let inbox = async {
-            if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) }
-        };
-        let (facts, last_message, placement, members, roles, inbox) = try_join!(
-            self.one(id, Kind::Facts, &[], rows::decode),
-            self.one(id, Kind::LastMessage, &[], rows::decode),
-            self.one(id, Kind::Home, &[], rows::decode),
-            self.all(id, Kind::Member, rows::decode),
-            self.all(id, Kind::Role, rows::decode),
-            inbox,
-        )?;
-        Ok(Some(LoadedConversation {
-            facts,
-            head: Some(head),
-            last_message,
-            members,
-            roles,
-            inbox,
-            placement,
-        }))
-    }
-
-    async fn messages(
-        &self,
-        id: ConversationId,
-        from_seq: u64,
-        to_seq: u64,
-    ) -> Result<Vec<Change>, StoreError> {
-        let limit = usize::try_from(to_seq.saturating_sub(from_seq).saturating_add(1))
-            .unwrap_or(usize::MAX);
-        let from = rows::key(id, Kind::Message, &from_seq.to_be_bytes());
-        let to = rows::key(id, Kind::Message, &to_seq.saturating_add(1).to_be_bytes());
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let found = self.rows(id, from, to, limit.min(SCAN_ROWS)).await?;
-        found
-            .iter()
-            .map(|(_, stored)| {
-                Change::from_bytes(&stored.bytes).map_err(|_| self.not_a_row(Kind::Message))
-            })
-            .collect()
-    }
-
-    async fn placed_changes(
-        &self,
-        id: ConversationId,
-        after_ver: u64,
-        limit: usize,
-    ) -> Result<Vec<(Position, Change)>, StoreError> {
-        let from = rows::key(id, Kind::Change, &after_ver.saturating_add(1).to_be_bytes());
-        let to = after_prefix(&rows::key(id, Kind::Change, &[]));
-        let found = self.rows(id, from, to, limit.min(SCAN_ROWS)).await?;
-        let mut entries = Vec::with_capacity(found.len());
-        for (_, stored) in &found {
-            entries.push(
-                rows::change_entry(&stored.bytes).ok_or_else(|| self.not_a_row(Kind::Change))?,
-            );
-        }
-        let seqs = || entries.iter().filter_map(rows::ChangeEntry::seq);
-        let messages = match (seqs().min(), seqs().max()) {
-            (Some(first), Some(last)) => self.messages(id, first, last).await?,
-            _ => Vec::new(),
-        };
-        Ok(rows::whole(entries, messages))
-    }
-
-    async fn dedupe(
-        &self,
-        id: ConversationId,
-        sender: &UserId,
-        client_msg_id: &ClientMsgId,
-    ) -> Result<Option<Seen>, StoreError> {
-        self.one(id, Kind::Dedupe, &rows::dedupe_rest(sender, client_msg_id), rows::decode_seen)
-            .await
-    }
-
-    async fn inbox(&self, user_stream: ConversationId) -> Result<Vec<InboxRow>, StoreError> {
-        self.all(user_stream, Kind::Inbox, rows::decode).await
-    }
-
-    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
-        let one = async |&id| {
-            let (head, last_message) = try_join!(
-                self.one(id, Kind::Head, &[], rows::decode),
-                self.one(id, Kind::LastMessage, &[], rows::decode),
-            )?;
-            Ok(head.map(|head| Heads { head, last_message }))
-        };
-        try_join_all(ids.iter().map(one)).await
-    }
-
-    async fn conversations(
-        &self,
-        shard: ShardId,
-        after: Option<ConversationId>,
-    ) -> Result<ScanPage, StoreError> {
-        let quorum = self.quorum(shard)?;
-        let all = rows::kind_prefix(shard.zone, Kind::Head);
-        let from = match after {
-            Some(after) => after_prefix(&rows::key(after, Kind::Head, &[])),
-            None => all.to_vec(),
-        };
-        let scan = Scan { table: Table::Projection, from, to: after_prefix(&all), limit: STRETCH };
-        let found = self.read_cells(&quorum, &scan).await?;
-        let mut last = None;
-        let mut met = Vec::new();
-        for (_, stored) in &found {
-            let head: HeadRow =
-                rows::decode(&stored.bytes).ok_or_else(|| self.not_a_row(Kind::Head))?;
-            let id = head.conversation;
-            last = Some(id);
-            if id.shard.durability != shard.durability {
-                continue;
-            }
-            let placement: Option<PlacementRow> =
-                self.one(id, Kind::Home, &[], rows::decode).await?;
-            if id.shard == shard || placement.is_some() {
-                met.push(ConversationRef { head, moved: placement.is_some() });
-            }
-        }
-        Ok(ScanPage { met, next: last.filter(|_| found.len() == STRETCH) })
-    }
-
-    async fn read_cursors(
-        &self,
-        user: &UserId,
-        ids: &[ConversationId],
-    ) -> Result<Vec<u64>, StoreError> {
-        let one = async |&id| {
-            let row: Option<ReadCursorRow> =
-                self.one(id, Kind::ReadCursor, user.as_str().as_bytes(), rows::decode).await?;
-            Ok(row.map_or(0, |row| row.read_seq))
-        };
-        try_join_all(ids.iter().map(one)).await
     }
 }

@@ -1,4 +1,4 @@
-//! One request: admission, repetition, and what an error of the driver means.
+//! One request: admission, retries, and the meaning of the driver's errors.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use super::Scylla;
 use super::reach::{Reach, SPECULATION_AFTER};
 use crate::contract::StoreError;
 
-/// How often the same plain request is made in all.
-const ATTEMPTS: u32 = 3;
-/// No further one after this.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Of one plain request, the first included.
+const ATTEMPTS_MAX: u32 = 3;
+/// No attempt begins after this.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(4);
 /// Errors of connections come at once, and a new connection takes a moment.
-const BACKOFF: Duration = Duration::from_millis(100);
+const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Bounds what is on its way and what waits for it.
+/// Bounds the requests in flight and those that wait.
 pub(super) struct Admission {
     running: Semaphore,
-    /// Those that run and those that wait.
+    /// In flight or waiting.
     admitted: Semaphore,
 }
 
@@ -52,16 +52,16 @@ impl Admission {
     }
 }
 
-/// Ends when it is dropped.
+/// The request's place; dropping it frees the place.
 pub(super) struct Turn<'a> {
     _admitted: SemaphorePermit<'a>,
     _running: SemaphorePermit<'a>,
 }
 
-/// What a failed request leaves behind.
+/// The state after a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Nothing; so many copies were there.
+    /// It was not done. `answering`: copies that could be reached.
     Nothing { answering: usize },
     /// It may have been done.
     Doubt { answering: usize },
@@ -79,7 +79,8 @@ pub(super) fn unavailable(reach: &Reach, answering: usize) -> StoreError {
     StoreError::Unavailable { zone: reach.zone, needed: reach.needed, answering }
 }
 
-/// What the error says of the state. Only what the servers or the driver say before anything was sent on counts as nothing.
+/// The state after this error. Only errors raised before anything was sent to a replica count as
+/// [`Failure::Nothing`].
 pub(super) fn failure(error: &ExecutionError) -> Failure {
     let count = |answering: i32| usize::try_from(answering).unwrap_or(0);
     match error {
@@ -101,7 +102,7 @@ pub(super) fn failure(error: &ExecutionError) -> Failure {
                 | DbError::SyntaxError
                 | DbError::Unauthorized
                 | DbError::ConfigError => {
-                    tracing::warn!(%error, said, "the cluster refuses a statement: check the schema");
+                    tracing::warn!(%error, said, "cluster refused a statement, check the schema");
                     Failure::Nothing { answering: 0 }
                 }
                 _ => Failure::Doubt { answering: 0 },
@@ -116,7 +117,7 @@ pub(super) fn failure(error: &ExecutionError) -> Failure {
     }
 }
 
-/// As [`failure`], of a request that the driver may have made twice: it tells the error of one of them.
+/// As [`failure`], for a request that the driver may have sent twice: it returns one error only.
 fn failure_since(begun: Instant, error: &ExecutionError) -> Failure {
     match failure(error) {
         Failure::Nothing { answering } if begun.elapsed() >= SPECULATION_AFTER => {
@@ -127,7 +128,7 @@ fn failure_since(begun: Instant, error: &ExecutionError) -> Failure {
 }
 
 impl Scylla {
-    /// A plain write, repeated as it is until it is confirmed or patience ends.
+    /// A plain write, retried unchanged until it is confirmed or [`RETRY_TIMEOUT`] has passed.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] only if no attempt can have written anything; otherwise [`StoreError::Unknown`].
@@ -143,7 +144,7 @@ impl Scylla {
         self.repeat(reach, request).await
     }
 
-    /// As [`Scylla::write`], of anything that may be repeated.
+    /// As [`Scylla::write`], for any request that may be repeated.
     pub(super) async fn repeat<'a, T>(
         &self,
         reach: &Reach,
@@ -157,16 +158,16 @@ impl Scylla {
             let since = Instant::now();
             let Err(error) = request().await else { return Ok(()) };
             let failure = failure_since(since, &error);
-            tracing::debug!(%error, ?failure, attempt, "write failed");
+            tracing::debug!(%error, ?failure, attempt, "write attempt failed");
             doubt |= matches!(failure, Failure::Doubt { .. });
-            if attempt == ATTEMPTS || begun.elapsed() >= PATIENCE {
+            if attempt == ATTEMPTS_MAX || begun.elapsed() >= RETRY_TIMEOUT {
                 return Err(if doubt {
                     StoreError::Unknown
                 } else {
                     unavailable(reach, failure.answering())
                 });
             }
-            sleep(BACKOFF).await;
+            sleep(RETRY_BACKOFF).await;
         }
     }
 
@@ -223,14 +224,14 @@ impl Scylla {
                 Err(error) => error,
             };
             let failure = failure(&error);
-            tracing::debug!(%error, ?failure, attempt, "read failed");
-            if attempt == ATTEMPTS || begun.elapsed() >= PATIENCE {
+            tracing::debug!(%error, ?failure, attempt, "read attempt failed");
+            if attempt == ATTEMPTS_MAX || begun.elapsed() >= RETRY_TIMEOUT {
                 return Err(unavailable(
                     reach,
                     failure.answering().min(reach.needed.saturating_sub(1)),
                 ));
             }
-            sleep(BACKOFF).await;
+            sleep(RETRY_BACKOFF).await;
         }
     }
 

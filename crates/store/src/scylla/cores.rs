@@ -10,7 +10,7 @@ use uuid::Uuid;
 use wire::{NodeId, RegionId, ZoneId};
 
 use super::handle::Handle;
-use super::lease::patiently;
+use super::lease::retry_read;
 use super::reach::{self, Reach};
 use crate::contract::{CoreKey, StoreError};
 
@@ -33,13 +33,13 @@ impl Handle {
         let statement = &self.statements(zone)?.control.core_leases;
         let statement = self.bound(statement, &(i32::from(region.0),))?;
         let read = || self.scylla.rows(&reach, statement.clone(), usize::MAX);
-        let rows: Vec<CoreColumns> = patiently(|| Box::pin(read())).await?;
+        let rows: Vec<CoreColumns> = retry_read(|| Box::pin(read())).await?;
         rows.into_iter().filter_map(|columns| self.core_lease_of(columns).transpose()).collect()
     }
 
     pub(super) async fn serial_core(&self, of: CoreKey) -> Result<Option<CoreLease>, StoreError> {
         let reach = self.cores_reach(of.zone, of.region)?;
-        patiently(|| Box::pin(self.try_serial_core(&reach, of))).await
+        retry_read(|| Box::pin(self.try_serial_core(&reach, of))).await
     }
 
     async fn try_serial_core(

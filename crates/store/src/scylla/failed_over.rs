@@ -1,4 +1,4 @@
-//! Which regions of a zone are failed over: a row each, in one partition, so that all of them are read at once.
+//! The regions of a zone that are failed over: a row each, in one partition, so one query reads all.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use conversation::shard::Cas;
 use wire::{RegionId, ZoneId};
 
 use super::handle::Handle;
-use super::lease::patiently;
+use super::lease::retry_read;
 use super::reach;
 use crate::contract::StoreError;
 
@@ -15,7 +15,7 @@ impl Handle {
         &self,
         zone: ZoneId,
     ) -> Result<BTreeSet<RegionId>, StoreError> {
-        patiently(|| Box::pin(self.try_serial_failed_over(zone))).await
+        retry_read(|| Box::pin(self.try_serial_failed_over(zone))).await
     }
 
     async fn try_serial_failed_over(&self, zone: ZoneId) -> Result<BTreeSet<RegionId>, StoreError> {

@@ -5,50 +5,32 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conversation::dedupe::Seen;
 use conversation::log::LogRow;
-use conversation::projection::{HeadRow, InboxRow, LastMessageRow, ReadCursorRow, Row};
-use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
-use futures_util::stream::{StreamExt, TryStreamExt};
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::bound::BoundStatement;
 use scylla::statement::prepared::PreparedStatement;
-use serde::de::DeserializeOwned;
 use tokio::try_join;
-use wire::change::Change;
-use wire::limits::{SEQS_PER_BUCKET, SLOTS_PER_CHUNK};
-use wire::{
-    ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, NodeId, Position, RegionId,
-    ShardId, Slot, UserId, ZoneId,
-};
+use wire::limits::SLOTS_PER_CHUNK;
+use wire::{Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
 
 use super::Scylla;
-use super::projections::{bucket, dedupe_part};
 use super::reach::{self, Reach};
 use super::stamp::write_time;
 use super::statements::Statements;
-use crate::contract::{
-    ConversationRef, CoreKey, Heads, Leases, Log, Mark, Marks, Projections, ScanPage, Store,
-    StoreError,
-};
-use crate::rows;
+use crate::contract::{CoreKey, Leases, Log, Mark, Marks, Store, StoreError};
+use crate::rows::ROWS_MAX;
 
-/// Rows of one answer at most.
-const ROWS_MAX: usize = 16_384;
-/// Conversations of one stretch of a walk.
-const STRETCH: usize = 1_000;
-/// Reads of one question on their way at once.
-const AT_ONCE: usize = 32;
 /// Shards whose fences lie in one partition, so that they can be read together.
 const SHARDS_PER_GROUP: u16 = 64;
 
 /// One region's view. See [`Scylla::store`].
 pub(super) struct Handle {
     pub(super) scylla: Scylla,
-    /// Where class `region` is kept: the region's own datacenter, unless it was asked for another.
+    /// Where single-region shards are kept: the region's own datacenter, unless the caller named
+    /// another.
     pub(super) at: RegionId,
-    /// Of the zones that the region belongs to.
+    /// Of each zone of the region.
     pub(super) zones: Arc<HashMap<ZoneId, Statements>>,
 }
 
@@ -66,12 +48,9 @@ fn unsigned(n: i64) -> u64 {
 }
 
 /// For a limit in a statement.
-fn limit_value(limit: usize) -> i32 {
+pub(super) fn limit_value(limit: usize) -> i32 {
     i32::try_from(limit.min(ROWS_MAX)).unwrap_or(i32::MAX)
 }
-
-type WalkColumns = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
-type ConversationColumns = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Handle {
     pub(super) fn statements(&self, zone: ZoneId) -> Result<&Statements, StoreError> {
@@ -80,7 +59,7 @@ impl Handle {
             .ok_or(StoreError::NotInZone { region: self.scylla.options.region, zone })
     }
 
-    fn reach(&self, shard: ShardId) -> Result<(Reach, &Statements), StoreError> {
+    pub(super) fn reach(&self, shard: ShardId) -> Result<(Reach, &Statements), StoreError> {
         let reach = reach::of_class(&self.scylla.options, &self.scylla.profiles, shard, self.at)?;
         Ok((reach, self.statements(shard.zone)?))
     }
@@ -101,57 +80,17 @@ impl Handle {
         i64::try_from(n).map_err(|_| self.past_bounds(n))
     }
 
-    /// The partition in which a seq or a ver lies.
-    pub(super) fn bucket_value(&self, n: u64) -> Result<i32, StoreError> {
-        i32::try_from(bucket(n)).map_err(|_| self.past_bounds(n))
-    }
-
     pub(super) fn write_time(&self, at: Position) -> Result<i64, StoreError> {
         write_time(at).ok_or_else(|| self.past_bounds(at.slot.0.max(at.epoch.0)))
     }
 
-    /// Nobody counts that far: whoever says so has read bytes that are none of ours. Nothing was written.
-    fn past_bounds(&self, n: u64) -> StoreError {
+    /// Nobody counts that far, so the number comes from bytes that nobody wrote. Nothing was written.
+    pub(super) fn past_bounds(&self, n: u64) -> StoreError {
         self.corrupt(format!("number {n} is past all bounds"))
     }
 
-    fn corrupt(&self, what: String) -> StoreError {
+    pub(super) fn corrupt(&self, what: String) -> StoreError {
         StoreError::Corrupt { region: self.scylla.options.region, what }
-    }
-
-    fn decode<T: DeserializeOwned>(&self, table: &str, bytes: &[u8]) -> Result<T, StoreError> {
-        rows::decode(bytes).ok_or_else(|| {
-            self.corrupt(format!("a row of table {table} that this version cannot read"))
-        })
-    }
-
-    /// All rows of a partition of rows that are one blob each.
-    async fn all<T: DeserializeOwned>(
-        &self,
-        id: ConversationId,
-        table: &str,
-        of: impl Fn(&Statements) -> &PreparedStatement,
-    ) -> Result<Vec<T>, StoreError> {
-        let (reach, statements) = self.reach(id.shard)?;
-        let statement = self.bound(of(statements), &(id.to_bytes(),))?;
-        let found: Vec<(Vec<u8>,)> = self.scylla.rows(&reach, statement, usize::MAX).await?;
-        found.iter().map(|(row,)| self.decode(table, row)).collect()
-    }
-
-    async fn columns(&self, id: ConversationId) -> Result<ConversationColumns, StoreError> {
-        let (reach, statements) = self.reach(id.shard)?;
-        let found = self
-            .scylla
-            .row(&reach, self.bound(&statements.conversation, &(id.to_bytes(),))?)
-            .await?;
-        Ok(found.unwrap_or_default())
-    }
-
-    fn optional<T: DeserializeOwned>(
-        &self,
-        bytes: Option<&Vec<u8>>,
-    ) -> Result<Option<T>, StoreError> {
-        bytes.map(|bytes| self.decode("conversation", bytes)).transpose()
     }
 
     /// Rows of one chunk of the log from a slot on.
@@ -174,66 +113,6 @@ impl Handle {
             frame: Bytes::copy_from_slice(&frame),
         };
         Ok(found.into_iter().map(row).collect())
-    }
-
-    /// Messages of one bucket.
-    async fn read_bucket(
-        &self,
-        id: ConversationId,
-        from_seq: u64,
-        to_seq: u64,
-        limit: usize,
-    ) -> Result<Vec<Change>, StoreError> {
-        let (reach, statements) = self.reach(id.shard)?;
-        let (bucket, from, to) =
-            (self.bucket_value(from_seq)?, self.signed(from_seq)?, self.signed(to_seq)?);
-        let values = (id.to_bytes(), bucket, from, to, limit_value(limit));
-        let found: Vec<(Vec<u8>,)> =
-            self.scylla.rows(&reach, self.bound(&statements.messages, &values)?, limit).await?;
-        let change = |(bytes,): &(Vec<u8>,)| {
-            Change::from_bytes(bytes).map_err(|_| {
-                self.corrupt("a row of table message that this version cannot read".into())
-            })
-        };
-        found.iter().map(change).collect()
-    }
-
-    /// Changes after a ver, dense.
-    async fn change_entries(
-        &self,
-        id: ConversationId,
-        after_ver: u64,
-        limit: usize,
-    ) -> Result<Vec<rows::ChangeEntry>, StoreError> {
-        let (reach, statements) = self.reach(id.shard)?;
-        let mut entries = Vec::new();
-        let mut next = after_ver.saturating_add(1);
-        while entries.len() < limit {
-            let left = limit - entries.len();
-            let values = (
-                id.to_bytes(),
-                self.bucket_value(next)?,
-                self.signed(next - 1)?,
-                limit_value(left),
-            );
-            let found: Vec<(i64, Vec<u8>)> =
-                self.scylla.rows(&reach, self.bound(&statements.changes, &values)?, left).await?;
-            let end = (bucket(next) + 1) * SEQS_PER_BUCKET;
-            for (ver, row) in &found {
-                if unsigned(*ver) != next {
-                    return Ok(entries);
-                }
-                let entry = rows::change_entry(row);
-                let unreadable =
-                    || self.corrupt("a row of table change that this version cannot read".into());
-                entries.push(entry.ok_or_else(unreadable)?);
-                next += 1;
-            }
-            if next <= end {
-                break;
-            }
-        }
-        Ok(entries)
     }
 }
 
@@ -461,161 +340,6 @@ impl Marks for Handle {
         let values = (home, class, n, i32::from(region.0));
         let found = self.scylla.row(&reach, self.bound(&statements.fresh_as_of, &values)?).await?;
         Ok(found.map(|(as_of_ms,): (i64,)| unsigned(as_of_ms)))
-    }
-}
-
-#[async_trait]
-impl Projections for Handle {
-    async fn project(
-        &self,
-        shard: ShardId,
-        stamp: Position,
-        rows: Vec<Row>,
-    ) -> Result<(), StoreError> {
-        let (reach, _) = self.reach(shard)?;
-        self.write_rows(&reach, shard, stamp, &rows).await
-    }
-
-    async fn conversation(
-        &self,
-        id: ConversationId,
-    ) -> Result<Option<LoadedConversation>, StoreError> {
-        let (facts, head, last_message, placement) = self.columns(id).await?;
-        let Some(head) = self.optional(head.as_ref())? else { return Ok(None) };
-        let inbox = async {
-            if id.kind == ConversationKind::User { self.inbox(id).await } else { Ok(Vec::new()) }
-        };
-        let (members, roles, inbox) = try_join!(
-            self.all(id, "member", |statements| &statements.members),
-            self.all(id, "role", |statements| &statements.roles),
-            inbox,
-        )?;
-        let (facts, last_message) =
-            (self.optional(facts.as_ref())?, self.optional(last_message.as_ref())?);
-        let placement = self.optional(placement.as_ref())?;
-        Ok(Some(LoadedConversation {
-            facts,
-            head: Some(head),
-            last_message,
-            members,
-            roles,
-            inbox,
-            placement,
-        }))
-    }
-
-    async fn messages(
-        &self,
-        id: ConversationId,
-        from_seq: u64,
-        to_seq: u64,
-    ) -> Result<Vec<Change>, StoreError> {
-        let to_seq = to_seq.min(i64::MAX.unsigned_abs());
-        let mut out = Vec::new();
-        let mut from = from_seq.max(1);
-        while from <= to_seq && out.len() < ROWS_MAX {
-            let end = (bucket(from) + 1) * SEQS_PER_BUCKET;
-            let found = self.read_bucket(id, from, to_seq.min(end), ROWS_MAX - out.len()).await?;
-            // Seqs are dense: behind an empty bucket there is nothing.
-            if found.is_empty() {
-                break;
-            }
-            out.extend(found);
-            from = end + 1;
-        }
-        Ok(out)
-    }
-
-    async fn placed_changes(
-        &self,
-        id: ConversationId,
-        after_ver: u64,
-        limit: usize,
-    ) -> Result<Vec<(Position, Change)>, StoreError> {
-        let entries = self.change_entries(id, after_ver, limit.min(ROWS_MAX)).await?;
-        let seqs = || entries.iter().filter_map(rows::ChangeEntry::seq);
-        let messages = match (seqs().min(), seqs().max()) {
-            (Some(first), Some(last)) => self.messages(id, first, last).await?,
-            _ => Vec::new(),
-        };
-        Ok(rows::whole(entries, messages))
-    }
-
-    async fn dedupe(
-        &self,
-        id: ConversationId,
-        sender: &UserId,
-        client_msg_id: &ClientMsgId,
-    ) -> Result<Option<Seen>, StoreError> {
-        let (reach, statements) = self.reach(id.shard)?;
-        let values =
-            (id.to_bytes(), sender.as_str(), dedupe_part(client_msg_id), client_msg_id.as_str());
-        let found: Option<(Vec<u8>,)> =
-            self.scylla.row(&reach, self.bound(&statements.dedupe, &values)?).await?;
-        found.map(|(row,)| self.decode("dedupe", &row)).transpose()
-    }
-
-    async fn inbox(&self, user_stream: ConversationId) -> Result<Vec<InboxRow>, StoreError> {
-        self.all(user_stream, "inbox", |statements| &statements.inbox).await
-    }
-
-    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<Option<Heads>>, StoreError> {
-        let one = async |id: ConversationId| {
-            let (_, head, last_message, _) = self.columns(id).await?;
-            let head: Option<HeadRow> = self.optional(head.as_ref())?;
-            let last_message: Option<LastMessageRow> = self.optional(last_message.as_ref())?;
-            Ok(head.map(|head| Heads { head, last_message }))
-        };
-        let reads: Vec<_> = ids.iter().map(|&id| one(id)).collect();
-        futures_util::stream::iter(reads).buffered(AT_ONCE).try_collect().await
-    }
-
-    async fn conversations(
-        &self,
-        shard: ShardId,
-        after: Option<ConversationId>,
-    ) -> Result<ScanPage, StoreError> {
-        let (reach, statements) = self.reach(shard)?;
-        // In the order of tokens, which is that of no key. (Of two with one token, once in 2^64, one may be passed over.)
-        let statement = match after {
-            Some(after) => {
-                self.bound(&statements.walk_on, &(after.to_bytes(), limit_value(STRETCH)))?
-            }
-            None => self.bound(&statements.walk, &(limit_value(STRETCH),))?,
-        };
-        let found: Vec<WalkColumns> = self.scylla.rows(&reach, statement, STRETCH).await?;
-        let id = |bytes: &[u8]| {
-            ConversationId::from_bytes(bytes)
-                .map_err(|error| self.corrupt(format!("a key of table conversation: {error}")))
-        };
-        let last = found.last().map(|(key, _, _)| id(key)).transpose()?;
-        let mut met = Vec::new();
-        for (key, head, placement) in &found {
-            let born = id(key)?.shard;
-            let wanted =
-                born == shard || (placement.is_some() && born.durability == shard.durability);
-            if wanted && let Some(head) = self.optional(head.as_ref())? {
-                met.push(ConversationRef { head, moved: placement.is_some() });
-            }
-        }
-        Ok(ScanPage { met, next: last.filter(|_| found.len() == STRETCH) })
-    }
-
-    async fn read_cursors(
-        &self,
-        user: &UserId,
-        ids: &[ConversationId],
-    ) -> Result<Vec<u64>, StoreError> {
-        let one = async |id: ConversationId| {
-            let (reach, statements) = self.reach(id.shard)?;
-            let statement = self.bound(&statements.read_cursor, &(id.to_bytes(), user.as_str()))?;
-            let found: Option<(Vec<u8>,)> = self.scylla.row(&reach, statement).await?;
-            let row: Option<ReadCursorRow> =
-                found.map(|(row,)| self.decode("read_cursor", &row)).transpose()?;
-            Ok(row.map_or(0, |row| row.read_seq))
-        };
-        let reads: Vec<_> = ids.iter().map(|&id| one(id)).collect();
-        futures_util::stream::iter(reads).buffered(AT_ONCE).try_collect().await
     }
 }
 

@@ -1,7 +1,8 @@
 //! The conditional writes of a shard's lease. They touch the keyspace of leases alone, at SERIAL.
 //!
-//! A conditional write whose outcome is unknown is settled by a serial read before anything else: the read either finds
-//! it done or makes sure that it never will be. Only then is it made again. Of an answer only `[applied]` is read.
+//! A conditional write with an unknown outcome is settled by a serial read first: the read finds it
+//! done, or makes sure that it never will be. Only then is it tried again. Only `[applied]` is read
+//! of an answer: the other columns depend on the server.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,9 +22,10 @@ use super::handle::{Handle, shard_key};
 use super::reach::{self, Reach};
 use crate::contract::StoreError;
 
-/// After this a conditional write in doubt stays in doubt. Claims that meet time out and start again, several times.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two tries, drawn anew each time, so that claimants who met do not meet again.
+/// A conditional write that is in doubt for this long stays in doubt. Claims that meet time out and
+/// start over, several times.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two attempts, drawn each time: claimants that met do not meet again.
 const BACKOFF_MS: std::ops::Range<u64> = 20..250;
 
 /// The row, as the statement names it.
@@ -44,7 +46,7 @@ pub(super) struct LeaseColumns {
 impl Handle {
     pub(super) async fn serial_lease(&self, shard: ShardId) -> Result<Lease, StoreError> {
         let reach = self.conditional_reach(shard)?;
-        patiently(|| Box::pin(self.try_serial_lease(&reach, shard))).await
+        retry_read(|| Box::pin(self.try_serial_lease(&reach, shard))).await
     }
 
     async fn try_serial_lease(&self, reach: &Reach, shard: ShardId) -> Result<Lease, StoreError> {
@@ -57,7 +59,7 @@ impl Handle {
         found.map_or(Ok(Lease::default()), |columns| self.lease_of(shard, columns))
     }
 
-    /// The same copies, asked by a serial read.
+    /// The same copies, for a serial read.
     pub(super) fn serial(&self, reach: &Reach) -> Reach {
         Reach { profile: self.scylla.profiles.serial.clone(), ..reach.clone() }
     }
@@ -269,7 +271,7 @@ impl Handle {
             if doubt && let Ok(Some(cas)) = judge().await {
                 return Ok(cas);
             }
-            if begun.elapsed() >= PATIENCE || !doubt {
+            if begun.elapsed() >= SETTLE_TIMEOUT || !doubt {
                 return Err(error);
             }
             back_off().await;
@@ -281,11 +283,11 @@ impl Handle {
     }
 }
 
-/// Stored, so it must not change. A row from before there were modes has none.
+/// Stored, so the numbers must not change.
 fn fence_mode_code(mode: FenceMode) -> i8 {
     match mode {
         FenceMode::Lease => 1,
-        // What this version does not know it does not write.
+        // This version writes no mode that it does not know.
         _ => 0,
     }
 }
@@ -302,12 +304,12 @@ fn in_doubt(doubt: bool, error: StoreError) -> StoreError {
     if doubt { StoreError::Unknown } else { error }
 }
 
-/// The first column of the only row. Which others there are depends on the server and on the outcome.
+/// The first column of the only row. The other columns depend on the server and the outcome.
 fn applied(
     result: Result<scylla::response::query_result::QueryResult, ExecutionError>,
 ) -> Result<bool, Failure> {
     let result = result.map_err(|error| {
-        tracing::debug!(%error, "conditional write failed");
+        tracing::debug!(%error, "conditional write attempt failed");
         failure(&error)
     })?;
     let doubt = Failure::Doubt { answering: 0 };
@@ -319,14 +321,16 @@ fn applied(
     }
 }
 
-/// Also a serial read may time out because it met a conditional write.
-pub(super) async fn patiently<'a, T>(
+/// Retries a serial read: it too may time out when it meets a conditional write.
+pub(super) async fn retry_read<'a, T>(
     read: impl Fn() -> BoxFuture<'a, Result<T, StoreError>> + Send,
 ) -> Result<T, StoreError> {
     let begun = Instant::now();
     loop {
         match read().await {
-            Err(StoreError::Unavailable { .. }) if begun.elapsed() < PATIENCE => back_off().await,
+            Err(StoreError::Unavailable { .. }) if begun.elapsed() < SETTLE_TIMEOUT => {
+                back_off().await
+            }
             settled => return settled,
         }
     }

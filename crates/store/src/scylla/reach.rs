@@ -26,7 +26,7 @@ pub(super) struct Profiles {
     /// For the schema: the default of the session.
     pub(super) admin: ExecutionProfileHandle,
     quorum: ExecutionProfileHandle,
-    /// By the region in which class `region` is kept.
+    /// By the region in which a single-region shard is kept.
     local: HashMap<RegionId, ExecutionProfileHandle>,
     /// Conditional writes.
     pub(super) conditional: ExecutionProfileHandle,
@@ -87,7 +87,7 @@ pub(super) struct Reach {
     pub(super) needed: usize,
 }
 
-/// Of the shard's durability class; class `region` is kept in the region `at`.
+/// For the shard's durability; a single-region shard is kept in the region `at`.
 ///
 /// # Errors
 /// [`StoreError::NotInZone`]: this and [`conditional`] are the only places that decide it, and everything that is asked
@@ -110,7 +110,7 @@ pub(super) fn of_class(
     Ok(Reach { profile: profile.clone(), zone, needed: copies / 2 + 1 })
 }
 
-/// Of a conditional write about a region, whatever the class.
+/// For a conditional write about a region, whatever the durability.
 ///
 /// # Errors
 /// As [`of_class`].
@@ -124,7 +124,7 @@ pub(super) fn conditional(
     Ok(Reach { profile: profiles.conditional.clone(), zone, needed: copies / 2 + 1 })
 }
 
-/// If the handle's region is among them and the one that it is about.
+/// The regions of the zone, if both the handle's region and the one the row is about are among them.
 fn regions_of_zone(
     options: &ScyllaOptions,
     zone: ZoneId,

@@ -1,11 +1,11 @@
 //! The keyspaces and tables of each zone, versioned; and whether the cluster is as Hearth needs it.
 //!
-//! Each zone has two keyspaces, whose replication names only the datacenters of the zone's regions: `ctl_N`, which is only
-//! ever written conditionally, and `z_N`, which never is. All statements may be made again, and a version is recorded when
-//! all of its statements are through: an `apply` that was cut off is finished by the next one. Two at the same time would
-//! disturb each other; that is for the operator to avoid.
+//! Each zone has two keyspaces, whose replication names only the datacenters of the zone's regions:
+//! `ctl_N` is only ever written conditionally, `z_N` never is. Every statement may be repeated, and
+//! a version is recorded once all of its statements succeeded: the next `apply` finishes one that
+//! was cut off. Two at the same time disturb each other; the operator must avoid that.
 //!
-//! A row of a projection is one blob beside its key, as `rows` encodes it: one cell, so that of two writes either the one
+//! A row of a projection is one blob beside its key: one cell, so that of two writes either the one
 //! or the other stays, and never a part of each.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,10 +20,17 @@ use wire::ZoneId;
 
 use super::ScyllaOptions;
 
+/// The first version of the schema whose tables and rows this program reads. (Version 1 had a table
+/// for each type of row.)
+const FORMAT: i32 = 2;
+
 /// Reads ask one more replica after this time: a percentile climbs with the delay of a dead one.
 const SPECULATIVE_RETRY: &str = "15ms";
 
-/// What the servers speak.
+const OTHER_FORMAT_CURE: &str = "Give the new data a prefix of its own, or drop the zone's \
+                                keyspaces if nobody needs what they hold";
+
+/// The kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
@@ -33,12 +40,11 @@ pub enum Dialect {
     Scylla,
 }
 
-/// What has to be done to a zone.
+/// A change to the schema of a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which zone.
     pub zone: ZoneId,
-    /// To which version it leads.
+    /// The version it leads to.
     pub version: i32,
     /// In this order.
     pub statements: Vec<String>,
@@ -47,9 +53,7 @@ pub struct Step {
 /// Something that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// What.
     pub what: String,
-    /// What to do about it.
     pub cure: String,
 }
 
@@ -64,6 +68,13 @@ pub enum SchemaError {
         /// Why.
         source: Box<ExecutionError>,
     },
+    /// The zone holds data in a format that this program does not read. Nothing was changed.
+    #[error(
+        "zone {} holds data of schema version {found}, and this program reads version {FORMAT} and \
+         later. {}",
+        zone.0, OTHER_FORMAT_CURE
+    )]
+    OtherFormat { zone: ZoneId, found: i32 },
     /// The answer to a question about the schema has another form than Cassandra's and ScyllaDB's.
     #[error("an answer that is none: {statement}")]
     Answer {
@@ -106,7 +117,7 @@ pub fn steps(options: &ScyllaOptions, zone: ZoneId) -> Vec<Step> {
         )
     });
     first.extend(tables);
-    vec![Step { zone, version: 1, statements: first }]
+    vec![Step { zone, version: FORMAT, statements: first }]
 }
 
 fn keyspace(options: &ScyllaOptions, zone: ZoneId, name: &str, conditional: bool) -> String {
@@ -191,40 +202,30 @@ const TABLES: &[Table] = &[
         "home int, class tinyint, n int, kind tinyint, id text, epoch bigint, slot bigint, \
          PRIMARY KEY ((home, class, n), kind, id)",
     ),
-    // Four rows of a projection, each a cell with a write time of its own.
+    // Rows of projections, a table for each shape of partition: each row one cell with a write time
+    // of its own, named by its kind and key.
     table(
-        "conversation",
-        "conv blob PRIMARY KEY, facts blob, head blob, last_message blob, placement blob",
+        "row_by_conversation",
+        "conv blob, kind tinyint, key blob, value blob, PRIMARY KEY (conv, kind, key)",
     ),
-    table("member", "conv blob, user_id text, row blob, PRIMARY KEY (conv, user_id)"),
-    table("role", "conv blob, user_id text, row blob, PRIMARY KEY (conv, user_id)"),
-    // A page is one or two partitions. New messages are read most.
-    Table {
-        with: "CLUSTERING ORDER BY (seq DESC)",
-        ..table(
-            "message",
-            "conv blob, bucket int, seq bigint, change blob, PRIMARY KEY ((conv, bucket), seq)",
-        )
-    },
+    // A page of history is one or two partitions.
     table(
-        "change",
-        "conv blob, bucket int, ver bigint, row blob, PRIMARY KEY ((conv, bucket), ver)",
+        "row_by_bucket",
+        "conv blob, bucket int, kind tinyint, key blob, value blob, \
+         PRIMARY KEY ((conv, bucket), kind, key)",
     ),
-    // Spread, because a bot may send for years.
     Table {
         days: Some(30),
         ..table(
-            "dedupe",
-            "conv blob, sender text, part tinyint, cmid text, row blob, PRIMARY KEY ((conv, sender, part), cmid)",
+            "row_by_sender",
+            "conv blob, sender text, part tinyint, kind tinyint, key blob, value blob, \
+             PRIMARY KEY ((conv, sender, part), kind, key)",
         )
     },
-    table("inbox", "stream blob, conv blob, row blob, PRIMARY KEY (stream, conv)"),
-    // Under the conversation: names of users are only unique inside a tenant.
-    table("read_cursor", "conv blob, user_id text, row blob, PRIMARY KEY (conv, user_id)"),
 ];
 
 impl Schema<'_> {
-    /// What [`Schema::apply`] would do.
+    /// The steps that [`Schema::apply`] would take.
     ///
     /// # Errors
     /// When the cluster does not say what there is.
@@ -232,6 +233,9 @@ impl Schema<'_> {
         let mut plan = Vec::new();
         for (zone, _) in &self.options.zones {
             let versions = self.versions(*zone).await?;
+            if let Some(found) = other_format(&versions) {
+                return Err(SchemaError::OtherFormat { zone: *zone, found });
+            }
             plan.extend(
                 steps(self.options, *zone)
                     .into_iter()
@@ -241,8 +245,8 @@ impl Schema<'_> {
         Ok(plan)
     }
 
-    /// Does what is missing, and returns it. Not cancel safe in the sense that a dropped future leaves a part of it done;
-    /// the next call does the rest.
+    /// Takes the missing steps and returns them. Not cancel safe: a dropped future leaves a part
+    /// done, and the next call does the rest.
     ///
     /// # Errors
     /// When the cluster does not do it.
@@ -314,7 +318,7 @@ impl Schema<'_> {
             ),
             cure: format!(
                 "ALTER KEYSPACE {keyspace} WITH replication = {{{}}}, then repair it; data in a datacenter that is \
-                 no longer named tenures there until it is cleaned up",
+                 no longer named stays there until it is cleaned up",
                 list(&wanted)
             ),
         }))
@@ -351,6 +355,12 @@ impl Schema<'_> {
             }
         }
         let versions = self.versions(zone).await?;
+        if let Some(found) = other_format(&versions) {
+            wrong.push(Wrong {
+                what: format!("zone {} holds data of schema version {found}", zone.0),
+                cure: OTHER_FORMAT_CURE.into(),
+            });
+        }
         let newest = steps(self.options, zone).last().map_or(0, |step| step.version);
         if !versions.contains(&newest) {
             wrong
@@ -457,6 +467,11 @@ fn check_settings(
     wrong
 }
 
+/// A recorded version that is older than what this program reads.
+fn other_format(versions: &BTreeSet<i32>) -> Option<i32> {
+    versions.first().copied().filter(|version| *version < FORMAT)
+}
+
 fn missing(what: String) -> Wrong {
     Wrong { what, cure: "apply the schema".into() }
 }
@@ -492,6 +507,15 @@ mod tests {
                 assert_eq!(keyspace.contains("tablets"), dialect == Dialect::Scylla, "{keyspace}");
             }
         }
+    }
+
+    #[test]
+    fn data_of_an_older_format_is_refused() {
+        assert_eq!(other_format(&BTreeSet::new()), None, "nothing there yet");
+        assert_eq!(other_format(&BTreeSet::from([FORMAT, FORMAT + 1])), None);
+        assert_eq!(other_format(&BTreeSet::from([1])), Some(1));
+        let refused = SchemaError::OtherFormat { zone: ZoneId(4), found: 1 }.to_string();
+        assert!(refused.starts_with("zone 4 holds data of schema version 1"), "{refused}");
     }
 
     #[test]

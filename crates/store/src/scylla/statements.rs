@@ -27,27 +27,22 @@ pub(super) struct Statements {
     pub(super) mark: PreparedStatement,
     pub(super) write_fresh_as_of: PreparedStatement,
     pub(super) fresh_as_of: PreparedStatement,
-    pub(super) write_facts: PreparedStatement,
-    pub(super) write_head: PreparedStatement,
-    pub(super) write_last_message: PreparedStatement,
-    pub(super) write_placement: PreparedStatement,
-    pub(super) conversation: PreparedStatement,
-    pub(super) walk: PreparedStatement,
-    pub(super) walk_on: PreparedStatement,
-    pub(super) write_member: PreparedStatement,
-    pub(super) members: PreparedStatement,
-    pub(super) write_role: PreparedStatement,
-    pub(super) roles: PreparedStatement,
-    pub(super) write_message: PreparedStatement,
-    pub(super) messages: PreparedStatement,
-    pub(super) write_change: PreparedStatement,
-    pub(super) changes: PreparedStatement,
-    pub(super) write_dedupe: PreparedStatement,
-    pub(super) dedupe: PreparedStatement,
-    pub(super) write_inbox: PreparedStatement,
-    pub(super) inbox: PreparedStatement,
-    pub(super) write_read_cursor: PreparedStatement,
-    pub(super) read_cursor: PreparedStatement,
+    pub(super) by_conversation: Shape,
+    pub(super) by_bucket: Shape,
+    pub(super) by_sender: Shape,
+    /// Rows of [`Statements::by_conversation`] of some kinds.
+    pub(super) of_kinds: PreparedStatement,
+    /// Rows of [`Statements::by_bucket`] in a range.
+    pub(super) numbered: PreparedStatement,
+    /// All conversations.
+    pub(super) scan: PreparedStatement,
+    pub(super) scan_on: PreparedStatement,
+}
+
+/// Of the rows of a projection that lie in one shape of partition.
+pub(super) struct Shape {
+    pub(super) write: PreparedStatement,
+    pub(super) row: PreparedStatement,
 }
 
 impl Statements {
@@ -71,9 +66,11 @@ impl Statements {
             one(format!("SELECT {columns} FROM {z}.{table} WHERE {key}")).await
         };
         const FENCE: &str = "home = ? AND class = ? AND grp = ? AND n = ?";
-        const CONVERSATION: &str = "conv = ?";
-        const USER: &str = "conv = ? AND user_id = ?";
-        const DEDUPE: &str = "conv = ? AND sender = ? AND part = ? AND cmid = ?";
+        let shape = async |table: &str, partition: &str| {
+            let key = format!("{partition} AND kind = ? AND key = ?");
+            let (write, row) = (put(table, "value", &key).await?, get(table, "value", &key).await?);
+            Ok::<_, PrepareError>(Shape { write, row })
+        };
         let mark = format!("{SHARD} AND kind = ? AND id = ?");
         let fresh = format!("{SHARD} AND region = ?");
         Ok(Self {
@@ -95,41 +92,24 @@ impl Statements {
             mark: get("shard_mark", "epoch, slot", &mark).await?,
             write_fresh_as_of: put("fresh_as_of", "as_of_ms", &fresh).await?,
             fresh_as_of: get("fresh_as_of", "as_of_ms", &fresh).await?,
-            write_facts: put("conversation", "facts", CONVERSATION).await?,
-            write_head: put("conversation", "head", CONVERSATION).await?,
-            write_last_message: put("conversation", "last_message", CONVERSATION).await?,
-            write_placement: put("conversation", "placement", CONVERSATION).await?,
-            conversation: get("conversation", "facts, head, last_message, placement", CONVERSATION).await?,
-            walk: one(format!("SELECT conv, head, placement FROM {z}.conversation LIMIT ?")).await?,
-            walk_on: one(format!(
-                "SELECT conv, head, placement FROM {z}.conversation WHERE token(conv) > token(?) LIMIT ?"
-            ))
-            .await?,
-            write_member: put("member", "row", USER).await?,
-            members: get("member", "row", CONVERSATION).await?,
-            write_role: put("role", "row", USER).await?,
-            roles: get("role", "row", CONVERSATION).await?,
-            write_message: put("message", "change", "conv = ? AND bucket = ? AND seq = ?").await?,
-            messages: paged(
+            by_conversation: shape("row_by_conversation", "conv = ?").await?,
+            by_bucket: shape("row_by_bucket", "conv = ? AND bucket = ?").await?,
+            by_sender: shape("row_by_sender", "conv = ? AND sender = ? AND part = ?").await?,
+            of_kinds: get("row_by_conversation", "kind, value", "conv = ? AND kind IN ?").await?,
+            numbered: paged(
                 format!(
-                    "SELECT change FROM {z}.message WHERE conv = ? AND bucket = ? AND seq >= ? AND seq <= ? \
-                     ORDER BY seq ASC LIMIT ?"
+                    "SELECT key, value FROM {z}.row_by_bucket \
+                     WHERE conv = ? AND bucket = ? AND kind = ? AND key >= ? AND key <= ? LIMIT ?"
                 ),
                 MEDIUM_ROWS,
             )
             .await?,
-            write_change: put("change", "row", "conv = ? AND bucket = ? AND ver = ?").await?,
-            changes: paged(
-                format!("SELECT ver, row FROM {z}.change WHERE conv = ? AND bucket = ? AND ver > ? LIMIT ?"),
-                MEDIUM_ROWS,
-            )
+            scan: one(format!("SELECT DISTINCT conv FROM {z}.row_by_conversation LIMIT ?")).await?,
+            scan_on: one(format!(
+                "SELECT DISTINCT conv FROM {z}.row_by_conversation \
+                 WHERE token(conv) > token(?) LIMIT ?"
+            ))
             .await?,
-            write_dedupe: put("dedupe", "row", DEDUPE).await?,
-            dedupe: get("dedupe", "row", DEDUPE).await?,
-            write_inbox: put("inbox", "row", "stream = ? AND conv = ?").await?,
-            inbox: get("inbox", "row", "stream = ?").await?,
-            write_read_cursor: put("read_cursor", "row", USER).await?,
-            read_cursor: get("read_cursor", "row", USER).await?,
         })
     }
 }

@@ -6,7 +6,10 @@ use std::rc::Rc;
 
 use hearth_conversation::dedupe::Seen;
 use hearth_conversation::log::LogFrame;
-use hearth_conversation::projection::{Row, project};
+use hearth_conversation::projection::{
+    ChangeEntry, ChangeRow, ClusteringKey, DedupeRow, Kind, MessageRow, RowId, StampedRow, What,
+    project,
+};
 use hearth_conversation::sequencer::LoadedConversation;
 use wire::change::Change;
 use wire::{ClientMsgId, Position};
@@ -22,24 +25,21 @@ pub(super) struct Frame {
 
 #[derive(Clone, Debug)]
 struct Cell {
-    key: (u8, u64),
-    stamp: Position,
-    row: Row,
+    row: StampedRow,
     fingerprint: u64,
 }
 
 impl Frame {
     /// `by_place`: a mutant's stamps, which are the frame's place.
     pub(super) fn new(log: LogFrame, by_place: bool) -> Rc<Self> {
-        let stamped = project(&log)
-            .into_iter()
-            .flat_map(|(stamp, rows)| rows.into_iter().map(move |row| (stamp, row)));
-        let cell = |(stamp, row): (Position, Row)| {
-            let stamp = if by_place { log.at() } else { stamp };
-            let fingerprint = xxh3_64(format!("{stamp:?} {row:?}").as_bytes());
-            Cell { key: key(&row), stamp, row, fingerprint }
+        let cell = |mut row: StampedRow| {
+            if by_place {
+                row.stamp = log.at();
+            }
+            let fingerprint = xxh3_64(format!("{row:?}").as_bytes());
+            Cell { row, fingerprint }
         };
-        let rows = stamped.map(cell).collect();
+        let rows = project(&log).into_iter().map(cell).collect();
         let fingerprint = xxh3_64(&log.to_bytes());
         Rc::new(Self { log, rows, fingerprint })
     }
@@ -56,26 +56,9 @@ impl Hash for Frame {
     }
 }
 
-fn key(row: &Row) -> (u8, u64) {
-    let named = |name: &str| xxh3_64(name.as_bytes());
-    match row {
-        Row::Facts(_) => (0, 0),
-        Row::Head(_) => (1, 0),
-        Row::LastMessage(_) => (2, 0),
-        Row::Home(_) => (3, 0),
-        Row::Member(row) => (4, named(row.user.as_str())),
-        Row::Role(row) => (5, named(row.user.as_str())),
-        Row::ReadCursor(row) => (6, named(row.user.as_str())),
-        Row::Dedupe(row) => (7, named(row.client_msg_id.as_str())),
-        Row::Message(row) => (8, row.seq),
-        Row::Change(row) => (9, row.ver),
-        Row::Inbox(_) => unreachable!("no user's stream here"),
-    }
-}
-
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
-    cells: BTreeMap<(u8, u64), Cell>,
+    cells: BTreeMap<RowId, Cell>,
     fingerprint: u64,
 }
 
@@ -101,49 +84,48 @@ impl Table {
         frame
             .rows
             .iter()
-            .filter(|cell| matches!(cell.row, Row::Dedupe(_)))
+            .filter(|cell| cell.row.id.kind == Kind::Dedupe)
             .for_each(|cell| self.write(cell));
     }
 
     fn write(&mut self, cell: &Cell) {
-        let there = self.cells.get(&cell.key);
-        if there.is_some_and(|there| there.stamp > cell.stamp) {
+        let there = self.cells.get(&cell.row.id);
+        if there.is_some_and(|there| there.row.stamp > cell.row.stamp) {
             return;
         }
         self.fingerprint ^= cell.fingerprint ^ there.map_or(0, |there| there.fingerprint);
-        self.cells.insert(cell.key, cell.clone());
+        self.cells.insert(cell.row.id.clone(), cell.clone());
     }
 
     pub(super) fn load(&self) -> LoadedConversation {
         let mut loaded = LoadedConversation::default();
         for cell in self.cells.values() {
-            match cell.row.clone() {
-                Row::Facts(row) => loaded.facts = Some(row),
-                Row::Head(row) => loaded.head = Some(row),
-                Row::LastMessage(row) => loaded.last_message = Some(row),
-                Row::Home(row) => loaded.placement = Some(row),
-                Row::Member(row) => loaded.members.push(row),
-                Row::Role(row) => loaded.roles.push(row),
-                _ => {}
-            }
+            loaded.add(cell.row.id.kind, &cell.row.value).expect("a row of this version");
         }
         loaded
     }
 
     /// As far as there is one behind the other, with their places.
     pub(super) fn changes(&self) -> Vec<(Position, Change)> {
-        let rows = self.cells.values().filter_map(|cell| match &cell.row {
-            Row::Change(row) => Some((row.at, Change::from_bytes(&row.change).expect("a change"))),
-            _ => None,
-        });
-        rows.collect()
+        let entries = self.cells.values().filter_map(|cell| cell.row.read::<ChangeRow>());
+        let whole = |entry: ChangeEntry| match entry.what {
+            What::Change(change) => (entry.at, *change),
+            What::Message(seq) => (entry.at, self.message(seq)),
+        };
+        entries.map(whole).collect()
+    }
+
+    fn message(&self, seq: u64) -> Change {
+        let key = ClusteringKey::Number(seq);
+        let is_it = |cell: &&Cell| (cell.row.id.kind, &cell.row.id.key) == (Kind::Message, &key);
+        let found = self.cells.values().find(is_it).expect("projected with its change");
+        found.row.read::<MessageRow>().expect("a row of this version")
     }
 
     pub(super) fn seen(&self, client_msg_id: &ClientMsgId) -> Option<Seen> {
-        match &self.cells.get(&(7, xxh3_64(client_msg_id.as_str().as_bytes())))?.row {
-            Row::Dedupe(row) => Some(row.seen),
-            _ => None,
-        }
+        let key = ClusteringKey::Send(client_msg_id.clone());
+        let cell = self.cells.values().find(|cell| cell.row.id.key == key)?;
+        cell.row.read::<DedupeRow>()
     }
 
     /// What differs between two: only of interest when they should be the same.

@@ -1,0 +1,43 @@
+use bytes::Bytes;
+use wire::ConversationId;
+use wire::change::{Change, Event};
+
+use super::row::{ClusteringKey, Kind, Partition, Projection};
+
+/// A message, for pages of history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageRow {
+    pub conversation: ConversationId,
+    pub seq: u64,
+    /// [`Change::to_bytes`] of an [`Event::Message`].
+    pub change: Bytes,
+}
+
+impl Projection for MessageRow {
+    const KIND: Kind = Kind::Message;
+    type Read = Change;
+
+    fn partition(&self) -> Partition {
+        Partition::bucket(self.conversation, self.seq)
+    }
+
+    fn key(&self) -> ClusteringKey {
+        ClusteringKey::Number(self.seq)
+    }
+
+    fn value(&self) -> Bytes {
+        self.change.clone()
+    }
+
+    fn read(value: &[u8]) -> Option<Change> {
+        Change::from_bytes(value).ok()
+    }
+}
+
+/// The seq of a change that is a message.
+pub(super) fn seq_of(change: &Change) -> Option<u64> {
+    match &change.event {
+        Event::Message(message) => Some(message.seq),
+        _ => None,
+    }
+}

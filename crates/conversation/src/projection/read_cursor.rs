@@ -1,0 +1,38 @@
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use wire::{ConversationId, UserId};
+
+use super::row::{ClusteringKey, Kind, Partition, Projection};
+use super::value;
+
+/// How far a user has read a conversation, or written in it.
+///
+/// It lies under the conversation: names of users are unique only inside a tenant, and a frame of
+/// messages does not repeat the tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadCursorRow {
+    pub conversation: ConversationId,
+    pub user: UserId,
+    pub read_seq: u64,
+}
+
+impl Projection for ReadCursorRow {
+    const KIND: Kind = Kind::ReadCursor;
+    type Read = Self;
+
+    fn partition(&self) -> Partition {
+        Partition::Conversation(self.conversation)
+    }
+
+    fn key(&self) -> ClusteringKey {
+        ClusteringKey::User(self.user.clone())
+    }
+
+    fn value(&self) -> Bytes {
+        value::encode(self)
+    }
+
+    fn read(value: &[u8]) -> Option<Self> {
+        value::decode(value)
+    }
+}

@@ -1,0 +1,40 @@
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use wire::change::Role;
+use wire::{ConversationId, Position, UserId};
+
+use super::row::{ClusteringKey, Kind, Partition, Projection};
+use super::value;
+
+/// What a member may do. A row of its own, because a change of role does not know when the member
+/// joined. Counts only beside a [`MemberRow`](super::MemberRow) that is not gone; every join writes
+/// both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleRow {
+    pub conversation: ConversationId,
+    pub user: UserId,
+    pub role: Role,
+    /// See [`HeadRow::at`](super::HeadRow::at).
+    pub at: Position,
+}
+
+impl Projection for RoleRow {
+    const KIND: Kind = Kind::Role;
+    type Read = Self;
+
+    fn partition(&self) -> Partition {
+        Partition::Conversation(self.conversation)
+    }
+
+    fn key(&self) -> ClusteringKey {
+        ClusteringKey::User(self.user.clone())
+    }
+
+    fn value(&self) -> Bytes {
+        value::encode(self)
+    }
+
+    fn read(value: &[u8]) -> Option<Self> {
+        value::decode(value)
+    }
+}
