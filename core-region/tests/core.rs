@@ -3,17 +3,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod core {
-    mod between;
+
     mod chaos;
     mod consumers;
     pub(crate) mod edge;
     mod failover;
     mod feed;
+    pub(crate) mod harness;
     mod life;
     mod moves;
     mod notes;
     mod rebuild;
     mod restart;
-    pub(crate) mod site;
+    mod store_shim;
     mod takeover;
 }

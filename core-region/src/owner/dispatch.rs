@@ -1,20 +1,27 @@
 //! One request on one conversation in memory: handed to the part that answers it, or back if it has
 //! to wait. Each part owns its state; this holds nothing of its own.
 
+use conversation::log::LogFrame;
 use conversation::moving::redirects::Redirect;
+use conversation::shard::Term;
+use tokio::sync::{mpsc, watch};
 use wire::command::Refusal;
-use wire::{Durability, ErrorCode};
+use wire::{ConversationId, Durability, ErrorCode, Slot};
 
+use super::OwnerOptions;
 use super::cache::CacheSlot;
+use super::commit::batch::Pending;
 use super::decide::{Decider, ReplyTo};
 use super::dedupe_lookup::{DedupeLookups, Lookup, QueuedRequest, settled};
 use super::entry::Entry;
 use super::load::Loader;
 use super::query::Queries;
+use super::reads::Reads;
 use super::relocation::Relocation;
 use super::watch::Watches;
+use crate::clock;
 use crate::feed::Feed;
-use crate::feed::replay::After;
+use crate::feed::replay::{self, After};
 use crate::owner::input::{Ask, Input};
 
 pub(super) struct Dispatch {
@@ -28,6 +35,44 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
+    pub(super) fn new(
+        options: &OwnerOptions,
+        term: &Term,
+        relocation: Relocation,
+        projected: watch::Receiver<Slot>,
+        replays: mpsc::Sender<replay::Done>,
+    ) -> Self {
+        let OwnerOptions { shard, store, limits, tasks, .. } = options;
+        let region = options.node.region;
+        let last = term.tail.last().and_then(|row| LogFrame::from_row(row).ok());
+        let last_ts_ms = last.map_or(0, |frame| frame.ts_ms);
+        let reads = Reads::new(store.clone(), projected.clone(), limits.reads_at_once);
+        Self {
+            decider: Decider {
+                region,
+                shard: *shard,
+                epoch: term.epoch,
+                starts: term.starts.clone(),
+                now_ms: clock::wall_ms(),
+                pending: Pending::new(term.epoch, term.start, last_ts_ms),
+                progress: options.progress.clone(),
+            },
+            relocation,
+            feed: Feed::new(limits.deliveries_behind_replay),
+            loader: Loader::new(store.clone(), *shard, term.starts.clone(), limits.loads_at_once),
+            lookups: DedupeLookups::new(store.clone()),
+            watches: Watches {
+                region,
+                store: store.clone(),
+                projected,
+                reading: reads.reading.clone(),
+                replays,
+                tasks: tasks.clone(),
+            },
+            queries: Queries { region, reads, tasks: tasks.clone() },
+        }
+    }
+
     /// Does what is asked, or hands it back when it has to wait: for a lookup, for a membership
     /// change to be committed, for a move to finish, for the projector.
     #[allow(
@@ -135,7 +180,7 @@ impl Dispatch {
     }
 
     /// Asks the store about the send with this ticket, if its turn will need it.
-    pub(super) fn look_up(&mut self, id: wire::ConversationId, slot: &mut CacheSlot, ticket: u64) {
+    pub(super) fn look_up(&mut self, id: ConversationId, slot: &mut CacheSlot, ticket: u64) {
         self.loader.push(self.lookups.ask(id, slot, ticket));
     }
 }

@@ -1,38 +1,31 @@
 //! The select loop of one shard in one term. See [`crate::owner`].
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use conversation::log::LogFrame;
 use conversation::moving::Offer;
 use conversation::shard::Term;
 use conversation::shard::owner::Stopped;
 use futures_util::stream::StreamExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
-use wire::Slot;
 use wire::change::Event;
 use wire::command::{Command, MeshCommand};
 
 use super::cache::ConversationCache;
-use super::commit::batch::{InFlight, Pending};
+use super::commit::batch::InFlight;
+use super::commit::committed::Committed;
 use super::commit::pipeline::{self, FenceAnswer, Launch, Pipeline};
-use super::decide::{Decider, ReplyTo};
-use super::dedupe_lookup::DedupeLookups;
+use super::decide::ReplyTo;
 use super::dispatch::Dispatch;
-use super::load::Loader;
 use super::moves::Moves;
-use super::query::Queries;
-use super::reads::Reads;
 use super::relocation::{PendingOffer, Relocation};
 use super::requests::Requests;
-use super::watch::Watches;
 use super::{Ended, OwnerOptions, ShutdownNotice};
 use crate::clock;
 use crate::consumers::runner;
 use crate::feed::log_tail::Publisher;
-use crate::feed::{Feed, replay};
+use crate::feed::replay;
 use crate::limits::Limits;
 use crate::log::projector::Projector;
 use crate::owner::input::{Ask, Input};
@@ -49,12 +42,7 @@ pub(crate) struct OwnerTask {
     dispatch: Dispatch,
     replayed: mpsc::Receiver<replay::Done>,
     pipeline: Pipeline,
-    projector: Projector,
-    projected: watch::Receiver<Slot>,
-    /// Committed, not projected, in slot order; and the changes in them.
-    unprojected: VecDeque<Arc<LogFrame>>,
-    changes_unprojected: usize,
-    publisher: Publisher,
+    committed: Committed,
     limits: Arc<Limits>,
     progress: Arc<Progress>,
 }
@@ -87,7 +75,7 @@ impl OwnerTask {
         runner::start(&options.consumers, &log, &options.shard_client, progress, limits, tasks);
         let (replays, replayed) = mpsc::channel(INPUTS_AT_ONCE);
         let relocation = Relocation::new(moves, watermark);
-        let dispatch = dispatch(&options, term, relocation, projected.clone(), replays);
+        let dispatch = Dispatch::new(&options, term, relocation, projected.clone(), replays);
         let OwnerOptions { shard, store, limits, progress, timed_lease, .. } = options;
         let cache =
             ConversationCache::new(limits.conversations_cached, limits.cached_bytes_per_shard);
@@ -97,11 +85,7 @@ impl OwnerTask {
             dispatch,
             replayed,
             pipeline: Pipeline::new(term, store, shard, timed_lease, limits.frames_in_flight),
-            projector,
-            projected,
-            unprojected: VecDeque::new(),
-            changes_unprojected: 0,
-            publisher,
+            committed: Committed::new(projector, publisher),
             limits,
             progress,
         }
@@ -141,7 +125,7 @@ impl OwnerTask {
                     self.requests.on_fetched(fetched, &mut self.dispatch);
                     Ok(())
                 }
-                Ok(()) = self.projected.changed() => { self.on_projected(); Ok(()) }
+                () = self.committed.projected() => { self.on_projected(); Ok(()) }
                 () = self.dispatch.relocation.news() => { self.on_moved(); Ok(()) }
                 Some(done) = self.replayed.recv() => {
                     self.dispatch.feed.replayed(&done);
@@ -162,7 +146,7 @@ impl OwnerTask {
             }
         };
         if matches!(ended, Ended::Drained(_)) {
-            self.projector.finish().await;
+            self.committed.finish().await;
             self.progress.projected(self.dispatch.decider.pending.committed());
         }
         let streams = self.dispatch.feed.into_streams().collect();
@@ -175,7 +159,8 @@ impl OwnerTask {
         let pending = &self.dispatch.decider.pending;
         !pending.is_backed_up()
             && self.requests.waiting() < self.limits.gated_per_shard
-            && pending.changes() + self.changes_unprojected < 2 * self.limits.changes_unprojected
+            && pending.changes() + self.committed.changes_unprojected()
+                < 2 * self.limits.changes_unprojected
     }
 
     /// Sends what is gathered on its way to the log. Returns when to look again, if time alone will
@@ -183,7 +168,7 @@ impl OwnerTask {
     fn launch(&mut self, at_once: bool) -> Result<Option<Instant>, Stopped> {
         let Dispatch { decider, feed, .. } = &mut self.dispatch;
         while decider.pending.next_bytes() > 0
-            && self.changes_unprojected < self.limits.changes_unprojected
+            && self.committed.changes_unprojected() < self.limits.changes_unprojected
         {
             let eager = at_once || decider.pending.is_backed_up();
             match self.pipeline.may_launch(eager) {
@@ -281,18 +266,12 @@ impl OwnerTask {
             let view = views.next_if(|(of, _)| *of == index).map(|(_, view)| view);
             self.dispatch.feed.publish(change, view);
         }
-        self.changes_unprojected += frame.changes.len();
-        self.unprojected.push_back(frame.clone());
-        // Before the projector moves the committed mark: see `LogTail::next`.
-        self.publisher.publish(&frame);
-        self.projector.take(frame);
+        self.committed.take(frame);
     }
 
     fn on_projected(&mut self) {
-        let projected = *self.projected.borrow_and_update();
-        while self.unprojected.front().is_some_and(|frame| frame.slot < projected) {
-            let Some(frame) = self.unprojected.pop_front() else { break };
-            self.changes_unprojected -= frame.changes.len();
+        let (projected, frames) = self.committed.take_projected();
+        for frame in frames {
             for change in &frame.changes {
                 let id = change.conversation;
                 if let Some(entry) = self.requests.cache.entry(&id) {
@@ -304,45 +283,6 @@ impl OwnerTask {
             }
         }
         self.progress.projected(projected);
-    }
-}
-
-/// The parts that answer requests.
-fn dispatch(
-    options: &OwnerOptions,
-    term: &Term,
-    relocation: Relocation,
-    projected: watch::Receiver<Slot>,
-    replays: mpsc::Sender<replay::Done>,
-) -> Dispatch {
-    let OwnerOptions { shard, store, limits, tasks, .. } = options;
-    let region = options.node.region;
-    let last = term.tail.last().and_then(|row| LogFrame::from_row(row).ok());
-    let last_ts_ms = last.map_or(0, |frame| frame.ts_ms);
-    let reads = Reads::new(store.clone(), projected.clone(), limits.reads_at_once);
-    Dispatch {
-        decider: Decider {
-            region,
-            shard: *shard,
-            epoch: term.epoch,
-            starts: term.starts.clone(),
-            now_ms: clock::wall_ms(),
-            pending: Pending::new(term.epoch, term.start, last_ts_ms),
-            progress: options.progress.clone(),
-        },
-        relocation,
-        feed: Feed::new(limits.deliveries_behind_replay),
-        loader: Loader::new(store.clone(), *shard, term.starts.clone(), limits.loads_at_once),
-        lookups: DedupeLookups::new(store.clone()),
-        watches: Watches {
-            region,
-            store: store.clone(),
-            projected,
-            reading: reads.reading.clone(),
-            replays,
-            tasks: tasks.clone(),
-        },
-        queries: Queries { region, reads, tasks: tasks.clone() },
     }
 }
 

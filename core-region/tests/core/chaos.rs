@@ -14,11 +14,11 @@ use wire::stream::FromOwner;
 use wire::{ClientMsgId, ConversationId, Durability, NodeId, RegionId};
 
 use super::edge::{Edge, ack, actor, send};
-use super::site::{DEADLINE, Site, TWO_AT_HOME, node};
+use super::harness::{DEADLINE, Harness, TWO_AT_HOME, node};
 
 const SENDERS: usize = 3;
 const SENDS: usize = 400;
-/// Between two answers, so that the load lasts as long as the dying.
+/// StoreShim two answers, so that the load lasts as long as the dying.
 const PAUSE: Duration = Duration::from_millis(15);
 const WINDOW: usize = 16;
 const KILLS: usize = 4;
@@ -30,7 +30,7 @@ async fn nothing_acknowledged_is_lost_doubled_or_reordered_when_owners_die_in_ba
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut site = Site::empty(TWO_AT_HOME);
+    let mut site = Harness::empty(TWO_AT_HOME);
     site.add_all();
     site.settled().await;
     let ms = Duration::from_millis;

@@ -12,7 +12,7 @@ use hearth_core_region::{
 use tokio::sync::watch;
 
 use super::edge::{actor, send};
-use super::site::{DEADLINE, ONE, Site, eventually, node};
+use super::harness::{DEADLINE, Harness, ONE, eventually, node};
 
 /// More frames than the ring of a shard holds.
 const SENDS: usize = 400;
@@ -100,7 +100,7 @@ async fn a_consumer_that_stands_still_panics_fails_or_is_slow_lags_and_touches_n
             has_panicked: has_panicked.clone(),
         });
     }
-    let mut site = Site::empty(ONE);
+    let mut site = Harness::empty(ONE);
     site.consumers = consumers;
     let owner = node("r1/core/1");
     site.add(&owner);
@@ -122,7 +122,7 @@ async fn a_consumer_that_stands_still_panics_fails_or_is_slow_lags_and_touches_n
     let committed = site.status(&owner, &shard).committed;
     assert!(committed > SENDS as u64);
 
-    let status = |site: &Site, name: &str| -> Option<ConsumerStatus> {
+    let status = |site: &Harness, name: &str| -> Option<ConsumerStatus> {
         let consumers = site.status(&owner, &shard).consumers;
         consumers.into_iter().find(|consumer| consumer.name == name)
     };

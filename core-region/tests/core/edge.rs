@@ -16,7 +16,7 @@ use wire::command::{
 use wire::stream::{FromOwner, Purpose, StreamEnd, ToOwner};
 use wire::{ClientMsgId, ConversationId, Epoch, NodeId, ShardId, TenantId, UserId};
 
-use super::site::DEADLINE;
+use super::harness::DEADLINE;
 
 /// An edge without sessions.
 pub(crate) struct Edge {

@@ -14,8 +14,8 @@ use wire::{
 };
 
 use super::edge::{Edge, ack, actor, newest, send, user, vers};
+use super::harness::{DEADLINE, Harness, THREE, eventually, node};
 use super::moves::{asked_by, moved};
-use super::site::{DEADLINE, Site, THREE, eventually, node};
 
 const HOME: RegionId = RegionId(1);
 const AWAY: RegionId = RegionId(2);
@@ -28,18 +28,18 @@ fn limits() -> Limits {
     Limits { lease, committed_every: Duration::from_millis(20), ..Limits::default() }
 }
 
-fn add(site: &mut Site, core: &NodeId) {
+fn add(site: &mut Harness, core: &NodeId) {
     let store = site.store(core.region);
     site.add_with(core, store, limits());
 }
 
 /// Three regions with a core each; a single-region shard that lives in the first.
-async fn three() -> (Site, ShardId) {
+async fn three() -> (Harness, ShardId) {
     in_world(THREE).await
 }
 
-async fn in_world(world: &str) -> (Site, ShardId) {
-    let mut site = Site::empty(world);
+async fn in_world(world: &str) -> (Harness, ShardId) {
+    let mut site = Harness::empty(world);
     for core in ["r1/core/1", "r2/core/1", "r3/core/1"] {
         add(&mut site, &node(core));
     }
@@ -50,7 +50,7 @@ async fn in_world(world: &str) -> (Site, ShardId) {
 }
 
 /// Waits until one core knows that the other lives, or does not.
-async fn notices(site: &Site, by: &str, other: &str, is_alive: bool) {
+async fn notices(site: &Harness, by: &str, other: &str, is_alive: bool) {
     let (mesh, other) = (&site.cores[&node(by)].mesh, node(other));
     let knows = || mesh.membership().borrow().is_alive(&other) == is_alive;
     eventually("what became of a core to be noticed", || knows().then_some(())).await;
@@ -76,7 +76,7 @@ fn told(messages: &[Change]) -> Vec<(u64, String, bool)> {
 
 /// Waits until a region has every row before the slot that the core which serves the shard has
 /// acknowledged.
-async fn come_over(site: &Site, from: &str, shard: ShardId, to: RegionId) {
+async fn come_over(site: &Harness, from: &str, shard: ShardId, to: RegionId) {
     let end = site.status(&node(from), &shard).committed;
     let store = site.store(to);
     let there = async {
@@ -92,7 +92,7 @@ async fn come_over(site: &Site, from: &str, shard: ShardId, to: RegionId) {
 /// What is projected of these events, from this version on, comes over as it may; their frame,
 /// behind all that has come over, does not.
 async fn only_rows_come_over(
-    site: &Site,
+    site: &Harness,
     id: ConversationId,
     ver: u64,
     events: impl IntoIterator<Item = Event>,
@@ -185,7 +185,7 @@ async fn of_a_lost_region_exactly_what_had_not_come_over_is_missing_and_all_of_i
 
 /// Kills the home of a shard whose zone allows that so many seconds of it are missing; `cut_for`
 /// before it nothing of it comes over any more.
-async fn lost_by_itself(max_rpo_s: u16, cut_for: Duration) -> (Site, ShardId) {
+async fn lost_by_itself(max_rpo_s: u16, cut_for: Duration) -> (Harness, ShardId) {
     let (mut site, shard) =
         in_world(&THREE.replacen("shards = 1", &format!("max_rpo_s = {max_rpo_s}\nshards = 1"), 1))
             .await;
@@ -302,7 +302,7 @@ async fn a_region_that_lives_is_failed_over_and_back_without_any_loss() {
 }
 
 /// Waits until a region's follower has everything before this slot, and returns its mark.
-async fn followed(site: &Site, core: &str, shard: ShardId, end: u64) -> Position {
+async fn followed(site: &Harness, core: &str, shard: ShardId, end: u64) -> Position {
     let core = node(core);
     let there = || {
         let followers = site.cores[&core].core.status().followers;
@@ -369,7 +369,7 @@ fn homed_in(region: RegionId, shard: ShardId) -> ShardId {
     ShardId { home: region, ..shard }
 }
 
-async fn kill_and_fail_over(site: &mut Site, lost: &str, by: &str) {
+async fn kill_and_fail_over(site: &mut Harness, lost: &str, by: &str) {
     site.kill(&node(lost));
     notices(site, by, lost, false).await;
     site.cores[&node(by)].core.clone().fail_over(node(lost).region, true).await.unwrap();

@@ -7,11 +7,11 @@ use wire::command::Answer;
 use wire::stream::FromOwner;
 
 use super::edge::{actor, send, vers};
-use super::site::{ONE, Site, node};
+use super::harness::{Harness, ONE, node};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_from_the_past_goes_on_live_without_hole_or_double() {
-    let mut site = Site::start(ONE).await;
+    let mut site = Harness::start(ONE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let ann = actor("demo", "ann");
     let id = edge.group_in(site.shard(1, 0));
@@ -49,7 +49,7 @@ async fn a_watch_from_the_past_goes_on_live_without_hole_or_double() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_too_slowly_is_told_and_loses_nothing() {
-    let mut site = Site::empty(ONE);
+    let mut site = Harness::empty(ONE);
     let limits = Limits {
         feed_bytes_per_stream: 16 * 1024,
         deliveries_behind_replay: 8,

@@ -8,11 +8,11 @@ use wire::stream::{FromOwner, ToOwner};
 use wire::{ConversationKind, ErrorCode};
 
 use super::edge::{Stream, ack, actor, newest, send, seq_and_id, user};
-use super::site::{ONE, Site, node};
+use super::harness::{Harness, ONE, node};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_committed_then_acknowledged_then_fed_and_can_be_read() {
-    let mut site = Site::start(ONE).await;
+    let mut site = Harness::start(ONE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let ann = actor("demo", "ann");
     let id = edge.group_in(site.shard(1, 0));
@@ -63,7 +63,7 @@ async fn a_message_is_committed_then_acknowledged_then_fed_and_can_be_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_send_again_is_the_same_message_and_another_body_is_refused() {
-    let mut site = Site::start(ONE).await;
+    let mut site = Harness::start(ONE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let ann = actor("demo", "ann");
     let id = edge.group_in(site.shard(1, 1));
@@ -87,7 +87,7 @@ async fn the_same_send_again_is_the_same_message_and_another_body_is_refused() {
 async fn a_burst_in_many_conversations_is_dense_in_each() {
     const CONVERSATIONS: usize = 8;
     const SENDS: usize = 250;
-    let mut site = Site::start(ONE).await;
+    let mut site = Harness::start(ONE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let ann = actor("demo", "ann");
     let shard = site.shard(1, 0);
@@ -118,7 +118,7 @@ async fn a_burst_in_many_conversations_is_dense_in_each() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_not_ask_is_refused_and_garbage_closes_the_stream() {
-    let mut site = Site::start(ONE).await;
+    let mut site = Harness::start(ONE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let (ann, eve) = (actor("demo", "ann"), actor("demo", "eve"));
     let id = edge.group_in(site.shard(1, 0));
@@ -188,7 +188,7 @@ async fn who_may_not_ask_is_refused_and_garbage_closes_the_stream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_never_outgrows_a_frame() {
-    let mut site = Site::start(ONE).await;
+    let mut site = Harness::start(ONE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let ann = actor("demo", "ann");
     let id = edge.group_in(site.shard(1, 0));

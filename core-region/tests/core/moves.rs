@@ -9,7 +9,7 @@ use wire::version::Minor;
 use wire::{ConversationId, ErrorCode, RegionId, ShardId};
 
 use super::edge::{Edge, Stream, ack, actor, send, vers};
-use super::site::{Site, THREE, eventually, node};
+use super::harness::{Harness, THREE, eventually, node};
 
 pub(crate) async fn moved(stream: &mut Stream) -> (Option<u64>, Home) {
     loop {
@@ -41,7 +41,7 @@ pub(crate) async fn asked_by(ann: &Actor, edge: &Edge, shard: ShardId, id: Conve
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_watches_or_asks_hears_where_it_is_and_finds_everything_there() {
-    let mut site = Site::start(THREE).await;
+    let mut site = Harness::start(THREE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let ann = actor("demo", "ann");
     let id = edge.group_in(site.shard(1, 0));
@@ -79,7 +79,7 @@ async fn who_watches_or_asks_hears_where_it_is_and_finds_everything_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn later_owners_of_either_side_know_what_has_moved() {
-    let mut site = Site::start(THREE).await;
+    let mut site = Harness::start(THREE).await;
     let edge = site.edge(&node("r2/edge/1"));
     let ann = actor("demo", "ann");
     let id = edge.group_in(site.shard(1, 0));
@@ -105,7 +105,7 @@ async fn later_owners_of_either_side_know_what_has_moved() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_move_is_refused() {
-    let mut site = Site::start(THREE).await;
+    let mut site = Harness::start(THREE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let core = site.cores[&node("r2/core/1")].core.clone();
     let refused = async |id, to| core.move_conversation(id, RegionId(to)).await.unwrap_err().code;
@@ -126,7 +126,7 @@ async fn what_cannot_move_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_moves_while_a_node_knows_no_moves_and_everything_else_goes_on() {
-    let mut site = Site::start(THREE).await;
+    let mut site = Harness::start(THREE).await;
     let edge = site.older_edge(&node("r1/edge/1"));
     let ann = actor("demo", "ann");
     let id = edge.group_in(site.shard(1, 0));

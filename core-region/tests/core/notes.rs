@@ -4,7 +4,7 @@ use wire::command::{Answer, InboxLine, Query, UserCommand};
 use wire::{ConversationId, Durability};
 
 use super::edge::{Edge, actor, user};
-use super::site::{ONE, Site, THREE, node};
+use super::harness::{Harness, ONE, THREE, node};
 
 async fn inbox(edge: &Edge, tenant: &str, name: &str, limit: u16) -> Vec<InboxLine> {
     let who = actor(tenant, name);
@@ -24,14 +24,14 @@ pub(crate) async fn until_in(
 ) {
     let began = std::time::Instant::now();
     while inbox(edge, tenant, name, 0).await.iter().any(|line| line.conversation == id) != is_in {
-        assert!(began.elapsed() < super::site::DEADLINE, "{name} was not told");
+        assert!(began.elapsed() < super::harness::DEADLINE, "{name} was not told");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_find_their_conversations_in_their_inbox() {
-    let mut site = Site::start(ONE).await;
+    let mut site = Harness::start(ONE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let ann = actor("demo", "ann");
     let id = edge.group_in(site.shard(1, 0));
@@ -77,7 +77,7 @@ async fn members_find_their_conversations_in_their_inbox() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_note_to_a_home_that_is_down_arrives_when_it_is_back_though_its_sender_has_died() {
-    let mut site = Site::empty(THREE);
+    let mut site = Harness::empty(THREE);
     let (one, two, three) = (node("r1/core/1"), node("r2/core/1"), node("r3/core/1"));
     site.add(&one);
     let edge = site.edge(&node("r1/edge/1"));

@@ -7,11 +7,11 @@ use store::Mark;
 use store::simulated::Crash;
 use wire::{Durability, Position, RegionId, ShardId};
 
-use super::between::Between;
 use super::edge::{Edge, ack, actor, send, user};
+use super::harness::{DEADLINE, Harness, THREE, eventually, node};
 use super::moves::asked;
 use super::notes::until_in;
-use super::site::{DEADLINE, Site, THREE, eventually, node};
+use super::store_shim::StoreShim;
 
 const HOME: RegionId = RegionId(1);
 
@@ -19,14 +19,14 @@ fn limits() -> Limits {
     Limits { checkpoint_every: Duration::from_millis(50), ..Limits::default() }
 }
 
-fn of_class_region(site: &Site) -> ShardId {
+fn of_class_region(site: &Harness) -> ShardId {
     let shards = site.world.shards_homed_in(HOME);
     *shards.iter().find(|shard| shard.durability == Durability::Region).unwrap()
 }
 
 /// Waits until everything that the owner has acknowledged is projected, and takes the log from
 /// under it.
-async fn forget_log(site: &Site, shard: ShardId) -> Position {
+async fn forget_log(site: &Harness, shard: ShardId) -> Position {
     let committed = site.status(&node("r1/core/1"), &shard).committed;
     let store = site.store(HOME);
     let checkpoint = async {
@@ -42,12 +42,12 @@ async fn forget_log(site: &Site, shard: ShardId) -> Position {
     checkpoint
 }
 
-async fn cursor(site: &Site, shard: ShardId, name: &str) -> Position {
+async fn cursor(site: &Harness, shard: ShardId, name: &str) -> Position {
     site.store(HOME).mark(shard, &Mark::Consumer(name.into())).await.unwrap().unwrap_or_default()
 }
 
 /// Waits until a consumer has written down that it is so far.
-async fn until_taken(site: &Site, shard: ShardId, name: &str, end: Position) {
+async fn until_taken(site: &Harness, shard: ShardId, name: &str, end: Position) {
     let taken = async {
         while cursor(site, shard, name).await.slot < end.slot {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -58,7 +58,7 @@ async fn until_taken(site: &Site, shard: ShardId, name: &str, end: Position) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notes_that_wait_for_a_region_outlive_the_log() {
-    let mut site = Site::empty(THREE);
+    let mut site = Harness::empty(THREE);
     let (one, two, three) = (node("r1/core/1"), node("r2/core/1"), node("r3/core/1"));
     let store = site.store(HOME);
     site.add_with(&one, store.clone(), limits());
@@ -109,7 +109,7 @@ async fn notes_that_wait_for_a_region_outlive_the_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moves_are_known_though_the_log_has_forgotten_them() {
-    let mut site = Site::empty(THREE);
+    let mut site = Harness::empty(THREE);
     for core in ["r1/core/1", "r2/core/1", "r3/core/1"] {
         let core = node(core);
         let store = site.store(core.region);
@@ -140,7 +140,7 @@ async fn moves_are_known_though_the_log_has_forgotten_them() {
 
     // The next owner finds no cursor, and so begins with a log that is not there.
     site.kill(&node("r1/core/1"));
-    let store = Between::without_cursors(site.store(HOME));
+    let store = StoreShim::without_cursors(site.store(HOME));
     site.add_with(&node("r1/core/1"), store, limits());
     eventually("its shard to come back", || {
         (site.owners(&shard) == [node("r1/core/1")]).then_some(())
@@ -161,7 +161,7 @@ async fn moves_are_known_though_the_log_has_forgotten_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_that_was_away_for_longer_than_the_log_lasts_has_everything_when_it_is_followed() {
-    let mut site = Site::empty(THREE);
+    let mut site = Harness::empty(THREE);
     let (one, two, three) = (node("r1/core/1"), node("r2/core/1"), node("r3/core/1"));
     for core in [&one, &two] {
         let store = site.store(core.region);

@@ -2,7 +2,7 @@
 //! everything.
 
 use super::edge::{ack, actor, send};
-use super::site::{ONE, Site, THREE, node};
+use super::harness::{Harness, ONE, THREE, node};
 
 /// Sends of one life: more than a conversation remembers in memory of what each became.
 const EACH: usize = 700;
@@ -14,7 +14,7 @@ async fn after_everything_was_dropped_a_new_life_goes_on_from_the_disk() {
         let dir = dir.path().join(lives.to_string());
         let mut id = None;
         for incarnation in 0..lives {
-            let mut site = Site::on_disk(world, &dir);
+            let mut site = Harness::on_disk(world, &dir);
             site.add_all();
             site.settled().await;
             let edge = site.edge(&node("r1/edge/1"));

@@ -10,9 +10,9 @@ use wire::command::UserCommand;
 use wire::stream::StreamEnd;
 use wire::{ConversationId, NodeId};
 
-use super::between::Between;
 use super::edge::{Edge, Stream, ack, actor, send};
-use super::site::{ONE, Site, THREE, TWO_AT_HOME, eventually, node};
+use super::harness::{Harness, ONE, THREE, TWO_AT_HOME, eventually, node};
+use super::store_shim::StoreShim;
 
 /// Sends `m-<from>..`, one after the other, through whoever serves; returns the acks' seq and
 /// epoch.
@@ -39,7 +39,7 @@ fn all_ids(count: usize) -> Vec<(u64, String)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_owner_dies_another_core_goes_on_and_a_retry_keeps_its_seq() {
-    let mut site = Site::start(ONE).await;
+    let mut site = Harness::start(ONE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let ann = actor("demo", "ann");
     let id = edge.group_in(site.shard(1, 0));
@@ -67,7 +67,7 @@ async fn when_the_owner_dies_another_core_goes_on_and_a_retry_keeps_its_seq() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_is_handed_over_without_an_error_and_back() {
-    let mut site = Site::empty(ONE);
+    let mut site = Harness::empty(ONE);
     let (first, second) = (node("r1/core/1"), node("r1/core/2"));
     site.add(&first);
     site.settled().await;
@@ -87,7 +87,7 @@ async fn a_shard_is_handed_over_without_an_error_and_back() {
         .collect();
     site.add(&second);
     // The newcomer gets its share; then the first gives the rest away; then takes its share back.
-    let shares = |site: &Site, node: &NodeId| site.cores[node].core.status().serving().count();
+    let shares = |site: &Harness, node: &NodeId| site.cores[node].core.status().serving().count();
     eventually("the newcomer's share", || {
         (shares(&site, &second) == expected(&site, &second)).then_some(())
     })
@@ -114,7 +114,7 @@ async fn a_shard_is_handed_over_without_an_error_and_back() {
 }
 
 /// How many of the world's shards should be a core's while all cores live.
-fn expected(site: &Site, node: &NodeId) -> usize {
+fn expected(site: &Harness, node: &NodeId) -> usize {
     let live = topology::placement::Live::new(site.cores.keys().cloned());
     let shards = site.world.all_shards();
     shards
@@ -127,7 +127,7 @@ fn expected(site: &Site, node: &NodeId) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_that_stops_answers_what_it_took_in_and_ends_its_streams() {
-    let mut site = Site::empty(ONE);
+    let mut site = Harness::empty(ONE);
     let first = node("r1/core/1");
     let core = site.add(&first);
     site.settled().await;
@@ -150,12 +150,12 @@ async fn an_owner_that_stops_answers_what_it_took_in_and_ends_its_streams() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zombie_acknowledges_nothing_and_ends_its_streams() {
-    let mut site = Site::empty(ONE);
+    let mut site = Harness::empty(ONE);
     let (first, second) = (node("r1/core/1"), node("r1/core/2"));
     let (open_gate, open) = watch::channel(true);
     let waiting = Arc::new(AtomicUsize::new(0));
     let store = site.store(first.region);
-    site.add_with(&first, Between::gated(store, open, waiting.clone()), Limits::default());
+    site.add_with(&first, StoreShim::gated(store, open, waiting.clone()), Limits::default());
     site.settled().await;
     let edge = site.edge_to(&node("r1/edge/1"), &[&first]);
     let ann = actor("demo", "ann");
@@ -188,7 +188,7 @@ async fn a_zombie_acknowledges_nothing_and_ends_its_streams() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_who_both_believe_to_be_the_owner_lose_and_double_nothing() {
-    let mut site = Site::empty(ONE);
+    let mut site = Harness::empty(ONE);
     let (first, second) = (node("r1/core/1"), node("r1/core/2"));
     // Neither knows of the other, so each takes the shard whenever it may.
     site.add_alone(&first);
@@ -228,7 +228,7 @@ async fn two_who_both_believe_to_be_the_owner_lose_and_double_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_a_home_region_is_lost_its_successor_goes_on_and_gives_back() {
-    let mut site = Site::start(THREE).await;
+    let mut site = Harness::start(THREE).await;
     let edge = site.edge(&node("r2/edge/1"));
     let ann = actor("demo", "ann");
     let shard = *site
@@ -268,7 +268,7 @@ async fn when_a_home_region_is_lost_its_successor_goes_on_and_gives_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_that_drains_gives_to_its_successor_in_one_step_and_takes_back() {
-    let mut site = Site::start(TWO_AT_HOME).await;
+    let mut site = Harness::start(TWO_AT_HOME).await;
     let edge = site.edge(&node("r3/edge/1"));
     let ann = actor("demo", "ann");
     let shard = site.shard(1, 0);
@@ -296,7 +296,7 @@ async fn a_region_that_drains_gives_to_its_successor_in_one_step_and_takes_back(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_core_that_does_not_serve_a_shard_says_who_does() {
-    let mut site = Site::start(ONE).await;
+    let mut site = Harness::start(ONE).await;
     let edge = site.edge(&node("r1/edge/1"));
     let shard = site.shard(1, 0);
     edge.open(shard).await;

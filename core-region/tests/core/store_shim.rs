@@ -1,4 +1,4 @@
-//! What a test does to the store of one core.
+//! A store between a test and its core: it delays, fails and forgets as the test wants.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use wire::{Epoch, Position, ShardId};
 
 /// A store with a test between it and its core.
 #[derive(Clone)]
-pub(crate) struct Between {
+pub(crate) struct StoreShim {
     store: Arc<dyn Store>,
     gate: Option<Gate>,
     forgets_cursors: bool,
@@ -22,7 +22,7 @@ struct Gate {
     waiting: Arc<AtomicUsize>,
 }
 
-impl Between {
+impl StoreShim {
     /// Reads of the fence wait at a gate, and are counted: a pause between the append and the
     /// check.
     pub(crate) fn gated(
@@ -41,7 +41,7 @@ impl Between {
 }
 
 #[async_trait]
-impl Layer for Between {
+impl Layer for StoreShim {
     fn below(&self) -> &Arc<dyn Store> {
         &self.store
     }

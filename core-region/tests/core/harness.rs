@@ -120,7 +120,7 @@ zone = "all"
 durability = "multi-region"
 "#;
 /// Cores, and what they run on.
-pub(crate) struct Site {
+pub(crate) struct Harness {
     pub(crate) world: Arc<World>,
     ca: MeshCa,
     stores: Stores,
@@ -149,7 +149,7 @@ pub(crate) fn node(text: &str) -> NodeId {
     text.parse().unwrap()
 }
 
-impl Site {
+impl Harness {
     /// With no core yet.
     pub(crate) fn empty(world: &str) -> Self {
         init_log();
