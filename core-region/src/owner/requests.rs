@@ -34,6 +34,7 @@ impl Requests {
     }
 
     /// A request on this conversation came.
+    #[allow(clippy::result_large_err, reason = "a request that has to wait moves into its queue")]
     pub(super) fn arrive(&mut self, id: ConversationId, input: Input, dispatch: &mut Dispatch) {
         let is_backed_up = dispatch.decider.pending.is_backed_up();
         let (slot, is_known) = self.cache.slot(id);
@@ -66,6 +67,7 @@ impl Requests {
     }
 
     /// Serves those that need not wait any more, until a full frame waits.
+    #[allow(clippy::result_large_err, reason = "a request that has to wait moves into its queue")]
     pub(super) fn serve_runnable(&mut self, dispatch: &mut Dispatch) {
         while !dispatch.decider.pending.is_backed_up() {
             let Some(id) = self.runnable.pop_front() else { return };

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn an_unconfirmed_place_is_reloaded_once_at_a_time() {
         let mut redirects = Redirects::default();
-        let mut ask =
+        let ask =
             |redirects: &mut Redirects| redirects.on_request(id(), shard(1), to(2), true, false);
         assert_eq!(ask(&mut redirects), Redirect::Reload { begin: true });
         assert_eq!(ask(&mut redirects), Redirect::Reload { begin: false });

@@ -4,12 +4,13 @@
 //! One salvage covers one [`Fork`]. It runs beside the serving of the shard:
 //!
 //! 1. Raise the fence in the region left behind to the owner's epoch. An owner that still runs
-//! there, on whatever clock, then acknowledges nothing that the next step does not see. 2. **Then**
-//! read the old rows there from the fork on, contiguous, by the starts as they were before the
-//! fork. 3. Offer every change in them to its conversation
-//! ([`recover`](crate::sequencer::Conversation::recover)), which appends what it lacks as an
-//! ordinary change of the present term. 4. When all of that is acknowledged, close the fork,
-//! conditionally.
+//!    there, on whatever clock, then acknowledges nothing that the next step does not see.
+//! 2. **Then** read the old rows there from the fork on, contiguous, by the starts as they were
+//!    before the fork.
+//! 3. Offer every change in them to its conversation
+//!    ([`recover`](crate::sequencer::Conversation::recover)), which appends what it lacks as an
+//!    ordinary change of the present term.
+//! 4. When all of that is acknowledged, close the fork, conditionally.
 //!
 //! A term that ends in the middle leaves the fork open, and the next owner starts over; dedupe then
 //! finds what was appended already. The age of rows in the log (14 days) and of dedupe (30 days)

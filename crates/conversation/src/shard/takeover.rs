@@ -1,11 +1,11 @@
 //! The claimant: from "this shard should be mine" to a term that may be served.
 //!
 //! 0. If the previous owner acknowledges by a timed lease that our fence cannot reach, revoke the
-//! lease ([`LeaseRevoker`], L4, R1).
+//!    lease ([`LeaseRevoker`], L4, R1).
 //! 1. Claim the next epoch, conditionally.
 //! 2. Write the fence and wait for its quorum.
 //! 3. **Then** read the tail from the checkpoint. Keep contiguous rows of the epochs that own them;
-//! stop at the first hole.
+//!    stop at the first hole.
 //! 4. Rewrite every kept row at quorum.
 //! 5. Seal, conditionally: the end of the tail is where this term starts.
 //! 6. The driver projects the tail, loads heads and dedupe, and serves.
