@@ -17,9 +17,9 @@ pub enum ErrorCode {
     Unauthenticated,
     /// A good token, too late.
     TokenExpired,
-    /// A member, but his role does not allow it; or a token that does not reach this far.
+    /// A member whose role does not allow it; or a token that does not reach this far.
     Forbidden,
-    /// The conversation exists in the user's tenant; he is not in it.
+    /// The conversation exists in the user's tenant, and the user is not in it.
     NotAMember,
     /// No such thing in the user's tenant.
     NotFound,

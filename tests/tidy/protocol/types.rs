@@ -13,9 +13,9 @@ const CLOSE: &str = "crates/wire/src/client/close.rs";
 /// The files that define the choices in frames.
 const CHOICES: &[(&str, &str)] = &[
     ("crates/wire/src/code.rs", "ErrorCode"),
-    ("crates/wire/src/ids.rs", "Durability"),
-    ("crates/wire/src/ids.rs", "ConversationKind"),
-    ("crates/wire/src/change.rs", "Role"),
+    ("crates/wire/src/ids/shard.rs", "Durability"),
+    ("crates/wire/src/ids/conversation.rs", "ConversationKind"),
+    ("crates/wire/src/change/membership.rs", "Role"),
 ];
 
 /// A struct that travels as JSON.
