@@ -67,7 +67,7 @@ impl Deployment {
         let at = self.nodes.iter().position(|known| known.name == node.name);
         let mark = at.and_then(|at| trace.marks.get(at)).copied().unwrap_or_default();
         let zombie = |line: &Value| {
-            line["message"].as_str().is_some_and(|message| message.starts_with("zombie"))
+            line["message"].as_str().is_some_and(|message| message.starts_with("fenced"))
                 && says_shard(line, shard)
         };
         node.logged_since(mark).iter().any(zombie)
