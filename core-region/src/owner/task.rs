@@ -237,11 +237,12 @@ impl OwnerTask {
         for slot in slots {
             let Some(in_flight) = self.dispatch.decider.pending.commit() else { break };
             debug_assert_eq!(in_flight.frame.slot.0, slot);
+            // Before the answers leave: a caller that is acknowledged finds it in the status.
+            let committed = self.dispatch.decider.pending.committed();
+            let (cache, waiting) = (&self.requests.cache, self.requests.waiting());
+            self.progress.committed(committed, (cache.len(), cache.bytes()), waiting);
             self.commit(in_flight);
         }
-        let committed = self.dispatch.decider.pending.committed();
-        let cache = &self.requests.cache;
-        self.progress.committed(committed, (cache.len(), cache.bytes()), self.requests.waiting());
     }
 
     /// A frame is committed: what waited for it leaves, in the order in which it was decided.
