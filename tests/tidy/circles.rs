@@ -11,7 +11,7 @@ const CIRCLE_FILES_MAX: usize = 3;
 
 /// Crates whose largest circle is still longer, with its files. A number here may only become
 /// smaller.
-const LARGER: &[(&str, usize)] = &[("mesh", 9)];
+const LARGER: &[(&str, usize)] = &[];
 
 /// A file of a crate, as the path of its module: `a::b` is `["a", "b"]`, the root is `[]`.
 type Module = Vec<String>;
