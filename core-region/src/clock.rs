@@ -1,7 +1,7 @@
-//! Timed leases use a clock that counts the time in which the machine is suspended (rule L8); times
-//! shown to people are the wall clock's.
+//! The clock of timed leases: it counts the time in which the machine is suspended (rule L8). Times
+//! shown to people are the wall clock's ([`node::clock`]).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use conversation::shard::Uptime;
 use nix::time::{ClockId, clock_gettime};
@@ -11,12 +11,6 @@ const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
 /// On these systems the monotonic clock counts it.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
-
-/// The wall clock, milliseconds since 1970.
-pub(crate) fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// The clock of leases.
 pub(crate) fn now() -> Uptime {

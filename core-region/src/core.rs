@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use conversation::moving::order::{MoveAnswer, MoveOrder, MoveProgress, MoveRequest};
 use mesh::Mesh;
+use node::Tasks;
 use store::Store;
 use tokio::sync::watch;
 use topology::World;
@@ -23,7 +24,6 @@ use crate::replication::follower::Followers;
 use crate::replication::watermark;
 use crate::shard_client::{Response, ShardClient};
 use crate::status::CoreStatus;
-use crate::tasks::Tasks;
 
 /// What a core is started with.
 pub struct CoreOptions {
@@ -81,7 +81,7 @@ impl Core {
     pub fn start(options: CoreOptions) -> Self {
         let CoreOptions { node, world, mesh, store, limits, consumers } = options;
         let limits = Arc::new(limits);
-        let tasks = Tasks::new();
+        let tasks = Tasks::new("core");
         let shard_client =
             ShardClient::new(node.clone(), world.clone(), mesh.clone(), tasks.clone());
         let (draining, draining_in) = watch::channel(false);

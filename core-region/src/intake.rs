@@ -14,6 +14,7 @@ mod stream;
 use std::sync::Arc;
 
 use mesh::Mesh;
+use node::Tasks;
 use tokio::sync::watch;
 use topology::World;
 use tracing::Instrument;
@@ -22,7 +23,6 @@ use wire::stream::Purpose;
 use self::control::HandoffSenders;
 use crate::limits::Limits;
 use crate::ownership::state::ShardTable;
-use crate::tasks::Tasks;
 
 /// What every task of the intake shares.
 pub(crate) struct Intake {

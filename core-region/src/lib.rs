@@ -19,21 +19,18 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod backoff;
 mod clock;
 mod consumers;
 mod core;
 mod feed;
 mod intake;
 mod limits;
-mod log;
 mod owner;
 mod ownership;
 mod replication;
 mod retry;
 mod shard_client;
 mod status;
-mod tasks;
 
 pub use crate::core::{Core, CoreOptions};
 pub use consumers::inbox_notifier::InboxNotifier;

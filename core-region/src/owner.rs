@@ -21,6 +21,7 @@
 //! | [`decide`], [`query`], [`watch`] | those parts |
 //! | [`relocation`], [`moves`] | conversations that leave this shard or come to it |
 //! | [`commit`] | frames being filled and written |
+//! | [`projector`] | writes committed frames to the projections, behind the acks |
 //! | [`reads`] | pages from the projections |
 
 mod cache;
@@ -32,6 +33,7 @@ mod entry;
 pub(crate) mod input;
 mod load;
 mod moves;
+pub(crate) mod projector;
 mod query;
 mod reads;
 mod relocation;
@@ -42,6 +44,7 @@ mod watch;
 use std::sync::Arc;
 
 use conversation::shard::owner::Stopped;
+use node::Tasks;
 use store::Store;
 use tokio::sync::{mpsc, watch as tokio_watch};
 use wire::stream::StreamEnd;
@@ -54,7 +57,6 @@ use crate::owner::input::{Ask, Input};
 use crate::ownership::lease_renewal::TimedLease;
 use crate::shard_client::ShardClient;
 use crate::status::Progress;
-use crate::tasks::Tasks;
 
 pub(crate) use task::OwnerTask;
 

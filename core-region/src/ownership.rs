@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh::{Membership, Mesh};
+use node::Tasks;
 use tokio::sync::{mpsc, watch};
 use topology::World;
 use topology::placement::{self, FailedOver, Live, Owners};
@@ -26,7 +27,6 @@ use crate::intake::control::HandoffSenders;
 use crate::limits::Limits;
 use crate::shard_client::ShardClient;
 use crate::status::{Progress, Stage};
-use crate::tasks::Tasks;
 use store::Store;
 
 /// A core that has just started waits this long to see all others before it claims anything.
@@ -96,7 +96,7 @@ impl Ownership {
             options.tasks.spawn("shard", runner.run());
         }
         let tasks = options.tasks.clone();
-        tasks.spawn_while_running("supervisor", supervise(options, draining, desired_senders));
+        tasks.spawn_until_stop("supervisor", supervise(options, draining, desired_senders));
         Self { shard_table: Arc::new(ShardTable::new(states)), handoffs, progress, desired_owners }
     }
 

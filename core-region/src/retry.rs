@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
+use node::{Backoff, retry};
 use store::StoreError;
-use tokio::time::Instant;
 
-use crate::backoff::Backoff;
-
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// Reads until the store answers, or says that it never will.
 pub(crate) async fn retry_forever<T, F>(read: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    attempt(read, None).await
+    retry::forever(BACKOFF, is_transient, read).await
 }
 
 /// As [`retry_forever`], but gives up after `timeout` with the last error.
@@ -25,26 +23,7 @@ pub(crate) async fn retry_within<T, F>(
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    attempt(read, Some(Instant::now() + timeout)).await
-}
-
-async fn attempt<T, F>(mut read: impl FnMut() -> F, until: Option<Instant>) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-    loop {
-        let error = match read().await {
-            Err(error) if is_transient(&error) => error,
-            answered => return answered,
-        };
-        let pause = backoff.draw();
-        if until.is_some_and(|until| Instant::now() + pause > until) {
-            return Err(error);
-        }
-        tracing::debug!(%error, "a read failed, trying again");
-        tokio::time::sleep(pause).await;
-    }
+    retry::within(timeout, BACKOFF, is_transient, read).await
 }
 
 fn is_transient(error: &StoreError) -> bool {
@@ -53,6 +32,7 @@ fn is_transient(error: &StoreError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
     use wire::RegionId;
 
     use super::*;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mesh::{Mesh, Receiver, Sender};
+use node::{Backoff, Tasks};
 use tokio::sync::{mpsc, oneshot};
 use topology::World;
 use topology::placement::{self, Live};
@@ -17,11 +18,9 @@ use wire::command::{Actor, Answer, MeshCommand, Refusal};
 use wire::stream::{FromOwner, Purpose, StreamEnd, ToOwner};
 use wire::{ConversationId, NodeId, ShardId, TenantId, UserId};
 
-use crate::backoff::Backoff;
 use crate::intake::outbox::{Out, Outbox};
 use crate::owner::input::{Ask, Input};
 use crate::ownership::state::{ShardTable, TermHandle};
-use crate::tasks::Tasks;
 
 /// Requests without an answer on one connection.
 const OPEN_MAX: usize = 512;
@@ -130,7 +129,7 @@ impl ShardClient {
                 open: VecDeque::new(),
                 rids: 0,
             };
-            self.shared.tasks.spawn_while_running("shard-client", driver.run(requests));
+            self.shared.tasks.spawn_until_stop("shard-client", driver.run(requests));
             queue
         });
         // The driver ends only with the core.

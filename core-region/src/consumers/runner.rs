@@ -12,15 +12,14 @@ use conversation::log::{LogFrame, LogFrameError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use node::{Backoff, Tasks};
 use wire::Position;
 
 use super::{Consumer, ConsumerContext, ConsumerError, Consumers, Done, Make};
-use crate::backoff::Backoff;
 use crate::feed::log_tail::{CommittedLog, LogTail, Next, Page};
 use crate::limits::Limits;
 use crate::shard_client::ShardClient;
 use crate::status::Progress;
-use crate::tasks::Tasks;
 
 const RETRY_BACKOFF: Duration = Duration::from_millis(200);
 const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use store::Store;
 use tokio::sync::{Semaphore, watch};
-use wire::change::{Change, Event};
+use wire::change::Change;
 use wire::command::{Delivery, View};
 use wire::{ConversationId, Epoch, Slot};
 
@@ -127,11 +127,7 @@ async fn deliver(store: &Arc<dyn Store>, reading: &Semaphore, replay: &Replay) -
                 break;
             }
             last = change.ver;
-            let turn = matches!(
-                change.event,
-                Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_)
-            );
-            let view = if turn { replay.view.clone() } else { None };
+            let view = change.event.view_needed().then(|| replay.view.clone()).flatten();
             replay.to.deliver_when_room(&Delivery { change, view }.to_bytes()).await;
         }
     }

@@ -4,6 +4,7 @@
 use conversation::log::LogFrame;
 use conversation::moving::redirects::Redirect;
 use conversation::shard::Term;
+use node::clock;
 use tokio::sync::{mpsc, watch};
 use wire::command::Refusal;
 use wire::{ConversationId, Durability, ErrorCode, Slot};
@@ -19,7 +20,6 @@ use super::query::Queries;
 use super::reads::Reads;
 use super::relocation::Relocation;
 use super::watch::Watches;
-use crate::clock;
 use crate::feed::Feed;
 use crate::feed::replay::{self, After};
 use crate::owner::input::{Ask, Input};
@@ -53,7 +53,7 @@ impl Dispatch {
                 shard: *shard,
                 epoch: term.epoch,
                 starts: term.starts.clone(),
-                now_ms: clock::wall_ms(),
+                now_ms: clock::unix_ms(),
                 pending: Pending::new(term.epoch, term.start, last_ts_ms),
                 progress: options.progress.clone(),
             },

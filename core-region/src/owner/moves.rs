@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use conversation::log::LogFrame;
 use conversation::moving::{Mover, Offer};
+use node::Tasks;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wire::command::{Answer, MeshCommand};
@@ -21,7 +22,6 @@ use wire::{ConversationId, Position, Slot};
 use crate::feed::log_tail::{CommittedLog, LogTail, Next, Page};
 use crate::replication::watermark::ReplicationWatermark;
 use crate::shard_client::{Request, Response, ShardClient, system_actor};
-use crate::tasks::Tasks;
 
 /// Pause before what did not work is tried again.
 const OFFER_BACKOFF: Duration = Duration::from_millis(200);

@@ -2,13 +2,13 @@
 //! once these are as far as the log.
 
 use conversation::sequencer::Conversation;
+use node::Tasks;
 use wire::command::{Actor, Answer, Query, Refusal};
 use wire::{ConversationId, ConversationKind, ErrorCode, RegionId, Slot};
 
 use super::decide::ReplyTo;
 use super::entry::Entry;
 use super::reads::{LINES_MAX, Read, Reads};
-use crate::tasks::Tasks;
 
 pub(super) struct Queries {
     pub(super) region: RegionId,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use store::{Store, StoreError};
 use tokio::sync::{Semaphore, watch};
-use wire::change::{Change, Event};
+use wire::change::Change;
 use wire::command::{Answer, Delivery, InboxLine, Refusal, View};
 use wire::limits::{HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, MESH_FRAME_BYTES};
 use wire::{ConversationId, ErrorCode, Slot, UserId};
@@ -155,11 +155,7 @@ impl Reads {
             retry_within(READ_TIMEOUT, || self.store.changes(conversation, after_ver, limit))
                 .await?;
         for change in page {
-            let turn = matches!(
-                change.event,
-                Event::Created(_) | Event::MembersChanged(_) | Event::MovedIn(_)
-            );
-            let view = if turn { view.clone() } else { None };
+            let view = change.event.view_needed().then(|| view.clone()).flatten();
             bytes += size(&change) + view.as_ref().map_or(0, |view| view.members.len() * 150 + 512);
             if change.ver > head_ver || (bytes > ANSWER_BYTES && !changes.is_empty()) {
                 break;

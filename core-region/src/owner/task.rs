@@ -7,6 +7,7 @@ use conversation::moving::Offer;
 use conversation::shard::Term;
 use conversation::shard::owner::Stopped;
 use futures_util::stream::StreamExt;
+use node::clock;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wire::change::Event;
@@ -22,13 +23,12 @@ use super::moves::Moves;
 use super::relocation::{PendingOffer, Relocation};
 use super::requests::Requests;
 use super::{Ended, OwnerOptions, ShutdownNotice};
-use crate::clock;
 use crate::consumers::runner;
 use crate::feed::log_tail::Publisher;
 use crate::feed::replay;
 use crate::limits::Limits;
-use crate::log::projector::Projector;
 use crate::owner::input::{Ask, Input};
+use crate::owner::projector::Projector;
 use crate::replication::watermark::ReplicationWatermark;
 use crate::status::Progress;
 
@@ -100,7 +100,7 @@ impl OwnerTask {
         let mut idle = tokio::time::interval(self.limits.idle_fence_every);
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let ended = loop {
-            self.dispatch.decider.now_ms = clock::wall_ms();
+            self.dispatch.decider.now_ms = clock::unix_ms();
             if !draining {
                 self.requests.serve_runnable(&mut self.dispatch);
             }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use node::Tasks;
 use store::Store;
 use tokio::sync::{Semaphore, mpsc, watch};
 use wire::command::Answer;
@@ -12,7 +13,6 @@ use super::decide::ReplyTo;
 use super::entry::Entry;
 use crate::feed::Feed;
 use crate::feed::replay::{self, After};
-use crate::tasks::Tasks;
 
 pub(super) struct Watches {
     pub(super) region: RegionId,

@@ -13,7 +13,7 @@ use store::{CoreKey, Mark, Store, StoreError};
 use wire::{NodeId, ShardId, Slot};
 
 use crate::clock;
-use crate::log::projector::project_frame;
+use crate::owner::projector::project_frame;
 
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use conversation::shard::renewal::{Broken, Hold, Renew, Renewed};
 use conversation::shard::{Incarnation, Nonce, Renewal, Timing};
+use node::Tasks;
 use store::{CoreKey, Store, StoreError};
 use tokio::sync::watch;
 use topology::World;
 use wire::{NodeId, ZoneId};
 
 use crate::clock;
-use crate::tasks::Tasks;
 
 /// Pause after an operation with an unknown outcome.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);

@@ -16,6 +16,7 @@ use std::time::Duration;
 use conversation::log::LogFrame;
 use conversation::shard::Lease;
 use mesh::Mesh;
+use node::{Tasks, clock};
 use store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -24,9 +25,7 @@ use topology::placement::{self, FailedOver, Live};
 use wire::{Durability, NodeId, RegionId, ShardId, Slot, ZoneId};
 
 use self::policy::Policy;
-use crate::clock;
 use crate::replication::follower::{acknowledged, followed};
-use crate::tasks::Tasks;
 
 /// Between two reads of the decisions.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -110,7 +109,7 @@ impl Failover {
         let (known_out, known) = watch::channel(FailedOver::new());
         let look = Arc::<Notify>::default();
         let failover = Self { node, world, mesh, store, look, known };
-        tasks.spawn_while_running("failover", failover.clone().watch(known_out));
+        tasks.spawn_until_stop("failover", failover.clone().watch(known_out));
         failover
     }
 
@@ -355,7 +354,7 @@ impl Failover {
             shard,
             owner: lease.owner,
             frames_missing_min: committed.0.saturating_sub(end.0),
-            window_ms: since_ms.map(|since| clock::wall_ms().saturating_sub(since)),
+            window_ms: since_ms.map(|since| clock::unix_ms().saturating_sub(since)),
             since_ms,
         })
     }

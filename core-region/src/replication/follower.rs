@@ -20,6 +20,7 @@ use conversation::rebuild::Gap;
 use conversation::shard::{Lease, Starts};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use mesh::Mesh;
+use node::{Tasks, clock};
 use store::{Mark, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -27,11 +28,9 @@ use topology::World;
 use topology::placement::{self, Live};
 use wire::{Durability, NodeId, Position, RegionId, ShardId, Slot};
 
-use crate::clock;
-use crate::log::projector::project_frame;
+use crate::owner::projector::project_frame;
 use crate::replication::rebuild::{REBUILD_AFTER, Rebuild};
 use crate::status::FollowerStatus;
-use crate::tasks::Tasks;
 
 /// Between two reads of a shard that is caught up.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -81,10 +80,8 @@ impl Followers {
         tasks: &Tasks,
     ) -> Self {
         let (status_out, status) = watch::channel(Vec::new());
-        tasks.spawn_while_running(
-            "followers",
-            follow(Follow { node, world, mesh, store }, status_out),
-        );
+        tasks
+            .spawn_until_stop("followers", follow(Follow { node, world, mesh, store }, status_out));
         Self { status }
     }
 
@@ -189,7 +186,7 @@ impl Follow {
             None => self.begin(shard).await?,
         };
         let here = self.store.mark(shard, &Mark::Committed).await?;
-        let asked_ms = clock::wall_ms();
+        let asked_ms = clock::unix_ms();
         let told = if Instant::now() >= following.ask_at {
             self.ask(shard, &mut following).await
         } else {

@@ -11,13 +11,13 @@ use std::time::Duration;
 use conversation::log::{LogFrame, LogFrameError, LogRow};
 use conversation::shard::salvage::{Bring, Brought};
 use conversation::shard::{Fork, Nonce, Salvage};
+use node::Backoff;
 use store::{Store, StoreError};
 use tokio::sync::mpsc;
 use wire::change::{Change, Event};
 use wire::command::Refusal;
 use wire::{ConversationId, Epoch, NodeId, ShardId};
 
-use crate::backoff::Backoff;
 use crate::intake::outbox::{Out, Outbox};
 use crate::owner::input::{Ask, Input};
 use crate::status::Progress;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use conversation::shard::Starts;
 use futures_util::future::{join_all, try_join_all};
+use node::Tasks;
 use store::{Mark, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,7 +15,6 @@ use wire::{Durability, Position, RegionId, ShardId, Slot};
 
 use crate::feed::log_tail::CommittedLog;
 use crate::replication::follower::{acknowledged, followed};
-use crate::tasks::Tasks;
 
 /// Between two reads of the followers' marks, while somebody waits.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);

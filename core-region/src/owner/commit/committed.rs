@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use wire::Slot;
 
 use crate::feed::log_tail::Publisher;
-use crate::log::projector::Projector;
+use crate::owner::projector::Projector;
 
 /// The committed frames of one term.
 pub(in crate::owner) struct Committed {

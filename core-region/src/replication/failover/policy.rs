@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use node::clock;
 use tokio::time::Instant;
 use topology::placement::{self, FailedOver};
 use topology::world::Zone;
 use wire::{RegionId, ShardId, ZoneId};
 
 use super::{Failover, FailoverError, ShardLossEstimate};
-use crate::clock;
 
 /// A region is away for this long before it counts as lost: gossip flickers.
 const LOSS_GRACE: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ impl Policy {
                 }
                 let loss = self.losses.entry((zone.id, region)).or_insert_with(|| Loss {
                     noticed: Instant::now(),
-                    noticed_ms: clock::wall_ms(),
+                    noticed_ms: clock::unix_ms(),
                     is_settled: false,
                 });
                 if !loss.is_settled && loss.noticed.elapsed() >= LOSS_GRACE {

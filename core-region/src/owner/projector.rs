@@ -10,13 +10,13 @@ use std::time::Duration;
 use conversation::log::LogFrame;
 use conversation::projection;
 use futures_util::stream::{FuturesOrdered, StreamExt};
+use node::Tasks;
 use store::{Mark, Store, StoreError};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use wire::{Durability, Epoch, Position, RegionId, ShardId, Slot};
 
 use crate::limits::Limits;
-use crate::tasks::Tasks;
 
 /// Pause before a projection or a mark is tried again.
 const RETRY: Duration = Duration::from_millis(50);

@@ -1,3 +1,0 @@
-//! The projector, until it moves to [`crate::owner`].
-
-pub(crate) mod projector;
