@@ -47,7 +47,7 @@ pub use self::member::MemberRow;
 pub use self::message::MessageRow;
 pub use self::read_cursor::ReadCursorRow;
 pub use self::role::RoleRow;
-pub use self::row::{ClusteringKey, Kind, Partition, Projection, RowId, StampedRow};
+pub use self::row::{ClusteringKey, Kind, Partition, Projection, RowId, StampedRow, WholeRow};
 
 /// The rows of a frame.
 #[must_use]

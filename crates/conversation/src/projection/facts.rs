@@ -1,10 +1,8 @@
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use wire::{ConversationId, Position, TenantId, UserId};
 
-use super::row::{ClusteringKey, Kind, Partition, Projection};
-use super::value;
+use super::row::{ClusteringKey, Kind, Partition, WholeRow};
 
 /// What a conversation was created as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +19,8 @@ pub struct FactsRow {
     pub at: Position,
 }
 
-impl Projection for FactsRow {
+impl WholeRow for FactsRow {
     const KIND: Kind = Kind::Facts;
-    type Read = Self;
 
     fn partition(&self) -> Partition {
         Partition::Conversation(self.conversation)
@@ -31,13 +28,5 @@ impl Projection for FactsRow {
 
     fn key(&self) -> ClusteringKey {
         ClusteringKey::Only
-    }
-
-    fn value(&self) -> Bytes {
-        value::encode(self)
-    }
-
-    fn read(value: &[u8]) -> Option<Self> {
-        value::decode(value)
     }
 }

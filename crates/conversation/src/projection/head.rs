@@ -1,9 +1,7 @@
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::{ConversationId, Epoch, Position};
 
-use super::row::{ClusteringKey, Kind, Partition, Projection};
-use super::value;
+use super::row::{ClusteringKey, Kind, Partition, WholeRow};
 
 /// How far a conversation has come: its last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,9 +17,8 @@ pub struct HeadRow {
     pub at: Position,
 }
 
-impl Projection for HeadRow {
+impl WholeRow for HeadRow {
     const KIND: Kind = Kind::Head;
-    type Read = Self;
 
     fn partition(&self) -> Partition {
         Partition::Conversation(self.conversation)
@@ -29,13 +26,5 @@ impl Projection for HeadRow {
 
     fn key(&self) -> ClusteringKey {
         ClusteringKey::Only
-    }
-
-    fn value(&self) -> Bytes {
-        value::encode(self)
-    }
-
-    fn read(value: &[u8]) -> Option<Self> {
-        value::decode(value)
     }
 }

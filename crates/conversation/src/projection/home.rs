@@ -1,11 +1,9 @@
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::{ConversationId, Position};
 
 use crate::moving::Location;
 
-use super::row::{ClusteringKey, Kind, Partition, Projection};
-use super::value;
+use super::row::{ClusteringKey, Kind, Partition, WholeRow};
 
 /// The shard that a conversation is in. No row: the one it was born in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +14,8 @@ pub struct HomeRow {
     pub at: Position,
 }
 
-impl Projection for HomeRow {
+impl WholeRow for HomeRow {
     const KIND: Kind = Kind::Home;
-    type Read = Self;
 
     fn partition(&self) -> Partition {
         Partition::Conversation(self.conversation)
@@ -26,13 +23,5 @@ impl Projection for HomeRow {
 
     fn key(&self) -> ClusteringKey {
         ClusteringKey::Only
-    }
-
-    fn value(&self) -> Bytes {
-        value::encode(self)
-    }
-
-    fn read(value: &[u8]) -> Option<Self> {
-        value::decode(value)
     }
 }

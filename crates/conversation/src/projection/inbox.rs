@@ -1,10 +1,8 @@
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use wire::{ConversationId, Position};
 
-use super::row::{ClusteringKey, Kind, Partition, Projection};
-use super::value;
+use super::row::{ClusteringKey, Kind, Partition, WholeRow};
 
 /// A conversation in a user's own stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +22,8 @@ pub struct InboxRow {
     pub at: Position,
 }
 
-impl Projection for InboxRow {
+impl WholeRow for InboxRow {
     const KIND: Kind = Kind::Inbox;
-    type Read = Self;
 
     fn partition(&self) -> Partition {
         Partition::Conversation(self.stream)
@@ -34,13 +31,5 @@ impl Projection for InboxRow {
 
     fn key(&self) -> ClusteringKey {
         ClusteringKey::Conversation(self.conversation)
-    }
-
-    fn value(&self) -> Bytes {
-        value::encode(self)
-    }
-
-    fn read(value: &[u8]) -> Option<Self> {
-        value::decode(value)
     }
 }

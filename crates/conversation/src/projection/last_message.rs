@@ -1,9 +1,7 @@
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::{ConversationId, Position};
 
-use super::row::{ClusteringKey, Kind, Partition, Projection};
-use super::value;
+use super::row::{ClusteringKey, Kind, Partition, WholeRow};
 
 /// The last message of a conversation. A row of its own, because a change of members does not know
 /// it.
@@ -18,9 +16,8 @@ pub struct LastMessageRow {
     pub at: Position,
 }
 
-impl Projection for LastMessageRow {
+impl WholeRow for LastMessageRow {
     const KIND: Kind = Kind::LastMessage;
-    type Read = Self;
 
     fn partition(&self) -> Partition {
         Partition::Conversation(self.conversation)
@@ -28,13 +25,5 @@ impl Projection for LastMessageRow {
 
     fn key(&self) -> ClusteringKey {
         ClusteringKey::Only
-    }
-
-    fn value(&self) -> Bytes {
-        value::encode(self)
-    }
-
-    fn read(value: &[u8]) -> Option<Self> {
-        value::decode(value)
     }
 }

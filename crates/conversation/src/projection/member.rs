@@ -1,9 +1,7 @@
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::{ConversationId, Position, UserId};
 
-use super::row::{ClusteringKey, Kind, Partition, Projection};
-use super::value;
+use super::row::{ClusteringKey, Kind, Partition, WholeRow};
 
 /// A member, or a former one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,9 +16,8 @@ pub struct MemberRow {
     pub at: Position,
 }
 
-impl Projection for MemberRow {
+impl WholeRow for MemberRow {
     const KIND: Kind = Kind::Member;
-    type Read = Self;
 
     fn partition(&self) -> Partition {
         Partition::Conversation(self.conversation)
@@ -28,13 +25,5 @@ impl Projection for MemberRow {
 
     fn key(&self) -> ClusteringKey {
         ClusteringKey::User(self.user.clone())
-    }
-
-    fn value(&self) -> Bytes {
-        value::encode(self)
-    }
-
-    fn read(value: &[u8]) -> Option<Self> {
-        value::decode(value)
     }
 }

@@ -1,9 +1,7 @@
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::{ConversationId, UserId};
 
-use super::row::{ClusteringKey, Kind, Partition, Projection};
-use super::value;
+use super::row::{ClusteringKey, Kind, Partition, WholeRow};
 
 /// How far a user has read a conversation, or written in it.
 ///
@@ -16,9 +14,8 @@ pub struct ReadCursorRow {
     pub read_seq: u64,
 }
 
-impl Projection for ReadCursorRow {
+impl WholeRow for ReadCursorRow {
     const KIND: Kind = Kind::ReadCursor;
-    type Read = Self;
 
     fn partition(&self) -> Partition {
         Partition::Conversation(self.conversation)
@@ -26,13 +23,5 @@ impl Projection for ReadCursorRow {
 
     fn key(&self) -> ClusteringKey {
         ClusteringKey::User(self.user.clone())
-    }
-
-    fn value(&self) -> Bytes {
-        value::encode(self)
-    }
-
-    fn read(value: &[u8]) -> Option<Self> {
-        value::decode(value)
     }
 }

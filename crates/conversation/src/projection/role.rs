@@ -1,10 +1,8 @@
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::change::Role;
 use wire::{ConversationId, Position, UserId};
 
-use super::row::{ClusteringKey, Kind, Partition, Projection};
-use super::value;
+use super::row::{ClusteringKey, Kind, Partition, WholeRow};
 
 /// What a member may do. A row of its own, because a change of role does not know when the member
 /// joined. Counts only beside a [`MemberRow`](super::MemberRow) that is not gone; every join writes
@@ -18,9 +16,8 @@ pub struct RoleRow {
     pub at: Position,
 }
 
-impl Projection for RoleRow {
+impl WholeRow for RoleRow {
     const KIND: Kind = Kind::Role;
-    type Read = Self;
 
     fn partition(&self) -> Partition {
         Partition::Conversation(self.conversation)
@@ -28,13 +25,5 @@ impl Projection for RoleRow {
 
     fn key(&self) -> ClusteringKey {
         ClusteringKey::User(self.user.clone())
-    }
-
-    fn value(&self) -> Bytes {
-        value::encode(self)
-    }
-
-    fn read(value: &[u8]) -> Option<Self> {
-        value::decode(value)
     }
 }

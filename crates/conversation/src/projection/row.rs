@@ -1,8 +1,12 @@
 //! The form in which a store keeps a row, whatever its type.
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use wire::limits::SEQS_PER_BUCKET;
 use wire::{ClientMsgId, ConversationId, Position, UserId};
+
+use super::value;
 
 /// A type of row: how its rows are numbered, where they lie, and what they hold. A new one is a
 /// file beside these, a [`Kind`], and a read in the store.
@@ -20,6 +24,36 @@ pub trait Projection {
 
     /// The inverse of [`Projection::value`]; nothing when this version cannot read it.
     fn read(value: &[u8]) -> Option<Self::Read>;
+}
+
+/// A [`Projection`] whose value is the row itself, all of its fields.
+pub trait WholeRow: Serialize + DeserializeOwned {
+    const KIND: Kind;
+
+    fn partition(&self) -> Partition;
+
+    fn key(&self) -> ClusteringKey;
+}
+
+impl<T: WholeRow> Projection for T {
+    const KIND: Kind = <T as WholeRow>::KIND;
+    type Read = Self;
+
+    fn partition(&self) -> Partition {
+        WholeRow::partition(self)
+    }
+
+    fn key(&self) -> ClusteringKey {
+        WholeRow::key(self)
+    }
+
+    fn value(&self) -> Bytes {
+        value::encode(self)
+    }
+
+    fn read(value: &[u8]) -> Option<Self> {
+        value::decode(value)
+    }
 }
 
 /// The type of a row, as it is stored: numbers are never reused.
