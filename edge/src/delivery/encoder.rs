@@ -107,7 +107,13 @@ impl EncodedEvent {
             Event::MembersChanged(changed) if changed.removed.binary_search(user).is_ok() => {
                 For::Removed
             }
-            _ => For::Member,
+            Event::MembersChanged(_)
+            | Event::Message(_)
+            | Event::Joined(_)
+            | Event::Left(_)
+            | Event::MovedOut(_)
+            | Event::MovedIn(_)
+            | Event::Unknown(_) => For::Member,
         }
     }
 
@@ -127,8 +133,14 @@ impl EncodedEvent {
             }
             // It has moved: nothing has changed for clients but the epoch, and who acts.
             Event::MovedIn(_) if self.delivery.view.is_some() => (For::Member, 0),
-            // `Left`: the conversation itself tells the user. Others: of a newer node, nothing that we could encode.
-            _ => return Pushed::Queued,
+            // A user's own stream is not a conversation to them. `Left`: the conversation itself tells
+            // the user. `MovedOut`: its arrival does. Of a newer node: nothing that we could encode.
+            Event::Created(_)
+            | Event::MembersChanged(_)
+            | Event::Left(_)
+            | Event::MovedOut(_)
+            | Event::MovedIn(_)
+            | Event::Unknown(_) => return Pushed::Queued,
         };
         let queued =
             Queued { conversation: Some(*conversation), seq, frame: self.frame(who).clone() };
@@ -167,7 +179,13 @@ impl EncodedEvent {
                 envelope,
                 MessagePayload::new(conversation, *ver, epoch.0, *ts_ms, message),
             )),
-            _ => {
+            Event::Created(_)
+            | Event::MembersChanged(_)
+            | Event::Joined(_)
+            | Event::Left(_)
+            | Event::MovedOut(_)
+            | Event::MovedIn(_)
+            | Event::Unknown(_) => {
                 let mut payload = match &self.delivery.view {
                     Some(view) => group(&self.names, view),
                     None => group(&self.names, &bare_view(&self.delivery.change)),
