@@ -140,7 +140,7 @@ async fn drive(shard: ShardId, channel: mesh::Channel, asked: Asked) -> (u64, Ve
     let draft = |n: u64| {
         UserCommand::Send(Draft {
             client_msg_id: ClientMsgId::new(format!("m-{n}")).expect("a name"),
-            body: body.clone(),
+            body: body.clone().into(),
             reply_to: None,
             thread: None,
             mentions: vec![],

@@ -513,14 +513,14 @@ async fn rows_of_what_was_lost_are_not_believed() {
     site.kill(&node("r1/core/1"));
     let message = |seq: u64| {
         let client_msg_id = ClientMsgId::new(format!("lost-{seq}")).unwrap();
-        let (body, mentions) = ("x".into(), vec![]);
+        let (body, mentions) = ("x", vec![]);
         let (sender, device, reply_to, thread, meta) = (user("ann"), None, None, None, None);
         Event::Message(Message {
             seq,
             sender,
             device,
             client_msg_id,
-            body,
+            body: body.into(),
             reply_to,
             thread,
             mentions,

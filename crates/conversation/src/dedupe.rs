@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use wire::change::Message;
 use wire::command::Draft;
 use wire::limits::DEDUPE_MS;
+use wire::message::Body;
 use wire::{ClientMsgId, Epoch, Position, UserId};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -35,7 +36,7 @@ impl Seen {
 
 /// The same for the same content, on every machine and in every version, because it is stored. It
 /// is neither a secret nor a signature: a sender who makes two of their own messages collide harms
-/// only themself.
+/// only themself. It covers the kind of the body: take it before a body is sealed.
 #[must_use]
 pub fn fingerprint_of_draft(draft: &Draft) -> u64 {
     fingerprint(&draft.body, draft.reply_to, draft.thread, &draft.mentions, draft.meta.as_deref())
@@ -54,7 +55,7 @@ pub fn fingerprint_of_message(message: &Message) -> u64 {
 }
 
 fn fingerprint(
-    body: &str,
+    body: &Body,
     reply_to: Option<u64>,
     thread: Option<u64>,
     mentions: &[UserId],
@@ -64,7 +65,8 @@ fn fingerprint(
     // input.
     let on = |hash: u64, part: &[u8]| xxh3_64_with_seed(part, hash);
     let seq = |hash: u64, seq: Option<u64>| on(hash, &seq.map_or([0; 8], u64::to_le_bytes));
-    let mut hash = on(0, body.as_bytes());
+    let (kind, parts) = body.parts();
+    let mut hash = parts.into_iter().fold(u64::from(kind), on);
     hash = seq(hash, reply_to);
     hash = seq(hash, thread);
     hash = on(hash, meta.unwrap_or("").as_bytes());
@@ -180,6 +182,9 @@ fn key_hash(sender: &UserId, client_msg_id: &ClientMsgId) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use wire::codec::Unknown;
+    use wire::message::Opaque;
+
     use super::*;
 
     fn seen(seq: u64) -> Seen {
@@ -225,6 +230,10 @@ mod tests {
         assert!(seen(1).counts(0), "a clock that stepped back forgets nothing");
     }
 
+    fn opaque(scheme: &str, content: &'static str) -> Body {
+        Body::Opaque(Opaque { scheme: scheme.into(), content: content.into() })
+    }
+
     #[test]
     fn a_fingerprint_tells_every_field_apart() {
         let draft = Draft {
@@ -240,11 +249,14 @@ mod tests {
             Draft { reply_to: None, thread: Some(1), ..draft.clone() },
             Draft { mentions: vec![UserId::new("ab").unwrap()], ..draft.clone() },
             Draft { meta: Some("{}".into()), ..draft.clone() },
+            Draft { body: opaque("", "ab"), ..draft.clone() },
+            Draft { body: opaque("a", "b"), ..draft.clone() },
+            Draft { body: Body::Unknown(Unknown::new(4711, &b"ab"[..])), ..draft.clone() },
         ];
         for other in &others {
             assert_ne!(fingerprint_of_draft(&draft), fingerprint_of_draft(other), "{other:?}");
         }
         // Stored, so it must not change with a version of the hash.
-        assert_eq!(fingerprint_of_draft(&draft), 0x041b_7ef8_674a_1043);
+        assert_eq!(fingerprint_of_draft(&draft), 0x63f0_8fb2_c523_736f);
     }
 }

@@ -50,7 +50,8 @@ impl Observed {
             epoch: change.epoch,
             sender: message.sender.clone(),
             client_msg_id: message.client_msg_id.clone(),
-            body_hash: body_hash(&message.body),
+            // As a client sees it: a body that is no text is shown as empty.
+            body_hash: body_hash(message.body.text().unwrap_or_default()),
             recovered: message.recovered,
         })
     }

@@ -58,7 +58,7 @@ fn draft() -> impl Strategy<Value = Draft> {
     );
     (0..12u8, 0..2u8, extras).prop_map(|(name, body, (reply_to, thread, mentions, meta))| Draft {
         client_msg_id: ClientMsgId::new(format!("m{name}")).unwrap(),
-        body: format!("body {body}"),
+        body: format!("body {body}").into(),
         reply_to,
         thread,
         mentions,

@@ -66,7 +66,7 @@ impl Numbered for Event {
             Self::Created(event) => pack_record(1, event, out),
             Self::Message(event) => {
                 // A first guess of the size, so that the buffer does not grow step by step under every message.
-                out.reserve(event.body.len() + 160);
+                out.reserve(event.body.encoded_len() + 160);
                 pack_record(2, event, out)
             }
             Self::MembersChanged(event) => pack_record(3, event, out),
@@ -142,7 +142,7 @@ impl Event {
                 let mentions: usize =
                     message.mentions.iter().map(|user| user.as_str().len() + 2).sum();
                 let meta = message.meta.as_ref().map_or(0, String::len);
-                message.body.len() + mentions + meta + 3 * NAME + 40
+                message.body.encoded_len() + mentions + meta + 3 * NAME + 40
             }
             Self::Created(created) => {
                 let members = created.members.iter().map(|(user, _)| user.as_str().len() + 3);

@@ -1,8 +1,12 @@
 //! Messages, as the log holds them and before they have a place in it.
 
+mod body;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClientMsgId, ConversationId, DeviceId, MessageId, UserId};
+
+pub use body::{Body, Opaque, Sealed};
 
 /// A message in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +20,8 @@ pub struct Message {
     pub device: Option<DeviceId>,
     /// The sender's own name for it.
     pub client_msg_id: ClientMsgId,
-    /// 1..16384 bytes.
-    pub body: String,
+    /// A text has 1..16384 bytes.
+    pub body: Body,
     /// The seq it replies to.
     pub reply_to: Option<u64>,
     /// The seq that started its thread.
@@ -36,8 +40,8 @@ pub struct Message {
 pub struct Draft {
     /// The sender's own name for it.
     pub client_msg_id: ClientMsgId,
-    /// 1..16384 bytes.
-    pub body: String,
+    /// A text has 1..16384 bytes.
+    pub body: Body,
     /// The seq it replies to.
     pub reply_to: Option<u64>,
     /// The seq that started its thread.

@@ -197,7 +197,7 @@ mod tests {
             sender: UserId::new("ann").unwrap(),
             device: None,
             client_msg_id: ClientMsgId::new("m").unwrap(),
-            body: "x".repeat(body),
+            body: "x".repeat(body).into(),
             reply_to: None,
             thread: None,
             mentions: vec![],

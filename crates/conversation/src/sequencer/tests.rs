@@ -6,6 +6,7 @@ use wire::command::{Actor, Answer, Command, Draft, MeshCommand, UserCommand};
 use wire::limits::{
     BODY_BYTES, DEDUPE_MS, GROUP_NAME_BYTES, MEMBERS_PER_PAGE, MENTIONS, META_BYTES,
 };
+use wire::message::{Body, Opaque, Sealed};
 use wire::{ClientMsgId, Durability, RegionId, ShardId, Slot, ZoneId};
 
 use super::*;
@@ -239,7 +240,7 @@ fn a_stranded_message_comes_back_once_with_a_new_seq_and_says_so() {
     run(&mut away, "ann", send("m2", "meanwhile"));
     let back = recover(&mut away, lost.clone(), 2);
     let Event::Message(message) = &back[0].event else { panic!("{back:?}") };
-    assert_eq!((message.seq, message.recovered, message.body.as_str()), (3, true, "lost"));
+    assert_eq!((message.seq, message.recovered, message.body.text()), (3, true, Some("lost")));
     assert_eq!((back[0].epoch, back[0].ts_ms), (Epoch(2), NOW + 9));
     assert_eq!(recover(&mut away, lost, 2), [], "the salvage of the next owner finds it");
     let retry = away.decide(moment(NOW, 2), &actor("bob"), send("m1", "lost"), None);
@@ -437,9 +438,17 @@ fn a_draft_has_its_limits() {
     let mut group = group();
     run(&mut group, "bob", send("m1", "hi"));
     let ok = draft("m2", "hi");
+    let opaque = |len| Body::Opaque(Opaque { scheme: "mls".into(), content: vec![7; len].into() });
+    let (nonce, ciphertext) = (vec![1].into(), vec![2].into());
+    let sealed = Sealed { key_id: "k".into(), nonce, ciphertext };
+    let newer = Unknown::new(4711, &b"of a newer node"[..]);
     let cases = [
-        (Draft { body: String::new(), ..ok.clone() }, ErrorCode::BadRequest),
-        (Draft { body: "x".repeat(BODY_BYTES + 1), ..ok.clone() }, ErrorCode::TooLarge),
+        (Draft { body: "".into(), ..ok.clone() }, ErrorCode::BadRequest),
+        (Draft { body: "x".repeat(BODY_BYTES + 1).into(), ..ok.clone() }, ErrorCode::TooLarge),
+        (Draft { body: opaque(0), ..ok.clone() }, ErrorCode::BadRequest),
+        (Draft { body: opaque(BODY_BYTES + 1), ..ok.clone() }, ErrorCode::TooLarge),
+        (Draft { body: Body::Sealed(sealed), ..ok.clone() }, ErrorCode::BadRequest),
+        (Draft { body: Body::Unknown(newer), ..ok.clone() }, ErrorCode::UnknownType),
         (Draft { meta: Some("x".repeat(META_BYTES + 1)), ..ok.clone() }, ErrorCode::TooLarge),
         (Draft { mentions: vec![user("ann"); MENTIONS + 1], ..ok.clone() }, ErrorCode::TooLarge),
         (Draft { reply_to: Some(0), ..ok.clone() }, ErrorCode::BadRequest),
@@ -451,7 +460,7 @@ fn a_draft_has_its_limits() {
         assert_eq!(code(run(&mut group, "bob", UserCommand::Send(draft))), expected);
     }
     let largest = Draft {
-        body: "x".repeat(BODY_BYTES),
+        body: "x".repeat(BODY_BYTES).into(),
         meta: Some("x".repeat(META_BYTES)),
         mentions: vec![user("ann"); MENTIONS],
         reply_to: Some(1),

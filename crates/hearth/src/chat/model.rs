@@ -267,7 +267,10 @@ impl Model {
         let shown = Shown {
             sender: harmless(&message.sender),
             time,
-            body: harmless(&message.body),
+            body: match &message.body_kind {
+                Some(kind) => format!("({} message)", harmless(kind)),
+                None => harmless(&message.body),
+            },
             delivery: pending.is_some().then_some(room.durability),
         };
         // One's own was told when it became durable.

@@ -48,7 +48,7 @@ fn message(seq: u64, sender: &str, body: &str) -> Event {
         sender: user(sender),
         device: None,
         client_msg_id: ClientMsgId::new(format!("m{seq}")).expect("an id"),
-        body: body.to_owned(),
+        body: body.into(),
         reply_to: None,
         thread: None,
         mentions: Vec::new(),

@@ -130,8 +130,11 @@ pub struct MessagePayload {
     pub device_id: String,
     /// Milliseconds since 1970.
     pub ts_ms: u64,
-    /// What.
+    /// The text; empty when there is a `body_kind`.
     pub body: String,
+    /// Why there is no text: `sealed`, `opaque` or `unknown`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_kind: Option<String>,
     /// In history only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_msg_id: Option<String>,
@@ -170,7 +173,8 @@ impl MessagePayload {
             sender: message.sender.to_string(),
             device_id: message.device.as_ref().map(ToString::to_string).unwrap_or_default(),
             ts_ms,
-            body: message.body.clone(),
+            body: message.body.text().unwrap_or_default().to_owned(),
+            body_kind: message.body.unreadable().map(str::to_owned),
             client_msg_id: None,
             reply_to: message.reply_to,
             thread: message.thread,

@@ -10,6 +10,7 @@ use crate::code::ErrorCode;
 use crate::command::Draft;
 use crate::ids::{ClientMsgId, ConversationId, UserId};
 use crate::limits;
+use crate::message::Body;
 
 /// Deepest nesting of a frame. Nothing in the protocol needs more than a handful; `meta` gets the rest.
 const DEPTH_MAX: usize = 32;
@@ -123,7 +124,7 @@ impl SendPayload {
             ));
         }
         let Self { body, reply_to, thread, .. } = self;
-        Ok(Draft { client_msg_id, body, reply_to, thread, mentions, meta })
+        Ok(Draft { client_msg_id, body: Body::Text(body), reply_to, thread, mentions, meta })
     }
 }
 
@@ -190,7 +191,7 @@ impl Request {
                 conversation_id: Some(*conversation),
                 client_msg_id: Some(&draft.client_msg_id),
                 payload: SendPayload {
-                    body: draft.body.clone(),
+                    body: draft.body.text().unwrap_or_default().to_owned(),
                     reply_to: draft.reply_to,
                     thread: draft.thread,
                     mentions: draft.mentions.iter().map(ToString::to_string).collect(),
@@ -326,7 +327,10 @@ mod tests {
         );
         let request = Request::parse(&text).unwrap();
         let RequestBody::Send { draft, .. } = &request.body else { panic!("not a send") };
-        assert_eq!((draft.body.as_str(), draft.reply_to, draft.thread), ("hi", Some(1), Some(2)));
+        assert_eq!(
+            (draft.body.text(), draft.reply_to, draft.thread),
+            (Some("hi"), Some(1), Some(2))
+        );
         assert_eq!(draft.meta.as_deref(), Some(r#"{"a":[1]}"#));
         assert_eq!(Request::parse(&request.to_json()).unwrap(), request);
     }

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::samples;
 use crate::change::{Change, Event};
+use crate::client::event::MessagePayload;
 use crate::codec::{self, Head, Numbered, Reader, Record, SKIPPABLE, Unknown};
-use crate::command::{Command, Delivery, Query};
+use crate::command::{Command, Delivery, Query, UserCommand};
+use crate::message::{Body, Draft, Message};
 use crate::stream::{FromOwner, NodeReply, NodeRequest, ToOwner, feed_frame};
 
 /// What the next minor version writes behind the fields of this one.
@@ -53,6 +55,8 @@ fn every_numbered_form_is_read_with_fields_of_a_newer_node() {
     numbered_grows(second(samples::answers()));
     numbered_grows(second(samples::ends()));
     numbered_grows(second(samples::changes()).map(|change| change.event));
+    numbered_grows(second(samples::bodies()));
+    numbered_grows([Body::from("hello")]);
 }
 
 #[test]
@@ -156,8 +160,33 @@ fn a_kind_of_a_newer_node_is_kept_byte_for_byte() {
     let bytes = change.to_bytes();
     let read = Change::from_bytes(&bytes).unwrap();
     assert_eq!((&read, read.to_bytes()), (&change, bytes));
+    let body = Body::Unknown(unknown.clone());
+    let draft = Draft { body: body.clone(), ..samples::draft() };
+    let command = UserCommand::Send(draft).into();
+    let frame = ToOwner::Command {
+        rid: 1,
+        actor: samples::actor(),
+        conversation: samples::conversation(),
+        command,
+    };
+    assert_eq!(ToOwner::from_bytes(&frame.to_bytes()), Ok(frame));
+    let change = samples::change(Event::Message(Message { body, ..samples::message() }));
+    assert_eq!(Change::from_bytes(&change.to_bytes()), Ok(change));
     let frame = FromOwner::Unknown(unknown);
     assert_eq!(FromOwner::from_bytes(&frame.to_bytes()), Ok(frame));
+}
+
+#[test]
+fn a_client_is_shown_a_text_or_why_there_is_none() {
+    let shown = |body| {
+        let message = Message { body, ..samples::message() };
+        let payload = MessagePayload::new(&samples::conversation(), 9, 2, 300, &message);
+        (payload.body, payload.body_kind)
+    };
+    assert_eq!(shown("hi".into()), ("hi".to_owned(), None));
+    for (kind, body) in samples::bodies() {
+        assert_eq!(shown(body), (String::new(), Some(kind.to_owned())));
+    }
 }
 
 #[test]

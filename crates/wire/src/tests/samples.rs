@@ -14,7 +14,7 @@ use crate::ids::{
     ClientMsgId, ConversationId, ConversationKind, DeviceId, Durability, Epoch, NodeId, RegionId,
     ShardId, Slot, TenantId, UserId, ZoneId,
 };
-use crate::message::{Draft, Message};
+use crate::message::{Body, Draft, Message, Opaque, Sealed};
 use crate::stream::{FromOwner, NodeReply, NodeRequest, StreamEnd, ToOwner};
 use crate::{ErrorCode, command::Command};
 
@@ -52,6 +52,21 @@ pub(super) fn message() -> Message {
         meta: Some(r#"{"b":1,"a":2}"#.into()),
         recovered: false,
     }
+}
+
+/// One body of each kind that is no text.
+pub(super) fn bodies() -> Vec<(&'static str, Body)> {
+    let sealed = Sealed {
+        key_id: "z1/7".into(),
+        nonce: Bytes::from_static(&[1; 12]),
+        ciphertext: Bytes::from_static(&[2; 21]),
+    };
+    let opaque = Opaque { scheme: "mls".into(), content: Bytes::from_static(&[3; 9]) };
+    vec![
+        ("sealed", Body::Sealed(sealed)),
+        ("opaque", Body::Opaque(opaque)),
+        ("unknown", Body::Unknown(unknown())),
+    ]
 }
 
 pub(super) fn draft() -> Draft {
@@ -115,7 +130,7 @@ pub(super) fn change(event: Event) -> Change {
     Change { conversation: conversation(), ver: 9, epoch: Epoch(2), ts_ms: 300, event }
 }
 
-pub(super) fn changes() -> Vec<(&'static str, Change)> {
+pub(super) fn changes() -> Vec<(String, Change)> {
     [
         ("created", Event::Created(created())),
         ("message", Event::Message(message())),
@@ -126,8 +141,13 @@ pub(super) fn changes() -> Vec<(&'static str, Change)> {
         ("moved-in", Event::MovedIn(moved_in())),
         ("unknown", Event::Unknown(unknown())),
     ]
-    .map(|(name, event)| (name, change(event)))
-    .into()
+    .map(|(name, event)| (name.to_owned(), change(event)))
+    .into_iter()
+    .chain(bodies().into_iter().map(|(kind, body)| {
+        let message = Message { body, ..message() };
+        (format!("message-{kind}"), change(Event::Message(message)))
+    }))
+    .collect()
 }
 
 pub(super) fn commands() -> Vec<(&'static str, Command)> {
