@@ -138,14 +138,10 @@ async fn drive(shard: ShardId, channel: mesh::Channel, asked: Asked) -> (u64, Ve
             .to_bytes()
     };
     let draft = |n: u64| {
-        UserCommand::Send(Draft {
-            client_msg_id: ClientMsgId::new(format!("m-{n}")).expect("a name"),
-            body: body.clone().into(),
-            reply_to: None,
-            thread: None,
-            mentions: vec![],
-            meta: None,
-        })
+        UserCommand::Send(Draft::text(
+            ClientMsgId::new(format!("m-{n}")).expect("a name"),
+            body.clone(),
+        ))
     };
     let mut n = 0;
     for id in &ids {

@@ -15,8 +15,8 @@ use client::{Client, Event, Events, Http, Read, TokenError, Tokens};
 use conversation::invariants::Report;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use wire::client::MessageContent;
 use wire::client::http::CreateGroup;
-use wire::client::request::SendPayload;
 use wire::{ClientMsgId, ConversationId, DeviceId, Durability, TenantId, UserId};
 
 use self::ledger::{Ledger, Wait};
@@ -398,7 +398,7 @@ impl Writer {
             let body = format!("{} says {n}", self.user);
             let id = ClientMsgId::new(format!("{}-{n}", self.user)).expect("a short id");
             let sent = self.ledger.sending(self, &id, &body);
-            let payload = SendPayload { body, ..SendPayload::default() };
+            let payload = MessageContent::text(body);
             let acked = match client.queue(self.room.conversation, id.clone(), payload).await {
                 Ok(pending) => pending.await,
                 Err(error) => Err(error),

@@ -148,7 +148,7 @@ async fn moves_back_and_forth(durability: &str) {
         }
     }
     let mut observe = |observer: &str, message: &MessagePayload| {
-        let called = ClientMsgId::new(&message.body).unwrap();
+        let called = ClientMsgId::new(&message.content.body).unwrap();
         checker.observed(observer, id, &Observed::of_payload(message, called).unwrap());
     };
     for person in &people {

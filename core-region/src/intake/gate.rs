@@ -261,15 +261,7 @@ mod tests {
 
     fn draft() -> UserCommand {
         let client_msg_id = ClientMsgId::new("m").unwrap();
-        let (reply_to, thread, mentions, meta) = (None, None, vec![], None);
-        UserCommand::Send(Draft {
-            client_msg_id,
-            body: "x".into(),
-            reply_to,
-            thread,
-            mentions,
-            meta,
-        })
+        UserCommand::Send(Draft::text(client_msg_id, "x"))
     }
 
     #[test]

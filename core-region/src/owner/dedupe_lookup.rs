@@ -157,7 +157,7 @@ fn in_doubt<'a>(entry: &Entry, ask: &'a Ask) -> Option<(&'a UserId, &'a ClientMs
             Event::Message(message) => entry
                 .conversation
                 .needs_dedupe_lookup_to_recover(stranded)
-                .then_some((&message.sender, &message.client_msg_id)),
+                .then_some((&message.sender, &message.draft.client_msg_id)),
             Event::Created(_)
             | Event::MembersChanged(_)
             | Event::Joined(_)

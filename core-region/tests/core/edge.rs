@@ -43,14 +43,7 @@ pub(crate) fn actor(tenant: &str, name: &str) -> Actor {
 }
 
 pub(crate) fn send(client_msg_id: &str, body: &str) -> UserCommand {
-    UserCommand::Send(Draft {
-        client_msg_id: ClientMsgId::new(client_msg_id).unwrap(),
-        body: body.into(),
-        reply_to: None,
-        thread: None,
-        mentions: vec![],
-        meta: None,
-    })
+    UserCommand::Send(Draft::text(ClientMsgId::new(client_msg_id).unwrap(), body))
 }
 
 /// The newest page.
@@ -155,7 +148,7 @@ impl Edge {
 
 pub(crate) fn seq_and_id(change: &wire::change::Change) -> (u64, String) {
     match &change.event {
-        Event::Message(message) => (message.seq, message.client_msg_id.to_string()),
+        Event::Message(message) => (message.seq, message.draft.client_msg_id.to_string()),
         other => panic!("{other:?}"),
     }
 }

@@ -8,7 +8,7 @@ use conversation::shard::{ClockError, Timing};
 use hearth_core_region::{FailoverError, Limits};
 use store::Mark;
 use wire::change::{Change, Event, Home, MembersChanged, Message, MovedOut, Role, Tenure};
-use wire::command::Answer;
+use wire::command::{Answer, Draft};
 use wire::{
     ClientMsgId, ConversationId, Epoch, ErrorCode, NodeId, Position, RegionId, ShardId, Slot,
 };
@@ -67,7 +67,7 @@ async fn messages(edge: &Edge, id: ConversationId) -> Vec<Change> {
 fn told(messages: &[Change]) -> Vec<(u64, String, bool)> {
     let message = |change: &Change| match &change.event {
         Event::Message(message) => {
-            (message.seq, message.client_msg_id.to_string(), message.recovered)
+            (message.seq, message.draft.client_msg_id.to_string(), message.recovered)
         }
         other => panic!("{other:?}"),
     };
@@ -513,20 +513,8 @@ async fn rows_of_what_was_lost_are_not_believed() {
     site.kill(&node("r1/core/1"));
     let message = |seq: u64| {
         let client_msg_id = ClientMsgId::new(format!("lost-{seq}")).unwrap();
-        let (body, mentions) = ("x", vec![]);
-        let (sender, device, reply_to, thread, meta) = (user("ann"), None, None, None, None);
-        Event::Message(Message {
-            seq,
-            sender,
-            device,
-            client_msg_id,
-            body: body.into(),
-            reply_to,
-            thread,
-            mentions,
-            meta,
-            recovered: false,
-        })
+        let draft = Draft::text(client_msg_id, "x");
+        Event::Message(Message { seq, sender: user("ann"), device: None, draft, recovered: false })
     };
     let added = vec![(user("eve"), Role::Member)];
     let joined =

@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{RngCore as _, SeedableRng as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use wire::client::request::SendPayload;
+use wire::client::MessageContent;
 use wire::{ClientMsgId, ConversationId, ErrorCode};
 
 use crate::events::Queue;
@@ -101,7 +101,7 @@ impl Client {
         conversation: ConversationId,
         body: impl Into<String>,
     ) -> Result<Ack, SendError> {
-        let payload = SendPayload { body: body.into(), ..SendPayload::default() };
+        let payload = MessageContent::text(body);
         self.queue(conversation, self.new_message_id(), payload).await?.await
     }
 
@@ -117,7 +117,7 @@ impl Client {
         &self,
         conversation: ConversationId,
         client_msg_id: ClientMsgId,
-        payload: SendPayload,
+        payload: MessageContent,
     ) -> Result<Pending, SendError> {
         let permit = self.shared.room.clone().acquire_owned().await;
         let permit = permit.map_err(|_| SendError::Closed("closed".into()))?;
@@ -132,7 +132,7 @@ impl Client {
         &self,
         conversation: ConversationId,
         client_msg_id: ClientMsgId,
-        payload: SendPayload,
+        payload: MessageContent,
     ) -> Result<Pending, SendError> {
         let permit = self.shared.room.clone().try_acquire_owned().map_err(|_| SendError::Full)?;
         self.put(conversation, client_msg_id, payload, permit)
@@ -142,7 +142,7 @@ impl Client {
         &self,
         conversation: ConversationId,
         client_msg_id: ClientMsgId,
-        payload: SendPayload,
+        payload: MessageContent,
         permit: OwnedSemaphorePermit,
     ) -> Result<Pending, SendError> {
         let draft = payload

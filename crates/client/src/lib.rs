@@ -31,7 +31,7 @@
 //! let ack = client.send(conversation, "hello").await.expect("acknowledged");
 //! while let Some(event) = events.next().await {
 //!     if let Event::Message { message, .. } = event {
-//!         println!("{} <{}> {}", message.seq, message.sender, message.body);
+//!         println!("{} <{}> {}", message.seq, message.sender, message.content.body);
 //!     }
 //! }
 //! # drop(ack);

@@ -5,10 +5,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Serialize};
-use wire::change::Message;
 use wire::command::Draft;
 use wire::limits::DEDUPE_MS;
-use wire::message::Body;
 use wire::{ClientMsgId, Epoch, Position, UserId};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -19,7 +17,7 @@ pub struct Seen {
     pub epoch: Epoch,
     /// Milliseconds since 1970.
     pub ts_ms: u64,
-    /// A hash of everything that the sender said ([`fingerprint_of_draft`]).
+    /// A hash of everything that the sender said ([`fingerprint`]).
     pub fingerprint: u64,
     /// Place in the log. A hit from the store counts only if [`crate::shard::Starts::owns`] this
     /// place: the row may be a trace of a message that was lost with its region.
@@ -38,38 +36,17 @@ impl Seen {
 /// is neither a secret nor a signature: a sender who makes two of their own messages collide harms
 /// only themself. It covers the kind of the body: take it before a body is sealed.
 #[must_use]
-pub fn fingerprint_of_draft(draft: &Draft) -> u64 {
-    fingerprint(&draft.body, draft.reply_to, draft.thread, &draft.mentions, draft.meta.as_deref())
-}
-
-/// The fingerprint of the draft that became this message.
-#[must_use]
-pub fn fingerprint_of_message(message: &Message) -> u64 {
-    fingerprint(
-        &message.body,
-        message.reply_to,
-        message.thread,
-        &message.mentions,
-        message.meta.as_deref(),
-    )
-}
-
-fn fingerprint(
-    body: &Body,
-    reply_to: Option<u64>,
-    thread: Option<u64>,
-    mentions: &[UserId],
-    meta: Option<&str>,
-) -> u64 {
+pub fn fingerprint(draft: &Draft) -> u64 {
+    let Draft { client_msg_id: _, body, reply_to, thread, mentions, meta } = draft;
     // Each part is hashed on top of the parts before it, so that no two lists of parts share an
     // input.
     let on = |hash: u64, part: &[u8]| xxh3_64_with_seed(part, hash);
     let seq = |hash: u64, seq: Option<u64>| on(hash, &seq.map_or([0; 8], u64::to_le_bytes));
     let (kind, parts) = body.parts();
     let mut hash = parts.into_iter().fold(u64::from(kind), on);
-    hash = seq(hash, reply_to);
-    hash = seq(hash, thread);
-    hash = on(hash, meta.unwrap_or("").as_bytes());
+    hash = seq(hash, *reply_to);
+    hash = seq(hash, *thread);
+    hash = on(hash, meta.as_deref().unwrap_or_default().as_bytes());
     mentions.iter().fold(hash, |hash, user| on(hash, user.as_str().as_bytes()))
 }
 
@@ -183,7 +160,7 @@ fn key_hash(sender: &UserId, client_msg_id: &ClientMsgId) -> u64 {
 #[cfg(test)]
 mod tests {
     use wire::codec::Unknown;
-    use wire::message::Opaque;
+    use wire::message::{Body, Opaque};
 
     use super::*;
 
@@ -236,14 +213,8 @@ mod tests {
 
     #[test]
     fn a_fingerprint_tells_every_field_apart() {
-        let draft = Draft {
-            client_msg_id: ClientMsgId::new("x").unwrap(),
-            body: "ab".into(),
-            reply_to: Some(1),
-            thread: None,
-            mentions: vec![],
-            meta: None,
-        };
+        let draft = Draft::text(ClientMsgId::new("x").unwrap(), "ab");
+        let draft = Draft { reply_to: Some(1), ..draft };
         let others = [
             Draft { body: "a".into(), meta: Some("b".into()), ..draft.clone() },
             Draft { reply_to: None, thread: Some(1), ..draft.clone() },
@@ -254,9 +225,9 @@ mod tests {
             Draft { body: Body::Unknown(Unknown::new(4711, &b"ab"[..])), ..draft.clone() },
         ];
         for other in &others {
-            assert_ne!(fingerprint_of_draft(&draft), fingerprint_of_draft(other), "{other:?}");
+            assert_ne!(fingerprint(&draft), fingerprint(other), "{other:?}");
         }
         // Stored, so it must not change with a version of the hash.
-        assert_eq!(fingerprint_of_draft(&draft), 0x63f0_8fb2_c523_736f);
+        assert_eq!(fingerprint(&draft), 0x63f0_8fb2_c523_736f);
     }
 }

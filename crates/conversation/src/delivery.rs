@@ -82,7 +82,12 @@ impl Delivered for Change {
             }
             Event::MembersChanged(changed) => same(changed.head_seq),
             Event::Created(_) => same(0),
-            _ => None,
+            // They do not say.
+            Event::Joined(_)
+            | Event::Left(_)
+            | Event::MovedOut(_)
+            | Event::MovedIn(_)
+            | Event::Unknown(_) => None,
         }
     }
 

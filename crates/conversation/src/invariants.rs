@@ -49,9 +49,9 @@ impl Observed {
             ver: change.ver,
             epoch: change.epoch,
             sender: message.sender.clone(),
-            client_msg_id: message.client_msg_id.clone(),
+            client_msg_id: message.draft.client_msg_id.clone(),
             // As a client sees it: a body that is no text is shown as empty.
-            body_hash: body_hash(message.body.text().unwrap_or_default()),
+            body_hash: body_hash(message.draft.body.text().unwrap_or_default()),
             recovered: message.recovered,
         })
     }
@@ -66,7 +66,7 @@ impl Observed {
             epoch: Epoch(message.epoch),
             sender: UserId::new(&message.sender).ok()?,
             client_msg_id,
-            body_hash: body_hash(&message.body),
+            body_hash: body_hash(&message.content.body),
             recovered: message.recovered,
         })
     }

@@ -32,7 +32,7 @@ use bytes::Bytes;
 use wire::change::{Change, Created, Event, MembersChanged, Message, Role};
 use wire::{ConversationId, Position, UserId};
 
-use crate::dedupe::{Seen, fingerprint_of_message};
+use crate::dedupe::{Seen, fingerprint};
 use crate::log::LogFrame;
 use crate::moving::{Location, stamp};
 
@@ -167,13 +167,13 @@ impl Rows {
             seq,
             epoch: change.epoch,
             ts_ms,
-            fingerprint: fingerprint_of_message(message),
+            fingerprint: fingerprint(&message.draft),
             at: self.place,
         };
         let dedupe = DedupeRow {
             conversation,
             sender: message.sender.clone(),
-            client_msg_id: message.client_msg_id.clone(),
+            client_msg_id: message.draft.client_msg_id.clone(),
             seen,
         };
         self.put(&dedupe, at);

@@ -22,7 +22,7 @@ use wire::{
     ConversationId, ConversationKind, Epoch, ErrorCode, Position, ShardId, TenantId, UserId,
 };
 
-use crate::dedupe::{Dedupe, Seen, fingerprint_of_message};
+use crate::dedupe::{Dedupe, Seen, fingerprint};
 use crate::moving::Location;
 use crate::projection::{FactsRow, HeadRow, HomeRow, InboxRow, LastMessageRow, MemberRow, RoleRow};
 use crate::roles;
@@ -339,10 +339,10 @@ impl Conversation {
             seq: message.seq,
             epoch: change.epoch,
             ts_ms: change.ts_ms,
-            fingerprint: fingerprint_of_message(message),
+            fingerprint: fingerprint(&message.draft),
             at,
         };
-        self.dedupe.remember(&message.sender, &message.client_msg_id, seen);
+        self.dedupe.remember(&message.sender, &message.draft.client_msg_id, seen);
     }
 
     fn apply_members(&mut self, changed: &MembersChanged) {

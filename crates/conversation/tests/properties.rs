@@ -227,12 +227,7 @@ fn message(epoch: u64, slot: u64, ts_ms: u64, seq: u64, body: &str) -> LogFrame 
         seq,
         sender: user(1),
         device: None,
-        client_msg_id: ClientMsgId::new("m").unwrap(),
-        body: body.into(),
-        reply_to: None,
-        thread: None,
-        mentions: vec![],
-        meta: None,
+        draft: Draft::text(ClientMsgId::new("m").unwrap(), body),
         recovered: false,
     });
     let conversation = conversation(ConversationKind::Group);
@@ -270,7 +265,7 @@ proptest! {
                 if let Event::Message(message) = &change.event {
                     seq += 1;
                     prop_assert_eq!(message.seq, seq);
-                    let name = (message.sender.clone(), message.client_msg_id.clone());
+                    let name = (message.sender.clone(), message.draft.client_msg_id.clone());
                     prop_assert_eq!(sends.insert(name, seq), None);
                 }
             }
@@ -351,14 +346,7 @@ proptest! {
             let change: Change = table.0[&at].read::<MessageRow>().unwrap();
             let Event::Message(message) = change.event else { panic!("no message") };
             let actor = Actor { tenant: tenant(), user: sender.clone(), device: None };
-            let retry = Command::User(UserCommand::Send(Draft {
-                client_msg_id: message.client_msg_id,
-                body: message.body,
-                reply_to: message.reply_to,
-                thread: message.thread,
-                mentions: message.mentions,
-                meta: message.meta,
-            }));
+            let retry = Command::User(UserCommand::Send(message.draft));
             prop_assert!(loaded.needs_dedupe_lookup(&actor, &retry));
             let starts = Starts::default();
             let moment = moment(loaded.location().placement.shard, 2_000, &starts);

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{
     CodecError, Head, Numbered, Reader, Record as _, Unknown, numbered, pack_record,
 };
-use crate::ids::{ConversationId, Epoch};
+use crate::ids::{ConversationId, ConversationKind, Epoch};
 
+use crate::message::Draft;
 pub use crate::message::Message;
 pub use lifecycle::Created;
 pub use membership::{MembersChanged, Role};
@@ -66,7 +67,7 @@ impl Numbered for Event {
             Self::Created(event) => pack_record(1, event, out),
             Self::Message(event) => {
                 // A first guess of the size, so that the buffer does not grow step by step under every message.
-                out.reserve(event.body.encoded_len() + 160);
+                out.reserve(event.draft.body.encoded_len() + 160);
                 pack_record(2, event, out)
             }
             Self::MembersChanged(event) => pack_record(3, event, out),
@@ -98,6 +99,19 @@ impl Numbered for Event {
 
 numbered!(Event);
 
+/// The clients that are told of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// None.
+    Nobody,
+    /// The members, all in the same words.
+    Members,
+    /// The members, and those who no longer are: each is told what it means for them.
+    EachMember,
+    /// The user whose stream it is: their sessions join a conversation.
+    Sessions,
+}
+
 /// What the rest of the code must know of an event beside its fields. Each match is exhaustive: a new event answers all.
 impl Event {
     /// Whether others may read or write after it, or elsewhere: reads and watches wait until it is committed.
@@ -113,6 +127,43 @@ impl Event {
             | Self::MovedIn(_) => true,
             // It may: only a newer node knows.
             Self::Unknown(_) => true,
+        }
+    }
+
+    /// The message, if it is one.
+    #[must_use]
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Created(_)
+            | Self::MembersChanged(_)
+            | Self::Joined(_)
+            | Self::Left(_)
+            | Self::MovedOut(_)
+            | Self::MovedIn(_)
+            | Self::Unknown(_) => None,
+        }
+    }
+
+    /// The clients that an edge tells of it, in a conversation of this kind.
+    #[must_use]
+    pub fn audience(&self, kind: ConversationKind) -> Audience {
+        match self {
+            Self::Message(_) => Audience::Members,
+            // A user's own stream is not a conversation to them.
+            Self::Created(_) | Self::MembersChanged(_) if kind == ConversationKind::User => {
+                Audience::Nobody
+            }
+            Self::Created(_) | Self::MembersChanged(_) => Audience::EachMember,
+            Self::Joined(_) => Audience::Sessions,
+            // For clients nothing has changed but the epoch, and who acts.
+            Self::MovedIn(_) => Audience::Members,
+            // The conversation itself tells the user.
+            Self::Left(_) => Audience::Nobody,
+            // Its arrival tells them.
+            Self::MovedOut(_) => Audience::Nobody,
+            // Only a newer node could tell them.
+            Self::Unknown(_) => Audience::Nobody,
         }
     }
 
@@ -139,10 +190,10 @@ impl Event {
         };
         match self {
             Self::Message(message) => {
-                let mentions: usize =
-                    message.mentions.iter().map(|user| user.as_str().len() + 2).sum();
-                let meta = message.meta.as_ref().map_or(0, String::len);
-                message.body.encoded_len() + mentions + meta + 3 * NAME + 40
+                let Draft { body, mentions, meta, .. } = &message.draft;
+                let users: usize = mentions.iter().map(|user| user.as_str().len() + 2).sum();
+                let meta = meta.as_ref().map_or(0, String::len);
+                body.encoded_len() + users + meta + 3 * NAME + 48
             }
             Self::Created(created) => {
                 let members = created.members.iter().map(|(user, _)| user.as_str().len() + 3);

@@ -1,13 +1,16 @@
 //! What a device and an edge say to each other: one JSON envelope per WebSocket text frame, and the bodies of HTTP.
 //!
-//! [`request`] parses what clients send, [`event`] prints what servers send, [`http`] holds the bodies of the HTTP
+//! [`request`] parses what clients send, [`event`] prints what servers send, [`content`] is the part of a message that its
+//! sender writes, [`http`] holds the bodies of the HTTP
 //! interface. All three are used from both sides: by the edge and by the SDK.
 
 pub mod close;
+pub mod content;
 pub mod event;
 pub mod http;
 pub mod request;
 
+pub use content::{MessageContent, Meta};
 pub use event::{Envelope, Event};
 pub use request::{Request, RequestError};
 

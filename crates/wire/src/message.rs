@@ -18,23 +18,13 @@ pub struct Message {
     pub sender: UserId,
     /// The device it was sent from, if the token named one.
     pub device: Option<DeviceId>,
-    /// The sender's own name for it.
-    pub client_msg_id: ClientMsgId,
-    /// A text has 1..16384 bytes.
-    pub body: Body,
-    /// The seq it replies to.
-    pub reply_to: Option<u64>,
-    /// The seq that started its thread.
-    pub thread: Option<u64>,
-    /// Users it mentions.
-    pub mentions: Vec<UserId>,
-    /// The sender's own JSON, as text.
-    pub meta: Option<String>,
+    /// As its sender wrote it.
+    pub draft: Draft,
     /// Appended again after the loss and return of a region.
     pub recovered: bool,
 }
 
-/// A message that has no seq yet.
+/// What a sender writes: a message that has no seq yet. A field that is added here is in every stored and sent form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Draft {
@@ -48,14 +38,23 @@ pub struct Draft {
     pub thread: Option<u64>,
     /// Users it mentions.
     pub mentions: Vec<UserId>,
-    /// The sender's own JSON, as text.
+    /// The sender's own JSON, as they wrote it.
     pub meta: Option<String>,
 }
 
 crate::record!(Message, Draft);
 
+impl Draft {
+    /// A text and nothing else.
+    #[must_use]
+    pub fn text(client_msg_id: ClientMsgId, text: impl Into<String>) -> Self {
+        let (reply_to, thread, mentions, meta) = (None, None, Vec::new(), None);
+        Self { client_msg_id, body: Body::Text(text.into()), reply_to, thread, mentions, meta }
+    }
+}
+
 /// Derives what clients call a message.
 #[must_use]
 pub fn message_id(conversation: &ConversationId, message: &Message) -> MessageId {
-    MessageId::derive(conversation, &message.sender, &message.client_msg_id)
+    MessageId::derive(conversation, &message.sender, &message.draft.client_msg_id)
 }

@@ -8,7 +8,6 @@ use http::StatusCode;
 use wire::change::{Change, Event};
 use wire::client::event::{AckPayload, MessagePayload};
 use wire::client::http::{HistoryResponse, PostMessage};
-use wire::client::request::SendPayload;
 use wire::command::{Answer, Query, UserCommand};
 use wire::{ClientMsgId, MessageId, limits};
 
@@ -42,14 +41,8 @@ pub(crate) async fn history(
 
 fn message(change: &Change) -> Option<MessagePayload> {
     let Event::Message(message) = &change.event else { return None };
-    let payload = MessagePayload::new(
-        &change.conversation,
-        change.ver,
-        change.epoch.0,
-        change.ts_ms,
-        message,
-    );
-    Some(MessagePayload { client_msg_id: Some(message.client_msg_id.to_string()), ..payload })
+    let client_msg_id = Some(message.draft.client_msg_id.to_string());
+    Some(MessagePayload { client_msg_id, ..MessagePayload::new(change, message) })
 }
 
 /// `POST /v1/messages`
@@ -58,15 +51,13 @@ pub(crate) async fn send(
     user: User,
     Json(request): Json<PostMessage>,
 ) -> Result<(StatusCode, Out<AckPayload>), Refused> {
-    let PostMessage { conversation_id, client_msg_id, body, reply_to, thread, mentions, meta } =
-        request;
+    let PostMessage { conversation_id, client_msg_id, content } = request;
     let id = conversation(&shared, &user, &conversation_id)?;
     let client_msg_id =
         ClientMsgId::new(client_msg_id).map_err(|error| Refused::bad_request(error.to_string()))?;
     let message_id = MessageId::derive(&id, &user.actor.user, &client_msg_id);
-    let draft = SendPayload { body, reply_to, thread, mentions, meta }
-        .into_draft(client_msg_id)
-        .map_err(|(code, message)| Refused::new(code, message))?;
+    let draft =
+        content.into_draft(client_msg_id).map_err(|(code, message)| Refused::new(code, message))?;
     let Answer::Ack(ack) = shared.route.command(id, user.actor, UserCommand::Send(draft)).await?
     else {
         return Err(internal().into());

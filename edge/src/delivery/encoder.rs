@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use conversation::delivery::{Delivered, Pushed, Seqs};
 use topology::World;
-use wire::change::{Change, Event};
+use wire::change::{Audience, Change, Event};
 use wire::client::Envelope;
 use wire::client::event::{BehindPayload, GroupPayload, MemberPayload, MessagePayload};
 use wire::command::{Delivery, View};
-use wire::{ConversationId, ConversationKind, Epoch, UserId};
+use wire::{ConversationId, Epoch, UserId};
 
 use super::effects::Effects;
 use crate::route::homes::Homes;
@@ -90,25 +90,25 @@ enum For {
 pub(crate) struct EncodedEvent {
     delivery: Delivery,
     names: Names,
-    frames: [OnceCell<Encoded>; 3],
+    frames: [OnceCell<Option<Encoded>>; 3],
 }
 
 impl EncodedEvent {
-    /// How it concerns a user.
+    /// How a change of members concerns a user.
     fn who(&self, user: &UserId) -> For {
         match &self.delivery.change.event {
             Event::Created(_) => For::Added,
             // Both lists are sorted.
-            Event::MembersChanged(changed)
-                if changed.added.binary_search_by(|(added, _)| added.cmp(user)).is_ok() =>
-            {
-                For::Added
+            Event::MembersChanged(changed) => {
+                if changed.added.binary_search_by(|(added, _)| added.cmp(user)).is_ok() {
+                    For::Added
+                } else if changed.removed.binary_search(user).is_ok() {
+                    For::Removed
+                } else {
+                    For::Member
+                }
             }
-            Event::MembersChanged(changed) if changed.removed.binary_search(user).is_ok() => {
-                For::Removed
-            }
-            Event::MembersChanged(_)
-            | Event::Message(_)
+            Event::Message(_)
             | Event::Joined(_)
             | Event::Left(_)
             | Event::MovedOut(_)
@@ -120,30 +120,20 @@ impl EncodedEvent {
     /// Queues it for one session, within the bound of `effects`.
     pub(crate) fn send(&self, session: &Arc<Session>, effects: &mut Effects) -> Pushed {
         let Change { conversation, event, .. } = &self.delivery.change;
-        let (who, seq) = match event {
-            Event::Message(message) => (For::Member, message.seq),
-            Event::Created(_) | Event::MembersChanged(_)
-                if conversation.kind != ConversationKind::User =>
-            {
-                (self.who(&session.actor.user), 0)
-            }
-            Event::Joined(joined) => {
-                effects.joins.push((session.clone(), joined.conversation, joined.at_ver));
+        let who = match event.audience(conversation.kind) {
+            Audience::Nobody => return Pushed::Queued,
+            Audience::Members => For::Member,
+            Audience::EachMember => self.who(&session.actor.user),
+            Audience::Sessions => {
+                if let Event::Joined(joined) = event {
+                    effects.joins.push((session.clone(), joined.conversation, joined.at_ver));
+                }
                 return Pushed::Queued;
             }
-            // It has moved: nothing has changed for clients but the epoch, and who acts.
-            Event::MovedIn(_) if self.delivery.view.is_some() => (For::Member, 0),
-            // A user's own stream is not a conversation to them. `Left`: the conversation itself tells
-            // the user. `MovedOut`: its arrival does. Of a newer node: nothing that we could encode.
-            Event::Created(_)
-            | Event::MembersChanged(_)
-            | Event::Left(_)
-            | Event::MovedOut(_)
-            | Event::MovedIn(_)
-            | Event::Unknown(_) => return Pushed::Queued,
         };
-        let queued =
-            Queued { conversation: Some(*conversation), seq, frame: self.frame(who).clone() };
+        let Some(frame) = self.frame(who) else { return Pushed::Queued };
+        let seq = event.message().map_or(0, |message| message.seq);
+        let queued = Queued { conversation: Some(*conversation), seq, frame: frame.clone() };
         match session.outbox.push(queued, effects.bound) {
             outbox::Pushed::Full => Pushed::Full,
             outbox::Pushed::Queued | outbox::Pushed::Shed | outbox::Pushed::Closed => {
@@ -152,49 +142,33 @@ impl EncodedEvent {
         }
     }
 
-    fn frame(&self, who: For) -> &Encoded {
-        self.frames[who as usize].get_or_init(|| self.bytes(who))
+    fn frame(&self, who: For) -> Option<&Encoded> {
+        self.frames[who as usize].get_or_init(|| self.encode(who)).as_ref()
     }
 
-    fn bytes(&self, who: For) -> Encoded {
-        let Change { conversation, ver, epoch, ts_ms, event } = &self.delivery.change;
-        let kind = match (event, who) {
-            (Event::Message(_), _) => "message.new",
-            (_, For::Added) => "conversation.joined",
-            (_, For::Removed) => "conversation.left",
-            (_, For::Member) => "conversation.updated",
-        };
-        let conversation_id = conversation.to_string();
-        let id = Some(format!("{conversation_id}.{ver}"));
-        let envelope = Envelope {
-            id,
-            kind: kind.into(),
-            conversation_id: Some(conversation_id),
-            client_msg_id: None,
-            re: None,
-            payload: (),
-        };
-        match event {
-            Event::Message(message) => Encoded::new(&with(
-                envelope,
-                MessagePayload::new(conversation, *ver, epoch.0, *ts_ms, message),
-            )),
-            Event::Created(_)
-            | Event::MembersChanged(_)
-            | Event::Joined(_)
-            | Event::Left(_)
-            | Event::MovedOut(_)
-            | Event::MovedIn(_)
-            | Event::Unknown(_) => {
-                let mut payload = match &self.delivery.view {
-                    Some(view) => group(&self.names, view),
-                    None => group(&self.names, &bare_view(&self.delivery.change)),
-                };
-                payload.ver = Some(*ver);
-                payload.epoch = epoch.0;
-                Encoded::new(&with(envelope, payload))
-            }
+    /// None when the owner left out what clients are to be shown.
+    fn encode(&self, who: For) -> Option<Encoded> {
+        let Delivery { change, view } = &self.delivery;
+        if let Some(message) = change.event.message() {
+            let payload = MessagePayload::new(change, message);
+            return Some(Encoded::new(&Envelope::of_change(change, "message.new", payload)));
         }
+        let Some(view) = view else {
+            tracing::error!(
+                conversation = %change.conversation,
+                ver = change.ver,
+                "the owner sent a change of members without the view, clients are not told"
+            );
+            return None;
+        };
+        let kind = match who {
+            For::Added => "conversation.joined",
+            For::Removed => "conversation.left",
+            For::Member => "conversation.updated",
+        };
+        let (ver, epoch) = (Some(change.ver), change.epoch.0);
+        let payload = GroupPayload { ver, epoch, ..group(&self.names, view) };
+        Some(Encoded::new(&Envelope::of_change(change, kind, payload)))
     }
 }
 
@@ -213,25 +187,6 @@ impl Delivered for EncodedEvent {
 
     fn removes(&self, user: &UserId) -> bool {
         self.delivery.change.removes(user)
-    }
-}
-
-fn with<P>(envelope: Envelope<()>, payload: P) -> Envelope<P> {
-    let Envelope { id, kind, conversation_id, client_msg_id, re, payload: () } = envelope;
-    Envelope { id, kind, conversation_id, client_msg_id, re, payload }
-}
-
-/// What can be said of a conversation when a change of members came without its view.
-fn bare_view(change: &Change) -> View {
-    View {
-        conversation: change.conversation,
-        name: None,
-        acting_region: change.conversation.shard.home,
-        epoch: change.epoch,
-        head_seq: 0,
-        head_ver: change.ver,
-        members: Vec::new(),
-        members_next: None,
     }
 }
 

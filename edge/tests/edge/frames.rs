@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::harness::Bench;
-use crate::socket::Client;
+use crate::socket::{Client, http};
 
 #[tokio::test]
 async fn hello_is_first_and_says_who_and_what() {
@@ -26,6 +26,34 @@ async fn hello_is_first_and_says_who_and_what() {
     for field in ["session_id", "device_id", "resume"] {
         assert!(payload[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
     }
+}
+
+#[tokio::test]
+async fn meta_comes_back_as_its_sender_wrote_it() {
+    // Keys out of order and twice, 2^70, a number that no float holds, white space.
+    let meta = r#"{ "z":1180591620717411303424, "a" : [1.10,-0, 1e400,null],"z":"\u00e9" }"#;
+    let expected = format!("\"meta\":{meta}");
+    let bench = Bench::start().await;
+    let tea = bench.group("ann", &["bob"]);
+    let (mut ann, mut bob) = (bench.session("ann").await, bench.session("bob").await);
+    let frame = format!(
+        r#"{{"type":"message.send","conversation_id":"{tea}","client_msg_id":"m1","payload":{{"meta":{meta},"body":"hi"}}}}"#
+    );
+    ann.stream.send(Message::text(frame)).await.unwrap();
+    for client in [&mut ann, &mut bob] {
+        let text = client.text_of("message.new").await;
+        assert!(text.contains(&expected), "{text}");
+    }
+    let post =
+        format!(r#"{{"meta":{meta},"body":"hi","conversation_id":"{tea}","client_msg_id":"m2"}}"#);
+    let (edge, token) = (bench.edge.local_addr(), bench.token("bob"));
+    let sent = http(edge, "POST", "/v1/messages", Some(&token), &post).await;
+    assert_eq!((sent.status, &sent.body["seq"]), (201, &json!(2)), "{}", sent.text);
+    let text = ann.text_of("message.new").await;
+    assert!(text.contains(&expected), "{text}");
+    let path = format!("/v1/conversations/{tea}/messages");
+    let page = http(edge, "GET", &path, Some(&token), "").await.text;
+    assert_eq!(page.matches(&expected).count(), 2, "{page}");
 }
 
 #[tokio::test]

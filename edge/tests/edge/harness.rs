@@ -196,14 +196,7 @@ impl Bench {
     /// A message through some other edge.
     pub(crate) fn say(&self, who: &str, id: ConversationId, name: &str, body: &str) {
         let client_msg_id = ClientMsgId::new(name).unwrap();
-        let draft = Draft {
-            client_msg_id,
-            body: body.into(),
-            reply_to: None,
-            thread: None,
-            mentions: vec![],
-            meta: None,
-        };
+        let draft = Draft::text(client_msg_id, body);
         self.elsewhere(who, id, UserCommand::Send(draft));
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Answered {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) text: String,
 }
 
 impl Client {
@@ -54,6 +56,7 @@ impl Client {
                 head: format!("{:?}", response.headers()),
                 body: serde_json::from_slice(response.body().as_deref().unwrap_or_default())
                     .unwrap_or_default(),
+                text: String::new(),
             }),
             Err(error) => panic!("{error}"),
         }
@@ -98,6 +101,19 @@ impl Client {
                 Some(Ok(Message::Close(close))) => return Err(close.map(|close| close.code.into())),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Err(None),
+            }
+        }
+    }
+
+    /// The text of the next frame of a type, as it came. Others are lost.
+    pub(crate) async fn text_of(&mut self, kind: &str) -> String {
+        let marked = format!("\"type\":\"{kind}\"");
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.stream.next());
+            match next.await.expect("a frame in time") {
+                Some(Ok(Message::Text(text))) if text.contains(&marked) => return text.to_string(),
+                Some(Ok(_)) => {}
+                ended => panic!("{ended:?} before {kind}"),
             }
         }
     }
@@ -168,5 +184,6 @@ pub(crate) async fn raw(edge: SocketAddr, bytes: &[u8]) -> Answered {
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Answered { status, head: head.to_owned(), body: serde_json::from_str(body).unwrap_or_default() }
+    let (head, text) = (head.to_owned(), body.to_owned());
+    Answered { status, head, body: serde_json::from_str(&text).unwrap_or_default(), text }
 }

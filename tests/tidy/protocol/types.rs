@@ -6,6 +6,7 @@ use syn::visit::{self, Visit};
 use crate::tidy::tree::read;
 
 const EVENT: &str = "crates/wire/src/client/event.rs";
+const CONTENT: &str = "crates/wire/src/client/content.rs";
 const HTTP: &str = "crates/wire/src/client/http.rs";
 const REQUEST: &str = "crates/wire/src/client/request.rs";
 const CLOSE: &str = "crates/wire/src/client/close.rs";
@@ -56,31 +57,49 @@ fn parse(file: &str) -> syn::File {
 
 /// Every struct of `wire::client` that serde reads or prints.
 pub(super) fn structs() -> Vec<Type> {
-    let mut types = Vec::new();
-    for file in [EVENT, HTTP, REQUEST] {
-        for item in parse(file).items {
-            if let syn::Item::Struct(item) = item
-                && has(&item.attrs, "derive", &["Serialize", "Deserialize"])
-            {
-                types.push(read_struct(file, &item));
-            }
-        }
-    }
-    types
+    let items: Vec<(&'static str, syn::ItemStruct)> = [CONTENT, EVENT, HTTP, REQUEST]
+        .into_iter()
+        .flat_map(|file| parse(file).items.into_iter().map(move |item| (file, item)))
+        .filter_map(|(file, item)| match item {
+            syn::Item::Struct(item) => Some((file, item)),
+            _ => None,
+        })
+        .filter(|(_, item)| has(&item.attrs, "derive", &["Serialize", "Deserialize"]))
+        .filter(|(_, item)| !has(&item.attrs, "serde", &["transparent"]))
+        .collect();
+    items.iter().map(|(file, item)| read_struct(file, item, &items)).collect()
 }
 
-fn read_struct(file: &'static str, item: &syn::ItemStruct) -> Type {
+fn read_struct(
+    file: &'static str,
+    item: &syn::ItemStruct,
+    all: &[(&'static str, syn::ItemStruct)],
+) -> Type {
     let strict = has(&item.attrs, "serde", &["deny_unknown_fields"]);
-    let from_client = strict || file == REQUEST;
+    let from_client = strict || file == REQUEST || file == CONTENT;
     let generics: Vec<String> =
         item.generics.type_params().map(|param| param.ident.to_string()).collect();
     let name = match item.ident.to_string().as_str() {
         "RawEnvelope" => "ClientEnvelope".to_owned(),
         name => name.to_owned(),
     };
-    let fields =
-        item.fields.iter().map(|field| read_field(field, from_client, &generics)).collect();
+    let fields = item.fields.iter().flat_map(|field| flattened(field, all));
+    let fields = fields.map(|field| read_field(field, from_client, &generics)).collect();
     Type { name, file, fields, strict }
+}
+
+/// The fields that stand in the object: those of its own struct in place of a flattened one.
+fn flattened<'a>(
+    field: &'a syn::Field,
+    all: &'a [(&'static str, syn::ItemStruct)],
+) -> Vec<&'a syn::Field> {
+    if !has(&field.attrs, "serde", &["flatten"]) {
+        return vec![field];
+    }
+    let (name, _) = argument(&field.ty).expect("fields have the type of a path");
+    let inner = all.iter().find(|(_, item)| item.ident == name);
+    let (_, inner) = inner.unwrap_or_else(|| panic!("{name} is no type of wire::client"));
+    inner.fields.iter().collect()
 }
 
 fn read_field(field: &syn::Field, from_client: bool, generics: &[String]) -> Field {
@@ -128,7 +147,7 @@ fn shape(ty: &syn::Type, generics: &[String]) -> Shape {
         "Vec" => Shape::List(inner("a list")),
         "BTreeMap" => Shape::Map(inner("a map")),
         "Option" | "Box" => *inner("a box"),
-        "Value" | "RawValue" => Shape::Any,
+        "Value" | "RawValue" | "Meta" => Shape::Any,
         name if generics.iter().any(|generic| generic == name) => Shape::Any,
         name => Shape::Named(name.to_owned()),
     }
@@ -282,5 +301,5 @@ round_trips! {
     event::PongPayload,
     http::StreamTokenRequest, http::StreamTokenResponse, http::OpenConversation, http::CreateGroup,
     http::ChangeMembers, http::PostMessage, http::HistoryResponse, http::InboxResponse, http::InboxEntry, http::Problem,
-    request::SendPayload, request::SyncPayload,
+    content::MessageContent, request::SyncPayload,
 }

@@ -181,7 +181,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use wire::change::{Event, Message};
-    use wire::command::Answer;
+    use wire::command::{Answer, Draft};
     use wire::{
         ClientMsgId, ConversationId, ConversationKind, Durability, RegionId, ShardId, UserId,
         ZoneId,
@@ -196,12 +196,7 @@ mod tests {
             seq: ver,
             sender: UserId::new("ann").unwrap(),
             device: None,
-            client_msg_id: ClientMsgId::new("m").unwrap(),
-            body: "x".repeat(body).into(),
-            reply_to: None,
-            thread: None,
-            mentions: vec![],
-            meta: None,
+            draft: Draft::text(ClientMsgId::new("m").unwrap(), "x".repeat(body)),
             recovered: false,
         };
         let conversation = ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] };

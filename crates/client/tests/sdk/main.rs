@@ -36,8 +36,7 @@ async fn messages_of_one_conversation_wait_for_each_other_and_keep_their_order()
     let (client, _events) = connect(&[&edge]);
     let mut pending = Vec::new();
     for n in 0..3 {
-        let payload =
-            wire::client::request::SendPayload { body: n.to_string(), ..Default::default() };
+        let payload = wire::client::MessageContent::text(n.to_string());
         pending.push(client.queue(conversation(), client.new_message_id(), payload).await.unwrap());
     }
     let mut conn = edge.admit().await;

@@ -9,7 +9,7 @@ use wire::limits::{GROUP_NAME_BYTES, MEMBERS_PER_CHANGE};
 use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, UserId};
 
 use super::{Conversation, Decision, Outcome, check_draft, not_found};
-use crate::dedupe::{Seen, fingerprint_of_draft};
+use crate::dedupe::{Seen, fingerprint};
 use crate::moving::DecisionContext;
 use crate::roles::{self, MembershipRequest};
 
@@ -132,7 +132,7 @@ impl Conversation {
         // of their message.
         let seen = self.dedupe.find(&actor.user, &draft.client_msg_id).or(seen);
         if let Some(seen) = seen.filter(|seen| seen.counts(moment.now_ms)) {
-            if seen.fingerprint != fingerprint_of_draft(&draft) {
+            if seen.fingerprint != fingerprint(&draft) {
                 let message = "this client_msg_id was used for another message";
                 return Err(Refusal::new(ErrorCode::ClientMsgIdReused, message));
             }
@@ -156,12 +156,7 @@ impl Conversation {
                 seq: self.head_seq + 1,
                 sender: actor.user.clone(),
                 device: actor.device.clone(),
-                client_msg_id: draft.client_msg_id,
-                body: draft.body,
-                reply_to: draft.reply_to,
-                thread: draft.thread,
-                mentions: draft.mentions,
-                meta: draft.meta,
+                draft,
                 recovered: false,
             }),
         ))

@@ -3,6 +3,8 @@
 use wire::UserId;
 use wire::change::{Change, Event, MembersChanged, Message, Role};
 
+use wire::command::Draft;
+
 use super::Conversation;
 use crate::dedupe::Seen;
 use crate::moving::DecisionContext;
@@ -13,8 +15,8 @@ impl Conversation {
     #[must_use]
     pub fn needs_dedupe_lookup_to_recover(&self, stranded: &Change) -> bool {
         let Event::Message(message) = &stranded.event else { return false };
-        !self.dedupe.is_surely_new(&message.sender, &message.client_msg_id)
-            && self.dedupe.find(&message.sender, &message.client_msg_id).is_none()
+        !self.dedupe.is_surely_new(&message.sender, &message.draft.client_msg_id)
+            && self.dedupe.find(&message.sender, &message.draft.client_msg_id).is_none()
     }
 
     /// The change that brings this one back now. None when it is here already, or when changes
@@ -54,8 +56,10 @@ impl Conversation {
                     .is_some_and(|join| join.at_ver >= left.at_ver);
                 (!known).then(|| stranded.event.clone())?
             }
+            // It moved on the fork that was lost: here it is where it was.
+            Event::MovedOut(_) | Event::MovedIn(_) => return None,
             // Of a newer node: only that node knows what it would mean here.
-            _ => return None,
+            Event::Unknown(_) => return None,
         };
         Some(self.number(moment, 0, event))
     }
@@ -66,15 +70,19 @@ impl Conversation {
         seen: Option<&Seen>,
         first_seq: u64,
     ) -> Option<Message> {
-        let here = self.dedupe.find(&stranded.sender, &stranded.client_msg_id).or(seen).is_some();
+        let here =
+            self.dedupe.find(&stranded.sender, &stranded.draft.client_msg_id).or(seen).is_some();
         if here || self.facts.is_none() {
             return None;
         }
         let kept = |seq: Option<u64>| seq.filter(|&seq| seq < first_seq);
         Some(Message {
             seq: self.head_seq + 1,
-            reply_to: kept(stranded.reply_to),
-            thread: kept(stranded.thread),
+            draft: Draft {
+                reply_to: kept(stranded.draft.reply_to),
+                thread: kept(stranded.draft.thread),
+                ..stranded.draft.clone()
+            },
             recovered: true,
             ..stranded.clone()
         })

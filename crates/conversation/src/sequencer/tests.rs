@@ -30,14 +30,7 @@ fn actor(name: &str) -> Actor {
 }
 
 fn draft(name: &str, body: &str) -> Draft {
-    Draft {
-        client_msg_id: ClientMsgId::new(name).unwrap(),
-        body: body.into(),
-        reply_to: None,
-        thread: None,
-        mentions: vec![],
-        meta: None,
-    }
+    Draft::text(ClientMsgId::new(name).unwrap(), body)
 }
 
 fn send(name: &str, body: &str) -> Command {
@@ -196,7 +189,7 @@ fn a_retry_across_takeover_keeps_its_seq() {
         seq: 1,
         epoch: Epoch(1),
         ts_ms: NOW,
-        fingerprint: crate::dedupe::fingerprint_of_draft(&draft("m1", "hi")),
+        fingerprint: crate::dedupe::fingerprint(&draft("m1", "hi")),
         at: at(1, 2),
     };
     // The next owner has the conversation from its projection, and the dedupe row with it.
@@ -240,7 +233,10 @@ fn a_stranded_message_comes_back_once_with_a_new_seq_and_says_so() {
     run(&mut away, "ann", send("m2", "meanwhile"));
     let back = recover(&mut away, lost.clone(), 2);
     let Event::Message(message) = &back[0].event else { panic!("{back:?}") };
-    assert_eq!((message.seq, message.recovered, message.body.text()), (3, true, Some("lost")));
+    assert_eq!(
+        (message.seq, message.recovered, message.draft.body.text()),
+        (3, true, Some("lost"))
+    );
     assert_eq!((back[0].epoch, back[0].ts_ms), (Epoch(2), NOW + 9));
     assert_eq!(recover(&mut away, lost, 2), [], "the salvage of the next owner finds it");
     let retry = away.decide(moment(NOW, 2), &actor("bob"), send("m1", "lost"), None);
@@ -271,7 +267,7 @@ fn what_refers_to_a_stranded_message_by_its_old_number_refers_to_nothing() {
     let back = recover(&mut away, reply, 2);
     let Event::Message(message) = &back[0].event else { panic!("{back:?}") };
     assert_eq!(
-        (message.reply_to, message.thread),
+        (message.draft.reply_to, message.draft.thread),
         (None, Some(1)),
         "seq 1 is from before the fork"
     );

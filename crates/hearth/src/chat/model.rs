@@ -269,7 +269,7 @@ impl Model {
             time,
             body: match &message.body_kind {
                 Some(kind) => format!("({} message)", harmless(kind)),
-                None => harmless(&message.body),
+                None => harmless(&message.content.body),
             },
             delivery: pending.is_some().then_some(room.durability),
         };

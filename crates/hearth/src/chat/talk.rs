@@ -3,9 +3,9 @@
 
 use client::{Ack, Client, Event, Events, Http, HttpError, SendError};
 use tokio::task::JoinSet;
+use wire::client::MessageContent;
 use wire::client::event::{GroupPayload, MemberPayload};
 use wire::client::http::{ChangeMembers, CreateGroup, HistoryResponse, InboxEntry};
-use wire::client::request::SendPayload;
 use wire::{ConversationId, ConversationKind};
 
 use super::input::{HELP, Input};
@@ -159,7 +159,7 @@ impl Talk {
     fn say(&mut self, body: String) {
         self.here(|talk, id| {
             let name = talk.client.new_message_id();
-            let payload = SendPayload { body: body.clone(), ..SendPayload::default() };
+            let payload = MessageContent::text(body.clone());
             match talk.client.try_queue(id, name.clone(), payload) {
                 Ok(pending) => {
                     let message_id = talk.model.sending(id, &name, &body);

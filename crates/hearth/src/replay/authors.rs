@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
-use wire::client::request::SendPayload;
+use wire::client::MessageContent;
 
 use super::ledger::Ledger;
 use super::plan::Plan;
@@ -96,7 +96,7 @@ async fn lane_plays(
         let send = &plan.sends[n];
         sleep_until(ledger.began() + send.due).await;
         ledger.sending(n, lane);
-        let payload = SendPayload { body: send.text.clone(), ..SendPayload::default() };
+        let payload = MessageContent::text(send.text.clone());
         let acked = match client.queue(plan.conversation(send), send.id.clone(), payload).await {
             Ok(pending) => pending.await,
             Err(error) => Err(error),

@@ -7,6 +7,7 @@ use conversation::projection::{
 use wire::change::{
     Change, Created, Event, Home, Joined, Left, MembersChanged, Message, MovedIn, MovedOut, Role,
 };
+use wire::command::Draft;
 use wire::{
     ClientMsgId, ConversationId, ConversationKind, Durability, Epoch, ShardId, Slot, TenantId,
     UserId,
@@ -47,12 +48,7 @@ fn message(seq: u64, sender: &str, body: &str) -> Event {
         seq,
         sender: user(sender),
         device: None,
-        client_msg_id: ClientMsgId::new(format!("m{seq}")).expect("an id"),
-        body: body.into(),
-        reply_to: None,
-        thread: None,
-        mentions: Vec::new(),
-        meta: None,
+        draft: Draft::text(ClientMsgId::new(format!("m{seq}")).expect("an id"), body),
         recovered: false,
     })
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::change::{Message, Role};
+use super::content::{MessageContent, with_content};
+use crate::change::{Change, Message, Role};
 use crate::code::ErrorCode;
 use crate::command::{Ack, message_id};
 use crate::ids::{ConversationId, ConversationKind, Durability};
@@ -44,6 +45,14 @@ impl<P: Serialize> Envelope<P> {
             re: None,
             payload,
         }
+    }
+
+    /// Tells clients of a change. Its id is the same at every edge.
+    #[must_use]
+    pub fn of_change(change: &Change, kind: &str, payload: P) -> Self {
+        let conversation_id = change.conversation.to_string();
+        let id = Some(format!("{conversation_id}.{}", change.ver));
+        Self { id, conversation_id: Some(conversation_id), ..Self::new(kind, payload) }
     }
 
     /// For the wire.
@@ -114,7 +123,8 @@ impl AckPayload {
 }
 
 /// `message.new`, and a message of history.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct MessagePayload {
     /// The same for every retry.
     pub message_id: String,
@@ -130,57 +140,40 @@ pub struct MessagePayload {
     pub device_id: String,
     /// Milliseconds since 1970.
     pub ts_ms: u64,
-    /// The text; empty when there is a `body_kind`.
-    pub body: String,
+    /// What.
+    #[serde(flatten, skip_deserializing)]
+    pub content: MessageContent,
     /// Why there is no text: `sealed`, `opaque` or `unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_kind: Option<String>,
     /// In history only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_msg_id: Option<String>,
-    /// The seq it replies to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply_to: Option<u64>,
-    /// The seq that started its thread.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub thread: Option<u64>,
-    /// Who is meant.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mentions: Vec<String>,
-    /// The sender's own JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub meta: Option<serde_json::Value>,
     /// Appended again after the loss and return of a region.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recovered: bool,
 }
 
+with_content!(MessagePayload);
+
 impl MessagePayload {
-    /// From the log's form.
+    /// The message of a change.
     #[must_use]
-    pub fn new(
-        conversation: &ConversationId,
-        ver: u64,
-        epoch: u64,
-        ts_ms: u64,
-        message: &Message,
-    ) -> Self {
+    pub fn new(change: &Change, message: &Message) -> Self {
+        let Change { conversation, ver, epoch, ts_ms, .. } = change;
+        let Message { seq, sender, device, draft, recovered } = message;
         Self {
             message_id: message_id(conversation, message).to_string(),
-            seq: message.seq,
-            ver,
-            epoch,
-            sender: message.sender.to_string(),
-            device_id: message.device.as_ref().map(ToString::to_string).unwrap_or_default(),
-            ts_ms,
-            body: message.body.text().unwrap_or_default().to_owned(),
-            body_kind: message.body.unreadable().map(str::to_owned),
+            seq: *seq,
+            ver: *ver,
+            epoch: epoch.0,
+            sender: sender.to_string(),
+            device_id: device.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ts_ms: *ts_ms,
+            content: MessageContent::of(draft),
+            body_kind: draft.body.unreadable().map(str::to_owned),
             client_msg_id: None,
-            reply_to: message.reply_to,
-            thread: message.thread,
-            mentions: message.mentions.iter().map(ToString::to_string).collect(),
-            meta: message.meta.as_deref().and_then(|meta| serde_json::from_str(meta).ok()),
-            recovered: message.recovered,
+            recovered: *recovered,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::content::{MessageContent, with_content};
 use super::event::MessagePayload;
 use crate::change::Role;
 use crate::code::ErrorCode;
@@ -72,28 +73,19 @@ pub struct ChangeMembers {
 }
 
 /// `POST /v1/messages`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct PostMessage {
     /// Where.
     pub conversation_id: String,
     /// The sender's own name for it.
     pub client_msg_id: String,
-    /// UTF-8, 1..16384 bytes.
-    pub body: String,
-    /// The seq it replies to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply_to: Option<u64>,
-    /// The seq that started its thread.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub thread: Option<u64>,
-    /// Who is meant.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mentions: Vec<String>,
-    /// The sender's own JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub meta: Option<serde_json::Value>,
+    /// What.
+    #[serde(flatten, skip_deserializing)]
+    pub content: MessageContent,
 }
+
+with_content!(PostMessage);
 
 /// `GET /v1/conversations/{id}/messages`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

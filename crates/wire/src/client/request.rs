@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::content::MessageContent;
 use crate::code::ErrorCode;
 use crate::command::Draft;
-use crate::ids::{ClientMsgId, ConversationId, UserId};
+use crate::ids::{ClientMsgId, ConversationId};
 use crate::limits;
-use crate::message::Body;
 
 /// Deepest nesting of a frame. Nothing in the protocol needs more than a handful; `meta` gets the rest.
 const DEPTH_MAX: usize = 32;
@@ -71,61 +71,6 @@ struct RawEnvelope<'a> {
     client_msg_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
-}
-
-/// The payload of `message.send`, and the message part of `POST /v1/messages`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SendPayload {
-    /// UTF-8, 1..16384 bytes.
-    pub body: String,
-    /// The seq it replies to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply_to: Option<u64>,
-    /// The seq that started its thread.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub thread: Option<u64>,
-    /// Who is meant.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mentions: Vec<String>,
-    /// The sender's own JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub meta: Option<serde_json::Value>,
-}
-
-impl SendPayload {
-    /// Checks the limits that need no knowledge of the conversation.
-    ///
-    /// # Errors
-    /// `bad_request` or `too_large`, with words for people.
-    pub fn into_draft(self, client_msg_id: ClientMsgId) -> Result<Draft, (ErrorCode, String)> {
-        if self.body.is_empty() {
-            return Err((ErrorCode::BadRequest, "body is empty".into()));
-        }
-        if self.body.len() > limits::BODY_BYTES {
-            return Err((
-                ErrorCode::TooLarge,
-                format!("body is over {} bytes", limits::BODY_BYTES),
-            ));
-        }
-        if self.mentions.len() > limits::MENTIONS {
-            return Err((ErrorCode::TooLarge, format!("more than {} mentions", limits::MENTIONS)));
-        }
-        let mentions = self
-            .mentions
-            .iter()
-            .map(UserId::new)
-            .collect::<Result<_, _>>()
-            .map_err(|e| (ErrorCode::BadRequest, format!("mentions: {e}")))?;
-        let meta = self.meta.filter(|meta| !meta.is_null()).map(|meta| meta.to_string());
-        if meta.as_ref().is_some_and(|meta| meta.len() > limits::META_BYTES) {
-            return Err((
-                ErrorCode::TooLarge,
-                format!("meta is over {} bytes", limits::META_BYTES),
-            ));
-        }
-        let Self { body, reply_to, thread, .. } = self;
-        Ok(Draft { client_msg_id, body: Body::Text(body), reply_to, thread, mentions, meta })
-    }
 }
 
 /// The payload of `sync`.
@@ -190,13 +135,7 @@ impl Request {
                 r#type: "message.send",
                 conversation_id: Some(*conversation),
                 client_msg_id: Some(&draft.client_msg_id),
-                payload: SendPayload {
-                    body: draft.body.text().unwrap_or_default().to_owned(),
-                    reply_to: draft.reply_to,
-                    thread: draft.thread,
-                    mentions: draft.mentions.iter().map(ToString::to_string).collect(),
-                    meta: draft.meta.as_deref().and_then(|meta| serde_json::from_str(meta).ok()),
-                },
+                payload: MessageContent::of(draft),
             }),
             RequestBody::Sync { after } => print(&Out {
                 id,
@@ -237,7 +176,7 @@ impl RawEnvelope<'_> {
                     .and_then(|text| {
                         ClientMsgId::new(text).map_err(|e| (ErrorCode::BadFrame, e.to_string()))
                     })?;
-                let draft = self.payload::<SendPayload>()?.into_draft(client_msg_id)?;
+                let draft = self.payload::<MessageContent>()?.into_draft(client_msg_id)?;
                 Ok(RequestBody::Send { conversation, draft })
             }
             "sync" => {
@@ -322,16 +261,19 @@ mod tests {
 
     #[test]
     fn a_send_is_read_whole() {
-        let text = send(
-            r#"{"body":"hi","reply_to":1,"thread":2,"mentions":["bob"],"meta":{"a":[1]},"new_field":1}"#,
-        );
+        let meta = r#"{"z": 1180591620717411303424, "a": [1.10], "a": 1}"#;
+        let text = send(&format!(
+            r#"{{"body":"hi","reply_to":1,"thread":2,"mentions":["bob"],"meta":{meta},"new_field":1}}"#,
+        ));
         let request = Request::parse(&text).unwrap();
         let RequestBody::Send { draft, .. } = &request.body else { panic!("not a send") };
         assert_eq!(
             (draft.body.text(), draft.reply_to, draft.thread),
             (Some("hi"), Some(1), Some(2))
         );
-        assert_eq!(draft.meta.as_deref(), Some(r#"{"a":[1]}"#));
+        assert_eq!(draft.meta.as_deref(), Some(meta));
+        let nothing = Request::parse(&send(r#"{"body":"hi","meta":null}"#)).unwrap();
+        assert!(matches!(nothing.body, RequestBody::Send { draft, .. } if draft.meta.is_none()));
         assert_eq!(Request::parse(&request.to_json()).unwrap(), request);
     }
 
@@ -375,7 +317,7 @@ mod tests {
 
         #[test]
         fn any_body_within_the_limit_survives(body in "(?s).{1,300}") {
-            let draft = SendPayload { body, ..Default::default() }.into_draft(ClientMsgId::new("a").unwrap()).unwrap();
+            let draft = MessageContent::text(body).into_draft(ClientMsgId::new("a").unwrap()).unwrap();
             let request = Request { id: None, body: RequestBody::Send { conversation: CNV.parse().unwrap(), draft } };
             prop_assert_eq!(Request::parse(&request.to_json()).unwrap(), request);
         }

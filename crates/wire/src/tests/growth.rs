@@ -161,8 +161,8 @@ fn a_kind_of_a_newer_node_is_kept_byte_for_byte() {
     let read = Change::from_bytes(&bytes).unwrap();
     assert_eq!((&read, read.to_bytes()), (&change, bytes));
     let body = Body::Unknown(unknown.clone());
-    let draft = Draft { body: body.clone(), ..samples::draft() };
-    let command = UserCommand::Send(draft).into();
+    let draft = Draft { body, ..samples::draft() };
+    let command = UserCommand::Send(draft.clone()).into();
     let frame = ToOwner::Command {
         rid: 1,
         actor: samples::actor(),
@@ -170,7 +170,7 @@ fn a_kind_of_a_newer_node_is_kept_byte_for_byte() {
         command,
     };
     assert_eq!(ToOwner::from_bytes(&frame.to_bytes()), Ok(frame));
-    let change = samples::change(Event::Message(Message { body, ..samples::message() }));
+    let change = samples::change(Event::Message(Message { draft, ..samples::message() }));
     assert_eq!(Change::from_bytes(&change.to_bytes()), Ok(change));
     let frame = FromOwner::Unknown(unknown);
     assert_eq!(FromOwner::from_bytes(&frame.to_bytes()), Ok(frame));
@@ -179,9 +179,11 @@ fn a_kind_of_a_newer_node_is_kept_byte_for_byte() {
 #[test]
 fn a_client_is_shown_a_text_or_why_there_is_none() {
     let shown = |body| {
-        let message = Message { body, ..samples::message() };
-        let payload = MessagePayload::new(&samples::conversation(), 9, 2, 300, &message);
-        (payload.body, payload.body_kind)
+        let draft = Draft { body, ..samples::draft() };
+        let message = Message { draft, ..samples::message() };
+        let change = samples::change(Event::Message(message.clone()));
+        let payload = MessagePayload::new(&change, &message);
+        (payload.content.body, payload.body_kind)
     };
     assert_eq!(shown("hi".into()), ("hi".to_owned(), None));
     for (kind, body) in samples::bodies() {

@@ -44,12 +44,7 @@ pub(super) fn message() -> Message {
         seq: 8,
         sender: user("ann"),
         device: Some(DeviceId::new("phone").unwrap()),
-        client_msg_id: ClientMsgId::new("m-1").unwrap(),
-        body: "hello".into(),
-        reply_to: Some(2),
-        thread: None,
-        mentions: vec![user("bob")],
-        meta: Some(r#"{"b":1,"a":2}"#.into()),
+        draft: draft(),
         recovered: false,
     }
 }
@@ -144,7 +139,7 @@ pub(super) fn changes() -> Vec<(String, Change)> {
     .map(|(name, event)| (name.to_owned(), change(event)))
     .into_iter()
     .chain(bodies().into_iter().map(|(kind, body)| {
-        let message = Message { body, ..message() };
+        let message = Message { draft: Draft { body, ..draft() }, ..message() };
         (format!("message-{kind}"), change(Event::Message(message)))
     }))
     .collect()

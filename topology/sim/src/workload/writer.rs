@@ -14,7 +14,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::time::{Instant, sleep, sleep_until};
-use wire::client::request::SendPayload;
+use wire::client::MessageContent;
 use wire::{ClientMsgId, ConversationId};
 
 use super::population::Resident;
@@ -274,7 +274,7 @@ fn lane(conversation: &ConversationId, who: &Resident) -> u64 {
 
 /// Injector it to the client. None when its outbox is full or it has ended: nothing was sent.
 fn hand_over(client: &Client, said: Said) -> Option<Answer> {
-    let payload = SendPayload { body: said.body.clone(), ..SendPayload::default() };
+    let payload = MessageContent::text(said.body.clone());
     let pending = client.try_queue(said.conversation, said.id.clone(), payload).ok()?;
     Some(Box::pin(async move { (said, pending.await) }))
 }

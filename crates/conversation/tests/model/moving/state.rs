@@ -114,14 +114,7 @@ pub(super) fn name(message: usize) -> ClientMsgId {
 }
 
 pub(super) fn send(message: usize) -> Command {
-    Command::User(UserCommand::Send(Draft {
-        client_msg_id: name(message),
-        body: "x".into(),
-        reply_to: None,
-        thread: None,
-        mentions: vec![],
-        meta: None,
-    }))
+    Command::User(UserCommand::Send(Draft::text(name(message), "x")))
 }
 
 impl State {

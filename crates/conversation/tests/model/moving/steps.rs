@@ -601,7 +601,7 @@ impl World {
 
 fn message_of(change: &Change) -> Option<usize> {
     let Event::Message(message) = &change.event else { return None };
-    message.client_msg_id.as_str()[1..].parse().ok()
+    message.draft.client_msg_id.as_str()[1..].parse().ok()
 }
 
 fn push(found: &mut Steps, action: Action, stepped: Option<Stepped>) {
