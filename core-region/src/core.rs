@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use topology::World;
 use wire::change::Home;
 use wire::command::{Answer, MeshCommand, Refusal};
-use wire::version::Minor;
+use wire::version::Feature;
 use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, RegionId, ShardId};
 
 use crate::consumers::Consumers;
@@ -175,10 +175,11 @@ impl Core {
                 format!("region {} does not keep conversations of its zone and class", to.0);
             return Err(Refusal::new(ErrorCode::ResidencyDenied, message));
         }
-        if let Some((node, minor)) = self.running.mesh.speaks_before(Minor::MOVES) {
+        if let Some(node) = self.running.mesh.lacking(Feature::Moves) {
             let message = format!(
-                "{node} speaks minor version {minor} of the mesh's protocol, which knows no moves: \
-                 upgrade it, then raise its [mesh] minor"
+                "{node} lacks the feature \"{}\": upgrade it, and take the feature out of its \
+                 [mesh] withhold_features",
+                Feature::Moves
             );
             return Err(Refusal::new(ErrorCode::BadRequest, message));
         }

@@ -12,7 +12,7 @@ use hearth_stories::{eventually, eventually_within};
 use serde_json::Value;
 use test_cluster::Network;
 use wire::Durability;
-use wire::version::Minor;
+use wire::version::Feature;
 
 /// A fault lasts at least this long: longer than detection and takeover.
 const FAULT_DURATION: Duration = Duration::from_secs(8);
@@ -400,13 +400,13 @@ async fn everything_is_killed_at_once_and_starts_again() {
     load.end().await.must_be_clean();
 }
 
-/// The nodes of before speak the minor version before; each restart upgrades one.
+/// The nodes of before lack every feature; each restart upgrades one.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_nodes_are_upgraded_in_order_one_by_one() {
     let Some(deployment) = Deployment::whole().await else { return };
     for node in &deployment.nodes {
         node.end();
-        node.speak(Minor::OLDEST);
+        node.withhold(&Feature::ALL);
     }
     deployment.mend().await;
     let load = Load::start(&deployment, Pace::default()).await;
@@ -419,12 +419,12 @@ async fn all_nodes_are_upgraded_in_order_one_by_one() {
             deployment.order(core, &["conversation", "move", &moving, "--to", to]).await;
         let why = told.as_str().unwrap_or_default();
         assert!(
-            !is_done && why.contains("minor version 0"),
+            !is_done && why.contains("lacks the feature \"moves\""),
             "it moves while a node knows no moves: {told}"
         );
         let since = Instant::now();
         node.end();
-        node.speak(Minor::NEWEST);
+        node.withhold(&[]);
         node.start();
         deployment.until_whole().await;
         until_all_acked(&load, Instant::now()).await;

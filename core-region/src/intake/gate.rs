@@ -7,6 +7,7 @@ use topology::world::Serve;
 use wire::codec::Unknown;
 use wire::command::{Actor, Command, MeshCommand, Query, Refusal, UserCommand};
 use wire::stream::ToOwner;
+use wire::version::Features;
 use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, NodeRole, ShardId};
 
 /// Whether this peer may open a stream of the shard: its region must be in the zone or, for an
@@ -18,6 +19,20 @@ pub(crate) fn may_open(world: &World, shard: &ShardId, peer: &NodeId) -> bool {
             world.zone(shard.zone).is_some_and(|zone| zone.regions.contains(&peer.region))
         }
         NodeRole::Edge => matches!(world.edge_serves(peer.region, shard.zone), Serve::Yes),
+    }
+}
+
+/// Whether this node has the feature that the frame needs.
+///
+/// # Errors
+/// The refusal that the caller gets: that of a kind which this node does not know.
+pub(crate) fn is_known(features: &Features, frame: &ToOwner) -> Result<(), Refusal> {
+    match features.lack(frame.needs()) {
+        None => Ok(()),
+        Some(feature) => {
+            let message = format!("this node does not know the feature \"{feature}\"");
+            Err(Refusal::new(ErrorCode::UnknownType, message))
+        }
     }
 }
 
@@ -188,6 +203,7 @@ fn allows(allowed: bool) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use wire::command::Draft;
+    use wire::version::Feature;
     use wire::{ClientMsgId, Durability, RegionId, TenantId, UserId, ZoneId};
 
     use super::*;
@@ -331,6 +347,19 @@ mod tests {
             (code("r1/core/1", &offer), code("r1/edge/1", &offer)),
             (None, Some(ErrorCode::Forbidden))
         );
+    }
+
+    #[test]
+    fn a_node_that_withholds_moves_knows_no_order_to_move() {
+        let ours = group(shard(1));
+        let order = command("closed", ours, MeshCommand::Move { to: shard(1) });
+        let older = Features::all_but(&[Feature::Moves]);
+        let code = |features: &Features, frame: &ToOwner| {
+            is_known(features, frame).err().map(|refusal| refusal.code)
+        };
+        assert_eq!(code(&older, &order), Some(ErrorCode::UnknownType));
+        assert_eq!(code(&Features::all(), &order), None);
+        assert_eq!(code(&older, &command("closed", ours, draft())), None);
     }
 
     #[test]

@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh::{Channel, Receiver, Sender};
 use tokio::sync::mpsc;
+use wire::change::Home;
 use wire::codec::CodecError;
 use wire::command::Refusal;
 use wire::limits::MESH_FRAME_BYTES;
 use wire::stream::{FromOwner, StreamEnd, ToOwner, feed_frame};
-use wire::{ErrorCode, NodeId, ShardId};
+use wire::{ConversationId, ErrorCode, NodeId, ShardId, version};
 
 use super::outbox::{Out, Outbox};
 use super::{Intake, gate};
@@ -122,7 +123,8 @@ fn vetted(
     bytes: Bytes,
 ) -> Result<Option<Ask>, CodecError> {
     let frame = ToOwner::from_bytes(&bytes)?;
-    let verdict = gate::check(&intake.world, &shard, outbox.peer(), &frame);
+    let verdict = gate::is_known(intake.mesh.features(), &frame)
+        .and_then(|()| gate::check(&intake.world, &shard, outbox.peer(), &frame));
     Ok(match frame {
         ToOwner::Command { rid, actor, conversation, command } => passed(outbox, rid, verdict)
             .then_some(Ask::Command { rid, actor, conversation, command }),
@@ -187,7 +189,7 @@ async fn write_all(sender: &mut Sender, taken: &mut VecDeque<Out>) -> Result<(),
             }
             Out::Reply { rid, outcome, .. } => reply(rid, outcome),
             Out::Moved { rid, conversation, placement } => {
-                FromOwner::Moved { rid, conversation, placement }.to_bytes()
+                moved(sender, rid, conversation, placement)
             }
             Out::Lagged(conversation) => FromOwner::Lagged { conversation }.to_bytes(),
             Out::Unsupported(kind) => FromOwner::Unsupported { kind }.to_bytes(),
@@ -198,6 +200,25 @@ async fn write_all(sender: &mut Sender, taken: &mut VecDeque<Out>) -> Result<(),
     }
     feed.close(sender).await?;
     sender.flush().await
+}
+
+/// An end without moves cannot follow: its request waits, and its watch starts again, until one of
+/// the two is upgraded.
+fn moved(
+    sender: &Sender,
+    rid: Option<u64>,
+    conversation: ConversationId,
+    placement: Home,
+) -> Bytes {
+    let moved = FromOwner::Moved { rid, conversation, placement };
+    let frame = match (sender.lacks(moved.needs()), rid) {
+        (None, _) => moved,
+        (Some(feature), Some(rid)) => {
+            FromOwner::Reply { rid, result: Err(version::lacking(feature)) }
+        }
+        (Some(_), None) => FromOwner::Lagged { conversation },
+    };
+    frame.to_bytes()
 }
 
 fn reply(rid: u64, outcome: super::outbox::Outcome) -> Bytes {

@@ -12,7 +12,7 @@ use store::Store;
 use store::embedded::{Embedded, EmbeddedOptions};
 use store::simulated::{Simulated, SimulatedOptions, Weather};
 use topology::World;
-use wire::version::Minor;
+use wire::version::{Feature, Features};
 use wire::{NodeId, RegionId, ShardId};
 
 use super::edge::Edge;
@@ -128,8 +128,8 @@ pub(crate) struct Harness {
     peers: Vec<(NodeId, SocketAddr)>,
     /// What cores run that start from now on.
     pub(crate) consumers: Consumers,
-    /// What mesh nodes speak that start from now on.
-    minor: Minor,
+    /// What mesh nodes can do that start from now on.
+    features: Features,
 }
 
 /// What the regions keep their data in.
@@ -179,7 +179,7 @@ impl Harness {
     }
 
     fn over(world: Arc<World>, stores: Stores) -> Self {
-        let (ca, minor) = (MeshCa::create().unwrap(), Minor::NEWEST);
+        let (ca, features) = (MeshCa::create().unwrap(), Features::all());
         Self {
             world,
             ca,
@@ -187,7 +187,7 @@ impl Harness {
             cores: BTreeMap::new(),
             peers: Vec::new(),
             consumers: consumers(),
-            minor,
+            features,
         }
     }
 
@@ -253,11 +253,11 @@ impl Harness {
         core
     }
 
-    /// An edge of the version before.
+    /// An edge of a program that knows no moves.
     pub(crate) fn older_edge(&mut self, node: &NodeId) -> Edge {
-        self.minor = Minor::OLDEST;
+        self.features = Features::all_but(&[Feature::Moves]);
         let edge = self.edge(node);
-        self.minor = Minor::NEWEST;
+        self.features = Features::all();
         edge
     }
 
@@ -280,7 +280,7 @@ impl Harness {
         let identity = self.ca.issue(node).unwrap();
         let bind = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut options = MeshOptions::new(node.clone(), identity, bind, Arc::new(net::OsNet));
-        options.minor = self.minor;
+        options.features = self.features.clone();
         if with_peers {
             options.peers = self.peers.clone();
         }

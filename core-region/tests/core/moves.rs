@@ -5,7 +5,7 @@ use std::time::Duration;
 use wire::change::{Event, Home};
 use wire::command::Actor;
 use wire::stream::FromOwner;
-use wire::version::Minor;
+use wire::version::Feature;
 use wire::{ConversationId, ErrorCode, RegionId, ShardId};
 
 use super::edge::{Edge, Stream, ack, actor, send, vers};
@@ -138,11 +138,15 @@ async fn nothing_moves_while_a_node_knows_no_moves_and_everything_else_goes_on()
     let core = site.cores[&node("r1/core/1")].core.clone();
     let refusal = core.move_conversation(id, RegionId(2)).await.unwrap_err();
     assert_eq!(refusal.code, ErrorCode::BadRequest);
-    assert!(refusal.message.contains("r1/edge/1 speaks minor version 0"), "{}", refusal.message);
+    assert!(
+        refusal.message.contains("r1/edge/1 lacks the feature \"moves\""),
+        "{}",
+        refusal.message
+    );
     edge.mesh.shutdown(Duration::from_secs(1)).await;
     let mesh = site.cores[&node("r1/core/1")].mesh.clone();
     eventually("the older node to be gone", || {
-        mesh.speaks_before(Minor::MOVES).is_none().then_some(())
+        mesh.lacking(Feature::Moves).is_none().then_some(())
     })
     .await;
     assert_eq!(core.move_conversation(id, RegionId(2)).await.unwrap().generation, 1);

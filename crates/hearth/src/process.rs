@@ -34,6 +34,7 @@ use mesh::MeshOptions;
 use net::{Net, OsNet};
 use node::{Addresses, Admin, AdminOptions, Operator as _, Signal, Signals, Steering, Tasks};
 use tokio::sync::watch;
+use wire::version::Features;
 
 use self::config::{CoreConfig, EdgeConfig, Role};
 use self::lifecycle::Lifecycle;
@@ -205,7 +206,7 @@ impl Process {
         let bind = site.mesh_bind(&shared.role.common().mesh);
         let mut mesh =
             MeshOptions::new(site.node.clone(), site.identity()?, bind, Arc::clone(&net));
-        mesh.minor = shared.role.common().mesh.minor;
+        mesh.features = Features::all_but(&shared.role.common().mesh.withhold_features);
         mesh.advertise = Some(peers::own(&*net, &site.own.mesh, bind).await?);
         let node = Node::start(Plan { world: Arc::clone(&site.world), mesh, part }).await?;
         let follow = peers::follow(

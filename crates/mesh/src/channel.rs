@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsStream;
 use wire::NodeId;
 use wire::limits::MESH_FRAME_BYTES;
-use wire::version::Minor;
+use wire::version::{Feature, Features};
 
 use crate::codes;
 use crate::error::{RecvError, SendError};
@@ -52,14 +52,9 @@ impl Channel {
                 ends: ends.clone(),
                 out: Some(Out::Quic(send)),
                 outbox: Outbox::default(),
-                minor: Minor::NEWEST,
+                shared_features: None,
             },
-            receiver: Receiver {
-                ends,
-                inflow: Inflow::Quic(recv),
-                inbox: Inbox::default(),
-                minor: Minor::NEWEST,
-            },
+            receiver: Receiver { ends, inflow: Inflow::Quic(recv), inbox: Inbox::default() },
         }
     }
 
@@ -71,20 +66,19 @@ impl Channel {
                 ends: ends.clone(),
                 out: Some(Out::Tls(write)),
                 outbox: Outbox::default(),
-                minor: Minor::NEWEST,
+                shared_features: None,
             },
             receiver: Receiver {
                 ends,
                 inflow: Inflow::Tls(read, BytesMut::new()),
                 inbox: Inbox::default(),
-                minor: Minor::NEWEST,
             },
         }
     }
 
-    /// From here on its frames are of this minor version, both ways.
-    pub(crate) fn speaking(mut self, minor: Minor) -> Self {
-        (self.sender.minor, self.receiver.minor) = (minor, minor);
+    /// Both ends have these; `None`: the peer has not told its own yet.
+    pub(crate) fn with_features(mut self, shared: Option<Features>) -> Self {
+        self.sender.shared_features = shared;
         self
     }
 
@@ -170,7 +164,8 @@ pub struct Sender {
     /// None once the stream was given to [`Sender::end`].
     out: Option<Out>,
     outbox: Outbox,
-    minor: Minor,
+    /// Both ends have them.
+    shared_features: Option<Features>,
 }
 
 impl Sender {
@@ -180,13 +175,19 @@ impl Sender {
         &self.ends.peer
     }
 
+    /// The feature among what a frame `needs` that one of the ends lacks: do not send such a frame.
+    /// A peer that has not told its features is asked, and refuses by itself.
+    #[must_use]
+    pub fn lacks(&self, needs: Option<Feature>) -> Option<Feature> {
+        self.shared_features.as_ref()?.lack(needs)
+    }
+
     /// Takes one frame; it travels with the next [`Sender::flush`], or now when [`FEED_BYTES_MAX`] bytes wait: then this
     /// waits while the peer does not read. Cancel safe: the frame is taken at the first poll, once.
     ///
     /// # Errors
     /// [`SendError::TooLarge`]: not taken, the channel stays open. [`SendError::Broken`]: the channel is over.
     pub async fn feed(&mut self, frame: Bytes) -> Result<(), SendError> {
-        let frame = self.minor.written(frame);
         if frame.len() > MESH_FRAME_BYTES {
             return Err(SendError::TooLarge(frame.len()));
         }
@@ -312,7 +313,6 @@ pub struct Receiver {
     ends: Arc<Ends>,
     inflow: Inflow,
     inbox: Inbox,
-    minor: Minor,
 }
 
 impl Receiver {
@@ -328,14 +328,13 @@ impl Receiver {
     /// # Errors
     /// As [`RecvError`] says; the channel is over then.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, RecvError> {
-        let frame = self.recv_up_to(MESH_FRAME_BYTES).await?;
-        Ok(frame.map(|frame| self.minor.read(frame)))
+        self.recv_up_to(MESH_FRAME_BYTES).await
     }
 
     /// The next frame if all of it was read already, without waiting. `None`: go on with [`Receiver::recv`], which also
     /// tells of the end and of errors.
     pub fn try_recv(&mut self) -> Option<Bytes> {
-        self.inbox.next(MESH_FRAME_BYTES).ok().flatten().map(|frame| self.minor.read(frame))
+        self.inbox.next(MESH_FRAME_BYTES).ok().flatten()
     }
 
     pub(crate) async fn recv_up_to(&mut self, limit: usize) -> Result<Option<Bytes>, RecvError> {

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use wire::NodeId;
 use wire::stream::Purpose;
-use wire::version::Minor;
+use wire::version::Features;
 
 use crate::channel::Channel;
 use crate::gossip::handle::GossipHandle;
@@ -32,7 +32,8 @@ pub(crate) type Arrival = (NodeId, Purpose, Channel);
 pub(crate) struct NodeContext {
     pub(crate) node: NodeId,
     pub(crate) incarnation: u64,
-    pub(crate) minor: Minor,
+    /// What it can do.
+    pub(crate) features: Features,
     /// Where others dial it.
     pub(crate) addr: SocketAddr,
     pub(crate) timings: Timings,

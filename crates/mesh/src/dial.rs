@@ -166,7 +166,8 @@ pub(crate) fn install(
                 _ => {}
             }
             let (peer, rtt) = (&link.peer, link.rtt());
-            tracing::info!(node = %ctx.node, %peer, ?rtt, minor = theirs.minor, draining = theirs.draining, "link up");
+            let (features, draining) = (&theirs.features, theirs.draining);
+            tracing::info!(node = %ctx.node, %peer, ?rtt, %features, draining, "link up");
             add_learned(ctx, peer, theirs.incarnation, theirs.addr);
             ctx.gossip.link_up(peer);
         }

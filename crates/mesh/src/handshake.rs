@@ -28,7 +28,7 @@ pub(crate) enum HandshakeError {
 pub(crate) fn hello(ctx: &NodeContext, connection: u64, lost: Option<u64>) -> Hello {
     Hello {
         node: ctx.node.clone(),
-        minor: ctx.minor.number(),
+        features: ctx.features.clone(),
         draining: *ctx.draining.borrow(),
         incarnation: ctx.incarnation,
         addr: ctx.addr,

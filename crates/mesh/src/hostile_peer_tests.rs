@@ -8,6 +8,7 @@ use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ReadError, Toki
 use tokio::time::timeout;
 use wire::NodeId;
 use wire::stream::Purpose;
+use wire::version::Features;
 
 use crate::ca::MeshCa;
 use crate::channel::Channel;
@@ -65,7 +66,7 @@ impl Rogue {
         let mut control = Channel::direct(node("r9/core/9"), send, recv, None);
         let hello = Hello {
             node: claimed.clone(),
-            minor: 0,
+            features: Features::default(),
             draining: false,
             incarnation: 1,
             addr: self.endpoint.local_addr().unwrap(),
@@ -97,7 +98,12 @@ impl Rogue {
     async fn opens(&self, mesh: &Mesh) -> (Channel, Channel) {
         let (send, recv) = self.connection.open_bi().await.unwrap();
         let mut channel = Channel::direct(mesh.node().clone(), send, recv, None);
-        channel.halves().0.send(StreamHeader::Open(Purpose::Control).to_bytes()).await.unwrap();
+        channel
+            .halves()
+            .0
+            .send(StreamHeader::Open(Purpose::Control, Features::all()).to_bytes())
+            .await
+            .unwrap();
         let (from, purpose, arrived) = timeout(DEADLINE, mesh.accept()).await.unwrap().unwrap();
         assert_eq!((from, purpose), (self.name.clone(), Purpose::Control));
         (channel, arrived)

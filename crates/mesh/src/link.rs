@@ -7,6 +7,7 @@ use std::time::Duration;
 use quinn::Connection;
 use tokio::sync::Notify;
 use wire::NodeId;
+use wire::version::Features;
 
 use crate::codes;
 use crate::stream_header::Hello;
@@ -25,8 +26,8 @@ pub(crate) struct Link {
     pub(crate) dialled_by_smaller: bool,
     /// Of the peer.
     pub(crate) incarnation: u64,
-    /// The minor version that it speaks; may be one that this code does not know.
-    pub(crate) minor: u8,
+    /// Of the peer.
+    pub(crate) features: Features,
     healthy: AtomicBool,
     uses: AtomicUsize,
     unused: Notify,
@@ -46,7 +47,7 @@ impl Link {
             id,
             dialled_by_smaller,
             incarnation: theirs.incarnation,
-            minor: theirs.minor,
+            features: theirs.features.clone(),
             healthy: AtomicBool::new(true),
             uses: AtomicUsize::new(0),
             unused: Notify::new(),

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use wire::NodeId;
 use wire::stream::Purpose;
-use wire::version::Minor;
+use wire::version::{Feature, Features};
 
 use crate::ca::Identity;
 use crate::channel::Channel;
@@ -51,8 +51,8 @@ pub struct LinkStatus {
     pub up: bool,
     /// Its measured round trip.
     pub rtt: Option<Duration>,
-    /// The minor version of the protocol that it speaks; none: there is no link. May be one that this code does not know.
-    pub minor: Option<u8>,
+    /// Its features, as it told them when the link was made; none: there is no link.
+    pub features: Option<Features>,
     /// Through whom a channel opened now would go first; none: directly, or not at all.
     pub relayed_via: Option<NodeId>,
 }
@@ -75,7 +75,7 @@ impl Mesh {
             secret,
             seed,
             timings,
-            minor,
+            features,
         } = options;
         let tls = Tls::new(&node, identity)?;
         let secret = secret.unwrap_or_else(|| transport::secret_of(&tls));
@@ -100,7 +100,7 @@ impl Mesh {
             peers: PeerTable::new(node.clone()),
             node,
             incarnation,
-            minor,
+            features,
             addr: advertise.unwrap_or(local),
             transport: transport::transport(&timings),
             timings,
@@ -201,19 +201,21 @@ impl Mesh {
         self.ctx().tasks.panicked()
     }
 
-    /// What it speaks.
+    /// What this node can do, and tells its peers that it can.
     #[must_use]
-    pub fn minor(&self) -> Minor {
-        self.ctx().minor
+    pub fn features(&self) -> &Features {
+        &self.ctx().features
     }
 
-    /// The first node that speaks an older version than this, of this node and those that it is linked with.
+    /// A node that lacks this feature, of this one and those that it is linked with.
     #[must_use]
-    pub fn speaks_before(&self, minor: Minor) -> Option<(NodeId, u8)> {
-        let own = (self.node().clone(), self.minor().number());
-        let linked =
-            self.ctx().peers.links().into_iter().map(|link| (link.peer.clone(), link.minor));
-        std::iter::once(own).chain(linked).find(|(_, speaks)| *speaks < minor.number())
+    pub fn lacking(&self, feature: Feature) -> Option<NodeId> {
+        if !self.features().has(feature) {
+            return Some(self.node().clone());
+        }
+        let links = self.ctx().peers.links();
+        let lacks = links.iter().find(|link| !link.features.has(feature));
+        lacks.map(|link| link.peer.clone())
     }
 
     /// How it stands with every known peer, by name.
@@ -226,8 +228,9 @@ impl Mesh {
                 _ => None,
             };
             let up = ways.direct.as_ref().is_some_and(|link| link.is_healthy());
-            let (rtt, minor) = ways.direct.map(|link| (link.rtt(), link.minor)).unzip();
-            Some(LinkStatus { peer, up, rtt, minor, relayed_via })
+            let (rtt, features) =
+                ways.direct.map(|link| (link.rtt(), link.features.clone())).unzip();
+            Some(LinkStatus { peer, up, rtt, features, relayed_via })
         };
         self.ctx().peers.nodes().into_iter().filter_map(status).collect()
     }

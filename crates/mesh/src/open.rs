@@ -120,7 +120,7 @@ async fn take(
 async fn direct(ctx: &NodeContext, link: &Arc<Link>, purpose: &Purpose) -> Result<Channel, String> {
     let (send, recv) = link.connection.open_bi().await.map_err(|error| error.to_string())?;
     let mut channel = Channel::direct(link.peer.clone(), send, recv, Some(link.hold()));
-    let head = StreamHeader::Open(purpose.clone()).to_bytes();
+    let head = StreamHeader::Open(purpose.clone(), ctx.features.clone()).to_bytes();
     channel.halves().0.send(head).await.map_err(|error| error.to_string())?;
-    Ok(channel.speaking(ctx.minor))
+    Ok(channel.with_features(Some(ctx.features.shared_with(&link.features))))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use net::Net;
 use runtime::clock;
 use wire::NodeId;
-use wire::version::Minor;
+use wire::version::Features;
 
 use crate::ca::Identity;
 
@@ -36,8 +36,8 @@ pub struct MeshOptions {
     pub seed: u64,
     /// How fast failures are detected.
     pub timings: Timings,
-    /// The minor version that it speaks: the newest, or an older one while there are nodes that know no later one.
-    pub minor: Minor,
+    /// What it can do: all that its program knows, or less while there are nodes of an older one.
+    pub features: Features,
 }
 
 impl MeshOptions {
@@ -56,7 +56,7 @@ impl MeshOptions {
             secret: None,
             seed: u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default(),
             timings: Timings::default(),
-            minor: Minor::NEWEST,
+            features: Features::all(),
         }
     }
 }

@@ -58,8 +58,10 @@ pub(crate) async fn open(
     let name = ServerName::try_from(tls::SERVER_NAME).expect("a constant that is a name");
     let tunnel = connector.connect(name, raw.into_pipe()).await?;
     let mut channel = Channel::relayed(target.clone(), TlsStream::Client(tunnel), via.hold());
-    channel.halves().0.send(StreamHeader::Open(purpose.clone()).to_bytes()).await?;
-    Ok(channel.speaking(ctx.minor))
+    let head = StreamHeader::Open(purpose.clone(), ctx.features.clone());
+    channel.halves().0.send(head.to_bytes()).await?;
+    let link = ctx.peers.link(target);
+    Ok(channel.with_features(link.map(|link| ctx.features.shared_with(&link.features))))
 }
 
 /// Relay's side: carries a stream of `from` to `target` until both ends are done with it.
@@ -143,7 +145,7 @@ pub(crate) async fn land(ctx: &NodeContext, via: &Arc<Link>, origin: &NodeId, ch
         tracing::warn!(node = %ctx.node, via = %via.peer, %origin, proven = %peer, "the relay named another origin");
         return channel.refuse(codes::CLAIM);
     }
-    ctx.arrive((peer, purpose, channel.speaking(ctx.minor)));
+    ctx.arrive((peer, purpose, channel));
 }
 
 async fn handshake(
@@ -157,7 +159,10 @@ async fn handshake(
     let peer = tls::proven(tunnel.get_ref().1.peer_certificates())?;
     let mut channel = Channel::relayed(peer.clone(), TlsStream::Server(tunnel), via.hold());
     match streams::read_header(&mut channel).await {
-        Ok(StreamHeader::Open(purpose)) => Ok((peer, purpose, channel)),
+        Ok(StreamHeader::Open(purpose, features)) => {
+            let shared = ctx.features.shared_with(&features);
+            Ok((peer, purpose, channel.with_features(Some(shared))))
+        }
         _ => Err(RelayError::NotPlain),
     }
 }

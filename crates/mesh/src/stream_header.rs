@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wire::NodeId;
 use wire::stream::Purpose;
+use wire::version::Features;
 
 /// Longest head or notice, bytes.
 pub(crate) const HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -21,8 +22,8 @@ pub(crate) const REPORTED_LINKS_MAX: usize = 1024;
 pub(crate) enum StreamHeader {
     /// The control stream of a link: its first, opened by the dialler.
     Control,
-    /// A channel for a user of the mesh.
-    Open(Purpose),
+    /// A channel for a user of the mesh, from a node that has these features.
+    Open(Purpose, Features),
     /// Carry the rest of this stream to that node, over your own link.
     Relay(NodeId),
     /// The rest comes through me from this node, which will prove itself.
@@ -45,8 +46,8 @@ pub(crate) enum Notice {
 pub(crate) struct Hello {
     /// Must be what the certificate proves.
     pub(crate) node: NodeId,
-    /// The minor version that it speaks.
-    pub(crate) minor: u8,
+    /// What it can do.
+    pub(crate) features: Features,
     /// It goes away soon.
     pub(crate) draining: bool,
     pub(crate) incarnation: u64,
@@ -82,7 +83,7 @@ impl StreamHeader {
     pub(crate) fn to_bytes(&self) -> Bytes {
         match self {
             Self::Control => encode(0, &()),
-            Self::Open(purpose) => encode(1, purpose),
+            Self::Open(purpose, features) => encode(1, &(purpose, features)),
             Self::Relay(target) => encode(2, target),
             Self::Relayed(origin) => encode(3, origin),
         }
@@ -92,7 +93,10 @@ impl StreamHeader {
         let (kind, rest) = bytes.split_first().ok_or(HeaderError::Malformed)?;
         Ok(match kind {
             0 => Self::Control,
-            1 => Self::Open(body(rest)?),
+            1 => {
+                let (purpose, features) = body(rest)?;
+                Self::Open(purpose, features)
+            }
             2 => Self::Relay(body(rest)?),
             3 => Self::Relayed(body(rest)?),
             kind => return Err(HeaderError::Unknown(*kind)),
@@ -151,7 +155,7 @@ mod tests {
     fn any_head() -> impl Strategy<Value = StreamHeader> {
         prop_oneof![
             Just(StreamHeader::Control),
-            any_purpose().prop_map(StreamHeader::Open),
+            any_purpose().prop_map(|purpose| StreamHeader::Open(purpose, Features::all())),
             any_node().prop_map(StreamHeader::Relay),
             any_node().prop_map(StreamHeader::Relayed),
         ]
@@ -166,10 +170,10 @@ mod tests {
                 (v6, port).into()
             }
         });
-        (any_node(), any::<(u8, bool, u64, u64, Option<u64>)>(), addr).prop_map(
-            |(node, (minor, draining, incarnation, connection, lost), addr)| Hello {
+        (any_node(), any::<(bool, u64, u64, Option<u64>)>(), addr).prop_map(
+            |(node, (draining, incarnation, connection, lost), addr)| Hello {
                 node,
-                minor,
+                features: Features::all(),
                 draining,
                 incarnation,
                 addr,

@@ -25,8 +25,9 @@ pub(crate) async fn serve(
 ) {
     let mut channel = Channel::direct(link.peer.clone(), send, recv, Some(link.hold()));
     let refusal = match timeout(HEADER_TIMEOUT, read_header(&mut channel)).await {
-        Ok(Ok(StreamHeader::Open(purpose))) => {
-            return ctx.arrive((link.peer.clone(), purpose, channel.speaking(ctx.minor)));
+        Ok(Ok(StreamHeader::Open(purpose, features))) => {
+            let channel = channel.with_features(Some(ctx.features.shared_with(&features)));
+            return ctx.arrive((link.peer.clone(), purpose, channel));
         }
         Ok(Ok(StreamHeader::Relay(target))) => {
             return relay::carry(&ctx, &link, &target, channel).await;

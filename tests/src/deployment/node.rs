@@ -15,7 +15,7 @@ use crate::http;
 use crate::mesh::hearth;
 
 pub use wire::NodeRole;
-use wire::version::Minor;
+use wire::version::Feature;
 
 const MESH_PORT: u16 = 7400;
 const EDGE_PORT: u16 = 8080;
@@ -115,17 +115,18 @@ impl Node {
         fs::write(self.config(), config).expect("the folder can be written");
     }
 
-    /// Sets the minor version of the mesh protocol that the node speaks after its next start.
+    /// Sets the features that the node withholds after its next start, as an older program.
     ///
     /// # Panics
     /// When its config cannot be written.
-    pub fn speak(&self, minor: Minor) {
+    pub fn withhold(&self, features: &[Feature]) {
+        let names: Vec<_> = features.iter().map(|feature| feature.name()).collect();
         let config = fs::read_to_string(self.config()).expect("it was configured");
-        let lines = config.lines().filter(|line| !line.starts_with("minor ="));
+        let lines = config.lines().filter(|line| !line.starts_with("withhold_features ="));
         let config: Vec<String> = lines
             .map(|line| {
                 if line == "[mesh]" {
-                    format!("[mesh]\nminor = {}", minor.number())
+                    format!("[mesh]\nwithhold_features = {names:?}")
                 } else {
                     line.to_owned()
                 }

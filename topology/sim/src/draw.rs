@@ -162,7 +162,7 @@ pub fn draw(world: &Arc<World>, seed: u64) -> Scenario {
     if rng.inner.random_ratio(1, 4) {
         scenario.load.region_moves_per_s = rng.tenths(2..=15);
     }
-    // A session at an edge of the previous minor does not notice a loss with its region by itself.
+    // A session at an edge without features does not notice a loss with its region by itself.
     if scenario.fails_over() {
         for planned in &mut scenario.faults {
             if let Fault::RollingRestart { older } = &mut planned.fault {

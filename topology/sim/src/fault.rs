@@ -98,8 +98,7 @@ pub enum Fault {
     },
     /// All nodes stop and start in order, one after the other, as in an upgrade. It ends by itself.
     RollingRestart {
-        /// Until they are restarted, all nodes speak the previous minor version of the mesh's
-        /// protocol.
+        /// Until they are restarted, all nodes lack every feature, as an older program does.
         older: bool,
     },
 }
@@ -178,7 +177,7 @@ impl Fault {
             }
             Self::RollingRestart { older: false } => "all nodes are restarted, one by one".into(),
             Self::RollingRestart { older: true } => {
-                "all nodes are upgraded from the previous minor version, one by one".into()
+                "all nodes are upgraded from an older program without features, one by one".into()
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use store::simulated::{Crash, Trouble};
 use tokio::sync::watch;
 use topology::World;
-use wire::version::Minor;
+use wire::version::Features;
 use wire::{NodeId, RegionId};
 
 use crate::fault::{Fault, Ways, What};
@@ -111,7 +111,7 @@ impl Injector {
             Fault::Flap { region, every_ms } => self.flap(*region, Some(*every_ms)),
             Fault::RollingRestart { .. } => {
                 // Dead nodes also return as the new version.
-                site.minor = Minor::NEWEST;
+                site.features = Features::all();
                 let left = site.alive().cloned().collect();
                 self.rolling = Some(Rolling { left, now: None });
             }

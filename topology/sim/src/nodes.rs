@@ -14,7 +14,7 @@ use mesh::{Identity, Mesh, MeshCa, MeshOptions};
 use net::Net as _;
 use store::Store;
 use topology::World;
-use wire::version::Minor;
+use wire::version::Features;
 use wire::{NodeId, NodeRole, RegionId};
 
 use crate::net::SimNet;
@@ -139,12 +139,12 @@ fn ip(region: RegionId, role: u8, n: u8) -> IpAddr {
 }
 
 /// Options of one incarnation of a node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Life {
     /// Seed of its mesh's random choices.
     pub seed: u64,
-    /// The minor version it speaks.
-    pub minor: Minor,
+    /// What it can do.
+    pub features: Features,
 }
 
 /// The first task of a node's process: assembles the node and reports that it runs.
@@ -176,7 +176,7 @@ async fn assemble(
     let others = material.world.nodes().into_iter().filter(|other| other != node);
     options.peers = others.map(|other| (other.clone(), address(&other))).collect();
     options.seed = life.seed;
-    options.minor = life.minor;
+    options.features = life.features;
     let mesh = Mesh::start(options)?;
     let world = Arc::clone(&material.world);
     let part = match node.role {

@@ -14,7 +14,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tracing_subscriber::layer::SubscriberExt as _;
-use wire::version::Minor;
+use wire::version::{Feature, Features};
 use wire::{Durability, RegionId};
 
 use crate::draw;
@@ -150,7 +150,7 @@ impl<'a> Run<'a> {
         let tick = Duration::from_millis(scenario.tick_ms.max(1));
         let mut site = Site::new(&scenario.world, rng.random(), tick, options.mutant)?;
         if scenario.is_upgrade() {
-            site.minor = Minor::OLDEST;
+            site.features = Features::all_but(&Feature::ALL);
         }
         let ledger = Ledger::new(timeline);
         let (phase, wanted) = watch::channel(Phase::Settle);

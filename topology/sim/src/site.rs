@@ -15,7 +15,7 @@ use rand::{Rng as _, SeedableRng as _};
 use store::Store;
 use store::simulated::Simulated;
 use topology::World;
-use wire::version::Minor;
+use wire::version::Features;
 use wire::{NodeId, RegionId};
 
 use crate::datacenters;
@@ -33,8 +33,8 @@ pub struct Site {
     pub material: Arc<Material>,
     pub fabric: Fabric,
     pub store: Arc<Simulated>,
-    /// Minor version of nodes that start from now on.
-    pub minor: Minor,
+    /// What nodes can do that start from now on.
+    pub features: Features,
     nodes: BTreeMap<NodeId, Node>,
     clients: BTreeMap<RegionId, Machine>,
     datacenters: Machine,
@@ -87,12 +87,12 @@ impl Site {
         let store = Arc::new(datacenters::replicas(world, rng.random()));
         let material = Arc::new(Material::gather(Arc::clone(world))?);
         let mutation = mutant.map(|mutant| Mutation::new(mutant, Arc::clone(&store)));
-        let (minor, now) = (Minor::NEWEST, Duration::ZERO);
+        let (features, now) = (Features::all(), Duration::ZERO);
         Ok(Self {
             material,
             fabric,
             store,
-            minor,
+            features,
             nodes,
             clients,
             datacenters,
@@ -131,7 +131,7 @@ impl Site {
     /// # Errors
     /// When the world has no such node, or no runtime can be made.
     pub fn start(&mut self, id: &NodeId) -> anyhow::Result<()> {
-        let life = nodes::Life { seed: self.rng.random(), minor: self.minor };
+        let life = nodes::Life { seed: self.rng.random(), features: self.features.clone() };
         let store = self.store_of(id.region)?;
         let node = self.nodes.get_mut(id).with_context(|| format!("no node {id}"))?;
         if node.machine.is_on() {

@@ -10,7 +10,7 @@ use ::store::scylla::schema::Dialect;
 use node::LogFormat;
 use node::config::{self, ConfigError, File, Shape, beside, example};
 use wire::NodeRole;
-use wire::version::Minor;
+use wire::version::Feature;
 
 use crate::limits::{CoreLimits, EdgeLimits};
 
@@ -37,9 +37,9 @@ node::section! {
         cert: PathBuf = or(r#""node.pem""#),
         /// The certificate's private key, PEM. Only its owner may read the file.
         key: PathBuf = or(r#""node.key.pem""#),
-        /// The minor version of the mesh's protocol that this node speaks; left out, the newest that its program knows. During an
-        /// upgrade all nodes speak the one that the program of before knows, until none runs that any more.
-        minor: Minor = or("1"),
+        /// Features that this node does not tell and does not use, as if its program did not know them. While some are
+        /// withheld by all nodes, the program of before can still be started again. Known: "moves".
+        withhold_features: Vec<Feature> = or("[]"),
     }
 }
 

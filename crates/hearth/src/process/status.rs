@@ -46,6 +46,9 @@ struct Status {
 struct Peer {
     node: String,
     draining: bool,
+    /// Names, with commas between; numbers of features that this program does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<String>,
     /// Its round trip, if there is a direct link.
     #[serde(skip_serializing_if = "Option::is_none")]
     rtt_ms: Option<f64>,
@@ -180,10 +183,15 @@ impl Process {
         let rtt = |id: &NodeId| {
             links.iter().find(|link| link.peer == *id && link.up).and_then(|link| link.rtt)
         };
+        let features = |id: &NodeId| {
+            let link = links.iter().find(|link| link.peer == *id);
+            link.and_then(|link| link.features.as_ref()).map(ToString::to_string)
+        };
         let others = membership.nodes.iter().filter(|(id, _)| **id != node.id);
         let seen = others.map(|(id, state)| Peer {
             node: self.shared.site.world.name_of(id),
             draining: state.draining,
+            features: features(id),
             rtt_ms: rtt(id).map(|rtt| rtt.as_secs_f64() * 1000.0),
         });
         seen.collect()

@@ -26,7 +26,7 @@ fn a_core_needs_to_know_who_it_is_and_where_its_store_is_and_all_else_has_a_defa
     assert_eq!(common.who.world, common.file.with_file_name("world.toml"));
     assert_eq!(common.mesh.key, common.file.with_file_name("node.key.pem"));
     assert_eq!((common.mesh.bind, &common.admin.token_file), (None, &None));
-    assert_eq!(common.mesh.minor, Minor::NEWEST);
+    assert!(common.mesh.withhold_features.is_empty());
     assert_eq!(common.admin.bind.to_string(), "127.0.0.1:9400");
     assert_eq!(
         (common.log.format, common.log.level.as_str()),
@@ -75,7 +75,7 @@ fn every_mistake_names_the_file_the_line_and_the_cure() {
         ("in_flight_max = \"many\"", "write for example in_flight_max = 256"),
         ("contact_point = []", "did you mean \"contact_points\"?"),
         ("[mesh]\nbind = \"everywhere\"", "line 6: \"bind\": invalid socket address"),
-        ("[mesh]\nminor = 7", "line 6: \"minor\": this program speaks 0 to 1"),
+        ("[mesh]\nwithhold_features = [\"wings\"]", "unknown variant `wings`, expected `moves`"),
         ("[log]\nformat = \"xml\"", "expected `text` or `json`"),
         ("[shutdown]\ndrain_seconds = -1", "\"drain_seconds\""),
         ("[admn]\nbind = \"127.0.0.1:1\"", "did you mean \"admin\"?"),

@@ -148,7 +148,7 @@ pub const KEYS: &[Key] = &[
         "fault",
         "older",
         "true",
-        "until they are restarted, all nodes speak the previous minor version",
+        "until they are restarted, all nodes lack every feature, as an older program does",
     )
     .optional(),
 ];
