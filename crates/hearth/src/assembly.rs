@@ -1,4 +1,4 @@
-//! One node, of either kind, put together the same way whether it has a process of its own ([`crate::process`]) or shares one
+//! One node, of either kind, put together the same way whether it has a process of its own ([`crate::node_process`]) or shares one
 //! with the whole mesh ([`crate::up`]): its place in the mesh, and the core or the edge on it.
 
 mod verifier;
@@ -19,7 +19,7 @@ use wire::{ConversationId, NodeId};
 
 pub(crate) use verifier::verifier;
 
-use crate::local::{FailoverShard, FailoverStatus, MoveStatus, ShardStatus};
+use crate::api::{FailoverShard, FailoverStatus, MoveStatus, ShardStatus};
 
 /// What follows the shard logs of every core.
 fn consumers() -> Consumers {

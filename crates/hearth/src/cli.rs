@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::commands::{admin, chat, check, conversation, region, replay, sim, token};
+use crate::local_mesh::up;
 use crate::runtime::wait_for;
-use crate::{admin, chat, check, conversation, out, process, region, replay, sim, token, up};
+use crate::{node_process, out};
 
 /// An edge-distributed chat mesh.
 #[derive(Debug, Parser)]
@@ -35,8 +37,8 @@ enum Command {
     Link(region::LinkOptions),
     Topology(check::Options),
     Sim(sim::Options),
-    Core(process::CoreOptions),
-    Edge(process::EdgeOptions),
+    Core(node_process::CoreOptions),
+    Edge(node_process::EdgeOptions),
     Admin(admin::Options),
 }
 
@@ -90,8 +92,8 @@ impl Cli {
             Command::Link(options) => wait_for(region::link(options)),
             Command::Topology(options) => check::run(&options),
             Command::Sim(options) => sim::run(options),
-            Command::Core(options) => process::core(&options),
-            Command::Edge(options) => process::edge(&options),
+            Command::Core(options) => node_process::core(&options),
+            Command::Edge(options) => node_process::edge(&options),
             Command::Admin(options) => admin::run(options),
         }
     }

@@ -1,44 +1,30 @@
-//! `hearth`, the one binary. Each command is a module: it parses its options, does one thing, and answers in lines that
-//! people or programs (`--json`) read.
+//! `hearth`, the one binary.
 //!
-//! | module | command |
+//! | module | what it is |
 //! |---|---|
-//! | [`up`] | the whole mesh on this machine |
-//! | [`token`] | an identity token of that mesh |
-//! | [`chat`] | a terminal client |
-//! | [`replay`] | real logs through the mesh, and the check of what came out |
-//! | [`region`] | `region`, `node` and `link`: rehearse the loss of either |
-//! | [`check`] | `topology check`: world files |
-//! | [`sim`] | the simulator, a program of its own |
-//! | [`process`] | `core` and `edge`: one node of a real deployment |
-//! | [`admin`] | what such a deployment is prepared with |
-//!
-//! What they share: [`local`] and [`access`] find the mesh that `up` runs, [`control`] asks it for things, [`text`] reads
-//! what others wrote, [`out`] prints. [`assembly`] puts nodes together, for [`up`] and for [`process`]; [`authority`] keeps the
-//! certificate authority of a mesh.
+//! | [`cli`] | the command line: which command, with which options |
+//! | [`commands`] | the commands that people give: token, chat, replay, region, conversation, topology, sim, admin |
+//! | [`local_mesh`] | `up`: a whole mesh on this machine, and how the commands find it |
+//! | [`node_process`] | `core` and `edge`: one node of a real deployment |
+//! | [`api`] | what operators ask of either, and its client |
+//! | [`assembly`] | puts nodes together, for `up` and for `core` and `edge` |
+//! | [`authority`] | the certificate authority of a mesh |
+//! | [`limits`] | the bounds of nodes, as files configure them |
+//! | [`text`], [`out`], [`runtime`] | what others wrote; lines on stdout; a runtime for commands |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod access;
-mod admin;
+mod api;
 mod assembly;
 mod authority;
-mod chat;
-mod check;
 mod cli;
-mod control;
-mod conversation;
+mod commands;
 mod limits;
-mod local;
+mod local_mesh;
+mod node_process;
 mod out;
-mod process;
-mod region;
-mod replay;
 mod runtime;
-mod sim;
 mod text;
-mod token;
-mod up;
 
 use std::process::ExitCode;
 

@@ -15,17 +15,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::node::Tasks;
+use ::node::admin::Readiness;
 use anyhow::{Context as _, bail};
 use net::Net as _;
 use store::embedded::{Finding, OpenReport};
-use tokio_util::sync::CancellationToken;
 use wire::{NodeId, NodeRole};
 
 use self::data::Data;
 use self::material::{How, Material};
 use self::region::Region;
+use crate::assembly::panic_trouble;
 use crate::limits::UpLimits;
-use crate::local::{DataDir, LocalMesh, LocalRegion, LocalTenant, Ready};
+use crate::local_mesh::discovery::{DataDir, LocalMesh, LocalRegion, LocalTenant, Ready};
 use crate::out;
 
 /// How long the shards may take to find their owners at the start.
@@ -107,7 +109,7 @@ fn say_what_was_found(report: &OpenReport) {
 }
 
 async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow::Result<()> {
-    let stop = CancellationToken::new();
+    let tasks = Tasks::new("up");
     let sockets = net::OsNet;
     let bind = mesh.material.ports.control();
     let listener =
@@ -116,13 +118,17 @@ async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow
     getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let token = format!("{:032x}", u128::from_be_bytes(secret));
     let router = control::router(Arc::clone(mesh), token.clone());
-    tokio::spawn(::node::admin::serve(listener, router, stop.clone()));
+    tasks.spawn("control", ::node::admin::serve(listener, router, tasks.stopping()));
     for region in &mesh.regions {
         let bind = mesh.material.ports.admin(&region.about.name);
         let listener =
             sockets.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
-        let asked = Arc::clone(region);
-        let readiness = Arc::new(move || asked.readiness());
+        let (asked, supervised) = (Arc::clone(region), tasks.clone());
+        let readiness = Arc::new(move || {
+            let mut troubles = asked.troubles();
+            troubles.extend(supervised.panicked().into_iter().map(panic_trouble));
+            Readiness::unless(troubles)
+        });
         let asked = Arc::clone(region);
         let status = Arc::new(move || serde_json::json!(asked.status()));
         ::node::Admin::start(::node::AdminOptions { listener, readiness, status, steering: None })?;
@@ -151,7 +157,7 @@ async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow
         out::note("ending: sessions leave, shards are written to their end");
     }
     local.retract(data.dir())?;
-    stop.cancel();
+    tasks.begin_stop();
     futures_util::future::try_join_all(mesh.regions.iter().map(|region| region.stop())).await?;
     Ok(())
 }

@@ -27,8 +27,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::ledger::Ledger;
 use self::plan::Plan;
-use crate::access::Access;
-use crate::local::DataDir;
+use crate::local_mesh::access::Access;
+use crate::local_mesh::discovery::DataDir;
 use crate::out;
 
 /// Real chat logs through the running mesh, and the check of what came out

@@ -1,4 +1,4 @@
-//! What the commands say to the control API of the running mesh, and to the cores of a deployment; see [`crate::local`] for what
+//! What the commands say to the control API of the running mesh, and to the cores of a deployment; see [`crate::api`] for what
 //! they answer.
 
 use std::path::{Path, PathBuf};
@@ -11,9 +11,8 @@ use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use wire::ConversationId;
 
-use crate::local::{
-    ControlProblem, FailoverStatus, LinkStatus, LocalMesh, MoveStatus, RegionStatus,
-};
+use crate::api::{ControlProblem, FailoverStatus, LinkStatus, MoveStatus, RegionStatus};
+use crate::local_mesh::discovery::LocalMesh;
 
 /// Longest that a mesh may take to drain or restore a region.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -3,8 +3,9 @@
 use clap::{Args, Subcommand};
 use wire::ConversationId;
 
-use crate::control::{Control, CoreAdmin};
-use crate::local::{DataDir, MoveStatus};
+use crate::api::MoveStatus;
+use crate::api::client::{Control, CoreAdmin};
+use crate::local_mesh::discovery::DataDir;
 use crate::out;
 
 /// Single conversations: where they live

@@ -22,8 +22,8 @@ use wire::UserId;
 
 use self::model::Model;
 use self::talk::Talk;
-use crate::access::Access;
-use crate::local::DataDir;
+use crate::local_mesh::access::Access;
+use crate::local_mesh::discovery::DataDir;
 
 /// A terminal client
 #[derive(clap::Args, Debug)]
@@ -66,7 +66,9 @@ async fn chat(options: Options, offset: UtcOffset) -> anyhow::Result<()> {
     let dir = options.data.path()?;
     let access = Access::open(&dir, options.tenant.as_deref())?;
     let region = match &options.region {
-        Some(region) => crate::local::LocalMesh::find(&dir)?.region(region)?.name.clone(),
+        Some(region) => {
+            crate::local_mesh::discovery::LocalMesh::find(&dir)?.region(region)?.name.clone()
+        }
         None => access.regions().first().cloned().unwrap_or_default(),
     };
     let model = Model::new(options.user.clone(), access.tenant().clone(), offset);

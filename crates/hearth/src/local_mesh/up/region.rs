@@ -8,8 +8,9 @@ use wire::{NodeId, NodeRole, RegionId};
 
 use super::material::Material;
 use super::node::RunningNode;
+use crate::api::{NodeStatus, RegionState, RegionStatus};
 use crate::assembly::Node;
-use crate::local::{LocalRegion, NodeStatus, RegionState, RegionStatus};
+use crate::local_mesh::discovery::LocalRegion;
 
 /// Sessions of a draining edge are asked to leave over this time.
 const DRAIN_WINDOW: Duration = Duration::from_secs(2);
@@ -231,7 +232,8 @@ impl Region {
     }
 
     /// Ready when the region is up and none of its nodes has a trouble.
-    pub(super) fn readiness(&self) -> ::node::admin::Readiness {
+    /// Why it is not ready, in sentences.
+    pub(super) fn troubles(&self) -> Vec<String> {
         let now = self.now();
         let mut reasons = Vec::new();
         if now.state != RegionState::Up {
@@ -240,7 +242,7 @@ impl Region {
         for RunningNode { node, .. } in &now.nodes {
             reasons.extend(node.troubles().iter().map(|trouble| format!("{}: {trouble}", node.id)));
         }
-        ::node::admin::Readiness::unless(reasons)
+        reasons
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {

@@ -1,4 +1,4 @@
-//! The control API of the local mesh: what `hearth region` and its like ask. See [`crate::local`] for the requests.
+//! The control API of the local mesh: what `hearth region` and its like ask. See [`crate::api`] for the requests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use wire::NodeId;
 
 use super::LocalWorld;
 use super::region::Region;
+use crate::api::{ControlProblem, FailoverStatus, LinkStatus, MoveStatus, RegionStatus};
 use crate::assembly::{Failing, Node};
-use crate::local::{ControlProblem, FailoverStatus, LinkStatus, MoveStatus, RegionStatus};
 
 /// The routes, behind the token.
 pub(super) fn router(mesh: Arc<LocalWorld>, token: String) -> Router {

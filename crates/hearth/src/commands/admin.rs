@@ -7,7 +7,7 @@ mod schema;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::process::config::{core_example, edge_example};
+use crate::node_process::config::{core_example, edge_example};
 use crate::{out, runtime};
 
 /// Prepare a real deployment: the mesh's authority, keys, the store's schema, example configs

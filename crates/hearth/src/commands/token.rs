@@ -2,8 +2,9 @@
 
 use wire::{TenantId, UserId};
 
-use crate::local::DataDir;
-use crate::{access, out};
+use crate::local_mesh::access;
+use crate::local_mesh::discovery::DataDir;
+use crate::out;
 
 /// An identity token of the local mesh, alone on stdout
 #[derive(clap::Args, Debug)]

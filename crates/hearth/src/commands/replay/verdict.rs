@@ -13,9 +13,9 @@ use super::ledger::Ledger;
 use super::log::Skipped;
 use super::plan::Plan;
 use super::watchers;
-use crate::access::Access;
-use crate::control::Control;
-use crate::local::RegionState;
+use crate::api::RegionState;
+use crate::api::client::Control;
+use crate::local_mesh::access::Access;
 use crate::out;
 
 /// Findings shown.

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use wire::NodeId;
 
-use crate::control::{Control, CoreAdmin};
-use crate::local::{DataDir, FailoverStatus, RegionStatus};
+use crate::api::client::{Control, CoreAdmin};
+use crate::api::{FailoverStatus, RegionStatus};
+use crate::local_mesh::discovery::DataDir;
 use crate::out;
 
 /// Regions of the local mesh: how they are, and the loss of one
@@ -282,7 +283,7 @@ async fn status(name: Option<&str>, common: &Common) -> anyhow::Result<()> {
     let dir = common.data.path()?;
     let mut regions = control(&dir)?.regions().await?;
     if let Some(name) = name {
-        crate::local::LocalMesh::find(&dir)?.region(name)?;
+        crate::local_mesh::discovery::LocalMesh::find(&dir)?.region(name)?;
         regions.retain(|region| region.name == name);
     }
     if common.json {
@@ -330,7 +331,7 @@ fn table(regions: &[RegionStatus]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::{NodeStatus, RegionState, ShardStatus};
+    use crate::api::{NodeStatus, RegionState, ShardStatus};
 
     #[test]
     fn the_table_shows_every_region_with_its_nodes() {

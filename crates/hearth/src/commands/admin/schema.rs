@@ -9,9 +9,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use topology::World;
 
+use crate::node_process::config::CoreConfig;
+use crate::node_process::store;
 use crate::out;
-use crate::process::config::CoreConfig;
-use crate::process::store;
 
 /// The store's keyspaces and tables
 #[derive(Args, Debug)]

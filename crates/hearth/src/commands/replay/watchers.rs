@@ -9,7 +9,7 @@ use wire::{ConversationId, DeviceId};
 
 use super::ledger::Ledger;
 use super::plan::Plan;
-use crate::access::Access;
+use crate::local_mesh::access::Access;
 use crate::out;
 
 /// A watcher that has not moved for so long asks for what it lacks.

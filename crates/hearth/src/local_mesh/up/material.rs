@@ -15,7 +15,7 @@ use wire::{NodeId, RegionId};
 
 use super::data::{Data, Ports};
 use crate::limits::UpLimits;
-use crate::local::LocalMesh;
+use crate::local_mesh::discovery::LocalMesh;
 use crate::{assembly, authority};
 
 /// Everything that outlives a single node.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::LocalWorld;
-use crate::local::LocalMesh;
+use crate::local_mesh::discovery::LocalMesh;
 use crate::out;
 
 /// Prints it.

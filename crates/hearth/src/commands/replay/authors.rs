@@ -12,7 +12,7 @@ use wire::client::MessageContent;
 
 use super::ledger::Ledger;
 use super::plan::Plan;
-use crate::access::Access;
+use crate::local_mesh::access::Access;
 
 /// Most authors that are connected at once: descriptors are shared with the mesh's own limits.
 const CONNECTED_MAX: usize = 256;

@@ -9,7 +9,7 @@ use client::{Endpoints, TokenError, Tokens};
 use node::clock;
 use wire::{DeviceId, TenantId, UserId};
 
-use crate::local::{FindError, LocalMesh};
+use crate::local_mesh::discovery::{FindError, LocalMesh};
 
 /// Tokens that a command signs for its own connections: asked for anew before each, so they need not last.
 const OWN_TTL_S: u64 = 15 * 60;
@@ -136,7 +136,7 @@ pub(crate) fn tenants(dir: &Path) -> anyhow::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::LocalRegion;
+    use crate::local_mesh::discovery::LocalRegion;
 
     #[test]
     fn edges_come_in_rotated_order_with_the_zone_first() {

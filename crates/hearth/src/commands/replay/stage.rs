@@ -8,7 +8,7 @@ use wire::client::http::{ChangeMembers, CreateGroup};
 use wire::limits::MEMBERS_PER_CHANGE;
 
 use super::plan::Plan;
-use crate::access::Access;
+use crate::local_mesh::access::Access;
 
 /// Creates the groups, each at home in another region in turn, and lets the authors in.
 ///
