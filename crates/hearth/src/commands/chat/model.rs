@@ -45,6 +45,8 @@ pub(super) struct Room {
     pub(super) title: String,
     pub(super) members: BTreeMap<String, MemberPayload>,
     pub(super) acting_region: String,
+    /// The highest that was seen. A higher one may mean another acting region.
+    epoch: u64,
     pub(super) durability: Durability,
     /// By seq.
     pub(super) messages: BTreeMap<u64, Shown>,
@@ -167,6 +169,7 @@ impl Model {
                 format!("@{}", harmless(other.map_or(me, |member| member.user_id.as_str())));
         }
         room.acting_region = harmless(&group.acting_region);
+        room.epoch = room.epoch.max(group.epoch);
         room.durability = group.durability;
         room.members =
             group.members.iter().map(|member| (member.user_id.clone(), member.clone())).collect();
@@ -193,6 +196,7 @@ impl Model {
             title,
             members: BTreeMap::new(),
             acting_region: String::new(),
+            epoch: 0,
             durability: id.shard.durability,
             messages: BTreeMap::new(),
             pending: Vec::new(),
@@ -245,7 +249,8 @@ impl Model {
         self.rooms[n].unread = 0;
     }
 
-    /// A message, live or of history. Says whether its room was not known.
+    /// Takes a message, live or of history. Returns whether the view of its room is to be asked for:
+    /// the room is new, or another owner serves it.
     pub(super) fn message(
         &mut self,
         id: ConversationId,
@@ -258,8 +263,10 @@ impl Model {
         let time = self.clock(message.ts_ms);
         let mine = message.sender == self.me.as_str();
         let room = &mut self.rooms[n];
+        let view_is_stale = live && message.epoch > room.epoch;
+        room.epoch = room.epoch.max(message.epoch);
         if room.messages.contains_key(&message.seq) {
-            return false;
+            return view_is_stale;
         }
         let pending =
             room.pending.iter().position(|pending| pending.message_id == message.message_id);
@@ -293,7 +300,7 @@ impl Model {
         if live && !here && !mine {
             room.unread += 1;
         }
-        self.rooms.len() > known
+        view_is_stale || self.rooms.len() > known
     }
 
     /// One's own message goes on its way.

@@ -223,7 +223,7 @@ impl Talk {
             Event::Connected(hello) => self.model.connected(&hello.region),
             Event::Disconnected { why } => self.model.disconnected(&why),
             Event::Message { conversation, message } => {
-                // Its name comes with the view of the conversation.
+                // Its name and its acting region come with the view of the conversation.
                 let is_room = conversation.kind != ConversationKind::User;
                 if is_room && self.model.message(conversation, &message, true) {
                     self.ask(

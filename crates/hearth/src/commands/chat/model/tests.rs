@@ -106,3 +106,14 @@ fn a_message_that_is_refused_stays_and_says_why() {
         matches!(&model.rooms[0].pending[0].state, Delivery::Failed(why) if why.contains("no"))
     );
 }
+
+#[test]
+fn a_higher_epoch_asks_once_where_the_room_is_served_now() {
+    let mut model = model();
+    let mut taken_over = message(1, "bob", "a", "hi");
+    assert!(!model.message(id(1), &taken_over, true), "nothing has changed");
+    (taken_over.seq, taken_over.epoch) = (2, 7);
+    assert!(model.message(id(1), &taken_over, true));
+    taken_over.seq = 3;
+    assert!(!model.message(id(1), &taken_over, true), "it was asked for already");
+}
