@@ -48,7 +48,7 @@ pub(crate) async fn drain(shared: &Arc<Shared>, window: Duration) {
         }
         session.outbox.close(GOING_AWAY);
     }
-    // Those that were at the door.
+    // Sessions whose upgrade was under way.
     while shared.sessions.len() > 0 {
         for session in shared.sessions.all() {
             session.outbox.close(GOING_AWAY);

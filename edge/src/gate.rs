@@ -29,7 +29,7 @@ use crate::transport::websocket::{self, socket::Socket};
 
 /// What a request must show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Endpoint {
     /// `GET /v1/stream`: an identity or a stream token.
     Stream,
     /// Everything else: an identity token.
@@ -42,20 +42,20 @@ pub(crate) enum Door {
 /// What to answer.
 pub(crate) fn admit(
     shared: &Shared,
-    door: Door,
+    endpoint: Endpoint,
     headers: &HeaderMap,
 ) -> Result<auth::Claims, Refused> {
-    let token = token(headers, door).unwrap_or_default();
-    let claims = match door {
-        Door::Stream => shared.verifier().verify_any(token, unix_ms()),
-        Door::Api => shared.verifier().verify_identity(token, unix_ms()),
+    let token = token(headers, endpoint).unwrap_or_default();
+    let claims = match endpoint {
+        Endpoint::Stream => shared.verifier().verify_any(token, unix_ms()),
+        Endpoint::Api => shared.verifier().verify_identity(token, unix_ms()),
     };
     let claims = claims.map_err(|error| {
         metrics::counter!("hearth_edge_refused_total", "code" => error.code().as_str())
             .increment(1);
         Refused::new(error.code(), error.to_string())
     })?;
-    residency::check(shared, door, &claims.tenant)?;
+    residency::check(shared, endpoint, &claims.tenant)?;
     if shared.is_draining() {
         let alternatives = residency::alternatives(shared, &claims.tenant);
         let refused = Refused::new(ErrorCode::Draining, "this edge goes away; use another one");
@@ -65,7 +65,7 @@ pub(crate) fn admit(
 }
 
 /// The token of a request: as Bearer or, for a stream, as a subprotocol. Never from the URL.
-fn token(headers: &HeaderMap, door: Door) -> Option<&str> {
+fn token(headers: &HeaderMap, endpoint: Endpoint) -> Option<&str> {
     let bearer =
         headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -73,7 +73,7 @@ fn token(headers: &HeaderMap, door: Door) -> Option<&str> {
         });
     let offered =
         || subprotocols(headers).find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX));
-    bearer.or_else(|| if door == Door::Stream { offered() } else { None })
+    bearer.or_else(|| if endpoint == Endpoint::Stream { offered() } else { None })
 }
 
 fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -84,7 +84,7 @@ fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// `GET /v1/stream`.
 pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
-    let admitted = admit(&shared, Door::Stream, request.headers()).and_then(|claims| {
+    let admitted = admit(&shared, Endpoint::Stream, request.headers()).and_then(|claims| {
         let starting = shared.starting.clone().try_acquire_owned().ok();
         let starting = starting.filter(|_| shared.sessions.len() < shared.limits.sessions);
         let overloaded =
@@ -157,10 +157,10 @@ mod tests {
     #[test]
     fn a_token_comes_as_bearer_or_as_a_subprotocol_of_a_stream() {
         let bearer = headers(&[(AUTHORIZATION, "bearer abc")]);
-        assert_eq!(token(&bearer, Door::Api), Some("abc"));
+        assert_eq!(token(&bearer, Endpoint::Api), Some("abc"));
         let offered = headers(&[(SEC_WEBSOCKET_PROTOCOL, "hearth.v1, hearth.token.a.b.c")]);
-        assert_eq!(token(&offered, Door::Stream), Some("a.b.c"));
-        assert_eq!(token(&offered, Door::Api), None);
-        assert_eq!(token(&headers(&[(AUTHORIZATION, "Basic abc")]), Door::Stream), None);
+        assert_eq!(token(&offered, Endpoint::Stream), Some("a.b.c"));
+        assert_eq!(token(&offered, Endpoint::Api), None);
+        assert_eq!(token(&headers(&[(AUTHORIZATION, "Basic abc")]), Endpoint::Stream), None);
     }
 }

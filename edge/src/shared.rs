@@ -93,7 +93,8 @@ impl Shared {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether a conversation that a user has named can be one of his tenant's: what fails here is never asked of a home.
+    /// Whether a conversation that a user has named can belong to their tenant. An id that
+    /// fails here is never asked of a home.
     ///
     /// # Errors
     /// `not_found`, as for everything that is not in the tenant.

@@ -3,12 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error shall fail")]
 
+#[path = "edge/admission.rs"]
+mod admission;
 #[path = "edge/chaos.rs"]
 mod chaos;
 #[path = "edge/delivery.rs"]
 mod delivery;
-#[path = "edge/doors.rs"]
-mod doors;
 #[path = "edge/frames.rs"]
 mod frames;
 #[path = "edge/harness.rs"]

@@ -203,7 +203,7 @@ impl Runner {
     /// holder to reclaim the shard and hand it over.
     async fn ask_holder_to_release(shared: &OwnershipOptions, shard: ShardId) -> Infallible {
         loop {
-            tokio::time::sleep(2 * shared.limits.lease.patience()).await;
+            tokio::time::sleep(2 * shared.limits.lease.claim_wait()).await;
             let Ok(lease) = shared.store.lease(shard).await else { continue };
             let is_alive = |node: &NodeId| {
                 *node != shared.node && shared.mesh.membership().borrow().is_alive(node)

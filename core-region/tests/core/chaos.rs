@@ -39,7 +39,7 @@ async fn nothing_acknowledged_is_lost_doubled_or_reordered_when_owners_die_in_ba
         lost: 0.03,
         late: 0.05,
         late_by: ms(500)..ms(5_000),
-        patience: ms(400),
+        statement_timeout: ms(400),
         ..Weather::calm()
     });
     let shards = site.world.shards_homed_in(RegionId(1));

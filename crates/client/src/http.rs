@@ -1,7 +1,7 @@
 //! Groups, members, history and inbox over HTTP, at whatever edge answers.
 //!
 //! A request goes to the preferred edge; when that one cannot be reached or says to come back later, to the next, until
-//! it is answered or [`crate::Options::http_patience`] is over. Everything here may be repeated without harm, but for one
+//! it is answered or [`crate::Options::http_timeout`] is over. Everything here may be repeated without harm, but for one
 //! thing: when the answer to [`Http::create_group`] is lost, a second, empty group may be left behind.
 
 mod transport;
@@ -40,10 +40,10 @@ pub enum HttpError {
         detail: String,
     },
     /// Nobody answered in time. Whether anything was changed is unknown.
-    #[error("no edge answered within {seconds} s: {last}", seconds = .patience.as_secs())]
-    OutOfPatience {
+    #[error("no edge answered within {seconds} s: {last}", seconds = .timeout.as_secs())]
+    TimedOut {
         /// How long it was tried.
-        patience: Duration,
+        timeout: Duration,
         /// What the last attempt came to.
         last: String,
     },
@@ -63,13 +63,13 @@ pub struct Http {
     transport: Transport,
     endpoints: Arc<dyn Endpoints>,
     tokens: Arc<dyn Tokens>,
-    patience: Duration,
+    timeout: Duration,
     backoff_max: Duration,
 }
 
 impl std::fmt::Debug for Http {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Http").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("Http").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
@@ -81,14 +81,14 @@ enum Outcome {
 }
 
 impl Http {
-    /// With the edges, tokens and patience of these options. Connects when it is asked something.
+    /// With the edges, tokens and timeout of these options. Connects when it is asked something.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         Self {
             transport: Transport::new(options.net.clone()),
             endpoints: options.endpoints.clone(),
             tokens: options.tokens.clone(),
-            patience: options.http_patience,
+            timeout: options.http_timeout,
             backoff_max: options.backoff_max,
         }
     }
@@ -254,7 +254,7 @@ impl Http {
         path: &str,
         body: Option<Bytes>,
     ) -> Result<T, HttpError> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         let mut rotation = Rotation::new(Duration::from_millis(100), self.backoff_max);
         let mut last = "no edge is known".to_owned();
         loop {
@@ -263,7 +263,7 @@ impl Http {
             while let Some(url) = rotation.next() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return Err(HttpError::OutOfPatience { patience: self.patience, last });
+                    return Err(HttpError::TimedOut { timeout: self.timeout, last });
                 }
                 let attempt = self.attempt(&url, &method, path, body.clone());
                 match timeout(ATTEMPT.min(left), attempt).await {
@@ -284,7 +284,7 @@ impl Http {
             }
             let pause = rotation.failed(0.5).max(pause.unwrap_or_default()).min(self.backoff_max);
             if Instant::now() + pause >= deadline {
-                return Err(HttpError::OutOfPatience { patience: self.patience, last });
+                return Err(HttpError::TimedOut { timeout: self.timeout, last });
             }
             sleep(pause).await;
         }

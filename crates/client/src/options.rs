@@ -52,7 +52,7 @@ pub struct Options {
     /// talks: its region may be cut off with it. Doubled, up to eightfold, every time until there is an acknowledgement.
     pub stall_max: Duration,
     /// How long one HTTP request is tried, over all edges, before it fails.
-    pub http_patience: Duration,
+    pub http_timeout: Duration,
     /// Of jitter and of the message ids that the client draws; from the operating system when absent.
     pub seed: Option<u64>,
 }
@@ -80,7 +80,7 @@ impl Options {
             backoff_max: Duration::from_secs(3),
             silence_max: Duration::from_secs(8),
             stall_max: Duration::from_secs(10),
-            http_patience: Duration::from_secs(30),
+            http_timeout: Duration::from_secs(30),
             seed: None,
         }
     }

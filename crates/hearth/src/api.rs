@@ -122,7 +122,7 @@ pub(crate) struct FailoverStatus {
     pub(crate) decided: bool,
     /// The region lives: every shard was handed over in order, and nothing is missing.
     pub(crate) planned: bool,
-    /// Its shards of class `region`.
+    /// Its single-region shards.
     pub(crate) shards: Vec<FailoverShard>,
 }
 

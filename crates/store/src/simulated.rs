@@ -38,7 +38,7 @@ pub struct Weather {
     /// See `late`.
     pub late_by: Range<Duration>,
     /// After this the sender gives up, and the outcome is unknown.
-    pub patience: Duration,
+    pub statement_timeout: Duration,
 }
 
 impl Weather {
@@ -52,7 +52,7 @@ impl Weather {
             lost: 0.0,
             late: 0.0,
             late_by: ms(2_500)..ms(20_000),
-            patience: ms(2_000),
+            statement_timeout: ms(2_000),
         }
     }
 

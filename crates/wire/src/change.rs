@@ -49,9 +49,9 @@ pub enum Event {
     Message(Message),
     /// Members came, went, or have another role.
     MembersChanged(MembersChanged),
-    /// In a user's own stream: he is now a member of a conversation.
+    /// In a user's own stream: they are now a member of a conversation.
     Joined(Joined),
-    /// In a user's own stream: he no longer is.
+    /// In a user's own stream: they no longer are.
     Left(Left),
     /// The last change in the log of a shard that the conversation leaves.
     MovedOut(MovedOut),

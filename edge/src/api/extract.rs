@@ -11,7 +11,7 @@ use wire::command::Actor;
 use wire::{ConversationId, ErrorCode, UserId, limits};
 
 use super::problem::Refused;
-use crate::gate::{self, Door};
+use crate::gate::{self, Endpoint};
 use crate::shared::Shared;
 
 /// Deepest nesting of a body.
@@ -30,7 +30,7 @@ impl FromRequestParts<Arc<Shared>> for User {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refused> {
-        let claims = gate::admit(shared, Door::Api, &parts.headers)?;
+        let claims = gate::admit(shared, Endpoint::Api, &parts.headers)?;
         let (tenant, user, device) =
             (claims.tenant.clone(), claims.user.clone(), claims.device.clone());
         Ok(Self { actor: Actor { tenant, user, device }, claims })

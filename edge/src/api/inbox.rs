@@ -1,4 +1,4 @@
-//! `GET /v1/inbox`: the user's conversations, from his own stream.
+//! `GET /v1/inbox`: the user's conversations, from their own stream.
 
 use std::sync::Arc;
 

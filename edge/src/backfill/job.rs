@@ -20,7 +20,7 @@ pub(super) struct Job {
     /// The session was too slow, it did not ask.
     pub(super) slow: bool,
     /// The home was asked whether the user may read.
-    pub(super) knocked: bool,
+    pub(super) probed: bool,
     /// When it began.
     pub(super) since: Instant,
 }
@@ -29,7 +29,7 @@ pub(super) struct Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Not attached, perhaps not a member: the home is asked first. `after`: the last seq that the client has.
-    Knock { after: u64 },
+    Probe { after: u64 },
     /// Attached soon; see [`conversation::delivery::Pause::Pending`].
     Await { after: u64 },
     /// Messages after this one, up to where the session was paused.
@@ -46,7 +46,7 @@ impl Job {
     /// What to ask the home now, and whether in the user's name.
     pub(super) fn question(&self) -> Option<(Query, bool)> {
         match self.step {
-            Step::Knock { after } => {
+            Step::Probe { after } => {
                 Some((Query::History { before: None, after: Some(after), limit: 1 }, true))
             }
             Step::Await { .. } => None,
@@ -76,7 +76,7 @@ impl Job {
     /// A new `sync` of the same conversation.
     pub(super) fn restart(&mut self, after: u64) {
         match self.step {
-            Step::Knock { .. } => self.step = Step::Knock { after },
+            Step::Probe { .. } => self.step = Step::Probe { after },
             Step::Await { .. } => self.step = Step::Await { after },
             Step::Messages { .. } | Step::Changes => {
                 self.progress.claim(after);
@@ -98,7 +98,7 @@ mod tests {
             progress: Progress::from(Place { ver: 9, seq: 7 }),
             syncs: Vec::new(),
             slow: false,
-            knocked: false,
+            probed: false,
             since: Instant::now(),
         };
         for (after, step) in

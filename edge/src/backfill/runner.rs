@@ -109,7 +109,7 @@ impl Runner {
                 self.paused.retain(|paused| *paused != conversation);
                 let waiting = self.jobs.insert(conversation, job);
                 if let Some(Job {
-                    step: Step::Await { after } | Step::Knock { after },
+                    step: Step::Await { after } | Step::Probe { after },
                     syncs,
                     ..
                 }) = waiting
@@ -145,7 +145,7 @@ impl Runner {
             } else if self.jobs.contains_key(&conversation) {
                 self.restart(conversation, after, vec![number]);
             } else {
-                let mut job = self.job(Step::Knock { after }, vec![number]);
+                let mut job = self.job(Step::Probe { after }, vec![number]);
                 self.first_step(conversation, after, &mut job);
                 self.begin(conversation, job);
             }
@@ -163,7 +163,7 @@ impl Runner {
             progress: Progress::default(),
             syncs,
             slow: false,
-            knocked: false,
+            probed: false,
             since: Instant::now(),
         }
     }
@@ -183,7 +183,7 @@ impl Runner {
                 job.step = Step::Await { after };
             }
             Some(Pause::Pending) => job.step = Step::Await { after },
-            None => job.step = Step::Knock { after },
+            None => job.step = Step::Probe { after },
         }
     }
 
@@ -237,7 +237,7 @@ impl Runner {
         };
         let deliveries = match (job.step, result) {
             (_, Err(refusal)) => return self.refused(conversation, &refusal),
-            (Step::Knock { after }, Ok(Answer::History { .. })) => {
+            (Step::Probe { after }, Ok(Answer::History { .. })) => {
                 return self.admitted(conversation, after);
             }
             (Step::Messages { after }, Ok(Answer::History { messages, has_more, .. })) => {
@@ -365,10 +365,10 @@ impl Runner {
         let Some(mut job) = self.jobs.remove(&conversation) else { return };
         // No live event goes before the answer to the sync.
         self.first_step(conversation, after, &mut job);
-        if matches!(job.step, Step::Knock { .. }) {
+        if matches!(job.step, Step::Probe { .. }) {
             job.step = Step::Await { after };
         }
-        job.knocked = true;
+        job.probed = true;
         self.begin(conversation, job);
     }
 
@@ -376,7 +376,7 @@ impl Runner {
         let Some(job) = self.jobs.get_mut(&conversation) else { return };
         let syncs = std::mem::take(&mut job.syncs);
         match job.step {
-            Step::Knock { .. } | Step::Await { .. } => {
+            Step::Probe { .. } | Step::Await { .. } => {
                 self.jobs.remove(&conversation);
             }
             // The client is told, and can ask again. What is live goes on, and tells if the user is out.
@@ -447,7 +447,7 @@ impl Runner {
         let late = job.since.elapsed() >= self.shared.limits.home_deadline;
         let refusal = match job.step {
             // The owner, asked for the members, did not name the user.
-            Step::Knock { .. } if job.knocked => not_a_member(),
+            Step::Probe { .. } if job.probed => not_a_member(),
             Step::Await { .. } if late => Refusal {
                 retry_after_ms: Some(1_000),
                 ..Refusal::new(

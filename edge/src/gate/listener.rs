@@ -1,7 +1,7 @@
 //! Takes connections and speaks HTTP/1.1 on them until they become a session or end.
 //!
 //! Not `axum::serve`: that has no deadline for the head of a request and no bound on connections, so a few thousand silent
-//! ones would hold the door shut.
+//! ones would keep everybody out.
 
 use std::io;
 use std::sync::Arc;

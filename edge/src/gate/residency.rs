@@ -3,13 +3,13 @@
 
 use wire::{ErrorCode, RegionId, TenantId};
 
-use super::Door;
+use super::Endpoint;
 use crate::api::problem::Refused;
 use crate::shared::Shared;
 
 /// # Errors
 /// `wrong_zone`, with the edges that may.
-pub(super) fn check(shared: &Shared, door: Door, tenant: &TenantId) -> Result<(), Refused> {
+pub(super) fn check(shared: &Shared, endpoint: Endpoint, tenant: &TenantId) -> Result<(), Refused> {
     let Some(zone) = shared.world.zone_of(tenant) else {
         return Err(Refused::new(ErrorCode::Forbidden, "tenant not served here"));
     };
@@ -27,7 +27,7 @@ pub(super) fn check(shared: &Shared, door: Door, tenant: &TenantId) -> Result<()
         zone = %zone.name,
         region = %shared.region_name,
         edge = %shared.node,
-        door = ?door,
+        endpoint = ?endpoint,
         "an edge outside the zone was asked to serve it"
     );
     let refused = Refused::new(ErrorCode::WrongZone, "this edge may not serve the tenant's zone");

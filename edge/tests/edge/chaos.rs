@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use wire::ConversationId;
 
-use crate::harness::{Bench, PATIENCE};
+use crate::harness::{Bench, TIMEOUT};
 
 const STEPS: u64 = 600;
 const CLIENTS: usize = 8;
@@ -31,15 +31,15 @@ async fn follow(bench: &Bench, user: &str, tea: ConversationId, seed: u64) {
     loop {
         let mut client = bench.session(user).await;
         client.sync(tea, last).await;
-        let mut patience =
+        let mut attempts =
             if random.random_bool(0.7) { random.random_range(1..300) } else { u32::MAX };
         let is_slow = random.random_bool(0.3);
-        while patience > 0 {
+        while attempts > 0 {
             let frame = client
                 .next()
                 .await
                 .unwrap_or_else(|code| panic!("seed {seed}: closed with {code:?}"));
-            patience -= 1;
+            attempts -= 1;
             if frame["type"] == "message.new" {
                 let seq = frame["payload"]["seq"].as_u64().unwrap();
                 assert_eq!(seq, last + 1, "seed {seed}, user {user}");
@@ -92,7 +92,7 @@ async fn whatever_happens_every_client_sees_every_message_once_and_in_order() {
         .collect();
     weather(&bench, tea, seed).await;
     for follower in followers {
-        tokio::time::timeout(PATIENCE, follower)
+        tokio::time::timeout(TIMEOUT, follower)
             .await
             .unwrap_or_else(|_| panic!("seed {seed}: not all arrived"))
             .unwrap();

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use wire::ConversationId;
 
-use crate::harness::PATIENCE;
+use crate::harness::TIMEOUT;
 
 pub(crate) struct Client {
     pub(crate) stream: WebSocketStream<net::Stream>,
@@ -95,7 +95,7 @@ impl Client {
     async fn read(&mut self) -> Result<Value, Option<u16>> {
         loop {
             let message =
-                tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a frame in time");
+                tokio::time::timeout(TIMEOUT, self.stream.next()).await.expect("a frame in time");
             match message {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(close))) => return Err(close.map(|close| close.code.into())),
@@ -109,7 +109,7 @@ impl Client {
     pub(crate) async fn text_of(&mut self, kind: &str) -> String {
         let marked = format!("\"type\":\"{kind}\"");
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.stream.next());
+            let next = tokio::time::timeout(TIMEOUT, self.stream.next());
             match next.await.expect("a frame in time") {
                 Some(Ok(Message::Text(text))) if text.contains(&marked) => return text.to_string(),
                 Some(Ok(_)) => {}
@@ -177,7 +177,7 @@ pub(crate) async fn raw(edge: SocketAddr, bytes: &[u8]) -> Answered {
     let mut tcp = OsNet.connect(edge).await.unwrap();
     tcp.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut answer))
+    tokio::time::timeout(TIMEOUT, tcp.read_to_end(&mut answer))
         .await
         .expect("an answer in time")
         .unwrap();

@@ -86,8 +86,8 @@ pub const FIELDS: &[Field] = &[
         "zone",
         "max_rpo_s",
         "60",
-        "A lost region of the zone is failed over by itself if no more than its last so many seconds may be missing of class \
-         region, 10 to 65535. Left out: only operators do that.",
+        "A lost region of the zone is failed over by itself if no more than its last so many seconds may be missing of its \
+         single-region shards, 10 to 65535. Left out: only operators do that.",
     ),
     may(
         "zone",

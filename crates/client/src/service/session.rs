@@ -30,7 +30,7 @@ const READ_BATCH: usize = 64;
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// A socket that takes nothing for so long is dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the patience with an edge that acknowledges nothing is doubled.
+/// How often the silence_timeout with an edge that acknowledges nothing is doubled.
 const STALL_DOUBLINGS: u32 = 3;
 /// For the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -186,7 +186,7 @@ impl Service {
     }
 
     /// How long an edge may be silent. One that owes us an answer must show a sign of life sooner.
-    fn patience(&self, live: &Live) -> Duration {
+    fn silence_timeout(&self, live: &Live) -> Duration {
         let usual = live.heartbeat * 2;
         if live.owed_since.is_some() { usual.min(self.options.silence_max) } else { usual }
     }
@@ -196,14 +196,14 @@ impl Service {
         live.owed_since.map_or(live.last_heard, |since| since.max(live.last_heard))
     }
 
-    /// Often enough to be heard ourselves, and once at half the patience with a silent edge.
+    /// Often enough to be heard ourselves, and once at half the silence_timeout with a silent edge.
     fn ping_at(&self, live: &Live) -> Instant {
-        let doubt = live.last_said.max(Self::silent_since(live)) + self.patience(live) / 2;
+        let doubt = live.last_said.max(Self::silent_since(live)) + self.silence_timeout(live) / 2;
         doubt.min(live.last_said + live.heartbeat)
     }
 
     fn lost_at(&self, live: &Live) -> Instant {
-        Self::silent_since(live) + self.patience(live)
+        Self::silent_since(live) + self.silence_timeout(live)
     }
 
     /// When it is left for want of an acknowledgement.
@@ -223,7 +223,7 @@ impl Service {
         if now >= self.lost_at(live) {
             return Err(End::Lost(format!(
                 "the edge was silent for {} s",
-                self.patience(live).as_secs()
+                self.silence_timeout(live).as_secs()
             )));
         }
         match live.goaway.take() {

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 use wire::ConversationId;
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub struct Edge {
     listener: net::Listener,
@@ -30,7 +30,7 @@ impl Edge {
     }
 
     async fn stream(&mut self) -> net::Stream {
-        tokio::time::timeout(PATIENCE, self.listener.accept())
+        tokio::time::timeout(TIMEOUT, self.listener.accept())
             .await
             .expect("a client comes")
             .unwrap()
@@ -118,7 +118,7 @@ impl Conn {
     pub async fn hear(&mut self) -> Value {
         loop {
             let frame =
-                tokio::time::timeout(PATIENCE, self.0.next()).await.expect("the client speaks");
+                tokio::time::timeout(TIMEOUT, self.0.next()).await.expect("the client speaks");
             let Message::Text(text) = frame.expect("the client is there").unwrap() else {
                 continue;
             };
@@ -171,7 +171,7 @@ pub fn connect(edges: &[&Edge]) -> (Client, Events) {
 /// The next event that `pick` takes.
 pub async fn event<T>(events: &mut Events, pick: impl Fn(Event) -> Option<T>) -> T {
     loop {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("an event comes");
+        let event = tokio::time::timeout(TIMEOUT, events.next()).await.expect("an event comes");
         if let Some(picked) = pick(event.expect("the client lives")) {
             return picked;
         }

@@ -6,7 +6,7 @@ mod edge;
 
 use std::time::Duration;
 
-use edge::{Edge, PATIENCE, connect, conversation, event, options, seqs};
+use edge::{Edge, TIMEOUT, connect, conversation, event, options, seqs};
 use hearth_client::{Client, Event, Http, HttpError, Options, Read, SendError, State};
 use serde_json::json;
 use wire::ErrorCode;
@@ -325,10 +325,10 @@ async fn http_goes_to_the_next_edge_and_reads_history_page_by_page() {
 }
 
 #[tokio::test]
-async fn http_says_why_not_and_runs_out_of_patience() {
+async fn http_says_why_not_and_times_out() {
     let mut edge = Edge::start().await;
     let http =
-        Http::new(&Options { http_patience: Duration::from_millis(200), ..options(&[&edge]) });
+        Http::new(&Options { http_timeout: Duration::from_millis(200), ..options(&[&edge]) });
     let asking = tokio::spawn({
         let http = http.clone();
         async move { http.group(conversation()).await }
@@ -338,6 +338,6 @@ async fn http_says_why_not_and_runs_out_of_patience() {
     let error = asking.await.unwrap().unwrap_err();
     assert!(matches!(error, HttpError::Refused { code: ErrorCode::NotFound, .. }), "{error}");
     drop(edge);
-    let error = tokio::time::timeout(PATIENCE, http.inbox()).await.unwrap().unwrap_err();
-    assert!(matches!(error, HttpError::OutOfPatience { .. }), "{error}");
+    let error = tokio::time::timeout(TIMEOUT, http.inbox()).await.unwrap().unwrap_err();
+    assert!(matches!(error, HttpError::TimedOut { .. }), "{error}");
 }

@@ -143,7 +143,7 @@ impl Timing {
 
     /// How long a claimant waits before it may revoke a lease, from the reply that showed the beat.
     #[must_use]
-    pub fn patience(self) -> Duration {
+    pub fn claim_wait(self) -> Duration {
         self.lease.saturating_add(self.margin)
     }
 
@@ -169,7 +169,7 @@ mod tests {
         let error = TimingError::MarginTooSmall { lease: 10 * S, margin: short, needed };
         assert_eq!(Timing::new(10 * S, short, CLOCKS), Err(error));
         let timing = Timing::new(10 * S, needed, CLOCKS).unwrap();
-        assert_eq!((timing.holds(), timing.patience()), (10 * S - needed, 10 * S + needed));
+        assert_eq!((timing.holds(), timing.claim_wait()), (10 * S - needed, 10 * S + needed));
         assert_eq!(
             Timing::new(S, S, CLOCKS),
             Err(TimingError::NothingLeft { lease: S, margin: S })
@@ -183,7 +183,7 @@ mod tests {
         let timing = Timing::new(10 * S, Duration::from_millis(101), CLOCKS).unwrap();
         // By true time, with the owner's clock 1 % slow and the claimant's 1 % fast.
         let owner = timing.holds().as_secs_f64() / 0.99;
-        let claimant = timing.patience().as_secs_f64() / 1.01;
+        let claimant = timing.claim_wait().as_secs_f64() / 1.01;
         assert!(owner < claimant, "{owner} {claimant}");
     }
 

@@ -229,7 +229,7 @@ mod tests {
         let wide = claim(&home, AWAY, 7);
         let wide =
             wide.sealed_at(Durability::MultiRegion, wide.epoch, wide.nonce, Slot(4)).unwrap();
-        assert!(wide.forks.is_empty(), "the quorums of class multi-region meet");
+        assert!(wide.forks.is_empty(), "the quorums of multi-region shards meet");
     }
 
     #[test]

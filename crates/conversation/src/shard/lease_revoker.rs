@@ -86,7 +86,7 @@ impl LeaseRevoker {
         if lives.is_empty() {
             return Step::Over;
         }
-        Step::Wait { until: replied_at.after(self.timing.patience()), lives }
+        Step::Wait { until: replied_at.after(self.timing.claim_wait()), lives }
     }
 
     fn region(&self) -> RegionId {

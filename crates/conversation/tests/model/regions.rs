@@ -1,4 +1,4 @@
-//! The model of class `region` across two regions: claimants, owners, their salvage and a consumer run the production
+//! The model of single-region shards across two regions: claimants, owners, their salvage and a consumer run the production
 //! machines, over a store whose regions have quorums of their own.
 //!
 //! **The store.** What is written in one region is under way to the other from that moment on, and arrives when somebody looks.
@@ -8,7 +8,7 @@
 //! could first have been asked, and may show whatever is under way when it ends. The lease row and the core leases are
 //! linearizable, as is what is written to them: conditional writes in doubt are searched in `world.rs`, with the same machines.
 //!
-//! **Time** is what the timed leases make of it: when a claimant's wait is over, the leases that he saw have run out. That this
+//! **Time** is what the timed leases make of it: when a claimant's wait is over, the leases that they saw have run out. That this
 //! is so on clocks that are as bad as the margin bears, `world/timed.rs` searches. With `bad_clock` it is not so.
 //!
 //! **Clients** send each message until it is acknowledged, to any owner.
@@ -329,7 +329,7 @@ impl World {
             u64::from(state.sites[self.bounds.claimants[actor]].fence) > epoch.0
                 && self.mutant != Some(Mutant::NoLocalFence)
         };
-        // An owner who will find the fence whenever he looks acknowledges nothing more, and what he appends now he could
+        // An owner that will find the fence whenever it looks acknowledges nothing more, and what it appends now it could
         // have appended before.
         let gone: Vec<usize> = (state.actors.iter().enumerate())
             .filter(|(actor, what)| matches!(what, Actor::Owner(serving) if fenced(*actor, serving.owner.epoch())))

@@ -15,10 +15,10 @@ use crate::api::{ControlProblem, FailoverStatus, LinkStatus, MoveStatus, RegionS
 use crate::local_mesh::discovery::LocalMesh;
 
 /// Longest that a mesh may take to drain or restore a region.
-const PATIENCE: Duration = Duration::from_secs(300);
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Longer than a node lets an order take before it says so.
-const ORDER_PATIENCE: Duration = Duration::from_secs(90);
+const ORDER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The running mesh, as its operator sees it.
 pub(crate) struct Control {
@@ -113,9 +113,9 @@ impl Control {
 
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
         let asked = self.http.call(method, &self.mesh.control, path, &self.mesh.control_token);
-        let answer = tokio::time::timeout(PATIENCE, asked).await;
+        let answer = tokio::time::timeout(CHANGE_TIMEOUT, asked).await;
         let answer = answer.map_err(|_| {
-            anyhow::anyhow!("the mesh did not finish within {} s", PATIENCE.as_secs())
+            anyhow::anyhow!("the mesh did not finish within {} s", CHANGE_TIMEOUT.as_secs())
         })?;
         let (status, body) = answer.map_err(|why| {
             anyhow::anyhow!(
@@ -150,12 +150,10 @@ impl CoreAdmin {
         let token = std::fs::read_to_string(token_file)
             .with_context(|| token_file.display().to_string())?;
         let http = Plain::new(Arc::new(net::OsNet));
-        let answer = tokio::time::timeout(
-            ORDER_PATIENCE,
-            http.call(Method::POST, admin, path, token.trim()),
-        )
-        .await;
-        let late = || format!("{admin} did not answer within {} s", ORDER_PATIENCE.as_secs());
+        let answer =
+            tokio::time::timeout(ORDER_TIMEOUT, http.call(Method::POST, admin, path, token.trim()))
+                .await;
+        let late = || format!("{admin} did not answer within {} s", ORDER_TIMEOUT.as_secs());
         let (status, body) = answer
             .with_context(late)?
             .map_err(|why| anyhow::anyhow!("{admin} does not answer: {why}"))?;

@@ -50,7 +50,7 @@ pub(crate) struct Options {
     tenant: Option<String>,
     /// Give up when nothing moves for so long, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
-    patience: u64,
+    quiet_timeout: u64,
     /// Print the summary as one JSON line
     #[arg(long)]
     json: bool,
@@ -77,12 +77,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         .map(|file| log::Log::read(file))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let access = Access::open(&dir, options.tenant.as_deref())?;
-    let patience = Duration::from_secs(options.patience);
+    let quiet_timeout = Duration::from_secs(options.quiet_timeout);
     let progress = progress(options.json);
     progress.set_message("preparing groups and members");
     let plan = Plan::new(logs, options.speed)?;
-    let plan = Arc::new(stage::set(&access, plan, patience).await?);
-    let ledger = Arc::new(Ledger::new(plan.clone(), access.regions().len(), patience));
+    let plan = Arc::new(stage::set(&access, plan, quiet_timeout).await?);
+    let ledger = Arc::new(Ledger::new(plan.clone(), access.regions().len(), quiet_timeout));
     let bar = tokio::spawn(show(progress.clone(), ledger.clone()));
     let played = play(&access, &plan, &ledger).await;
     bar.abort();

@@ -10,7 +10,7 @@ use super::lifecycle::State;
 use super::*;
 
 /// Ends a hang; nothing here asserts a time.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const CORE: &str = "[[node]]\nid = \"eu-west/core/1\"\nmesh = \"127.0.0.1:1\"\n";
 const EDGE: &str =
     "[[node]]\nid = \"eu-west/edge/1\"\nmesh = \"127.0.0.1:7400\"\nurl = \"http://edge\"\n";
@@ -72,7 +72,7 @@ async fn until(process: &Process, state: State) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap();
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_node_with_a_task_that_has_panicked_is_not_ready_and_names_the_task() 
     let body = String::from_utf8_lossy(&body).into_owned();
     assert_eq!(status, http::StatusCode::SERVICE_UNAVAILABLE);
     assert!(body.contains("task unlucky has panicked; restart the node"), "{body}");
-    admin.stop(PATIENCE).await;
+    admin.stop(TIMEOUT).await;
     process.end().await;
 }
 

@@ -1,9 +1,9 @@
 //! How long the committer waits for a fuller batch.
 //!
-//! Those who were woken by the last batch are likely to come again at once. When a sync is slow, the first of them would
-//! get one of his own, and all others would wait for it. So the committer waits until about as many have come as it woke,
-//! but never longer than a quarter of what a sync takes, nor than the bound. One appender alone never waits: his batch woke
-//! one.
+//! Appenders that the last batch woke are likely to come again at once. When a sync is slow, the
+//! first of them would get a sync of its own, and all others would wait for it. So the committer
+//! waits until about as many have come as it woke, but never longer than a quarter of a sync, nor
+//! than the bound. One appender alone never waits: its batch woke one.
 
 use std::time::{Duration, Instant};
 

@@ -175,7 +175,7 @@ impl Site<'_> {
             let why = match class {
                 Durability::Region => {
                     format!(
-                        "Records of class region in zone {} are acknowledged by this replica alone",
+                        "Records of the single-region shards of zone {} are acknowledged by this replica alone",
                         zone.0
                     )
                 }

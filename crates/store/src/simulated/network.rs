@@ -214,18 +214,18 @@ impl Network {
         to: RegionId,
         answer: impl FnOnce(&Replica) -> Result<T, ReplicaError> + Send,
     ) -> Result<T, ReplicaError> {
-        let patience = self.world().weather.patience;
+        let statement_timeout = self.world().weather.statement_timeout;
         let work = async {
             self.travel(from, to, Duration::ZERO).await?;
             let answer = answer(self.world().up(to)?);
             self.travel(to, from, Duration::ZERO).await?;
             Some(answer)
         };
-        match timeout(patience, work).await {
+        match timeout(statement_timeout, work).await {
             Ok(Some(answer)) => answer,
-            // The silence of a lost message ends when patience does.
+            // The silence of a lost message ends when statement_timeout does.
             Ok(None) => {
-                sleep(patience).await;
+                sleep(statement_timeout).await;
                 Err(ReplicaError::Gone)
             }
             Err(_) => Err(ReplicaError::Gone),
@@ -263,17 +263,17 @@ impl Replicas for Arc<Network> {
         write: &Arc<Write>,
     ) -> BoxFuture<'static, Result<(), ReplicaError>> {
         let (network, write) = (Arc::clone(self), Arc::clone(write));
-        let patience = self.world().weather.patience;
+        let statement_timeout = self.world().weather.statement_timeout;
         let (confirm, confirmed) = oneshot::channel();
         tokio::spawn(async move {
             if network.carry(from, to, &write).await.is_some() {
                 let _ = confirm.send(());
             } else {
-                sleep(patience).await;
+                sleep(statement_timeout).await;
             }
         });
         async move {
-            match timeout(patience, confirmed).await {
+            match timeout(statement_timeout, confirmed).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(_)) | Err(_) => Err(ReplicaError::Gone),
             }

@@ -13,9 +13,9 @@ pub struct Joined {
     pub conversation: ConversationId,
     /// A group's name.
     pub name: Option<SmolStr>,
-    /// First seq that he may count as unread.
+    /// First seq that they may count as unread.
     pub joined_seq: u64,
-    /// The `ver` of the change, in that conversation, that made him a member.
+    /// The `ver` of the change, in that conversation, that made them a member.
     pub at_ver: u64,
 }
 
@@ -25,7 +25,7 @@ pub struct Joined {
 pub struct Left {
     /// Which conversation.
     pub conversation: ConversationId,
-    /// The `ver` of the change, in that conversation, that put him out.
+    /// The `ver` of the change, in that conversation, that removed them.
     pub at_ver: u64,
 }
 

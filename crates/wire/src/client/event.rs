@@ -212,11 +212,11 @@ pub struct GroupPayload {
 /// See [`GroupPayload::members`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberPayload {
-    /// He.
+    /// The member.
     pub user_id: String,
-    /// What he may do.
+    /// What they may do.
     pub role: Role,
-    /// First seq that he may count as unread.
+    /// First seq that they may count as unread.
     pub joined_seq: u64,
 }
 

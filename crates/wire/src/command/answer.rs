@@ -58,7 +58,7 @@ impl View {
 pub struct MemberView {
     /// The user.
     pub user_id: UserId,
-    /// What he may do.
+    /// What they may do.
     pub role: Role,
     /// First seq that the user may count as unread.
     pub joined_seq: u64,

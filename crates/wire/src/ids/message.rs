@@ -50,7 +50,7 @@ impl Serialize for MessageId {
 }
 
 name! {
-    /// What a sender calls his message: 1..64 of `A-Za-z0-9_-`, remembered 30 days.
+    /// What a sender calls their message: 1..64 of `A-Za-z0-9_-`, remembered 30 days.
     ClientMsgId, "client_msg_id", |text| {
         if text.is_empty() {
             return Err("empty");

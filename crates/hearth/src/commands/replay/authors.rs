@@ -16,7 +16,7 @@ use crate::local_mesh::access::Access;
 
 /// Most authors that are connected at once: descriptors are shared with the mesh's own limits.
 const CONNECTED_MAX: usize = 256;
-/// An author connects so long before his first line is due.
+/// An author connects so long before their first line is due.
 const EARLY: Duration = Duration::from_secs(2);
 
 /// Says everything; returns when all of it is acknowledged or refused for good.

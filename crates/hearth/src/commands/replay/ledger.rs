@@ -21,7 +21,7 @@ const TROUBLES_MAX: usize = 20;
 
 pub(super) struct Ledger {
     plan: Arc<Plan>,
-    patience: Duration,
+    quiet_timeout: Duration,
     watchers: usize,
     began: Mutex<Instant>,
     /// When each message was handed to its client, microseconds after the start; 0 before.
@@ -70,12 +70,12 @@ impl fmt::Display for Now {
 }
 
 impl Ledger {
-    pub(super) fn new(plan: Arc<Plan>, watchers: usize, patience: Duration) -> Self {
+    pub(super) fn new(plan: Arc<Plan>, watchers: usize, quiet_timeout: Duration) -> Self {
         let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
         let histogram =
             || Histogram::new_with_bounds(1, HOUR_US, 3).expect("three digits are a precision");
         Self {
-            patience,
+            quiet_timeout,
             watchers,
             began: Mutex::new(Instant::now()),
             sent_us: zeros(plan.sends.len()),
@@ -114,8 +114,8 @@ impl Ledger {
         self.began().elapsed()
     }
 
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
+    pub(super) fn quiet_timeout(&self) -> Duration {
+        self.quiet_timeout
     }
 
     fn now_us(&self) -> u64 {
@@ -126,10 +126,10 @@ impl Ledger {
         self.moved_us.store(self.now_us(), Relaxed);
     }
 
-    /// An author hands this to his client now, as the next of this lane.
+    /// An author hands this to their client now, as the next of this lane.
     pub(super) fn sending(&self, n: usize, lane: u64) {
         let send = &self.plan.sends[n];
-        // From quiet to busy: patience starts here.
+        // From quiet to busy: the quiet timeout starts here.
         if self.in_flight.fetch_add(1, Relaxed) == 0 {
             self.moved();
         }
@@ -241,9 +241,9 @@ impl Ledger {
         Duration::from_micros(self.now_us().saturating_sub(self.moved_us.load(Relaxed)))
     }
 
-    /// Returns when nothing has moved for longer than patience allows. Cancel safe.
+    /// Returns when nothing has moved for the quiet timeout. Cancel safe.
     pub(super) async fn stuck(&self) -> anyhow::Error {
-        while self.still() < self.patience {
+        while self.still() < self.quiet_timeout {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
         let Now { planned, acked, .. } = self.now();
@@ -255,7 +255,7 @@ impl Ledger {
             .unwrap_or_default();
         anyhow::anyhow!(
             "nothing moved for {} s: {acked} of {planned} messages are acknowledged{trouble}",
-            self.patience.as_secs()
+            self.quiet_timeout.as_secs()
         )
     }
 

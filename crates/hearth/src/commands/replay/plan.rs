@@ -45,12 +45,12 @@ pub(super) struct Send {
     pub(super) due: Duration,
 }
 
-/// One user and his lines.
+/// One user and their lines.
 pub(super) struct Author {
     pub(super) user: UserId,
-    /// For each file in which he speaks, his lines in order, as places in [`Plan::sends`].
+    /// For each file in which they speak, their lines in order, as places in [`Plan::sends`].
     pub(super) lanes: Vec<Vec<usize>>,
-    /// When he first speaks.
+    /// When they first speak.
     pub(super) due: Duration,
 }
 

@@ -13,16 +13,18 @@ use crate::local_mesh::access::Access;
 /// Creates the groups, each at home in another region in turn, and lets the authors in.
 ///
 /// # Errors
-/// When the mesh refuses it, or does not answer within `patience`.
+/// When the mesh refuses it, or does not answer within `quiet_timeout`.
 pub(super) async fn set(
     access: &Access,
     mut plan: Plan,
-    patience: Duration,
+    quiet_timeout: Duration,
 ) -> anyhow::Result<Plan> {
     let regions = access.regions();
     let first = regions.first().context("the zone of the tenant has no region")?;
-    let options =
-        client::Options { http_patience: patience, ..access.options(&plan.observer, None, first) };
+    let options = client::Options {
+        http_timeout: quiet_timeout,
+        ..access.options(&plan.observer, None, first)
+    };
     let http = Http::new(&options);
     for (n, file) in plan.files.iter_mut().enumerate() {
         let authors: Vec<String> = file.authors.iter().map(ToString::to_string).collect();

@@ -112,9 +112,9 @@ async fn read_history(
 ) -> anyhow::Result<String> {
     let observer = format!("the history at {region}");
     let device = DeviceId::new("reader")?;
-    let patience = ledger.patience().min(Duration::from_secs(60));
+    let quiet_timeout = ledger.quiet_timeout().min(Duration::from_secs(60));
     let options = client::Options {
-        http_patience: patience,
+        http_timeout: quiet_timeout,
         ..access.options(&plan.observer, Some(&device), region)
     };
     let http = Http::new(&options).at(access.edges_of(region));

@@ -31,7 +31,7 @@ impl Watchers {
     /// Connects one in every region of the tenant's zone and waits until each has a session somewhere.
     ///
     /// # Errors
-    /// When one is shut out or nobody lets it in for as long as patience allows.
+    /// When one is shut out or nobody lets it in within the quiet timeout.
     pub(super) async fn start(
         access: &Access,
         plan: &Arc<Plan>,
@@ -54,7 +54,7 @@ impl Watchers {
             watchers.clients.push((region.clone(), client));
         }
         for (region, client) in &watchers.clients {
-            match tokio::time::timeout(ledger.patience(), client.ready()).await {
+            match tokio::time::timeout(ledger.quiet_timeout(), client.ready()).await {
                 Ok(ready) => ready?,
                 Err(_) => {
                     anyhow::bail!("no edge lets the watcher of {region} in: {:?}", client.state())

@@ -95,7 +95,7 @@ fn every_mistake_names_the_file_the_line_and_the_cure() {
 }
 
 #[test]
-fn an_edge_needs_only_its_name_and_time_to_say_goodbye() {
+fn an_edge_needs_only_its_name_and_time_to_close() {
     let config = edge("node = \"eu-west/edge/1\"").unwrap();
     assert_eq!((config.edge.bind.port(), config.auth.dev_tokens), (8080, false));
     assert_eq!(config.auth.keys, config.common.file.with_file_name("keys"));

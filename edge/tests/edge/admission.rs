@@ -1,4 +1,4 @@
-//! Who gets in, who stays, and how the door is shut.
+//! Admission: which sessions get in and stay, and how an edge drains.
 
 use std::sync::Arc;
 use std::time::Duration;
