@@ -31,8 +31,6 @@ const TYPES: &[(&str, &str)] = &[
     ("Hush", "Quiesce"),
     ("Door", "Endpoint"),
     ("Duty", "Lifecycle"),
-    ("Held", "QueuedRequest, or the term for what is held"),
-    ("Printed", "EncodedEvent"),
     ("Printer", "Encoder"),
 ];
 
