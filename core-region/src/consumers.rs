@@ -16,10 +16,10 @@ use async_trait::async_trait;
 use conversation::log::LogFrame;
 use futures_util::future::BoxFuture;
 use store::{Store, StoreError};
-use tokio::sync::watch;
 use wire::command::{Actor, Answer, MeshCommand, Refusal};
 use wire::{ConversationId, ShardId, Slot, TenantId, UserId};
 
+use crate::owner::projector::Projected;
 use crate::shard_client::{Request, Response, ShardClient};
 
 /// Follows the committed log of one shard during one term of its owner.
@@ -63,7 +63,7 @@ pub enum ConsumerError {
 pub struct ConsumerContext {
     pub(crate) shard: ShardId,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) projected: watch::Receiver<Slot>,
+    pub(crate) projected: Projected,
     pub(crate) shard_client: ShardClient,
 }
 
@@ -81,7 +81,7 @@ impl ConsumerContext {
     /// Waits until the frame in this slot is projected. Returns too when the term is over: then
     /// nothing that follows counts.
     pub async fn projected(&self, slot: Slot) {
-        let _ = self.projected.clone().wait_for(|projected| *projected > slot).await;
+        let _ = self.projected.clone().reach(slot.next()).await;
     }
 
     /// A user's own stream; none when the world does not know the tenant.

@@ -22,6 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use wire::{Epoch, Position, ShardId, Slot};
 
 use super::pages::{Pages, ROWS_MAX};
+use crate::owner::projector::Projected;
 use crate::replication::rebuild::{REBUILD_AFTER, Rebuild};
 use crate::retry::retry_forever;
 
@@ -42,7 +43,7 @@ pub(crate) struct CommittedLog {
     /// Everything before it is acknowledged. It moves after the frame was published.
     pub(crate) committed: watch::Receiver<Slot>,
     /// Everything before it is projected.
-    pub(crate) projected: watch::Receiver<Slot>,
+    pub(crate) projected: Projected,
     /// Cancelled when the term is over.
     pub(crate) over: CancellationToken,
     pub(crate) store: Arc<dyn Store>,
@@ -62,7 +63,7 @@ impl Publisher {
         shard: ShardId,
         (starts, epoch): (Starts, Epoch),
         committed: watch::Receiver<Slot>,
-        projected: watch::Receiver<Slot>,
+        projected: Projected,
     ) -> (Self, CommittedLog) {
         let (ring, _) = broadcast::channel(RING_FRAMES_MAX);
         let over = CancellationToken::new();
@@ -214,7 +215,7 @@ impl LogTail {
 
     /// This slot is committed, and the log does not have it: not yet, or not any more.
     async fn missing(&mut self, slot: Slot) {
-        let projected = *self.log.projected.borrow();
+        let projected = self.log.projected.slot();
         let since = *self.missing_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= REBUILD_AFTER && slot < projected {
             let gap = Gap {

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use store::Store;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use wire::change::Change;
 use wire::command::{Delivery, View};
 use wire::{ConversationId, Epoch, Slot};
 
 use crate::intake::outbox::Outbox;
+use crate::owner::projector::Projected;
 use crate::retry::retry_forever;
 
 /// Changes read at once.
@@ -55,11 +56,11 @@ pub(crate) struct Done {
 pub(crate) async fn run(
     store: Arc<dyn Store>,
     reading: Arc<Semaphore>,
-    mut projected: watch::Receiver<Slot>,
+    mut projected: Projected,
     committed: Slot,
     replay: Replay,
 ) -> Done {
-    let complete = projected.wait_for(|projected| *projected >= committed).await.is_ok()
+    let complete = projected.reach(committed).await.is_ok()
         && deliver(&store, &reading, &replay).await.is_some();
     Done { conversation: replay.conversation, generation: replay.generation, complete }
 }

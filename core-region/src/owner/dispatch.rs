@@ -5,9 +5,9 @@ use conversation::log::LogFrame;
 use conversation::moving::redirects::Redirect;
 use conversation::shard::Term;
 use node::clock;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use wire::command::Refusal;
-use wire::{ConversationId, Durability, ErrorCode, Slot};
+use wire::{ConversationId, Durability, ErrorCode};
 
 use super::OwnerOptions;
 use super::cache::CacheSlot;
@@ -16,6 +16,7 @@ use super::decide::{Decider, ReplyTo};
 use super::dedupe_lookup::{DedupeLookups, Lookup, QueuedRequest, settled};
 use super::entry::Entry;
 use super::load::Loader;
+use super::projector::Projected;
 use super::query::Queries;
 use super::reads::Reads;
 use super::relocation::Relocation;
@@ -39,7 +40,7 @@ impl Dispatch {
         options: &OwnerOptions,
         term: &Term,
         relocation: Relocation,
-        projected: watch::Receiver<Slot>,
+        projected: Projected,
         replays: mpsc::Sender<replay::Done>,
     ) -> Self {
         let OwnerOptions { shard, store, limits, tasks, .. } = options;

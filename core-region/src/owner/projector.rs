@@ -1,7 +1,23 @@
-//! Behind the commit: turns committed frames into rows, in the background, and keeps the marks that say how far it all
-//! is. Frames are projected several at once (every row has a stamp that ranks it, so their order does not matter)
-//! but count as projected in slot order only.
+//! Behind the commit: turns committed frames into rows, in the background.
+//!
+//! The projector gathers frames and projects them together, so a row that each message rewrites (a
+//! head, a last message, a read cursor) is written once a batch. A batch begins when the first of
+//! these holds:
+//! - [`GATHER_INTERVAL`] has passed since the last batch began, so a frame after a quiet time goes
+//!   at once;
+//! - as many changes or bytes wait as one batch takes;
+//! - a reader waits for one of the frames ([`Projected::reach`]): the owner's reads never lag;
+//! - the term drains.
+//!
+//! Reads past the owner lag by about the interval: an inbox shows the heads of other shards so
+//! late. The checkpoint stays behind what is gathered, so the next owner projects it from the log.
+//! Batches overlap (each row has a stamp that ranks it, so their order does not matter) and count
+//! as projected in slot order only.
 
+mod gathered;
+mod marks;
+
+use std::borrow::Borrow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,22 +27,66 @@ use conversation::log::LogFrame;
 use conversation::projection;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use node::Tasks;
-use store::{Mark, Store, StoreError};
+use store::Store;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use wire::{Durability, Epoch, Position, RegionId, ShardId, Slot};
+use tokio::time::Instant;
+use wire::{Durability, Epoch, RegionId, ShardId, Slot};
 
+use self::gathered::Gathered;
+use self::marks::Marks;
 use crate::limits::Limits;
 
 /// Pause before a projection or a mark is tried again.
 const RETRY: Duration = Duration::from_millis(50);
+/// From the begin of one batch to that of the next, if nothing hurries it. A part of the
+/// checkpoint's interval.
+const GATHER_INTERVAL: Duration = Duration::from_millis(100);
+/// Frames taken from the queue in one turn.
+const FRAMES_AT_ONCE: usize = 64;
 
 /// The term's end of the projector. When it is dropped, the projector ends with it.
 pub(crate) struct Projector {
     frames: mpsc::Sender<Arc<LogFrame>>,
     committed: watch::Sender<Slot>,
-    projected: watch::Receiver<Slot>,
+    projected: Projected,
     finish: Option<oneshot::Sender<oneshot::Sender<()>>>,
+}
+
+/// The slot before which everything is projected. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Projected {
+    slot: watch::Receiver<Slot>,
+    wanted: Arc<watch::Sender<Slot>>,
+}
+
+impl Projected {
+    pub(crate) fn slot(&self) -> Slot {
+        *self.slot.borrow()
+    }
+
+    /// Hurries the projector: somebody waits for everything before this slot.
+    pub(crate) fn want(&self, slot: Slot) {
+        if self.slot() < slot {
+            self.wanted.send_if_modified(|wanted| {
+                let is_more = *wanted < slot;
+                *wanted = slot.max(*wanted);
+                is_more
+            });
+        }
+    }
+
+    /// Hurries the projector, and waits until everything before this slot is projected. An error
+    /// when the term is over.
+    pub(crate) async fn reach(&mut self, slot: Slot) -> Result<(), watch::error::RecvError> {
+        self.want(slot);
+        self.slot.wait_for(|projected| *projected >= slot).await.map(|_| ())
+    }
+
+    /// For those who hurry nothing.
+    pub(crate) fn watch(&self) -> watch::Receiver<Slot> {
+        self.slot.clone()
+    }
 }
 
 impl Projector {
@@ -43,24 +103,34 @@ impl Projector {
         let (frames, frames_in) =
             mpsc::channel(limits.changes_unprojected + limits.frames_in_flight + 1);
         let (committed, committed_in) = watch::channel(start);
-        let (projected_out, projected) = watch::channel(start);
+        let (projected_out, slot) = watch::channel(start);
+        let (wanted, wanted_in) = watch::channel(start);
+        let projected = Projected { slot, wanted: Arc::new(wanted) };
         let (finish, finish_in) = oneshot::channel();
         let here = (shard.durability == Durability::Region).then_some(region);
         let marks =
             Marks { store: store.clone(), shard, here, epoch, checkpoint: None, committed: None };
-        let task =
-            Task { store, shard, at_once: limits.projections_at_once, projected: projected_out };
+        let task = Task {
+            store,
+            shard,
+            at_once: limits.projections_at_once,
+            gathered: Gathered::new(limits.changes_unprojected),
+            projected: projected_out,
+            wanted: wanted_in,
+        };
         let every = (limits.checkpoint_every, limits.committed_every);
         tasks.spawn("projector", task.run(frames_in));
         tasks.spawn("marks", marks.run(committed_in, projected.clone(), finish_in, every));
         Self { frames, committed, projected, finish: Some(finish) }
     }
 
-    /// Takes a committed frame; they come in slot order. Never waits: the term bounds how far it runs ahead.
+    /// Takes a committed frame; they come in slot order. Never waits: the term bounds how far it
+    /// runs ahead.
     pub(crate) fn take(&self, frame: Arc<LogFrame>) {
         self.committed.send_replace(frame.slot.next());
-        // The task is gone only when the core is being killed. Were the queue full, a committed frame would never be
-        // projected: then the term must end here, and the next owner projects it.
+        // The task is gone only when the core is being killed. Were the queue full, a committed
+        // frame would never be projected: then the term must end here, and the next owner projects
+        // it.
         assert!(
             !matches!(self.frames.try_send(frame), Err(TrySendError::Full(_))),
             "the term bounds what waits"
@@ -68,7 +138,7 @@ impl Projector {
     }
 
     /// Everything before this slot is projected.
-    pub(crate) fn projected(&self) -> watch::Receiver<Slot> {
+    pub(crate) fn projected(&self) -> Projected {
         self.projected.clone()
     }
 
@@ -89,116 +159,65 @@ impl Projector {
 struct Task {
     store: Arc<dyn Store>,
     shard: ShardId,
+    /// Batches.
     at_once: usize,
+    gathered: Gathered,
     projected: watch::Sender<Slot>,
+    /// Somebody waits for everything before it.
+    wanted: watch::Receiver<Slot>,
 }
 
 impl Task {
-    async fn run(self, mut frames: mpsc::Receiver<Arc<LogFrame>>) {
+    async fn run(mut self, mut frames: mpsc::Receiver<Arc<LogFrame>>) {
         let mut under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Slot> + Send>>> =
             FuturesOrdered::new();
+        let mut taken = Vec::with_capacity(FRAMES_AT_ONCE);
+        let mut next_at = Instant::now();
         let mut open = true;
-        while open || !under_way.is_empty() {
+        while open || !under_way.is_empty() || !self.gathered.is_empty() {
+            let may_begin = !self.gathered.is_empty() && under_way.len() < self.at_once;
+            if may_begin && (!open || self.is_urgent() || Instant::now() >= next_at) {
+                next_at = Instant::now() + GATHER_INTERVAL;
+                let frames = self.gathered.take();
+                under_way.push_back(Box::pin(project(self.store.clone(), self.shard, frames)));
+                continue;
+            }
             tokio::select! {
                 biased;
                 Some(slot) = under_way.next() => { self.projected.send_replace(slot.next()); }
-                frame = frames.recv(), if open && under_way.len() < self.at_once => match frame {
-                    Some(frame) => under_way.push_back(Box::pin(project(self.store.clone(), self.shard, frame))),
-                    None => open = false,
-                },
+                count = frames.recv_many(&mut taken, FRAMES_AT_ONCE),
+                    if open && !self.gathered.is_full() =>
+                {
+                    open = count > 0;
+                    taken.drain(..).for_each(|frame| self.gathered.add(frame));
+                }
+                Ok(()) = self.wanted.changed(), if may_begin => {}
+                () = tokio::time::sleep_until(next_at), if may_begin => {}
             }
         }
     }
-}
 
-/// Until it is done: a projection may be repeated, and must not be left out.
-async fn project(store: Arc<dyn Store>, shard: ShardId, frame: Arc<LogFrame>) -> Slot {
-    project_frame(&store, shard, &frame).await;
-    frame.slot
-}
-
-/// Every row of a frame, until it is written.
-pub(crate) async fn project_frame(store: &Arc<dyn Store>, shard: ShardId, frame: &LogFrame) {
-    let rows = projection::project(frame);
-    while let Err(error) = store.project(shard, rows.clone()).await {
-        tracing::debug!(%error, slot = frame.slot.0, "projection failed, trying again");
-        tokio::time::sleep(RETRY).await;
+    fn is_urgent(&self) -> bool {
+        let wanted = *self.wanted.borrow();
+        self.gathered.is_full() || self.gathered.first().is_some_and(|first| first < wanted)
     }
 }
 
-struct Marks {
-    store: Arc<dyn Store>,
+/// Projects them until it is done, and returns the last slot.
+async fn project(store: Arc<dyn Store>, shard: ShardId, frames: Vec<Arc<LogFrame>>) -> Slot {
+    project_frames(&store, shard, &frames).await;
+    frames.last().map(|frame| frame.slot).expect("a batch has a frame")
+}
+
+/// Writes every row of these frames. A projection may be repeated, and must not be left out.
+pub(crate) async fn project_frames<F: Borrow<LogFrame>>(
+    store: &Arc<dyn Store>,
     shard: ShardId,
-    /// Of class `region`: where it is projected.
-    here: Option<RegionId>,
-    epoch: Epoch,
-    /// Written.
-    checkpoint: Option<Slot>,
-    /// Written.
-    committed: Option<Slot>,
-}
-
-impl Marks {
-    async fn run(
-        mut self,
-        committed: watch::Receiver<Slot>,
-        mut projected: watch::Receiver<Slot>,
-        mut finish: oneshot::Receiver<oneshot::Sender<()>>,
-        (checkpoint_every, committed_every): (Duration, Duration),
-    ) {
-        let mut checkpoint_tick = tokio::time::interval(checkpoint_every);
-        let mut committed_tick = tokio::time::interval(committed_every);
-        checkpoint_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        committed_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut finish => {
-                    // The term gave up without finishing.
-                    let Ok(done) = done else { return };
-                    let end = *committed.borrow();
-                    let all = projected.wait_for(|projected| *projected >= end).await.is_ok();
-                    while all && self.write(Some(end), end).await.is_err() {
-                        tokio::time::sleep(RETRY).await;
-                    }
-                    let _ = done.send(());
-                    return;
-                }
-                _ = checkpoint_tick.tick() => {
-                    let (checkpoint, committed) = (*projected.borrow(), *committed.borrow());
-                    self.attempt(Some(checkpoint), committed).await;
-                }
-                _ = committed_tick.tick() => {
-                    let committed = *committed.borrow();
-                    self.attempt(None, committed).await;
-                }
-            }
-        }
-    }
-
-    /// A mark that could not be written is written at the next tick.
-    async fn attempt(&mut self, checkpoint: Option<Slot>, committed: Slot) {
-        if let Err(error) = self.write(checkpoint, committed).await {
-            tracing::debug!(%error, "a mark was not written");
-        }
-    }
-
-    async fn write(&mut self, checkpoint: Option<Slot>, committed: Slot) -> Result<(), StoreError> {
-        let at = |slot| Position { epoch: self.epoch, slot };
-        let newer =
-            |written: Option<Slot>, slot: Slot| written.is_none_or(|written| written < slot);
-        let committed = Some(committed).filter(|slot| newer(self.committed, *slot));
-        let checkpoint = checkpoint.filter(|slot| newer(self.checkpoint, *slot));
-        let write = async |mark: Mark, slot: Option<Slot>| match slot {
-            Some(slot) => self.store.write_mark(self.shard, &mark, at(slot)).await,
-            None => Ok(()),
-        };
-        tokio::try_join!(write(Mark::Committed, committed), write(Mark::Checkpoint, checkpoint))?;
-        if let Some(here) = self.here {
-            write(Mark::Follower(here), checkpoint).await?;
-        }
-        self.committed = committed.or(self.committed);
-        self.checkpoint = checkpoint.or(self.checkpoint);
-        Ok(())
+    frames: &[F],
+) {
+    while let Err(error) = store.project(shard, projection::project_all(frames)).await {
+        let first = frames.first().map(|frame| frame.borrow().slot.0);
+        tracing::debug!(%error, first, "projection failed, trying again");
+        tokio::time::sleep(RETRY).await;
     }
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::{Store, StoreError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use wire::change::Change;
 use wire::command::{Answer, Delivery, InboxLine, Refusal, View};
 use wire::limits::{HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, MESH_FRAME_BYTES};
 use wire::{ConversationId, ErrorCode, Slot, UserId};
 
 use crate::intake::outbox::{Outbox, Outcome};
+use crate::owner::projector::Projected;
 use crate::retry::retry_within;
 
 /// A read that takes longer is refused; the edge may ask again.
@@ -53,7 +54,7 @@ pub(crate) enum Read {
 #[derive(Clone)]
 pub(crate) struct Reads {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) projected: watch::Receiver<Slot>,
+    pub(crate) projected: Projected,
     /// One permit a read of the store.
     pub(crate) reading: Arc<Semaphore>,
     /// One permit a read that is under way or waits.
@@ -62,11 +63,7 @@ pub(crate) struct Reads {
 
 impl Reads {
     /// For a shard whose projections are told by `projected`.
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        projected: watch::Receiver<Slot>,
-        at_once: usize,
-    ) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, projected: Projected, at_once: usize) -> Self {
         let (reading, admitted) =
             (Arc::new(Semaphore::new(at_once)), Arc::new(Semaphore::new(at_once * 16)));
         Self { store, projected, reading, admitted }
@@ -90,7 +87,7 @@ impl Reads {
         let mut this = self.clone();
         Some(async move {
             // Closed only with the term; the stream is told of that.
-            if this.projected.wait_for(|projected| *projected >= committed).await.is_ok() {
+            if this.projected.reach(committed).await.is_ok() {
                 let outcome = this.read(read).await;
                 to.reply(rid, outcome);
             }

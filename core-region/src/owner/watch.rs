@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use node::Tasks;
 use store::Store;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use wire::command::Answer;
 use wire::{ConversationId, RegionId, Slot, UserId};
 
 use super::decide::ReplyTo;
 use super::entry::Entry;
+use super::projector::Projected;
 use crate::feed::Feed;
 use crate::feed::replay::{self, After};
 
 pub(super) struct Watches {
     pub(super) region: RegionId,
     pub(super) store: Arc<dyn Store>,
-    pub(super) projected: watch::Receiver<Slot>,
+    pub(super) projected: Projected,
     /// One permit a read of the store.
     pub(super) reading: Arc<Semaphore>,
     pub(super) replays: mpsc::Sender<replay::Done>,

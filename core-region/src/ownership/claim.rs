@@ -13,10 +13,13 @@ use store::{CoreKey, Mark, Store, StoreError};
 use wire::{NodeId, ShardId, Slot};
 
 use crate::clock;
-use crate::owner::projector::project_frame;
+use crate::owner::projector::project_frames;
 
 /// Rows rewritten or projected at once.
 const ROWS_AT_ONCE: usize = 64;
+/// Frames that are projected together, and how many such batches at once.
+const BATCH_FRAMES: usize = 64;
+const BATCHES_AT_ONCE: usize = 4;
 /// Pause after an operation with an unknown outcome.
 const RETRY_BACKOFF: Duration = Duration::from_millis(50);
 
@@ -206,17 +209,15 @@ async fn rewrite(
     stream::iter(writes).buffer_unordered(ROWS_AT_ONCE).try_collect().await
 }
 
-/// Projects in any order: each row is stamped with its frame's place.
+/// Projects in any order: each row is stamped with its frame's place, which a merge keeps.
 async fn project_tail(
     store: &Arc<dyn Store>,
     shard: ShardId,
     term: &Term,
 ) -> Result<(), LogFrameError> {
     let frames = term.tail.iter().map(LogFrame::from_row).collect::<Result<Vec<_>, _>>()?;
-    stream::iter(frames)
-        .for_each_concurrent(ROWS_AT_ONCE, |frame| async move {
-            project_frame(store, shard, &frame).await;
-        })
+    stream::iter(frames.chunks(BATCH_FRAMES))
+        .for_each_concurrent(BATCHES_AT_ONCE, |frames| project_frames(store, shard, frames))
         .await;
     Ok(())
 }

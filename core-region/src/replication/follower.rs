@@ -28,7 +28,7 @@ use topology::World;
 use topology::placement::{self, Live};
 use wire::{Durability, NodeId, Position, RegionId, ShardId, Slot};
 
-use crate::owner::projector::project_frame;
+use crate::owner::projector::project_frames;
 use crate::replication::rebuild::{REBUILD_AFTER, Rebuild};
 use crate::status::FollowerStatus;
 
@@ -215,11 +215,7 @@ impl Follow {
             taken.rows.iter().map(|row| LogFrame::from_row(row)).collect::<Result<Vec<_>, _>>()?;
         let last_ts_ms = frames.last().map(|frame| frame.ts_ms);
         let taken_frames = frames.len();
-        stream::iter(frames)
-            .for_each_concurrent(FRAMES_AT_ONCE, |frame| async move {
-                project_frame(&self.store, shard, &frame).await;
-            })
-            .await;
+        project_frames(&self.store, shard, &frames).await;
         if reading.cursor() != following.consumer.cursor() {
             self.store
                 .write_mark(shard, &Mark::Follower(self.node.region), reading.cursor())
@@ -361,11 +357,7 @@ impl Follow {
                 }
             }
         }
-        stream::iter(frames)
-            .for_each_concurrent(FRAMES_AT_ONCE, |frame| async move {
-                project_frame(&self.store, shard, &frame).await;
-            })
-            .await;
+        project_frames(&self.store, shard, &frames).await;
         if is_whole {
             following.consumer = Consumer::new(Some(rebuild.end()));
             following.missing_since = None;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use wire::{Durability, Position, RegionId, ShardId, Slot};
 
 use crate::feed::log_tail::CommittedLog;
+use crate::owner::projector::Projected;
 use crate::replication::follower::{acknowledged, followed};
 
 /// Between two reads of the followers' marks, while somebody waits.
@@ -31,6 +32,7 @@ pub(crate) struct ReplicationWatermark {
     /// None for multi-region durability: what is projected is everywhere.
     requested: Option<Arc<watch::Sender<Slot>>>,
     watermark: watch::Receiver<Slot>,
+    projected: Projected,
 }
 
 impl ReplicationWatermark {
@@ -47,13 +49,15 @@ impl ReplicationWatermark {
             || others.is_empty()
             || here_is_everywhere()
         {
-            return Self { requested: None, watermark: log.projected.clone() };
+            let (watermark, projected) = (log.projected.watch(), log.projected.clone());
+            return Self { requested: None, watermark, projected };
         }
         let (requested, requested_in) = watch::channel(Slot(0));
         let (watermark_out, watermark) = watch::channel(Slot(0));
         let poll = Poll { log: log.clone(), others };
         tasks.spawn("watermark", poll.run(requested_in, watermark_out));
-        Self { requested: Some(Arc::new(requested)), watermark }
+        let projected = log.projected.clone();
+        Self { requested: Some(Arc::new(requested)), watermark, projected }
     }
 
     pub(crate) fn watermark(&self) -> watch::Receiver<Slot> {
@@ -62,6 +66,7 @@ impl ReplicationWatermark {
 
     /// Whether the watermark has reached this slot. If not, it is driven there.
     pub(crate) fn wait_for(&self, slot: Slot) -> bool {
+        self.projected.want(slot);
         if let Some(requested) = &self.requested {
             requested.send_if_modified(|requested| {
                 let more = slot > *requested;
@@ -94,7 +99,7 @@ impl Poll {
                 // The term is over.
                 return;
             }
-            let projected = *self.log.projected.borrow();
+            let projected = self.log.projected.slot();
             let others =
                 min_position(&self.log.store, self.log.shard, &self.log.starts, &self.others).await;
             let now = projected.min(others).max(known);

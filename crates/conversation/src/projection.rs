@@ -7,6 +7,9 @@
 //! term never wins). No row is ever deleted: a member who left has a row that says so. Rows of one
 //! frame never share an id.
 //!
+//! Frames may be projected together ([`project_all`]): each row keeps its own stamp, and a row that
+//! a later frame writes again is left out.
+//!
 //! The rows of one conversation are consistent once all of its committed frames are projected, not
 //! before.
 
@@ -25,6 +28,7 @@ mod role;
 mod row;
 mod value;
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -52,23 +56,34 @@ pub use self::row::{ClusteringKey, Kind, Partition, Projection, RowId, StampedRo
 /// The rows of a frame.
 #[must_use]
 pub fn project(frame: &LogFrame) -> Vec<StampedRow> {
+    project_all(&[frame])
+}
+
+/// The rows of these frames. Of a row that several of them write again (a head, a last message, a
+/// read cursor, a member) only the one with the highest stamp is there.
+#[must_use]
+pub fn project_all<F: Borrow<LogFrame>>(frames: &[F]) -> Vec<StampedRow> {
+    let changes: usize = frames.iter().map(|frame| frame.borrow().changes.len()).sum();
     let mut rows = Rows {
-        place: frame.at(),
-        rows: Vec::with_capacity(6 * frame.changes.len() + 4),
+        place: Position::default(),
+        rows: Vec::with_capacity(6 * changes + 4),
         index: HashMap::new(),
     };
-    for change in &frame.changes {
-        rows.change(change, stamp(change, frame.at()));
+    for frame in frames.iter().map(Borrow::borrow) {
+        rows.place = frame.at();
+        for change in &frame.changes {
+            rows.change(change, stamp(change, frame.at()));
+        }
     }
     rows.rows
 }
 
-/// The rows of one frame so far.
+/// The rows of some frames so far.
 struct Rows {
-    /// The frame's place in the log.
+    /// In the log, of the frame at hand.
     place: Position,
     rows: Vec<StampedRow>,
-    /// Where those stand that a later change of the frame may replace.
+    /// Where those stand that a later change may replace.
     index: HashMap<RowId, usize>,
 }
 

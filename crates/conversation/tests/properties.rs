@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use hearth_conversation::log::{FRAME_OVERHEAD_BYTES, LogFrame, change_bytes};
 use hearth_conversation::moving::{DecisionContext, Offer};
 use hearth_conversation::projection::{
-    ClusteringKey, DedupeRow, Kind, MessageRow, Partition, RowId, StampedRow, project,
+    ClusteringKey, DedupeRow, Kind, MessageRow, Partition, RowId, StampedRow, project, project_all,
 };
 use hearth_conversation::sequencer::{Conversation, Decision, LoadedConversation};
 use hearth_conversation::shard::Starts;
@@ -235,6 +235,19 @@ fn message(epoch: u64, slot: u64, ts_ms: u64, seq: u64, body: &str) -> LogFrame 
     LogFrame { epoch: Epoch(epoch), slot: Slot(slot), ts_ms, changes: vec![change] }
 }
 
+/// A zombie gathered frames, and projects them after the next term has projected its own.
+#[test]
+fn a_late_batch_of_a_lost_term_wins_nowhere() {
+    let lost = [message(1, 8, 8_000, 4, "lost"), message(1, 9, 9_000, 5, "lost")];
+    let kept = [message(2, 3, 900, 4, "kept"), message(2, 4, 1_000, 5, "kept")];
+    let mut kept_alone = Table::default();
+    kept.iter().for_each(|frame| kept_alone.project(frame));
+    let mut table = Table::default();
+    let batches = [project_all(&kept), project_all(&lost)];
+    batches.into_iter().flatten().for_each(|row| table.write(row));
+    assert_eq!(table, kept_alone);
+}
+
 #[test]
 fn a_late_projection_of_a_lost_term_never_wins() {
     // Epoch 1 wrote slot 9 and lost it to a fork; epoch 2 started at slot 4. The clock of the lost one was ahead.
@@ -318,6 +331,33 @@ proptest! {
         for frame in &run.frames {
             prop_assert_eq!(project(frame), project(frame));
         }
+    }
+
+    #[test]
+    fn frames_projected_together_mean_the_same_and_write_no_row_twice(
+        commands in history(),
+        sizes in proptest::collection::vec(1..9usize, 1..20),
+    ) {
+        let run = run(commands);
+        let (mut alone, mut together) = (Table::default(), Table::default());
+        run.frames.iter().for_each(|frame| alone.project(frame));
+        let (mut left, mut batches) = (&run.frames[..], Vec::new());
+        for size in sizes.iter().cycle() {
+            if left.is_empty() {
+                break;
+            }
+            let (batch, rest) = left.split_at(left.len().min(*size));
+            batches.push(project_all(batch));
+            left = rest;
+        }
+        // Batches overlap: the newest may be written first.
+        for rows in batches.into_iter().rev() {
+            let rewritten = rows.iter().filter(|row| !row.id.kind.is_write_once());
+            let ids: HashSet<_> = rewritten.clone().map(|row| row.id.clone()).collect();
+            prop_assert_eq!(ids.len(), rewritten.count());
+            rows.into_iter().for_each(|row| together.write(row));
+        }
+        prop_assert_eq!(alone, together);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(in crate::owner) struct Committed {
 
 impl Committed {
     pub(in crate::owner) fn new(projector: Projector, publisher: Publisher) -> Self {
-        let projected = projector.projected();
+        let projected = projector.projected().watch();
         let unprojected = VecDeque::new();
         Self { projector, publisher, projected, unprojected, changes_unprojected: 0 }
     }

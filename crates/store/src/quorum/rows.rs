@@ -16,6 +16,9 @@ use crate::cell::{Cell, Table, after_prefix};
 use crate::contract::StoreError;
 use crate::rows::{ROWS_MAX, Rows};
 
+/// Rows of one write at most: a replica does not divide a write, and a log row may wait for it.
+const WRITE_ROWS_MAX: usize = 128;
+
 /// The start of all keys of a kind.
 fn kind_prefix(zone: ZoneId, kind: Kind) -> [u8; 3] {
     let [high, low] = zone.0.to_be_bytes();
@@ -74,12 +77,15 @@ impl<R: Replicas> Rows for Coordinator<R> {
 
     async fn write_rows(&self, shard: ShardId, rows: Vec<StampedRow>) -> Result<(), StoreError> {
         let quorum = self.quorum(shard)?;
-        let cells = rows.iter().map(|row| {
+        let cell = |row: &StampedRow| {
             let key = key(row.id.kind, &row.id.partition, &row.id.key);
             Cell::new(Table::Projection, key, row.stamp, &row.value)
+        };
+        let writes = rows.chunks(WRITE_ROWS_MAX).map(|rows| {
+            let cells = rows.iter().map(cell).collect();
+            self.write(&quorum, Write { zone: shard.zone, cells, sync: Sync::Memory })
         });
-        let cells = cells.collect();
-        self.write(&quorum, Write { zone: shard.zone, cells, sync: Sync::Memory }).await
+        try_join_all(writes).await.map(|_| ())
     }
 
     async fn row(&self, id: &RowId) -> Result<Option<Bytes>, StoreError> {
