@@ -1,4 +1,5 @@
-//! A stream of frames between two nodes whose identities are proven to each other.
+//! A stream of frames between two nodes whose identities are proven to each other, or between two
+//! parts of one node.
 //!
 //! Flow control is the transport's: a receiver that does not read makes the sender wait, with at most
 //! [`crate::STREAM_WINDOW_BYTES`] on the way, [`FEED_BYTES_MAX`] in the sender and one
@@ -12,6 +13,9 @@ use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use wire::NodeId;
 use wire::limits::MESH_FRAME_BYTES;
 use wire::version::{Feature, Features};
@@ -20,6 +24,7 @@ use crate::codes;
 use crate::error::{RecvError, SendError};
 use crate::frames::{Inbox, Outbox, TooLarge};
 use crate::link::Use;
+use crate::loopback::{self, ReadEnd, WriteEnd};
 use crate::raw_stream::{Pipe, RawStream};
 
 /// When so many bytes wait in a sender, it flushes by itself.
@@ -46,7 +51,7 @@ impl Channel {
         recv: RecvStream,
         link: Option<Use>,
     ) -> Self {
-        let ends = Arc::new(Ends { peer, relay: None, _link: link });
+        let ends = Arc::new(Ends { peer, relay: None, _held: Held::Link(link) });
         Self {
             sender: Sender {
                 ends: ends.clone(),
@@ -59,7 +64,11 @@ impl Channel {
     }
 
     pub(crate) fn relayed(peer: NodeId, tunnel: Tunnel, link: Use) -> Self {
-        let ends = Arc::new(Ends { peer, relay: Some(link.peer().clone()), _link: Some(link) });
+        let ends = Arc::new(Ends {
+            peer,
+            relay: Some(link.peer().clone()),
+            _held: Held::Link(Some(link)),
+        });
         let (read, write) = tokio::io::split(tunnel);
         Self {
             sender: Sender {
@@ -74,6 +83,35 @@ impl Channel {
                 inbox: Inbox::default(),
             },
         }
+    }
+
+    /// Both ends of a channel within this node. A shutdown waits for what the tracker counts;
+    /// `stop` breaks the channel as the loss of a link does.
+    pub(crate) fn loopback(
+        node: &NodeId,
+        open: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> (Self, Self) {
+        let (there, arriving) = loopback::lane(stop.clone());
+        let (back, returning) = loopback::lane(stop.clone());
+        let end = |write, read| {
+            let held = Held::Loopback(open.token());
+            let ends = Arc::new(Ends { peer: node.clone(), relay: None, _held: held });
+            Self {
+                sender: Sender {
+                    ends: ends.clone(),
+                    out: Some(Out::Loopback(write)),
+                    outbox: Outbox::default(),
+                    shared_features: None,
+                },
+                receiver: Receiver {
+                    ends,
+                    inflow: Inflow::Loopback(read),
+                    inbox: Inbox::default(),
+                },
+            }
+        };
+        (end(there, returning), end(back, arriving))
     }
 
     /// Both ends have these; `None`: the peer has not told its own yet.
@@ -147,13 +185,21 @@ impl Channel {
 struct Ends {
     peer: NodeId,
     relay: Option<NodeId>,
-    /// Keeps the link from being closed as superseded, and a shutdown waiting.
-    _link: Option<Use>,
+    _held: Held,
+}
+
+/// Keeps a shutdown waiting while a channel is in use.
+#[derive(Debug)]
+enum Held {
+    /// Also keeps the link from being closed as superseded.
+    Link(#[expect(dead_code, reason = "held until dropped")] Option<Use>),
+    Loopback(#[expect(dead_code, reason = "held until dropped")] TaskTrackerToken),
 }
 
 enum Out {
     Quic(SendStream),
     Tls(WriteHalf<Tunnel>),
+    Loopback(WriteEnd),
 }
 
 /// The sending half.
@@ -219,6 +265,10 @@ impl Sender {
                     let whole = usize::from(first.is_empty());
                     self.outbox.written(whole, bytes);
                 }
+                Some(Out::Loopback(lane)) => {
+                    let (whole, bytes) = lane.write(chunks).await.map_err(SendError::Broken)?;
+                    self.outbox.written(whole, bytes);
+                }
                 None => return Err(SendError::Broken("the stream was ended".to_owned())),
             }
         }
@@ -251,9 +301,13 @@ impl Sender {
     }
 
     fn reset_with(&mut self, code: VarInt) {
-        // A relayed one is torn: the other end misses the close of TLS.
-        if let Some(Out::Quic(mut stream)) = self.out.take() {
-            let _ = stream.reset(code);
+        match self.out.take() {
+            Some(Out::Quic(mut stream)) => {
+                let _ = stream.reset(code);
+            }
+            Some(Out::Loopback(lane)) => lane.reset(code),
+            // A relayed one is torn: the other end misses the close of TLS.
+            Some(Out::Tls(_)) | None => {}
         }
     }
 
@@ -279,6 +333,7 @@ impl Sender {
                     drop(ends);
                 });
             }
+            Out::Loopback(lane) => lane.finish(),
         }
     }
 }
@@ -306,6 +361,7 @@ fn broken_write(error: &WriteError) -> SendError {
 enum Inflow {
     Quic(RecvStream),
     Tls(ReadHalf<Tunnel>, BytesMut),
+    Loopback(ReadEnd),
 }
 
 /// The receiving half. Dropping it tells the peer to stop sending.
@@ -373,13 +429,22 @@ impl Receiver {
                 }
                 self.inbox.put(buffer.split().freeze());
             }
+            Inflow::Loopback(lane) => match lane.read().await.map_err(RecvError::Broken)? {
+                Some(chunks) => chunks.into_iter().for_each(|chunk| self.inbox.put(chunk)),
+                None => return Ok(false),
+            },
         }
         Ok(true)
     }
 
     fn stop_with(&mut self, code: VarInt) {
-        if let Inflow::Quic(stream) = &mut self.inflow {
-            let _ = stream.stop(code);
+        match &mut self.inflow {
+            Inflow::Quic(stream) => {
+                let _ = stream.stop(code);
+            }
+            Inflow::Loopback(lane) => lane.stop(code),
+            // Its sender learns it from the end of TLS.
+            Inflow::Tls(..) => {}
         }
     }
 }

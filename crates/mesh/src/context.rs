@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use runtime::{Backoff, Tasks};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use wire::NodeId;
 use wire::stream::Purpose;
 use wire::version::Features;
@@ -21,7 +22,8 @@ use crate::options::Timings;
 use crate::peer_table::PeerTable;
 use crate::tls::Tls;
 
-/// Channels opened by peers that nobody has accepted yet; one more is reset as busy.
+/// Channels opened by peers, or by this node to itself, that nobody has accepted yet. One more is
+/// reset as busy.
 pub(crate) const ACCEPT_QUEUE: usize = 256;
 /// Channels that this node relays for others at once; one more is reset as busy.
 pub(crate) const RELAYED_MAX: usize = 1024;
@@ -48,6 +50,8 @@ pub(crate) struct NodeContext {
     pub(crate) arrivals: mpsc::Sender<Arrival>,
     pub(crate) relays: Arc<Semaphore>,
     pub(crate) rng: Mutex<StdRng>,
+    /// Counts the ends of channels from this node to itself.
+    pub(crate) loopbacks: TaskTracker,
     pub(crate) tasks: Tasks,
     /// Cancelled when the node stops.
     pub(crate) stop: CancellationToken,

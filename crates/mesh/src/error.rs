@@ -32,9 +32,6 @@ pub enum OpenError {
         /// The last reason.
         why: String,
     },
-    /// A node does not open channels to itself.
-    #[error("that is this node itself")]
-    Myself,
     /// This node's mesh has stopped.
     #[error("the mesh has stopped")]
     Stopped,

@@ -12,6 +12,7 @@
 //! [`Mesh::open`] takes the direct link, or a relay chosen by measured round trips (`routes`, `open`, `relay`): then
 //! the two ends speak TLS with each other through it. The peer's [`Mesh::accept`] yields who it is, what for, and a
 //! [`Channel`] of length-delimited frames (`frames`), bounded by the transport's flow control.
+//! A channel to the node itself has the same frames and bounds, and stays in memory (`loopback`).
 //!
 //! # Not done here
 //! What the frames say. Who owns what: gossip only suspects. Retrying what was sent on a channel that broke.
@@ -47,6 +48,7 @@ mod handshake;
 mod hostile_peer_tests;
 mod link;
 mod link_driver;
+mod loopback;
 mod membership;
 mod node;
 mod open;

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use runtime::Tasks;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
 use wire::NodeId;
 use wire::stream::Purpose;
 use wire::version::{Feature, Features};
@@ -112,6 +113,7 @@ impl Mesh {
             arrivals: arrive,
             relays: Arc::new(Semaphore::new(RELAYED_MAX)),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            loopbacks: TaskTracker::new(),
             stop: tasks.stopping(),
             tasks,
         });
@@ -150,6 +152,7 @@ impl Mesh {
 
     /// A new channel to `peer`: over the direct link when it is healthy and not much slower, otherwise through a third
     /// region. Takes no round trip when the link is up. Gives up after 8 s. Cancel safe: the stream is given up.
+    /// A channel to this node itself stays in its memory and arrives at its own [`Mesh::accept`].
     ///
     /// That a channel is open does not say that anybody accepts it: a peer that does not, resets it as busy.
     ///
@@ -247,6 +250,8 @@ impl Mesh {
             for link in ctx.peers.links() {
                 link.unused().await;
             }
+            ctx.loopbacks.close();
+            ctx.loopbacks.wait().await;
         };
         let in_use = timeout_at(end, quiet).await.is_err();
         ctx.endpoint.close(codes::SHUTDOWN, b"shutdown");

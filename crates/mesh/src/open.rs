@@ -36,7 +36,7 @@ pub(crate) async fn open(
     purpose: &Purpose,
 ) -> Result<Channel, OpenError> {
     if *peer == ctx.node {
-        return Err(OpenError::Myself);
+        return loopback(ctx, purpose);
     }
     let began = Instant::now();
     let mut why = "no link yet".to_owned();
@@ -63,6 +63,18 @@ pub(crate) async fn open(
             opened.unwrap_or_else(|_| Err(OpenError::Unreachable { peer: peer.clone(), why }))
         }
     }
+}
+
+/// To this node itself: no socket, no TLS. A full accept queue resets it as busy, as a peer does.
+fn loopback(ctx: &NodeContext, purpose: &Purpose) -> Result<Channel, OpenError> {
+    if ctx.stop.is_cancelled() {
+        return Err(OpenError::Stopped);
+    }
+    let (here, there) = Channel::loopback(&ctx.node, &ctx.loopbacks, &ctx.stop);
+    let features = Some(ctx.features.clone());
+    let there = there.with_features(features.clone());
+    ctx.arrive((ctx.node.clone(), purpose.clone(), there));
+    Ok(here.with_features(features))
 }
 
 /// The ways to a peer as they are now.

@@ -6,6 +6,8 @@
 mod channels;
 #[path = "mesh/links.rs"]
 mod links;
+#[path = "mesh/loopback.rs"]
+mod loopback;
 #[path = "mesh/membership.rs"]
 mod membership;
 #[path = "mesh/relay.rs"]
