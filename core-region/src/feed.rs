@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wire::ConversationId;
-use wire::change::{Change, Home};
+use wire::change::{Home, Recorded};
 use wire::command::{Delivery, View};
 
 use crate::intake::outbox::Outbox;
@@ -110,10 +110,10 @@ impl Feed {
 
     /// Delivers a committed change to all that watch. `view`: the conversation right after a change
     /// of members.
-    pub(crate) fn publish(&mut self, change: &Change, view: Option<Box<View>>) {
+    pub(crate) fn publish(&mut self, change: &Recorded, view: &Option<Box<View>>) {
         let conversation = change.conversation;
         let Some(watches) = self.watches.get_mut(&conversation) else { return };
-        let encoded = Delivery { change: change.clone(), view }.to_bytes();
+        let encoded = Delivery::encode(change, view);
         let mut lagged = Vec::new();
         for watch in watches.iter_mut() {
             if !watch.take(change.ver, &encoded, self.behind_max) {
@@ -194,7 +194,7 @@ fn remove(
 mod tests {
     use std::collections::VecDeque;
 
-    use wire::change::{Event, Left};
+    use wire::change::{Change, Event, Left};
     use wire::stream::{FromOwner, feed_frame};
     use wire::{ConversationKind, Durability, Epoch, RegionId, ShardId, ZoneId};
 
@@ -207,9 +207,9 @@ mod tests {
         ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] }
     }
 
-    fn change(ver: u64) -> Change {
+    fn change(ver: u64) -> Recorded {
         let event = Event::Left(Left { conversation: conversation(), at_ver: ver });
-        Change { conversation: conversation(), ver, epoch: Epoch(1), ts_ms: 1, event }
+        Change { conversation: conversation(), ver, epoch: Epoch(1), ts_ms: 1, event }.into()
     }
 
     fn stream(feed: &mut Feed, feed_bytes: usize) -> Arc<Outbox> {
@@ -248,12 +248,12 @@ mod tests {
         let mut feed = Feed::new(10);
         let (a, b) = (stream(&mut feed, 1000), stream(&mut feed, 1000));
         feed.watch(&a, conversation(), 0, false);
-        feed.publish(&change(1), None);
+        feed.publish(&change(1), &None);
         feed.watch(&b, conversation(), 1, false);
         feed.watch(&a, conversation(), 1, false);
-        feed.publish(&change(2), None);
+        feed.publish(&change(2), &None);
         feed.unwatch(&b, &conversation());
-        feed.publish(&change(3), None);
+        feed.publish(&change(3), &None);
         assert_eq!(delivered(&a).await, (vec![1, 2, 3], 0));
         assert_eq!(delivered(&b).await, (vec![2], 0));
         feed.detach(&a);
@@ -265,11 +265,11 @@ mod tests {
         let mut feed = Feed::new(10);
         let a = stream(&mut feed, 1000);
         let generation = feed.watch(&a, conversation(), 5, true).unwrap();
-        feed.publish(&change(5), None);
-        feed.publish(&change(6), None);
+        feed.publish(&change(5), &None);
+        feed.publish(&change(6), &None);
         assert_eq!(delivered(&a).await, (vec![], 0));
         feed.replayed(&replay::Done { conversation: conversation(), generation, complete: true });
-        feed.publish(&change(7), None);
+        feed.publish(&change(7), &None);
         assert_eq!(delivered(&a).await, (vec![6, 7], 0));
     }
 
@@ -280,7 +280,7 @@ mod tests {
         feed.watch(&a, conversation(), 0, false);
         let placement = Home { generation: 1, shard: conversation().shard };
         feed.moved(conversation(), placement);
-        feed.publish(&change(1), None);
+        feed.publish(&change(1), &None);
         let mut taken = VecDeque::new();
         a.take(&mut taken).await;
         assert_eq!(taken, [Out::Moved { rid: None, conversation: conversation(), placement }]);
@@ -295,7 +295,7 @@ mod tests {
         feed.watch(&slow, conversation(), 0, false);
         feed.watch(&replaying, conversation(), 0, true);
         for ver in 1..=4 {
-            feed.publish(&change(ver), None);
+            feed.publish(&change(ver), &None);
         }
         assert_eq!(delivered(&slow).await, (vec![1], 1), "one always fits");
         assert_eq!(delivered(&replaying).await, (vec![], 1));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use store::Store;
 use tokio::sync::Semaphore;
-use wire::change::Change;
+use wire::change::Recorded;
 use wire::command::{Delivery, View};
 use wire::{ConversationId, Epoch, Slot};
 
@@ -96,7 +96,7 @@ async fn changes(
     replay: &Replay,
     after_ver: u64,
     limit: u64,
-) -> Option<Vec<Change>> {
+) -> Option<Vec<Recorded>> {
     let limit = usize::try_from(limit).map_or(PAGE, |limit| limit.min(PAGE));
     let permit = reading.acquire().await.ok()?;
     let page = retry_forever(|| store.changes(replay.conversation, after_ver, limit)).await;
@@ -129,7 +129,7 @@ async fn deliver(store: &Arc<dyn Store>, reading: &Semaphore, replay: &Replay) -
             }
             last = change.ver;
             let view = change.event.view_needed().then(|| replay.view.clone()).flatten();
-            replay.to.deliver_when_room(&Delivery { change, view }.to_bytes()).await;
+            replay.to.deliver_when_room(&Delivery::encode(&change, &view)).await;
         }
     }
     Some(())

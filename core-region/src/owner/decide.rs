@@ -7,7 +7,7 @@ use conversation::dedupe::Seen;
 use conversation::moving::DecisionContext;
 use conversation::sequencer::{Decision, Outcome as Decided};
 use conversation::shard::Starts;
-use wire::change::Change;
+use wire::change::{Change, Recorded};
 use wire::command::{Actor, Answer, Command, MeshCommand, Refusal};
 use wire::{ConversationKind, Epoch, ErrorCode, Position, RegionId, ShardId};
 
@@ -110,8 +110,10 @@ impl Decider {
 
     /// Puts the changes into the open frame and returns the answer.
     fn apply(&mut self, entry: &mut Entry, changes: Vec<Change>) -> Answer {
+        // Encoded here and nowhere else: the log, the feed and the projections take these bytes.
+        let changes: Vec<Recorded> = changes.into_iter().map(Recorded::from).collect();
         let slot = self.pending.make_room(&changes);
-        let decided = changes.last().map_or(Decided::Noted, Decided::of);
+        let decided = changes.last().map_or(Decided::Noted, |change| Decided::of(change));
         let at = Position { epoch: self.epoch, slot };
         for change in changes {
             entry

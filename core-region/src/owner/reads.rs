@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use conversation::log::change_bytes;
 use store::{Store, StoreError};
 use tokio::sync::Semaphore;
-use wire::change::Change;
+use wire::change::Recorded;
 use wire::command::{Answer, Delivery, InboxLine, Refusal, View};
 use wire::limits::{HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, MESH_FRAME_BYTES};
 use wire::{ConversationId, ErrorCode, Slot, UserId};
@@ -153,7 +154,8 @@ impl Reads {
                 .await?;
         for change in page {
             let view = change.event.view_needed().then(|| view.clone()).flatten();
-            bytes += size(&change) + view.as_ref().map_or(0, |view| view.members.len() * 150 + 512);
+            bytes += change_bytes(&change)
+                + view.as_ref().map_or(0, |view| view.members.len() * 150 + 512);
             if change.ver > head_ver || (bytes > ANSWER_BYTES && !changes.is_empty()) {
                 break;
             }
@@ -186,11 +188,6 @@ fn unavailable() -> Refusal {
     let mut refusal = Refusal::new(ErrorCode::HomeUnavailable, "the store cannot be read now");
     refusal.retry_after_ms = Some(500);
     refusal
-}
-
-/// An upper estimate, bytes.
-fn size(change: &Change) -> usize {
-    conversation::log::change_bytes(change)
 }
 
 /// The seqs of a page of history.
@@ -226,10 +223,10 @@ impl Page {
 
     /// Cuts off what does not fit into one answer, at the far end of the page. Returns whether it
     /// did.
-    fn cut(self, messages: &mut Vec<Change>) -> bool {
+    fn cut(self, messages: &mut Vec<Recorded>) -> bool {
         let mut bytes = 0;
-        let mut fits = |change: &Change| {
-            bytes += size(change);
+        let mut fits = |change: &Recorded| {
+            bytes += change_bytes(change);
             bytes <= ANSWER_BYTES
         };
         let before = messages.len();

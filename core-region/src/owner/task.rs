@@ -179,7 +179,7 @@ impl OwnerTask {
             let Some(frame) = decider.pending.launch(decider.now_ms) else { break };
             self.pipeline.append(&frame)?;
             if feeds_too_early() {
-                frame.changes.iter().for_each(|change| feed.publish(change, None));
+                frame.changes.iter().for_each(|change| feed.publish(change, &None));
             }
         }
         Ok(None)
@@ -265,7 +265,7 @@ impl OwnerTask {
         let mut views = on_commit.views.into_iter().peekable();
         for (index, change) in frame.changes.iter().enumerate() {
             let view = views.next_if(|(of, _)| *of == index).map(|(_, view)| view);
-            self.dispatch.feed.publish(change, view);
+            self.dispatch.feed.publish(change, &view);
         }
         self.committed.take(frame);
     }

@@ -14,7 +14,7 @@ use conversation::shard::{Fork, Nonce, Salvage};
 use node::Backoff;
 use store::{Store, StoreError};
 use tokio::sync::mpsc;
-use wire::change::{Change, Event};
+use wire::change::{Change, Recorded};
 use wire::command::Refusal;
 use wire::{ConversationId, Epoch, NodeId, ShardId};
 
@@ -127,7 +127,7 @@ impl Salvager {
     ) -> Result<(), NotYet> {
         let frames = rows.iter().map(LogFrame::from_row).collect::<Result<Vec<_>, _>>()?;
         let mut stranded: VecDeque<Change> =
-            frames.into_iter().flat_map(|frame| frame.changes).collect();
+            frames.into_iter().flat_map(|frame| frame.changes).map(Recorded::into_change).collect();
         let outbox = Arc::new(Outbox::new(self.node.clone(), OFFERED_MAX, 0));
         let (mut open, mut taken) = (0, VecDeque::new());
         while open > 0 || !stranded.is_empty() {
@@ -165,8 +165,8 @@ impl Salvager {
 
 /// The number of the first message of its conversation that was stranded, this one included.
 fn first_seq(first_seqs: &mut HashMap<ConversationId, u64>, stranded: &Change) -> u64 {
-    match &stranded.event {
-        Event::Message(message) => *first_seqs.entry(stranded.conversation).or_insert(message.seq),
-        _ => first_seqs.get(&stranded.conversation).copied().unwrap_or(u64::MAX),
+    match stranded.event.message() {
+        Some(message) => *first_seqs.entry(stranded.conversation).or_insert(message.seq),
+        None => first_seqs.get(&stranded.conversation).copied().unwrap_or(u64::MAX),
     }
 }

@@ -140,7 +140,9 @@ impl Edge {
     /// All messages of the newest page: seq, `client_msg_id`.
     pub(crate) async fn history(&self, actor: &Actor, id: ConversationId) -> Vec<(u64, String)> {
         match self.query(actor, id, newest(200)).await.unwrap() {
-            Answer::History { messages, .. } => messages.iter().map(seq_and_id).collect(),
+            Answer::History { messages, .. } => {
+                messages.iter().map(|change| seq_and_id(change)).collect()
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -58,7 +58,9 @@ async fn notices(site: &Harness, by: &str, other: &str, is_alive: bool) {
 
 async fn messages(edge: &Edge, id: ConversationId) -> Vec<Change> {
     match edge.query(&actor("local", "ann"), id, newest(200)).await.unwrap() {
-        Answer::History { messages, .. } => messages,
+        Answer::History { messages, .. } => {
+            messages.into_iter().map(wire::change::Recorded::into_change).collect()
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -104,7 +106,12 @@ async fn only_rows_come_over(
     let slot = log.last().unwrap().at.slot.next();
     let (epoch, ts_ms) = (Epoch(1), 9);
     let change = |(ver, event)| Change { conversation: id, ver, epoch, ts_ms, event };
-    let frame = LogFrame { epoch, slot, ts_ms, changes: (ver..).zip(events).map(change).collect() };
+    let frame = LogFrame {
+        epoch,
+        slot,
+        ts_ms,
+        changes: (ver..).zip(events).map(change).map(Into::into).collect(),
+    };
     store.project(shard, projection::project(&frame)).await.unwrap();
 }
 

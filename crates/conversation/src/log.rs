@@ -4,7 +4,7 @@
 //! store's promise (it checksums what it keeps); that they are a frame is checked here.
 
 use bytes::Bytes;
-use wire::change::Change;
+use wire::change::Recorded;
 use wire::codec::{self, Reader};
 use wire::{Epoch, Position, Slot};
 
@@ -30,7 +30,7 @@ pub struct LogFrame {
     /// Its owner's wall clock, milliseconds since 1970, but never less than in the slot before ([`LogFrame::ts_after`]).
     pub ts_ms: u64,
     /// In the order in which they were decided.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Recorded>,
 }
 
 /// Bytes that are not a frame, or not the one that should stand here.
@@ -74,25 +74,29 @@ impl LogFrame {
     /// The binary form.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
-        let mut head = Vec::with_capacity(32 + 320 * self.changes.len());
-        head.push(VERSION);
+        let changes: usize = self.changes.iter().map(change_bytes).sum();
+        let mut frame = Vec::with_capacity(FRAME_OVERHEAD_BYTES + changes);
+        frame.push(VERSION);
         let fields = (self.epoch, self.slot, self.ts_ms, &self.changes);
-        codec::write(&fields, &mut head);
-        Bytes::from(head)
+        codec::write(&fields, &mut frame);
+        Bytes::from(frame)
     }
 
-    /// The inverse of [`LogFrame::to_bytes`]; fields of later minor versions at the end are skipped.
+    /// The inverse of [`LogFrame::to_bytes`]. Each change keeps its bytes. Fields of later minor versions at the end are skipped.
     ///
     /// # Errors
     /// When the bytes are not a frame of this version.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, LogFrameError> {
-        type Fields = (Epoch, Slot, u64, Vec<Change>);
+    pub fn from_bytes(bytes: &Bytes) -> Result<Self, LogFrameError> {
+        type Fields<'a> = (Epoch, Slot, u64, Vec<&'a [u8]>);
         let (&version, rest) = bytes.split_first().ok_or(LogFrameError::Empty)?;
         if version != VERSION {
             return Err(LogFrameError::Version { version });
         }
-        let (epoch, slot, ts_ms, changes): Fields =
+        let (epoch, slot, ts_ms, changes): Fields<'_> =
             Reader::new(rest).fields().map_err(|_| LogFrameError::Malformed)?;
+        let changes =
+            changes.into_iter().map(|change| Recorded::from_bytes(bytes.slice_ref(change)));
+        let changes = changes.collect::<Result<_, _>>().map_err(|_| LogFrameError::Malformed)?;
         Ok(Self { epoch, slot, ts_ms, changes })
     }
 
@@ -113,16 +117,16 @@ impl LogFrame {
 /// What a frame costs before its changes: a driver that fills frames up to a limit counts these and [`change_bytes`].
 pub const FRAME_OVERHEAD_BYTES: usize = 48;
 
-/// An upper estimate of what a change adds to a frame, bytes, without encoding it.
+/// What a change adds to a frame at most, bytes.
 #[must_use]
-pub fn change_bytes(change: &Change) -> usize {
-    const HEAD: usize = 80;
-    HEAD + change.event.encoded_len()
+pub fn change_bytes(change: &Recorded) -> usize {
+    const LENGTH: usize = 4;
+    LENGTH + change.bytes().len()
 }
 
 #[cfg(test)]
 mod tests {
-    use wire::change::{Event, Left};
+    use wire::change::{Change, Event, Left};
     use wire::codec::{Record as _, Unknown};
     use wire::{ConversationId, ConversationKind, Durability, RegionId, ShardId, ZoneId};
 
@@ -143,7 +147,7 @@ mod tests {
             epoch: Epoch(4),
             slot: Slot(300),
             ts_ms: 1_002,
-            changes: vec![change(1), change(2)],
+            changes: vec![change(1).into(), change(2).into()],
         }
     }
 
@@ -160,7 +164,7 @@ mod tests {
     fn fields_of_a_later_minor_version_are_skipped() {
         let mut bytes = frame().to_bytes().to_vec();
         bytes.extend_from_slice(b"later");
-        assert_eq!(LogFrame::from_bytes(&bytes), Ok(frame()));
+        assert_eq!(LogFrame::from_bytes(&bytes.into()), Ok(frame()));
     }
 
     /// `HEARTH_GOLDEN=write` writes the file anew.
@@ -187,25 +191,30 @@ mod tests {
         let longer = Event::Unknown(Unknown::new(5, fields));
         let newer = LogFrame {
             changes: vec![
-                Change { event: unknown, ..first.clone() },
-                Change { event: longer, ..second.clone() },
+                Change { event: unknown, ..first.clone().into_change() }.into(),
+                Change { event: longer, ..second.clone().into_change() }.into(),
             ],
             ..frame()
         };
         let read = LogFrame::from_bytes(&newer.to_bytes()).unwrap();
-        assert_eq!(read.changes[0], newer.changes[0]);
-        assert_eq!(read.changes[0].to_bytes(), newer.changes[0].to_bytes());
-        assert_eq!(read.changes[1], *second);
+        assert_eq!(*read.changes[0], *newer.changes[0]);
+        assert_eq!(*read.changes[1], **second, "the field that is not known is skipped");
+        assert_eq!(read.changes, newer.changes, "and its bytes are kept");
+        assert_eq!(read.to_bytes(), newer.to_bytes());
     }
 
     #[test]
     fn other_versions_and_cut_frames_are_refused() {
-        let bytes = frame().to_bytes().to_vec();
-        assert_eq!(LogFrame::from_bytes(&[]), Err(LogFrameError::Empty));
+        let bytes = frame().to_bytes();
+        assert_eq!(LogFrame::from_bytes(&Bytes::new()), Err(LogFrameError::Empty));
         let newer = [&[3], &bytes[1..]].concat();
-        assert_eq!(LogFrame::from_bytes(&newer), Err(LogFrameError::Version { version: 3 }));
+        assert_eq!(LogFrame::from_bytes(&newer.into()), Err(LogFrameError::Version { version: 3 }));
         for cut in 1..bytes.len() {
-            assert_eq!(LogFrame::from_bytes(&bytes[..cut]), Err(LogFrameError::Malformed), "{cut}");
+            assert_eq!(
+                LogFrame::from_bytes(&bytes.slice(..cut)),
+                Err(LogFrameError::Malformed),
+                "{cut}"
+            );
         }
     }
 

@@ -32,8 +32,7 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use bytes::Bytes;
-use wire::change::{Change, Created, Event, MembersChanged, Message, Role};
+use wire::change::{Change, Created, Event, MembersChanged, Message, Recorded, Role};
 use wire::{ConversationId, Position, UserId};
 
 use crate::dedupe::{Seen, fingerprint};
@@ -109,17 +108,19 @@ impl Rows {
         }
     }
 
-    fn change(&mut self, change: &Change, at: Position) {
+    fn change(&mut self, change: &Recorded, at: Position) {
         let conversation = change.conversation;
-        let bytes = Bytes::from(change.to_bytes());
-        let content = match &change.event {
-            Event::Message(message) => Content::Message(message.seq),
-            _ => Content::Change(bytes.clone()),
+        let content = match change.event.message() {
+            Some(message) => Content::Message(message.seq),
+            None => Content::Change(change.bytes().clone()),
         };
         match &change.event {
             Event::Created(created) => self.created(change, created, at),
             Event::Message(message) => {
-                self.put(&MessageRow { conversation, seq: message.seq, change: bytes }, at);
+                self.put(
+                    &MessageRow { conversation, seq: message.seq, change: change.bytes().clone() },
+                    at,
+                );
                 self.message(change, message, at);
             }
             Event::MembersChanged(changed) => self.members_changed(conversation, changed, at),
@@ -234,3 +235,6 @@ impl Rows {
         self.put(&HomeRow { conversation, location, at }, at);
     }
 }
+
+#[cfg(test)]
+mod tests;

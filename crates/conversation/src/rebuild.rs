@@ -5,7 +5,7 @@
 //! that stood in the stretch are frames again, of one conversation each. So each conversation's own order is kept, and that of
 //! several is not; a frame that the consumer took before may come once more. Both is what at-least-once delivery allows.
 
-use wire::change::{Change, Event};
+use wire::change::{Event, Recorded};
 use wire::{ConversationId, Position, ShardId, Slot};
 
 use crate::log::LogFrame;
@@ -69,7 +69,7 @@ impl Rebuilt {
     }
 
     /// Takes the next change in the order of `ver`, with its place. Returns the frame before it, if that was one of the gap's.
-    pub fn take(&mut self, gap: &Gap, at: Position, change: Change) -> Option<LogFrame> {
+    pub fn take(&mut self, gap: &Gap, at: Position, change: Recorded) -> Option<LogFrame> {
         if let Event::MovedIn(moved) = &change.event {
             self.shard = moved.here.shard;
         }
@@ -94,7 +94,7 @@ impl Rebuilt {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use wire::change::{Home, MovedIn, MovedOut};
+    use wire::change::{Change, Home, MovedIn, MovedOut};
     use wire::codec::Unknown;
     use wire::{ConversationKind, Durability, Epoch, RegionId, ZoneId};
 
@@ -118,13 +118,13 @@ mod tests {
         ConversationId { kind: ConversationKind::Group, shard: shard(1), unique: [7; 16] }
     }
 
-    fn change(ver: u64, event: Option<Event>) -> Change {
+    fn change(ver: u64, event: Option<Event>) -> Recorded {
         let event = event.unwrap_or(Event::Unknown(Unknown::new(99, Bytes::new())));
-        Change { conversation: id(), ver, epoch: Epoch(1), ts_ms: 1_000 + ver, event }
+        Change { conversation: id(), ver, epoch: Epoch(1), ts_ms: 1_000 + ver, event }.into()
     }
 
     /// Place of each frame and the vers in it.
-    fn frames(changes: Vec<(Position, Change)>) -> Vec<(Position, Vec<u64>)> {
+    fn frames(changes: Vec<(Position, Recorded)>) -> Vec<(Position, Vec<u64>)> {
         let mut rebuilt = Rebuilt::new(id());
         let mut frames: Vec<_> = changes
             .into_iter()

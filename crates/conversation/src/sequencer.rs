@@ -16,7 +16,7 @@ mod view;
 use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
-use wire::change::{Change, Created, Event, Home, MembersChanged, Message, Role};
+use wire::change::{Change, Created, Event, Home, MembersChanged, Message, Recorded, Role};
 use wire::command::{Ack, Refusal};
 use wire::{
     ConversationId, ConversationKind, Epoch, ErrorCode, Position, ShardId, TenantId, UserId,
@@ -261,7 +261,7 @@ impl Conversation {
     /// count: whatever was decided later in its place has the same `ver` and a higher stamp.
     pub fn replay(
         &mut self,
-        changes: &[(Position, Change)],
+        changes: &[(Position, Recorded)],
         starts: &BTreeMap<ShardId, Starts>,
     ) -> Replayed {
         let head_ver = self.head_ver;

@@ -147,7 +147,7 @@ impl Run {
         };
         for change in changes {
             self.states[index].apply(&change, frame.at()).unwrap();
-            frame.changes.push(change);
+            frame.changes.push(change.into());
         }
     }
 
@@ -232,7 +232,7 @@ fn message(epoch: u64, slot: u64, ts_ms: u64, seq: u64, body: &str) -> LogFrame 
     });
     let conversation = conversation(ConversationKind::Group);
     let change = Change { conversation, ver: seq + 1, epoch: Epoch(epoch), ts_ms, event };
-    LogFrame { epoch: Epoch(epoch), slot: Slot(slot), ts_ms, changes: vec![change] }
+    LogFrame { epoch: Epoch(epoch), slot: Slot(slot), ts_ms, changes: vec![change.into()] }
 }
 
 /// A zombie gathered frames, and projects them after the next term has projected its own.
@@ -383,7 +383,7 @@ proptest! {
             let seen = row.read::<DedupeRow>().unwrap();
             let partition = Partition::bucket(*id, seen.seq);
             let at = RowId { partition, kind: Kind::Message, key: ClusteringKey::Number(seen.seq) };
-            let change: Change = table.0[&at].read::<MessageRow>().unwrap();
+            let change = table.0[&at].read::<MessageRow>().unwrap().into_change();
             let Event::Message(message) = change.event else { panic!("no message") };
             let actor = Actor { tenant: tenant(), user: sender.clone(), device: None };
             let retry = Command::User(UserCommand::Send(message.draft));
@@ -415,7 +415,7 @@ proptest! {
         if versioned && !bytes.is_empty() {
             bytes[0] = 1;
         }
-        let _ = LogFrame::from_bytes(&bytes);
+        let _ = LogFrame::from_bytes(&bytes.into());
     }
 
     #[test]
@@ -424,7 +424,7 @@ proptest! {
             let mut bytes = frame.to_bytes().to_vec();
             let at = at.index(bytes.len());
             bytes[at] = to;
-            let _ = LogFrame::from_bytes(&bytes);
+            let _ = LogFrame::from_bytes(&bytes.into());
         }
     }
 }

@@ -16,7 +16,7 @@ use conversation::projection::{InboxRow, StampedRow};
 use conversation::sequencer::LoadedConversation;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use futures_util::future::BoxFuture;
-use wire::change::Change;
+use wire::change::Recorded;
 use wire::{
     ClientMsgId, ConversationId, Epoch, NodeId, Position, RegionId, ShardId, Slot, UserId, ZoneId,
 };
@@ -120,12 +120,12 @@ layer! {
     Projections {
         fn project(shard: ShardId, rows: Vec<StampedRow>) -> ();
         fn conversation(id: ConversationId) -> Option<LoadedConversation>;
-        fn messages(id: ConversationId, from_seq: u64, to_seq: u64) -> Vec<Change>;
+        fn messages(id: ConversationId, from_seq: u64, to_seq: u64) -> Vec<Recorded>;
         fn placed_changes(
             id: ConversationId,
             after_ver: u64,
             limit: usize
-        ) -> Vec<(Position, Change)>;
+        ) -> Vec<(Position, Recorded)>;
         fn dedupe(
             id: ConversationId,
             sender: ref & UserId,

@@ -15,7 +15,7 @@ use conversation::projection::{
 };
 use conversation::sequencer::LoadedConversation;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use wire::change::Change;
+use wire::change::Recorded;
 use wire::{ClientMsgId, ConversationId, ConversationKind, Position, RegionId, ShardId, UserId};
 
 use crate::contract::{ConversationRef, Heads, Projections, ScanPage, StoreError};
@@ -152,7 +152,7 @@ impl<S: Rows> Projections for S {
         id: ConversationId,
         from_seq: u64,
         to_seq: u64,
-    ) -> Result<Vec<Change>, StoreError> {
+    ) -> Result<Vec<Recorded>, StoreError> {
         let mut out = Vec::new();
         let mut from = from_seq.max(1);
         while from <= to_seq && out.len() < ROWS_MAX {
@@ -177,7 +177,7 @@ impl<S: Rows> Projections for S {
         id: ConversationId,
         after_ver: u64,
         limit: usize,
-    ) -> Result<Vec<(Position, Change)>, StoreError> {
+    ) -> Result<Vec<(Position, Recorded)>, StoreError> {
         let entries = change_entries(self, id, after_ver, limit.min(ROWS_MAX)).await?;
         let seqs = || entries.iter().filter_map(ChangeEntry::seq);
         let messages = match (seqs().min(), seqs().max()) {

@@ -5,6 +5,7 @@
 
 mod lifecycle;
 mod membership;
+mod recorded;
 mod relocation;
 mod user_stream;
 
@@ -15,10 +16,10 @@ use crate::codec::{
 };
 use crate::ids::{ConversationId, ConversationKind, Epoch};
 
-use crate::message::Draft;
 pub use crate::message::Message;
 pub use lifecycle::Created;
 pub use membership::{MembersChanged, Role};
+pub use recorded::Recorded;
 pub use relocation::{Home, MovedIn, MovedOut, Tenure};
 pub use user_stream::{Joined, Left};
 
@@ -177,38 +178,6 @@ impl Event {
             | Self::Left(_)
             | Self::MovedOut(_)
             | Self::Unknown(_) => false,
-        }
-    }
-
-    /// An upper estimate of its bytes, without encoding it.
-    #[must_use]
-    pub fn encoded_len(&self) -> usize {
-        /// A name or id with its length.
-        const NAME: usize = 130;
-        let tenures = |tenures: &[Tenure]| -> usize {
-            tenures.iter().map(|tenure| 56 + 20 * tenure.starts.len()).sum()
-        };
-        match self {
-            Self::Message(message) => {
-                let Draft { body, mentions, meta, .. } = &message.draft;
-                let users: usize = mentions.iter().map(|user| user.as_str().len() + 2).sum();
-                let meta = meta.as_ref().map_or(0, String::len);
-                body.encoded_len() + users + meta + 3 * NAME + 48
-            }
-            Self::Created(created) => {
-                let members = created.members.iter().map(|(user, _)| user.as_str().len() + 3);
-                members.sum::<usize>() + 3 * NAME + 260
-            }
-            Self::MembersChanged(changed) => {
-                let given = changed.added.iter().chain(&changed.roles).map(|(user, _)| user);
-                let users = given.chain(&changed.removed);
-                users.map(|user| user.as_str().len() + 3).sum::<usize>() + 160
-            }
-            Self::Joined(_) => 320,
-            Self::Left(_) => 48,
-            Self::MovedOut(out) => 32 + tenures(&out.tenures),
-            Self::MovedIn(moved) => 64 + tenures(&moved.tenures),
-            Self::Unknown(unknown) => unknown.fields.len() + 16,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json as Out;
 use axum::extract::State;
 use http::StatusCode;
-use wire::change::{Change, Event};
+use wire::change::Change;
 use wire::client::event::{AckPayload, MessagePayload};
 use wire::client::http::{HistoryResponse, PostMessage};
 use wire::command::{Answer, Query, UserCommand};
@@ -35,12 +35,12 @@ pub(crate) async fn history(
     else {
         return Err(internal().into());
     };
-    let messages = messages.iter().filter_map(message).collect();
+    let messages = messages.iter().filter_map(|change| message(change)).collect();
     Ok(Out(HistoryResponse { messages, head_seq, has_more }))
 }
 
 fn message(change: &Change) -> Option<MessagePayload> {
-    let Event::Message(message) = &change.event else { return None };
+    let message = change.event.message()?;
     let client_msg_id = Some(message.draft.client_msg_id.to_string());
     Some(MessagePayload { client_msg_id, ..MessagePayload::new(change, message) })
 }

@@ -242,9 +242,13 @@ impl Runner {
             }
             (Step::Messages { after }, Ok(Answer::History { messages, has_more, .. })) => {
                 let up_to = job.have().seq;
-                let last = messages.iter().filter_map(seq).next_back().filter(|_| has_more);
+                let last = messages
+                    .iter()
+                    .filter_map(|change| seq(change))
+                    .next_back()
+                    .filter(|_| has_more);
                 let next = last.unwrap_or(up_to).max(after);
-                let wanted = |change: &wire::change::Change| {
+                let wanted = |change: &wire::change::Recorded| {
                     seq(change).is_some_and(|n| n > after && n <= up_to)
                 };
                 let messages = messages
@@ -471,8 +475,5 @@ fn not_a_member() -> Refusal {
 }
 
 fn seq(change: &wire::change::Change) -> Option<u64> {
-    match &change.event {
-        wire::change::Event::Message(message) => Some(message.seq),
-        _ => None,
-    }
+    change.event.message().map(|message| message.seq)
 }

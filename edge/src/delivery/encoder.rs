@@ -119,7 +119,7 @@ impl EncodedEvent {
 
     /// Queues it for one session, within the bound of `effects`.
     pub(crate) fn send(&self, session: &Arc<Session>, effects: &mut Effects) -> Pushed {
-        let Change { conversation, event, .. } = &self.delivery.change;
+        let Change { conversation, event, .. } = &*self.delivery.change;
         let who = match event.audience(conversation.kind) {
             Audience::Nobody => return Pushed::Queued,
             Audience::Members => For::Member,

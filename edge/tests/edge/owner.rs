@@ -309,6 +309,7 @@ impl Homes {
                 } else {
                     messages.drain(..messages.len().saturating_sub(most));
                 }
+                let messages = messages.into_iter().map(Into::into).collect();
                 Answer::History { messages, head_seq, head_ver, has_more }
             }
             Query::Changes { after_ver, limit } => {
@@ -337,6 +338,6 @@ impl Home {
     fn delivery(&self, change: Change) -> Delivery {
         let turn = matches!(change.event, Event::Created(_) | Event::MembersChanged(_));
         let view = turn.then(|| Box::new(self.rules.view(REGION, None)));
-        Delivery { change, view }
+        Delivery { change: change.into(), view }
     }
 }

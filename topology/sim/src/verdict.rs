@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use topology::World;
-use wire::change::{Change, Event};
+use wire::change::{Change, Event, Recorded};
 use wire::{ConversationId, ShardId, UserId};
 
 use self::durable::Frames;
@@ -98,6 +98,7 @@ fn logs_now(site: &mut Site, world: &World, talks: &[Talk]) -> anyhow::Result<(L
         let (store, read, id) = (site.store.store(talk.id.shard.home), Arc::clone(&read), talk.id);
         there.spawn(async move {
             if let Ok(changes) = store.changes(id, 0, CHANGES_MAX).await {
+                let changes = changes.into_iter().map(Recorded::into_change).collect();
                 read.lock().unwrap_or_else(PoisonError::into_inner).0.insert(id, changes);
             }
         });

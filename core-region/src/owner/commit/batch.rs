@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use conversation::log::{FRAME_OVERHEAD_BYTES, LogFrame, change_bytes};
-use wire::change::Change;
+use wire::change::Recorded;
 use wire::command::View;
 use wire::limits::LOG_FRAME_BYTES;
 use wire::{Epoch, Slot};
@@ -39,7 +39,7 @@ pub(crate) struct OnCommit {
 /// A frame that is still open.
 #[derive(Default)]
 struct Open {
-    changes: Vec<Change>,
+    changes: Vec<Recorded>,
     bytes: usize,
     on_commit: OnCommit,
 }
@@ -110,7 +110,7 @@ impl Pending {
 
     /// Makes room for these changes, which belong into one frame, and returns the slot that they
     /// get.
-    pub(crate) fn make_room(&mut self, changes: &[Change]) -> Slot {
+    pub(crate) fn make_room(&mut self, changes: &[Recorded]) -> Slot {
         let bytes: usize = changes.iter().map(change_bytes).sum();
         if !self.open.changes.is_empty()
             && FRAME_OVERHEAD_BYTES + self.open.bytes + bytes > LOG_FRAME_BYTES
@@ -122,7 +122,7 @@ impl Pending {
     }
 
     /// Puts a change into the open frame. With `view`, the conversation right after it.
-    pub(crate) fn push(&mut self, change: Change, view: Option<Box<View>>) {
+    pub(crate) fn push(&mut self, change: Recorded, view: Option<Box<View>>) {
         if let Some(view) = view {
             self.open.on_commit.views.push((self.open.changes.len(), view));
         }
@@ -180,7 +180,7 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use wire::change::{Event, Message};
+    use wire::change::{Change, Event, Message};
     use wire::command::{Answer, Draft};
     use wire::{
         ClientMsgId, ConversationId, ConversationKind, Durability, RegionId, ShardId, UserId,
@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    fn change(ver: u64, body: usize) -> Change {
+    fn change(ver: u64, body: usize) -> Recorded {
         let shard =
             ShardId { zone: ZoneId(1), home: RegionId(1), durability: Durability::Region, n: 0 };
         let message = Message {
@@ -200,10 +200,11 @@ mod tests {
             recovered: false,
         };
         let conversation = ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] };
-        Change { conversation, ver, epoch: Epoch(1), ts_ms: 1, event: Event::Message(message) }
+        let event = Event::Message(message);
+        Change { conversation, ver, epoch: Epoch(1), ts_ms: 1, event }.into()
     }
 
-    fn put(pending: &mut Pending, change: Change) -> Slot {
+    fn put(pending: &mut Pending, change: Recorded) -> Slot {
         let slot = pending.make_room(std::slice::from_ref(&change));
         pending.push(change, None);
         slot

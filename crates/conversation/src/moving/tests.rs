@@ -145,7 +145,7 @@ fn of_two_placements_the_later_one_is_kept() {
 
 mod the_mover {
     use wire::ConversationId;
-    use wire::change::Event;
+    use wire::change::{Event, Recorded};
 
     use super::*;
     use crate::log::LogFrame;
@@ -157,7 +157,12 @@ mod the_mover {
             let event = Event::MovedOut(MovedOut { to, head_seq: 4, tenures: vec![] });
             Change { conversation: id(unique), ver: 5, epoch: Epoch(2), ts_ms: NOW, event }
         });
-        LogFrame { epoch: Epoch(2), slot: Slot(slot), ts_ms: NOW, changes: changes.collect() }
+        LogFrame {
+            epoch: Epoch(2),
+            slot: Slot(slot),
+            ts_ms: NOW,
+            changes: changes.map(Recorded::from).collect(),
+        }
     }
 
     fn id(unique: u8) -> ConversationId {

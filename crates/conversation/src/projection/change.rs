@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wire::change::Change;
+use wire::change::Recorded;
 use wire::{ConversationId, Position};
 
 use super::message::seq_of;
@@ -23,7 +23,7 @@ pub struct ChangeRow {
 /// What a [`ChangeRow`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// [`Change::to_bytes`].
+    /// [`Recorded::bytes`].
     Change(Bytes),
     /// The [`MessageRow`](super::MessageRow) with this seq: a body is kept once.
     Message(u64),
@@ -38,7 +38,7 @@ pub struct ChangeEntry {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    Change(Box<Change>),
+    Change(Box<Recorded>),
     /// The message with this seq.
     Message(u64),
 }
@@ -76,7 +76,7 @@ impl Projection for ChangeRow {
         let Value { at, seq, change } = value::decode(value)?;
         let what = match seq {
             Some(seq) => What::Message(seq),
-            None => What::Change(Change::from_bytes(change).ok()?.into()),
+            None => What::Change(Recorded::from_bytes(Bytes::copy_from_slice(change)).ok()?.into()),
         };
         Some(ChangeEntry { at, what })
     }
@@ -96,8 +96,11 @@ impl ChangeEntry {
 /// The changes of these entries with the messages they name, up to the first message that is
 /// missing: it is on its way, and the caller asks again.
 #[must_use]
-pub fn with_messages(entries: Vec<ChangeEntry>, messages: Vec<Change>) -> Vec<(Position, Change)> {
-    let mut messages: BTreeMap<u64, Change> =
+pub fn with_messages(
+    entries: Vec<ChangeEntry>,
+    messages: Vec<Recorded>,
+) -> Vec<(Position, Recorded)> {
+    let mut messages: BTreeMap<u64, Recorded> =
         messages.into_iter().filter_map(|change| Some((seq_of(&change)?, change))).collect();
     let whole = entries.into_iter().map_while(|entry| match entry.what {
         What::Change(change) => Some((entry.at, *change)),

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use wire::ConversationId;
-use wire::change::{Change, Event};
+use wire::change::{Change, Recorded};
 
 use super::row::{ClusteringKey, Kind, Partition, Projection};
 
@@ -9,13 +9,13 @@ use super::row::{ClusteringKey, Kind, Partition, Projection};
 pub struct MessageRow {
     pub conversation: ConversationId,
     pub seq: u64,
-    /// [`Change::to_bytes`] of an [`Event::Message`].
+    /// [`Recorded::bytes`] of a message.
     pub change: Bytes,
 }
 
 impl Projection for MessageRow {
     const KIND: Kind = Kind::Message;
-    type Read = Change;
+    type Read = Recorded;
 
     fn partition(&self) -> Partition {
         Partition::bucket(self.conversation, self.seq)
@@ -29,15 +29,12 @@ impl Projection for MessageRow {
         self.change.clone()
     }
 
-    fn read(value: &[u8]) -> Option<Change> {
-        Change::from_bytes(value).ok()
+    fn read(value: &[u8]) -> Option<Recorded> {
+        Recorded::from_bytes(Bytes::copy_from_slice(value)).ok()
     }
 }
 
 /// The seq of a change that is a message.
 pub(super) fn seq_of(change: &Change) -> Option<u64> {
-    match &change.event {
-        Event::Message(message) => Some(message.seq),
-        _ => None,
-    }
+    change.event.message().map(|message| message.seq)
 }

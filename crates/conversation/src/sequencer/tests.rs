@@ -641,12 +641,12 @@ fn what_was_lost_with_a_region_is_not_believed() {
     let mut replayed = group();
     let known = BTreeMap::from([(id.shard, cut)]);
     assert_eq!(
-        replayed.replay(&[(at(2, 3), second.clone()), (at(1, 4), third)], &known),
+        replayed.replay(&[(at(2, 3), second.clone().into()), (at(1, 4), third.into())], &known),
         Replayed::Cut
     );
     assert_eq!((replayed.head_ver(), replayed.head_seq(), replayed.last_epoch()), (2, 1, Epoch(2)));
     assert_eq!(
-        replayed.replay(&[(at(2, 3), second)], &known),
+        replayed.replay(&[(at(2, 3), second.into())], &known),
         Replayed::All,
         "it has that already"
     );

@@ -5,7 +5,8 @@ use conversation::projection::{
     ChangeRow, Content, FactsRow, HeadRow, MessageRow, Projection, StampedRow, project,
 };
 use wire::change::{
-    Change, Created, Event, Home, Joined, Left, MembersChanged, Message, MovedIn, MovedOut, Role,
+    Change, Created, Event, Home, Joined, Left, MembersChanged, Message, MovedIn, MovedOut,
+    Recorded, Role,
 };
 use wire::command::Draft;
 use wire::{
@@ -53,18 +54,18 @@ fn message(seq: u64, sender: &str, body: &str) -> Event {
     })
 }
 
-fn change(id: ConversationId, ver: u64, event: Event) -> Change {
-    Change { conversation: id, ver, epoch: Epoch(1), ts_ms: 1000 + ver, event }
+fn change(id: ConversationId, ver: u64, event: Event) -> Recorded {
+    Change { conversation: id, ver, epoch: Epoch(1), ts_ms: 1000 + ver, event }.into()
 }
 
 /// A frame, projected.
-async fn put(store: &dyn Store, shard: ShardId, epoch: u64, slot: u64, changes: Vec<Change>) {
+async fn put(store: &dyn Store, shard: ShardId, epoch: u64, slot: u64, changes: Vec<Recorded>) {
     let frame = LogFrame { epoch: Epoch(epoch), slot: Slot(slot), ts_ms: 1000, changes };
     store.project(shard, project(&frame)).await.expect("projected");
 }
 
 /// A group with `messages` messages: ver 1 creates it, message n is ver n + 1.
-async fn group(store: &dyn Store, id: ConversationId, messages: u64) -> Vec<Change> {
+async fn group(store: &dyn Store, id: ConversationId, messages: u64) -> Vec<Recorded> {
     let mut changes = vec![change(id, 1, created(&["ann", "bob"]))];
     changes.extend(
         (1..=messages).map(|seq| change(id, seq + 1, message(seq, "ann", &format!("hello {seq}")))),
@@ -159,6 +160,13 @@ async fn changes_go_on_after_a_ver_and_end_at_the_limit(bench: &Bench<'_>) {
         assert_eq!(store.changes(id, 0, 100).await, Ok(changes.clone()));
         assert_eq!(store.changes(id, 10, 5).await, Ok(changes[10..15].to_vec()));
         assert_eq!(store.changes(id, 31, 5).await, Ok(vec![]));
+        // A field that only a newer node knows comes back with the rest.
+        let known = change(id, 32, message(31, "ann", "more"));
+        let longer = Recorded::from_bytes([known.bytes(), &b"later"[..]].concat().into());
+        let longer = vec![longer.expect("a change")];
+        put(&*bench.store(1), shard, 1, 9, longer.clone()).await;
+        assert_eq!(store.changes(id, 31, 5).await, Ok(longer.clone()));
+        assert_eq!(store.messages(id, 31, 31).await, Ok(longer));
     }
 }
 
@@ -199,7 +207,7 @@ async fn pages_go_on_in_the_next_bucket(bench: &Bench<'_>) {
     for shard in bench.shards() {
         let id = conversation(shard, 1, ConversationKind::Group);
         let store = bench.store(1);
-        let all: Vec<Change> = (2_040..=2_060)
+        let all: Vec<Recorded> = (2_040..=2_060)
             .map(|seq| change(id, seq, message(seq, "ann", &format!("hello {seq}"))))
             .collect();
         let rows = all.iter().flat_map(|change| {
@@ -312,7 +320,10 @@ async fn what_two_shards_write_of_a_conversation_ranks_by_its_own_epoch(bench: &
     let born = bench.shard(Durability::MultiRegion);
     let here = Home { generation: 1, shard: ShardId { n: born.n + 1, ..born } };
     let id = conversation(born, 1, ConversationKind::Group);
-    let seen = |ver, epoch, event| Change { epoch: Epoch(epoch), ..change(id, ver, event) };
+    let seen = |ver, epoch, event| {
+        let seen = change(id, ver, event).into_change();
+        Recorded::from(Change { epoch: Epoch(epoch), ..seen })
+    };
     let out = MovedOut { to: here, head_seq: 0, tenures: vec![] };
     let moved = MovedIn { here, from: born, epoch_base: Epoch(7), tenures: vec![] };
     put(

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use conversation::dedupe::Seen;
 use conversation::projection::{HeadRow, InboxRow, LastMessageRow, StampedRow};
 use conversation::sequencer::LoadedConversation;
-use wire::change::Change;
+use wire::change::Recorded;
 use wire::{ClientMsgId, ConversationId, Position, ShardId, UserId};
 
 use super::StoreError;
@@ -61,7 +61,7 @@ pub trait Projections: Send + Sync {
         id: ConversationId,
         from_seq: u64,
         to_seq: u64,
-    ) -> Result<Vec<Change>, StoreError>;
+    ) -> Result<Vec<Recorded>, StoreError>;
 
     /// At most `limit` changes with a higher `ver` than `after_ver`, oldest first, without a hole:
     /// fewer, when a row is still on its way. Each comes with its place in the log. Behind the
@@ -71,7 +71,7 @@ pub trait Projections: Send + Sync {
         id: ConversationId,
         after_ver: u64,
         limit: usize,
-    ) -> Result<Vec<(Position, Change)>, StoreError>;
+    ) -> Result<Vec<(Position, Recorded)>, StoreError>;
 
     /// As [`Projections::placed_changes`], without the places.
     async fn changes(
@@ -79,7 +79,7 @@ pub trait Projections: Send + Sync {
         id: ConversationId,
         after_ver: u64,
         limit: usize,
-    ) -> Result<Vec<Change>, StoreError> {
+    ) -> Result<Vec<Recorded>, StoreError> {
         let placed = self.placed_changes(id, after_ver, limit).await?;
         Ok(placed.into_iter().map(|(_, change)| change).collect())
     }

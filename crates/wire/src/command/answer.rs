@@ -1,11 +1,12 @@
 //! What the owner of a conversation answers, and what it tells those who watch.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::change::{Change, Home, Role};
+use crate::change::{Home, Recorded, Role};
 use crate::code::ErrorCode;
-use crate::codec::{CodecError, Head, Numbered, Reader, Unknown, numbered, pack};
+use crate::codec::{self, CodecError, Head, Numbered, Reader, Unknown, numbered, pack};
 use crate::ids::{ConversationId, Durability, Epoch, RegionId, UserId};
 
 /// Where the message went: the payload of `message.ack`.
@@ -99,7 +100,7 @@ pub enum Answer {
     /// To [`Query::History`](super::Query::History).
     History {
         /// Oldest first.
-        messages: Vec<Change>,
+        messages: Vec<Recorded>,
         /// Number of the last message.
         head_seq: u64,
         /// Number of the last change: live delivery goes on after it.
@@ -210,7 +211,7 @@ numbered!(Answer);
 #[serde(remote = "Self")]
 pub struct Delivery {
     /// What changed.
-    pub change: Change,
+    pub change: Recorded,
     /// With a change of members: the conversation right after it (or, in a replay, later).
     pub view: Option<Box<View>>,
 }
@@ -218,8 +219,18 @@ pub struct Delivery {
 impl Delivery {
     /// Its bytes inside a feed, made once for all streams that get it: see [`crate::stream::feed_frame`].
     #[must_use]
-    pub fn to_bytes(&self) -> bytes::Bytes {
-        postcard::to_stdvec(self).expect("plain data in memory always serializes").into()
+    pub fn to_bytes(&self) -> Bytes {
+        Self::encode(&self.change, &self.view)
+    }
+
+    /// As [`Delivery::to_bytes`]. Takes the bytes of the change as they are.
+    #[must_use]
+    pub fn encode(change: &Recorded, view: &Option<Box<View>>) -> Bytes {
+        let mut fields = Vec::with_capacity(change.bytes().len() + 16);
+        codec::write(&(change, view), &mut fields);
+        let mut record = Vec::with_capacity(fields.len() + 4);
+        codec::write(&fields, &mut record);
+        record.into()
     }
 }
 

@@ -208,7 +208,7 @@ pub(super) fn line() -> InboxLine {
 
 pub(super) fn delivery() -> Delivery {
     let change = change(Event::MembersChanged(members_changed()));
-    Delivery { change, view: Some(Box::new(view())) }
+    Delivery { change: change.into(), view: Some(Box::new(view())) }
 }
 
 pub(super) fn refusal() -> Refusal {
@@ -216,7 +216,7 @@ pub(super) fn refusal() -> Refusal {
 }
 
 pub(super) fn answers() -> Vec<(&'static str, Answer)> {
-    let messages = vec![change(Event::Message(message()))];
+    let messages = vec![change(Event::Message(message())).into()];
     let (head_seq, head_ver) = (8, 9);
     vec![
         ("ack", Answer::Ack(ack())),

@@ -142,7 +142,7 @@ impl State {
             epoch,
             slot: Slot(0),
             ts_ms: CLOCKS_MS[0],
-            changes: vec![change],
+            changes: vec![change.into()],
         };
         let first = Frame::new(log, false);
         let view = Rc::new(Table::of([&first]));

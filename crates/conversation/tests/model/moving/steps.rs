@@ -301,7 +301,7 @@ impl World {
                 epoch: place.epoch,
                 slot: place.slot,
                 ts_ms: change.ts_ms,
-                changes: vec![change],
+                changes: vec![change.into()],
             };
             shard.log.push(Frame::new(log, self.is(Mutant::StampedByPlace)));
         }

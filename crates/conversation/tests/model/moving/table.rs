@@ -11,7 +11,7 @@ use hearth_conversation::projection::{
     project,
 };
 use hearth_conversation::sequencer::LoadedConversation;
-use wire::change::Change;
+use wire::change::{Change, Recorded};
 use wire::{ClientMsgId, Position};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -106,7 +106,7 @@ impl Table {
     }
 
     /// As far as there is one behind the other, with their places.
-    pub(super) fn changes(&self) -> Vec<(Position, Change)> {
+    pub(super) fn changes(&self) -> Vec<(Position, Recorded)> {
         let entries = self.cells.values().filter_map(|cell| cell.row.read::<ChangeRow>());
         let whole = |entry: ChangeEntry| match entry.what {
             What::Change(change) => (entry.at, *change),
@@ -115,7 +115,7 @@ impl Table {
         entries.map(whole).collect()
     }
 
-    fn message(&self, seq: u64) -> Change {
+    fn message(&self, seq: u64) -> Recorded {
         let key = ClusteringKey::Number(seq);
         let is_it = |cell: &&Cell| (cell.row.id.kind, &cell.row.id.key) == (Kind::Message, &key);
         let found = self.cells.values().find(is_it).expect("projected with its change");
