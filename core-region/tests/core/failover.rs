@@ -521,7 +521,14 @@ async fn rows_of_what_was_lost_are_not_believed() {
     let message = |seq: u64| {
         let client_msg_id = ClientMsgId::new(format!("lost-{seq}")).unwrap();
         let draft = Draft::text(client_msg_id, "x");
-        Event::Message(Message { seq, sender: user("ann"), device: None, draft, recovered: false })
+        Event::Message(Message {
+            seq,
+            sender: user("ann"),
+            device: None,
+            draft,
+            recovered: false,
+            later: Default::default(),
+        })
     };
     let added = vec![(user("eve"), Role::Member)];
     let joined =

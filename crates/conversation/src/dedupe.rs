@@ -37,7 +37,7 @@ impl Seen {
 /// only themself. It covers the kind of the body: take it before a body is sealed.
 #[must_use]
 pub fn fingerprint(draft: &Draft) -> u64 {
-    let Draft { client_msg_id: _, body, reply_to, thread, mentions, meta } = draft;
+    let Draft { client_msg_id: _, body, reply_to, thread, mentions, meta, later } = draft;
     // Each part is hashed on top of the parts before it, so that no two lists of parts share an
     // input.
     let on = |hash: u64, part: &[u8]| xxh3_64_with_seed(part, hash);
@@ -47,6 +47,9 @@ pub fn fingerprint(draft: &Draft) -> u64 {
     hash = seq(hash, *reply_to);
     hash = seq(hash, *thread);
     hash = on(hash, meta.as_deref().unwrap_or_default().as_bytes());
+    if !later.bytes().is_empty() {
+        hash = on(!hash, later.bytes());
+    }
     mentions.iter().fold(hash, |hash, user| on(hash, user.as_str().as_bytes()))
 }
 

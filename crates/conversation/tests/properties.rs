@@ -63,6 +63,7 @@ fn draft() -> impl Strategy<Value = Draft> {
         thread,
         mentions,
         meta,
+        later: Default::default(),
     })
 }
 
@@ -229,6 +230,7 @@ fn message(epoch: u64, slot: u64, ts_ms: u64, seq: u64, body: &str) -> LogFrame 
         device: None,
         draft: Draft::text(ClientMsgId::new("m").unwrap(), body),
         recovered: false,
+        later: Default::default(),
     });
     let conversation = conversation(ConversationKind::Group);
     let change = Change { conversation, ver: seq + 1, epoch: Epoch(epoch), ts_ms, event };

@@ -7,10 +7,14 @@
 //!   that the writer did not have is read as its default: mark it `#[serde(default)]` in a record, or read it with
 //!   [`Reader::later`] in a numbered form.
 //!
+//! A message whose draft, or itself, is written again keeps what it does not know ([`Later`]). A change is not written
+//! again but passed on as it came ([`Recorded`](crate::change::Recorded)).
+//!
 //! A frame between nodes has no length of its own: the mesh delimits it.
 
 use bytes::Bytes;
 use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
+use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The flag of a kind that a reader may ignore when it does not know it.
@@ -174,6 +178,50 @@ pub trait Record: Sized {
     /// # Errors
     /// See [`read`].
     fn read_fields(bytes: &[u8]) -> Result<Self, CodecError>;
+}
+
+/// The fields of a record that this version does not know. A record that is written again in another form keeps them:
+/// this is its last field, with `#[serde(default)]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Later(Bytes);
+
+impl Later {
+    /// As they came.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Serialize for Later {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = to.serialize_tuple(self.0.len())?;
+        self.0.iter().try_for_each(|byte| bytes.serialize_element(byte))?;
+        bytes.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Later {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Rest;
+        impl<'de> Visitor<'de> for Rest {
+            type Value = Later;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the rest of a record")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<Later, A::Error> {
+                let mut rest = Vec::new();
+                // Any byte is a byte: it fails only behind the last one.
+                while let Ok(Some(byte)) = bytes.next_element::<u8>() {
+                    rest.push(byte);
+                }
+                Ok(Later(rest.into()))
+            }
+        }
+        from.deserialize_tuple(usize::MAX, Rest)
+    }
 }
 
 /// Makes records of structs that derive serde's traits with `#[serde(remote = "Self")]`: see [`codec`](crate::codec).

@@ -4,6 +4,7 @@ mod body;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Later;
 use crate::ids::{ClientMsgId, ConversationId, DeviceId, MessageId, UserId};
 
 pub use body::{Body, Opaque, Sealed};
@@ -22,6 +23,9 @@ pub struct Message {
     pub draft: Draft,
     /// Appended again after the loss and return of a region.
     pub recovered: bool,
+    /// Of a newer node. Stays when the message is recovered.
+    #[serde(default)]
+    pub later: Later,
 }
 
 /// What a sender writes: a message that has no seq yet. A field that is added here is in every stored and sent form.
@@ -40,6 +44,9 @@ pub struct Draft {
     pub mentions: Vec<UserId>,
     /// The sender's own JSON, as they wrote it.
     pub meta: Option<String>,
+    /// Of a newer edge. Stays when the draft becomes a message.
+    #[serde(default)]
+    pub later: Later,
 }
 
 crate::record!(Message, Draft);
@@ -48,8 +55,15 @@ impl Draft {
     /// A text and nothing else.
     #[must_use]
     pub fn text(client_msg_id: ClientMsgId, text: impl Into<String>) -> Self {
-        let (reply_to, thread, mentions, meta) = (None, None, Vec::new(), None);
-        Self { client_msg_id, body: Body::Text(text.into()), reply_to, thread, mentions, meta }
+        Self {
+            client_msg_id,
+            body: Body::Text(text.into()),
+            reply_to: None,
+            thread: None,
+            mentions: Vec::new(),
+            meta: None,
+            later: Later::default(),
+        }
     }
 }
 

@@ -198,6 +198,7 @@ mod tests {
             device: None,
             draft: Draft::text(ClientMsgId::new("m").unwrap(), "x".repeat(body)),
             recovered: false,
+            later: Default::default(),
         };
         let conversation = ConversationId { kind: ConversationKind::Group, shard, unique: [1; 16] };
         let event = Event::Message(message);

@@ -28,7 +28,14 @@ fn message(seq: u64, body: Body) -> Event {
     let meta = Some(r#"{"b":1,"a":2}"#.to_owned());
     let draft = Draft::text(ClientMsgId::new(format!("m-{seq}")).unwrap(), "");
     let draft = Draft { body, mentions, meta, ..draft };
-    Event::Message(Message { seq, sender: user("ann"), device: None, draft, recovered: false })
+    Event::Message(Message {
+        seq,
+        sender: user("ann"),
+        device: None,
+        draft,
+        recovered: false,
+        later: Default::default(),
+    })
 }
 
 fn frame(kind: ConversationKind, events: Vec<Event>) -> LogFrame {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use smol_str::SmolStr;
 use wire::change::{Change, Created, Event, Joined, Left, Message, Role};
+use wire::codec::Later;
 use wire::command::{Ack, Actor, Command, Draft, MeshCommand, Refusal, UserCommand};
 use wire::limits::{GROUP_NAME_BYTES, MEMBERS_PER_CHANGE};
 use wire::{ConversationId, ConversationKind, Epoch, ErrorCode, UserId};
@@ -158,6 +159,7 @@ impl Conversation {
                 device: actor.device.clone(),
                 draft,
                 recovered: false,
+                later: Later::default(),
             }),
         ))
     }

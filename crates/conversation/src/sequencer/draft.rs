@@ -31,6 +31,9 @@ pub fn check_draft(draft: &Draft) -> Result<(), Refusal> {
     if draft.meta.as_ref().is_some_and(|meta| meta.len() > META_BYTES) {
         return too_large(format!("meta: more than {META_BYTES} bytes"));
     }
+    if draft.later.bytes().len() > BODY_BYTES {
+        return too_large(format!("fields of a newer version: more than {BODY_BYTES} bytes"));
+    }
     if draft.mentions.len() > MENTIONS {
         return too_large(format!("mentions: more than {MENTIONS} users"));
     }

@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use wire::change::Left;
-use wire::codec::Unknown;
+use wire::codec::{Record as _, Unknown};
 use wire::command::{Actor, Answer, Command, Draft, MeshCommand, UserCommand};
 use wire::limits::{
     BODY_BYTES, DEDUPE_MS, GROUP_NAME_BYTES, MEMBERS_PER_PAGE, MENTIONS, META_BYTES,
@@ -241,6 +241,20 @@ fn a_stranded_message_comes_back_once_with_a_new_seq_and_says_so() {
     assert_eq!(recover(&mut away, lost, 2), [], "the salvage of the next owner finds it");
     let retry = away.decide(moment(NOW, 2), &actor("bob"), send("m1", "lost"), None);
     assert_eq!((ack(&retry).seq, ack(&retry).duplicate), (3, true), "and so does its sender");
+}
+
+#[test]
+fn fields_of_a_newer_node_stay_in_a_stranded_message() {
+    let mut fields = Vec::new();
+    draft("m1", "lost").write_fields(&mut fields);
+    fields.extend_from_slice(b"of a newer node");
+    let newer = Draft::read_fields(&fields).unwrap();
+    let (mut home, mut away) = forked();
+    let lost = run(&mut home, "bob", UserCommand::Send(newer.clone()));
+    let back = recover(&mut away, lost, 2);
+    assert_eq!(back[0].event.message().unwrap().draft, newer);
+    let without = run(&mut home, "bob", send("m1", "lost"));
+    assert_eq!(code(without), ErrorCode::ClientMsgIdReused);
 }
 
 #[test]

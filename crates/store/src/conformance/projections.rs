@@ -51,6 +51,7 @@ fn message(seq: u64, sender: &str, body: &str) -> Event {
         device: None,
         draft: Draft::text(ClientMsgId::new(format!("m{seq}")).expect("an id"), body),
         recovered: false,
+        later: Default::default(),
     })
 }
 

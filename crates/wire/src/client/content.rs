@@ -9,7 +9,6 @@ use crate::code::ErrorCode;
 use crate::command::Draft;
 use crate::ids::{ClientMsgId, UserId};
 use crate::limits;
-use crate::message::Body;
 
 /// What a sender writes. A field that is added here is in every form of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +103,8 @@ impl MessageContent {
             .collect::<Result<_, _>>()
             .map_err(|e| (ErrorCode::BadRequest, format!("mentions: {e}")))?;
         let meta = meta.map(|meta| meta.text().to_owned());
-        Ok(Draft { client_msg_id, body: Body::Text(body), reply_to, thread, mentions, meta })
+        let draft = Draft::text(client_msg_id, body);
+        Ok(Draft { reply_to, thread, mentions, meta, ..draft })
     }
 }
 

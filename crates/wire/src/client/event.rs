@@ -161,7 +161,7 @@ impl MessagePayload {
     #[must_use]
     pub fn new(change: &Change, message: &Message) -> Self {
         let Change { conversation, ver, epoch, ts_ms, .. } = change;
-        let Message { seq, sender, device, draft, recovered } = message;
+        let Message { seq, sender, device, draft, recovered, later: _ } = message;
         Self {
             message_id: message_id(conversation, message).to_string(),
             seq: *seq,

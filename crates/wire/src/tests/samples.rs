@@ -46,6 +46,7 @@ pub(super) fn message() -> Message {
         device: Some(DeviceId::new("phone").unwrap()),
         draft: draft(),
         recovered: false,
+        later: Default::default(),
     }
 }
 
@@ -72,6 +73,7 @@ pub(super) fn draft() -> Draft {
         thread: None,
         mentions: vec![user("bob")],
         meta: Some(r#"{"b":1,"a":2}"#.into()),
+        later: Default::default(),
     }
 }
 
