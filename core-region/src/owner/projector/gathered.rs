@@ -64,7 +64,12 @@ mod tests {
         let conversation = ConversationId { kind: ConversationKind::User, shard, unique: [1; 16] };
         let event = Event::Left(Left { conversation, at_ver: slot });
         let change = Change { conversation, ver: slot, epoch: Epoch(1), ts_ms: slot, event };
-        Arc::new(LogFrame { epoch: Epoch(1), slot: Slot(slot), ts_ms: slot, changes: vec![change] })
+        Arc::new(LogFrame {
+            epoch: Epoch(1),
+            slot: Slot(slot),
+            ts_ms: slot,
+            changes: vec![change.into()],
+        })
     }
 
     #[test]
