@@ -1,4 +1,5 @@
-//! The public keys of an identity provider (RFC 7517), each with the one algorithm that it may be used with.
+//! The public keys of an identity provider (RFC 7517), each with the one algorithm that it may be
+//! used with.
 
 use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::VerifyingKey;
@@ -138,7 +139,8 @@ fn p256(raw: &Raw) -> Result<DecodingKey, &'static str> {
     Ok(key)
 }
 
-/// 2048 to 4096 bits, an odd exponent from 3 to 2^32: what the `rsa` crate verifies, without the weak end of it.
+/// 2048 to 4096 bits, an odd exponent from 3 to 2^32: what the `rsa` crate verifies, without the
+/// weak end of it.
 fn rsa(raw: &Raw) -> Result<DecodingKey, &'static str> {
     let (n, e) = (bytes(&raw.n)?, bytes(&raw.e)?);
     let bits = match n.iter().position(|byte| *byte != 0) {

@@ -43,6 +43,6 @@ pub const MESH_ISSUER: &str = "hearth-mesh";
 pub const STREAM_TTL_MAX_S: u64 = 60;
 /// Longest token, bytes.
 pub const TOKEN_BYTES: usize = 8 * 1024;
-/// How far ahead the clock of an issuer may be: `iat` and `nbf` may lie this far in the future, seconds. `exp` gets no
-/// such grace.
+/// How far ahead the clock of an issuer may be: `iat` and `nbf` may lie this far in the future,
+/// seconds. `exp` gets no such grace.
 pub const SKEW_S: u64 = 60;

@@ -196,8 +196,8 @@ impl Verifier {
     /// seconds: at most [`STREAM_TTL_MAX_S`], and not beyond the identity token itself.
     ///
     /// # Errors
-    /// [`AuthError::StreamOnly`] when the claims are of a stream token, [`AuthError::Device`] when the token is bound to
-    /// another device, [`AuthError::Expired`] when it has ended.
+    /// [`AuthError::StreamOnly`] when the claims are of a stream token, [`AuthError::Device`] when
+    /// the token is bound to another device, [`AuthError::Expired`] when it has ended.
     pub fn issue_stream(
         &self,
         claims: &Claims,

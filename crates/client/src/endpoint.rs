@@ -1,5 +1,6 @@
-//! Where the edges are and who the user is. Both are asked anew before every connection, because both may change: a local
-//! mesh that was started again listens on other ports, and a token's time runs out.
+//! Where the edges are and who the user is. Both are asked anew before every connection, because
+//! both may change: a local mesh that was started again listens on other ports, and a token's time
+//! runs out.
 
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use async_trait::async_trait;
 /// The edges that a client may use.
 #[async_trait]
 pub trait Endpoints: Send + Sync + 'static {
-    /// URLs such as `http://127.0.0.1:4000`, preferred first. Asked at the start of every round of connection attempts;
-    /// none at all is a round that failed.
+    /// URLs such as `http://127.0.0.1:4000`, preferred first. Asked at the start of every round of
+    /// connection attempts; none at all is a round that failed.
     async fn edges(&self) -> Vec<String>;
 }
 

@@ -1,8 +1,8 @@
 //! What a program reads: a bounded queue between the service and the program.
 //!
-//! When it is full, messages are refused, and the service leaves them at the edge until there is room. What cannot be
-//! asked for again is never refused and stays bounded otherwise: of a conversation's views only the newest is kept, and
-//! of the connection's states only the last.
+//! When it is full, messages are refused, and the service leaves them at the edge until there is
+//! room. What cannot be asked for again is never refused and stays bounded otherwise: of a
+//! conversation's views only the newest is kept, and of the connection's states only the last.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,8 +24,9 @@ pub enum Event {
         /// For people.
         why: String,
     },
-    /// A message: every one once, in `seq` order within its conversation. Of class `region`, when a region was lost and what it
-    /// alone had with it: `seq` steps back, under a higher `epoch`, and everything from there on is delivered as it is now.
+    /// A message: every one once, in `seq` order within its conversation. Of class `region`, when a
+    /// region was lost and what it alone had with it: `seq` steps back, under a higher `epoch`, and
+    /// everything from there on is delivered as it is now.
     Message {
         /// Where.
         conversation: ConversationId,
@@ -152,7 +153,8 @@ impl Inner {
     }
 }
 
-/// The stream of events of one client, for one reader. Dropping it makes the client forget what it would have delivered.
+/// The stream of events of one client, for one reader. Dropping it makes the client forget what it
+/// would have delivered.
 #[derive(Debug)]
 pub struct Events {
     pub(crate) queue: Arc<Queue>,

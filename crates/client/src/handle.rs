@@ -18,7 +18,8 @@ use crate::{Ack, Events, Http, Options};
 /// Why a message has no acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The message breaks a limit or the edge refuses it for good. It was not appended by this call.
+    /// The message breaks a limit or the edge refuses it for good. It was not appended by this
+    /// call.
     #[error("{code}: {message}")]
     Refused {
         /// For programs.
@@ -29,13 +30,14 @@ pub enum SendError {
     /// The outbox is full ([`Options::outbox_messages`]). Nothing was sent.
     #[error("the outbox is full")]
     Full,
-    /// The client ended first. Whether the message was appended is unknown; the same `client_msg_id` again tells.
+    /// The client ended first. Whether the message was appended is unknown; the same
+    /// `client_msg_id` again tells.
     #[error("the client ended: {0}")]
     Closed(String),
 }
 
-/// One user on one device. Cheap to clone; the connection ends when the last clone and the [`Events`] are dropped, or
-/// with [`Client::close`].
+/// One user on one device. Cheap to clone; the connection ends when the last clone and the
+/// [`Events`] are dropped, or with [`Client::close`].
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -60,8 +62,8 @@ impl Drop for Shared {
 }
 
 impl Client {
-    /// Starts a client. It connects in the background, and goes on trying until it is closed or refused for good;
-    /// messages may be sent at once.
+    /// Starts a client. It connects in the background, and goes on trying until it is closed or
+    /// refused for good; messages may be sent at once.
     #[must_use]
     pub fn connect(options: Options) -> (Self, Events) {
         let mut rng = rng(options.seed);
@@ -92,10 +94,12 @@ impl Client {
     /// Sends a text and waits until it is durable. Waits for room while the outbox is full.
     ///
     /// # Errors
-    /// [`SendError`]; connection losses and retryable refusals are not errors, they only take longer.
+    /// [`SendError`]; connection losses and retryable refusals are not errors, they only take
+    /// longer.
     ///
     /// # Cancel safety
-    /// Dropped while it waits for room, nothing is sent; dropped later, the message stays in the outbox and is sent.
+    /// Dropped while it waits for room, nothing is sent; dropped later, the message stays in the
+    /// outbox and is sent.
     pub async fn send(
         &self,
         conversation: ConversationId,
@@ -105,8 +109,8 @@ impl Client {
         self.queue(conversation, self.new_message_id(), payload).await?.await
     }
 
-    /// Puts a message into the outbox, behind those already there for its conversation, and gives what will be its
-    /// acknowledgement. Waits for room while the outbox is full.
+    /// Puts a message into the outbox, behind those already there for its conversation, and gives
+    /// what will be its acknowledgement. Waits for room while the outbox is full.
     ///
     /// # Errors
     /// When the message breaks a limit or the client has ended.
@@ -157,9 +161,9 @@ impl Client {
         }
     }
 
-    /// From now on messages of this conversation are delivered after seq `after`: those that are already there, and all
-    /// that come. Without it, live messages are delivered from the first that arrives. Already delivered ones do not
-    /// come again.
+    /// From now on messages of this conversation are delivered after seq `after`: those that are
+    /// already there, and all that come. Without it, live messages are delivered from the first
+    /// that arrives. Already delivered ones do not come again.
     ///
     /// # Errors
     /// When the client has ended.
@@ -217,15 +221,16 @@ impl Client {
         &self.http
     }
 
-    /// Ends the client, politely where there is a session, within a second. What is not acknowledged fails with
-    /// [`SendError::Closed`].
+    /// Ends the client, politely where there is a session, within a second. What is not
+    /// acknowledged fails with [`SendError::Closed`].
     pub async fn close(&self) {
         self.shared.cancel.cancel();
         self.shared.done.cancelled().await;
     }
 }
 
-/// The acknowledgement of a message that is in the outbox. Dropping it changes nothing for the message.
+/// The acknowledgement of a message that is in the outbox. Dropping it changes nothing for the
+/// message.
 #[derive(Debug)]
 pub struct Pending(oneshot::Receiver<Result<Ack, SendError>>);
 

@@ -1,8 +1,9 @@
 //! Groups, members, history and inbox over HTTP, at whatever edge answers.
 //!
-//! A request goes to the preferred edge; when that one cannot be reached or says to come back later, to the next, until
-//! it is answered or [`crate::Options::http_timeout`] is over. Everything here may be repeated without harm, but for one
-//! thing: when the answer to [`Http::create_group`] is lost, a second, empty group may be left behind.
+//! A request goes to the preferred edge; when that one cannot be reached or says to come back
+//! later, to the next, until it is answered or [`crate::Options::http_timeout`] is over. Everything
+//! here may be repeated without harm, but for one thing: when the answer to [`Http::create_group`]
+//! is lost, a second, empty group may be left behind.
 
 mod transport;
 
@@ -99,7 +100,8 @@ impl Http {
         Self { endpoints, ..self.clone() }
     }
 
-    /// A new group, the caller its owner. At most [`wire::limits::MEMBERS_PER_CHANGE`] members at once.
+    /// A new group, the caller its owner. At most [`wire::limits::MEMBERS_PER_CHANGE`] members at
+    /// once.
     ///
     /// # Errors
     /// [`HttpError`].
@@ -311,7 +313,8 @@ impl Http {
     }
 }
 
-/// Plain requests to whatever speaks HTTP beside the protocol: the control API of a local mesh, admin listeners.
+/// Plain requests to whatever speaks HTTP beside the protocol: the control API of a local mesh,
+/// admin listeners.
 #[derive(Clone)]
 pub struct Plain(Transport);
 
@@ -359,7 +362,8 @@ fn refusal(url: &str, status: StatusCode, body: &[u8]) -> Outcome {
     }
 }
 
-/// Whether another edge, or the same one later, may do better. `internal` hides an unknown outcome: asked again.
+/// Whether another edge, or the same one later, may do better. `internal` hides an unknown outcome:
+/// asked again.
 pub(crate) fn is_elsewhere(code: ErrorCode, alternatives: &[String]) -> bool {
     match code {
         ErrorCode::WrongZone => !alternatives.is_empty(),

@@ -1,9 +1,10 @@
 //! The Rust SDK: one user on one device, at whatever edge answers.
 //!
-//! A [`Client`] keeps one WebSocket to one edge of the mesh. When it breaks, or the edge asks it to go, the client
-//! connects to the next edge with jittered backoff, asks for what it missed (`sync`), and sends again, unchanged, what was
-//! not acknowledged. What comes out of [`Events`] is therefore the same as if nothing had happened: every message of a
-//! conversation once, in `seq` order, without holes.
+//! A [`Client`] keeps one WebSocket to one edge of the mesh. When it breaks, or the edge asks it to
+//! go, the client connects to the next edge with jittered backoff, asks for what it missed
+//! (`sync`), and sends again, unchanged, what was not acknowledged. What comes out of [`Events`] is
+//! therefore the same as if nothing had happened: every message of a conversation once, in `seq`
+//! order, without holes.
 //!
 //! In the order of a message's way:
 //!

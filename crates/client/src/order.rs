@@ -1,5 +1,5 @@
-//! The order of one conversation's messages: duplicates dropped, holes asked for, nothing delivered past a hole; what a lost region took
-//! with it delivered anew. Pure.
+//! The order of one conversation's messages: duplicates dropped, holes asked for, nothing delivered
+//! past a hole; what a lost region took with it delivered anew. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,10 @@ const HELD_MAX: usize = 1_024;
 
 /// Where the delivery of one conversation stands. `M` is a message.
 ///
-/// Of class `region` what was delivered may be lost with its region: then other messages get those numbers, under a higher
-/// epoch. They are delivered in its place. While live that shows by itself; a new session looks whether the last
-/// message is still the one it knows, and if not, further back.
+/// Of class `region` what was delivered may be lost with its region: then other messages get those
+/// numbers, under a higher epoch. They are delivered in its place. While live that shows by itself;
+/// a new session looks whether the last message is still the one it knows, and if not, further
+/// back.
 #[derive(Debug)]
 pub(crate) struct Order<M> {
     /// Delivered up to here; none until the first message says where live delivery starts.
@@ -21,7 +22,8 @@ pub(crate) struct Order<M> {
     epoch: Option<u64>,
     epoch_before: Option<u64>,
     may_fork: bool,
-    /// Whether the message after this one is still the one that was delivered is asked. Nothing else counts before that.
+    /// Whether the message after this one is still the one that was delivered is asked. Nothing
+    /// else counts before that.
     checked_after: Option<u64>,
     /// With their epochs.
     held: BTreeMap<u64, (u64, M)>,
@@ -92,7 +94,8 @@ impl<M> Order<M> {
         self.held.range(last + 1..seq).count() as u64 == seq - last - 1
     }
 
-    /// The next message in order, if it is here. The caller delivers it, or gives it back with [`Order::put_back`].
+    /// The next message in order, if it is here. The caller delivers it, or gives it back with
+    /// [`Order::put_back`].
     pub(crate) fn pop(&mut self) -> Option<(u64, M)> {
         let next = self.last? + 1;
         let (epoch, message) = self.held.remove(&next)?;
@@ -101,7 +104,8 @@ impl<M> Order<M> {
         Some((next, message))
     }
 
-    /// There was no room for the message just popped: forget it and what is behind it, and ask again later.
+    /// There was no room for the message just popped: forget it and what is behind it, and ask
+    /// again later.
     pub(crate) fn put_back(&mut self, seq: u64) {
         self.last = Some(seq - 1);
         self.epoch = self.epoch_before;
@@ -122,8 +126,8 @@ impl<M> Order<M> {
         self.repair == Repair::Wanted
     }
 
-    /// The answer is complete; the head of the conversation is `head`, if the edge said. A hole that is still there is
-    /// asked for again.
+    /// The answer is complete; the head of the conversation is `head`, if the edge said. A hole
+    /// that is still there is asked for again.
     pub(crate) fn answered(&mut self, head: Option<u64>) {
         if let (Some(after), Some(head)) = (self.checked_after, head)
             && head <= after
@@ -143,7 +147,8 @@ impl<M> Order<M> {
         self.repair = Repair::Wanted;
     }
 
-    /// The edge is gone: the next one is asked for what was missed, and whether what was delivered still counts.
+    /// The edge is gone: the next one is asked for what was missed, and whether what was delivered
+    /// still counts.
     pub(crate) fn begin_session(&mut self) {
         self.repair = Repair::Wanted;
         if let Some(last) =
@@ -300,7 +305,8 @@ mod tests {
     }
 
     proptest! {
-        /// Live messages may be lost, doubled and disordered; whoever is asked answers from the history, or not at all.
+        /// Live messages may be lost, doubled and disordered; whoever is asked answers from the
+        /// history, or not at all.
         #[test]
         fn whatever_the_edge_does_everything_is_delivered_once_in_order(
             head in 1..60u64,

@@ -1,7 +1,7 @@
 //! What is not yet acknowledged, in order, per conversation. Pure: `now` is passed in.
 //!
-//! An entry stays until it is acknowledged or refused for good. Its frame is made once and sent again unchanged, so the
-//! home recognises it and gives it its old `seq`.
+//! An entry stays until it is acknowledged or refused for good. Its frame is made once and sent
+//! again unchanged, so the home recognises it and gives it its old `seq`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wire::ConversationId;
 
-/// How often a refusal that should not be final is tried again: `internal` hides an unknown outcome, and after
-/// `token_expired` comes a session with a fresh token.
+/// How often a refusal that should not be final is tried again: `internal` hides an unknown
+/// outcome, and after `token_expired` comes a session with a fresh token.
 const DOUBTS_MAX: u32 = 8;
 /// Pause before a refused send is tried again, when the edge names none; doubled each time.
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -111,7 +111,8 @@ impl<F: Clone, T> Outbox<F, T> {
         entry.map(|entry| entry.ticket)
     }
 
-    /// Refused. A retryable code means that nothing is known; it and all after it are sent again, in order.
+    /// Refused. A retryable code means that nothing is known; it and all after it are sent again,
+    /// in order.
     pub(crate) fn refused(
         &mut self,
         id: u64,

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The order in which edges are tried: those that others suggested, then the program's own, then those just left.
+/// The order in which edges are tried: those that others suggested, then the program's own, then
+/// those just left.
 #[derive(Debug)]
 pub(crate) struct Rotation {
     backoff_min: Duration,
@@ -63,7 +64,8 @@ impl Rotation {
         self.round.pop_front()
     }
 
-    /// The round is over and nobody let us in. How long to wait before the next; `random` is in 0..1.
+    /// The round is over and nobody let us in. How long to wait before the next; `random` is in
+    /// 0..1.
     pub(crate) fn failed(&mut self, random: f64) -> Duration {
         let most =
             self.backoff_min.saturating_mul(1 << self.failed_rounds.min(16)).min(self.backoff_max);

@@ -25,7 +25,8 @@ use crate::rotation::Rotation;
 use crate::{Ack, Options, SendError};
 use session::End;
 
-/// So many refusals for good, one after the other, end the client: one may be a mistake of an edge that is starting.
+/// So many refusals for good, one after the other, end the client: one may be a mistake of an edge
+/// that is starting.
 const REFUSALS_MAX: u32 = 3;
 /// A session that lived so long was a real one.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -256,7 +257,8 @@ impl Service {
         }
     }
 
-    /// What an edge's refusal means: how long it wants to be left alone; an error when it is for good.
+    /// What an edge's refusal means: how long it wants to be left alone; an error when it is for
+    /// good.
     fn weigh(&mut self, url: &str, error: &DialError) -> Result<Duration, String> {
         let DialError::Refused { code, alternatives, retry_after, .. } = error else {
             return Ok(Duration::ZERO);

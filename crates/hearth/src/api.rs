@@ -1,8 +1,8 @@
 //! What operators ask of a mesh and what they are answered: the forms of both control planes.
 //!
-//! The local mesh serves them on loopback, with the control token of `hearth.json` as Bearer. A core
-//! of a deployment serves failover, failback and moves on its admin endpoint, with the secret of its
-//! `[admin] token_file`. All answers are JSON. [`client`] asks both.
+//! The local mesh serves them on loopback, with the control token of `hearth.json` as Bearer. A
+//! core of a deployment serves failover, failback and moves on its admin endpoint, with the secret
+//! of its `[admin] token_file`. All answers are JSON. [`client`] asks both.
 //!
 //! | request | answer |
 //! |---|---|
@@ -118,7 +118,8 @@ pub(crate) struct FailoverStatus {
     pub(crate) region: String,
     /// The zones in which it was decided.
     pub(crate) zones: Vec<String>,
-    /// False: the region is lost, and nobody has accepted what would be missing. Nothing has changed.
+    /// False: the region is lost, and nobody has accepted what would be missing. Nothing has
+    /// changed.
     pub(crate) decided: bool,
     /// The region lives: every shard was handed over in order, and nothing is missing.
     pub(crate) planned: bool,
@@ -135,9 +136,11 @@ pub(crate) struct FailoverShard {
     pub(crate) owner: Option<String>,
     /// At least so many acknowledged frames are missing until the region returns.
     pub(crate) missing_frames_min: u64,
-    /// What was acknowledged in the last so many milliseconds of the region may be missing, too; none: nothing ever came over.
+    /// What was acknowledged in the last so many milliseconds of the region may be missing, too;
+    /// none: nothing ever came over.
     pub(crate) window_ms: Option<u64>,
-    /// The same as a moment: whatever is missing was ordered then or later; milliseconds since 1970.
+    /// The same as a moment: whatever is missing was ordered then or later; milliseconds since
+    /// 1970.
     pub(crate) since_ms: Option<u64>,
 }
 

@@ -1,5 +1,6 @@
-//! One node, of either kind, put together the same way whether it has a process of its own ([`crate::node_process`]) or shares one
-//! with the whole mesh ([`crate::up`]): its place in the mesh, and the core or the edge on it.
+//! One node, of either kind, put together the same way whether it has a process of its own
+//! ([`crate::node_process`]) or shares one with the whole mesh ([`crate::up`]): its place in the
+//! mesh, and the core or the edge on it.
 
 mod verifier;
 
@@ -124,8 +125,9 @@ impl Node {
         Ok(Self { id, mesh, part })
     }
 
-    /// Gives its shards to others, or asks its sessions to leave, spread over `spread`. Resolves when that is through, which
-    /// is never if nobody takes over; it runs on, with nothing to do. Dropped, it goes on refusing what is new.
+    /// Gives its shards to others, or asks its sessions to leave, spread over `spread`. Resolves
+    /// when that is through, which is never if nobody takes over; it runs on, with nothing to do.
+    /// Dropped, it goes on refusing what is new.
     pub(crate) async fn drain(&self, spread: Duration) {
         self.mesh.set_draining(true);
         match &self.part {
@@ -200,7 +202,8 @@ impl Node {
     /// Moves a conversation to a region, and resolves when it is served there.
     ///
     /// # Errors
-    /// When this is no core, there is no such conversation or region, or it does not arrive in time.
+    /// When this is no core, there is no such conversation or region, or it does not arrive in
+    /// time.
     pub(crate) async fn move_conversation(
         &self,
         world: &World,

@@ -1,4 +1,5 @@
-//! The mesh's certificate authority in a folder: `ca.pem`, which every node trusts, and `ca.key.pem`, which can be any node.
+//! The mesh's certificate authority in a folder: `ca.pem`, which every node trusts, and
+//! `ca.key.pem`, which can be any node.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,5 @@
-//! The command line. What clap refuses ends with exit code 2, what fails later with 1 and one line on stderr.
+//! The command line. What clap refuses ends with exit code 2, what fails later with 1 and one line
+//! on stderr.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -42,7 +43,8 @@ enum Command {
     Admin(admin::Options),
 }
 
-/// Reads the command line. Prints help, or in one line what is wrong; then the program ends with the code.
+/// Reads the command line. Prints help, or in one line what is wrong; then the program ends with
+/// the code.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
     Cli::try_parse_from(args).map_err(|error| {
         let code = if error.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) };

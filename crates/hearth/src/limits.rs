@@ -1,5 +1,6 @@
-//! `[limits]` of `core.toml` and `edge.toml`: every bound that a deployment may change. Both come from
-//! one declaration each, as all config does; the defaults are those of `edge` and `core-region`.
+//! `[limits]` of `core.toml` and `edge.toml`: every bound that a deployment may change. Both come
+//! from one declaration each, as all config does; the defaults are those of `edge` and
+//! `core-region`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -47,32 +48,36 @@ node::section! {
     pub(crate) struct EdgeLimits {
         /// Sessions at once. When full, new ones are refused with 503 "overloaded".
         sessions: Count = or("200000"),
-        /// Sessions between upgrade and hello. When full, new ones are refused with 503 "overloaded".
+        /// Sessions between upgrade and hello. When full, new ones are refused with 503
+        /// "overloaded".
         starting: Count = or("4096"),
-        /// HTTP connections at once; a session is none. When full, none is accepted, and the kernel's
-        /// backlog fills.
+        /// HTTP connections at once; a session is none. When full, none is accepted, and the
+        /// kernel's backlog fills.
         http_connections: Count = or("8192"),
-        /// A request's head, and then its body, must arrive within this. Later, the connection is closed.
+        /// A request's head, and then its body, must arrive within this. Later, the connection is
+        /// closed.
         http_read_seconds: Seconds = or("15"),
         /// Requests to one shard without an answer. When full, more are refused as "overloaded".
         requests_per_shard: Count = or("8192"),
         /// Frames of one session without an answer. When full, the session is not read.
         requests_per_session: Count = or("64"),
-        /// Events that wait for one session. When full, it is "behind" in that conversation and catches up
-        /// from history.
+        /// Events that wait for one session. When full, it is "behind" in that conversation and
+        /// catches up from history.
         outbox_events: Count = or("256"),
         /// The same in bytes.
         outbox_bytes: Count = or("262144"),
-        /// A request waits this long for its home, across takeovers. Then it is answered "home_unavailable".
+        /// A request waits this long for its home, across takeovers. Then it is answered
+        /// "home_unavailable".
         home_deadline_seconds: Seconds = or("30"),
-        /// hello waits this long for the homes of the user's conversations. Later ones are attached when
-        /// they answer.
+        /// hello waits this long for the homes of the user's conversations. Later ones are attached
+        /// when they answer.
         hello_wait_ms: Millis = or("3000"),
         /// Events wait this long after hello for the client's first frame, which may be a sync.
         settle_ms: Millis = or("250"),
         /// The interval of pings. A client that is silent for twice as long is closed with 4008.
         heartbeat_seconds: Seconds = or("20"),
-        /// A client that reads nothing for this long, while something waits for it, is closed with 4030.
+        /// A client that reads nothing for this long, while something waits for it, is closed with
+        /// 4030.
         stall_seconds: Seconds = or("30"),
         /// A client that stays "behind" for this long is closed with 4030.
         behind_seconds: Seconds = or("120"),
@@ -119,19 +124,20 @@ node::section! {
         inputs_per_shard: Count = or("1024"),
         /// Requests of one stream without an answer. When full, that stream is not read.
         outstanding_per_stream: Count = or("4096"),
-        /// Feed that waits to leave on one stream, bytes. When full, the watch is dropped as lagged.
+        /// Feed that waits to leave on one stream, bytes. When full, the watch is dropped as
+        /// lagged.
         feed_bytes_per_stream: Count = or("8388608"),
         /// Conversations of a shard that are read from the store at once. When full, others wait.
         loads_at_once: Count = or("128"),
         /// Conversations of a shard kept in memory. When full, the longest unused one is dropped.
         conversations_cached: Count = or("50000"),
-        /// Frames of a shard on their way to the log. When full, commands wait, and the next frame is
-        /// larger.
+        /// Frames of a shard on their way to the log. When full, commands wait, and the next frame
+        /// is larger.
         frames_in_flight: Within<1, 1024> = or("16"),
         /// Frames of a shard that are projected at once.
         projections_at_once: Count = or("64"),
-        /// History pages and the like that one shard reads at once. 16 times as many wait; more are refused
-        /// as "overloaded".
+        /// History pages and the like that one shard reads at once. 16 times as many wait; more are
+        /// refused as "overloaded".
         reads_at_once: Count = or("64"),
         /// Longest pause between two claims that failed.
         claim_backoff_max_ms: Within<100, 60_000> = or("3000"),
@@ -139,7 +145,8 @@ node::section! {
 }
 
 impl CoreLimits {
-    /// What is not named here is no matter of a deployment: the lease must be the same on all cores.
+    /// What is not named here is no matter of a deployment: the lease must be the same on all
+    /// cores.
     pub(crate) fn limits(&self) -> core_region::Limits {
         core_region::Limits {
             inputs_per_shard: self.inputs_per_shard.count(),

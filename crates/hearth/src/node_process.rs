@@ -12,8 +12,8 @@
 //! | [`reload`] | what can change while it runs |
 //! | [`trust`] | the keys by which an edge accepts tokens |
 //!
-//! [`crate::assembly`] puts the node itself together, as it does for `hearth up`. The admin endpoint
-//! answers from the first moment, so that a node that waits for its store says so.
+//! [`crate::assembly`] puts the node itself together, as it does for `hearth up`. The admin
+//! endpoint answers from the first moment, so that a node that waits for its store says so.
 
 pub(crate) mod config;
 mod lifecycle;

@@ -10,7 +10,8 @@ const FILE_BYTES: u64 = 256 * 1024 * 1024;
 /// Reads a text file.
 ///
 /// # Errors
-/// When it is missing, cannot be read, is too large or is not UTF-8 (with the line). In one line, with the file's name.
+/// When it is missing, cannot be read, is too large or is not UTF-8 (with the line). In one line,
+/// with the file's name.
 pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
     let name = file.display();
     let failed = |error: io::Error| anyhow::anyhow!("{name}: {error}");

@@ -1,4 +1,5 @@
-//! The program itself, as a process: exit codes and streams. The stories in `tests/` use everything that it does.
+//! The program itself, as a process: exit codes and streams. The stories in `tests/` use everything
+//! that it does.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,8 +1,9 @@
 //! Real sockets with planned cuts, delays and losses: `hearth up` runs on them.
 //!
-//! Without delays the mesh keeps the OS socket and its offloads, and a cut drops what is received. With delays every
-//! datagram to another region waits in the sender's queue, in order for each pair of regions; the queue is bounded, and a
-//! full one drops as a router does. TCP is left alone: users are beside their edge.
+//! Without delays the mesh keeps the OS socket and its offloads, and a cut drops what is received.
+//! With delays every datagram to another region waits in the sender's queue, in order for each pair
+//! of regions; the queue is bounded, and a full one drops as a router does. TCP is left alone:
+//! users are beside their edge.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

@@ -1,7 +1,8 @@
 //! The conditions between regions: which pairs are cut, how long a datagram travels, how many are
 //! lost.
 //!
-//! One table for all nodes of a process, shared and changed while they run. Regions are named by their numbers.
+//! One table for all nodes of a process, shared and changed while they run. Regions are named by
+//! their numbers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

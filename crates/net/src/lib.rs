@@ -53,7 +53,8 @@ pub trait Net: Send + Sync + 'static {
     /// As the OS says.
     async fn listen(&self, bind: SocketAddr) -> io::Result<Listener>;
 
-    /// A TCP connection. Cancel safe: dropping the future drops the attempt. There is no deadline here.
+    /// A TCP connection. Cancel safe: dropping the future drops the attempt. There is no deadline
+    /// here.
     ///
     /// # Errors
     /// As the OS says: refused, unreachable, timed out.

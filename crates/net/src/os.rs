@@ -9,8 +9,8 @@ use crate::{Listener, Net, Stream, Udp};
 /// the kernel drops the SYN, and the client retries a second later.
 const BACKLOG: u32 = 4096;
 
-/// Bytes asked for the UDP buffers; the kernel cuts it to its own maximum. The usual default overflows when a peer sends
-/// one window in a burst.
+/// Bytes asked for the UDP buffers; the kernel cuts it to its own maximum. The usual default
+/// overflows when a peer sends one window in a burst.
 const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// The operating system's sockets. TCP has `TCP_NODELAY` set: every frame is written whole.

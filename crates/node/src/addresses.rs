@@ -1,5 +1,6 @@
-//! Where the nodes of a mesh are: `nodes.toml`, the same file for all of them. The world says which nodes there should be, this
-//! file where they can be reached; it changes more often, and can be read again while a node runs.
+//! Where the nodes of a mesh are: `nodes.toml`, the same file for all of them. The world says which
+//! nodes there should be, this file where they can be reached; it changes more often, and can be
+//! read again while a node runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +16,8 @@ use crate::config::{self, ConfigError, File, Shape};
 crate::section! {
     /// A node.
     pub struct NodeEntry {
-        /// Its region (a name of the world), its role (core or edge) and its name, as in its certificate.
+        /// Its region (a name of the world), its role (core or edge) and its name, as in its
+        /// certificate.
         id: String = must(r#""eu-west/core/1""#),
         /// Where the other nodes reach it: host:port (UDP). A name is looked up, now and again.
         mesh: HostPort = must(r#""10.0.0.1:7400""#),

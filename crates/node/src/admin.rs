@@ -1,6 +1,6 @@
-//! The admin endpoint: `/healthz` says that the process answers, `/readyz` whether it should get work and why not, `/status`
-//! how it stands, `/metrics` what it counts (Prometheus text); and what operators may ask of it ([`operator`]). It stands on a
-//! port of its own, for operators only.
+//! The admin endpoint: `/healthz` says that the process answers, `/readyz` whether it should get
+//! work and why not, `/status` how it stands, `/metrics` what it counts (Prometheus text); and what
+//! operators may ask of it ([`operator`]). It stands on a port of its own, for operators only.
 
 pub mod operator;
 
@@ -93,8 +93,8 @@ impl Admin {
     }
 }
 
-/// Serves a router on a listener of `net` until told to stop, then finishes the requests under way. For endpoints that
-/// operators and tools of the same machine use; what faces users is the edge's.
+/// Serves a router on a listener of `net` until told to stop, then finishes the requests under way.
+/// For endpoints that operators and tools of the same machine use; what faces users is the edge's.
 pub async fn serve(listener: net::Listener, router: Router, stop: CancellationToken) {
     let served = axum::serve(Accepting(listener), router)
         .with_graceful_shutdown(stop.cancelled_owned())

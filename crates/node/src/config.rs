@@ -1,5 +1,6 @@
-//! Config files: TOML whose fields are declared once, each with its meaning and its default ([`section!`](crate::section)). The reader, the
-//! refusal of what is unknown, and the example file all come from that one declaration, so they cannot disagree.
+//! Config files: TOML whose fields are declared once, each with its meaning and its default
+//! ([`section!`](crate::section)). The reader, the refusal of what is unknown, and the example file
+//! all come from that one declaration, so they cannot disagree.
 //!
 //! Every mistake of a file is told at once, with its line and the cure.
 
@@ -82,8 +83,8 @@ pub trait Section: Sized {
     fn read(table: &mut Table<'_, '_>) -> Option<Self>;
 }
 
-/// Declares a section: a struct whose fields say what they mean, whether they `must` or `may` be there `or` what their
-/// default is, in TOML.
+/// Declares a section: a struct whose fields say what they mean, whether they `must` or `may` be
+/// there `or` what their default is, in TOML.
 ///
 /// ```
 /// hearth_node::section! {

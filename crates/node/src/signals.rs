@@ -64,7 +64,8 @@ impl Signals {
     }
 }
 
-/// Resolves when the process is asked to end: Ctrl-C, or SIGTERM. From then on these no longer kill it; SIGHUP still does.
+/// Resolves when the process is asked to end: Ctrl-C, or SIGTERM. From then on these no longer kill
+/// it; SIGHUP still does.
 ///
 /// # Errors
 /// When the handlers cannot be set.

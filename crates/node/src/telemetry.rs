@@ -10,7 +10,8 @@ use tracing_subscriber::EnvFilter;
 /// The variable that filters logs, such as `info,hearth_mesh=debug`.
 pub const FILTER_VARIABLE: &str = "HEARTH_LOG";
 
-/// Upper bounds of the buckets of every metric called `..._seconds`: from a local disk to a takeover.
+/// Upper bounds of the buckets of every metric called `..._seconds`: from a local disk to a
+/// takeover.
 const SECONDS: [f64; 16] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0,
@@ -27,8 +28,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends logs to stderr. `default_filter` holds when [`FILTER_VARIABLE`] is not set; a part of either that is not a filter
-/// is left out, and said so. The first call of a process counts, further ones do nothing; returns whether this was it.
+/// Sends logs to stderr. `default_filter` holds when [`FILTER_VARIABLE`] is not set; a part of
+/// either that is not a filter is left out, and said so. The first call of a process counts,
+/// further ones do nothing; returns whether this was it.
 pub fn init(format: LogFormat, default_filter: &str) -> bool {
     let wanted = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| default_filter.to_owned());
     let filter = EnvFilter::builder().parse_lossy(wanted);
@@ -42,7 +44,8 @@ pub fn init(format: LogFormat, default_filter: &str) -> bool {
     installed.is_ok()
 }
 
-/// The metrics of this process. The first call starts the recording; before it, metrics are dropped.
+/// The metrics of this process. The first call starts the recording; before it, metrics are
+/// dropped.
 pub fn metrics() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| {

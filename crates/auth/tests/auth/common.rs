@@ -44,7 +44,8 @@ pub(crate) fn public_ed25519(seed: u8, kid: &str) -> Value {
     json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": data_encoding::BASE64URL_NOPAD.encode(key.as_bytes())})
 }
 
-/// `acme` has an RSA key and a P-256 key at one provider; `duo` has one Ed25519 key at another; `demo` has none.
+/// `acme` has an RSA key and a P-256 key at one provider; `duo` has one Ed25519 key at another;
+/// `demo` has none.
 pub(crate) struct Mesh {
     pub(crate) verifier: Verifier,
     pub(crate) dev: DevIssuer,

@@ -319,7 +319,8 @@ impl Service {
                 let at = Instant::now() + Duration::from_millis(goaway.reconnect_after_ms);
                 live.goaway.get_or_insert((at, goaway));
             }
-            // `hello` was read before; `behind` announces what follows in order; `pong` was a sign of life.
+            // `hello` was read before; `behind` announces what follows in order; `pong` was a sign
+            // of life.
             _ => {}
         }
     }
@@ -354,7 +355,8 @@ impl Service {
             return;
         };
         if !self.orders.contains_key(&conversation) {
-            // What the program has asked for says where delivery starts, not the first message that happens to be here.
+            // What the program has asked for says where delivery starts, not the first message that
+            // happens to be here.
             self.follow();
             let class = conversation.shard.durability;
             self.orders.entry(conversation).or_insert_with(|| Order::new(class, None));
@@ -423,7 +425,8 @@ impl Service {
         }
     }
 
-    /// A `sync` that could not be answered is asked again, later; one for good only costs the conversation it is about.
+    /// A `sync` that could not be answered is asked again, later; one for good only costs the
+    /// conversation it is about.
     fn hear_sync_refused(
         &mut self,
         id: u64,

@@ -131,7 +131,8 @@ async fn after_a_reconnect_the_client_asks_for_what_it_missed_at_the_next_edge()
     assert!(matches!(client.state(), State::Connected { edge, .. } if edge == second.url));
 }
 
-/// What the simulator found (seed 1001563): a message that came with the hello said where delivery starts.
+/// What the simulator found (seed 1001563): a message that came with the hello said where delivery
+/// starts.
 #[tokio::test]
 async fn what_is_followed_counts_before_the_first_message_that_comes() {
     for _ in 0..20 {

@@ -1,5 +1,5 @@
-//! What the commands say to the control API of the running mesh, and to the cores of a deployment; see [`crate::api`] for what
-//! they answer.
+//! What the commands say to the control API of the running mesh, and to the cores of a deployment;
+//! see [`crate::api`] for what they answer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,7 +58,8 @@ impl Control {
         self.call(Method::POST, &format!("/v1/regions/{name}/{verb}")).await
     }
 
-    /// Fails a region over (`failover`, with or without consent to a loss) or back (`failback`), and waits until it is done.
+    /// Fails a region over (`failover`, with or without consent to a loss) or back (`failback`),
+    /// and waits until it is done.
     ///
     /// # Errors
     /// As [`Control::change_region`].
@@ -130,7 +131,8 @@ impl Control {
 /// A core of a deployment, where the local mesh is not meant.
 #[derive(clap::Args, Debug)]
 pub(crate) struct CoreAdmin {
-    /// Of a real deployment: the admin endpoint of any core of the zone, such as http://10.0.0.7:9080
+    /// Of a real deployment: the admin endpoint of any core of the zone, such as
+    /// http://10.0.0.7:9080
     #[arg(long, value_name = "URL", requires = "token_file")]
     admin: Option<String>,
     /// The file with the secret that this core was given as [admin] token_file

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use auth::{Jwks, PublicKey, StreamKey, TenantIssuer, Verifier, VerifierOptions};
 use topology::World;
 
-/// Reads the providers' keys; those that the world names as files lie relative to `world_dir`. `dev`: the development key, which
-/// speaks for all tenants.
+/// Reads the providers' keys; those that the world names as files lie relative to `world_dir`.
+/// `dev`: the development key, which speaks for all tenants.
 ///
 /// # Errors
 /// When keys cannot be read or understood.

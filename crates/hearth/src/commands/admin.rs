@@ -1,5 +1,5 @@
-//! `hearth admin`: what operators of a real deployment prepare with, before and beside the nodes: the authority of the mesh, the
-//! keys of the edges, the schema of the store, example files.
+//! `hearth admin`: what operators of a real deployment prepare with, before and beside the nodes:
+//! the authority of the mesh, the keys of the edges, the schema of the store, example files.
 
 mod ca;
 mod keys;

@@ -55,7 +55,8 @@ pub(crate) struct Options {
 /// Talks until the user leaves.
 ///
 /// # Errors
-/// When the mesh is not there, the conversation cannot be opened, or (in a pipe) a line could not be sent.
+/// When the mesh is not there, the conversation cannot be opened, or (in a pipe) a line could not
+/// be sent.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     // Asked before there are threads: later the time zone may be unknowable.
     let offset = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);

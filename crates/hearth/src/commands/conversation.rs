@@ -18,7 +18,8 @@ pub(crate) struct Options {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Give a conversation another home region while people write in it; they notice a higher epoch and nothing else
+    /// Give a conversation another home region while people write in it; they notice a higher epoch
+    /// and nothing else
     #[command(
         after_help = "Examples:\n  hearth conversation move cnv_… --to us-east\n  hearth conversation move cnv_… --to \
                             us-east --admin http://10.0.0.7:9080 --token-file /etc/hearth/admin.token"

@@ -1,4 +1,5 @@
-//! `hearth region`, `hearth node` and `hearth link`: lose a part of the mesh on purpose, before it happens by itself.
+//! `hearth region`, `hearth node` and `hearth link`: lose a part of the mesh on purpose, before it
+//! happens by itself.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -40,7 +41,8 @@ enum RegionVerb {
     /// Hand a region's shards and sessions to the others, without an error for anyone
     #[command(after_help = "Example:\n  hearth region drain eu-west")]
     Drain(Named),
-    /// Let other regions serve what lives in one in class `region`; of one that is lost, show first what would be missing
+    /// Let other regions serve what lives in one in class `region`; of one that is lost, show first
+    /// what would be missing
     #[command(
         after_help = "Examples:\n  hearth region failover eu-west\n  hearth region failover eu-west --accept-loss\n  hearth region \
                       failover eu-west --admin http://10.0.0.7:9080 --token-file /etc/hearth/admin.token"

@@ -1,4 +1,5 @@
-//! `hearth replay`: what real people wrote, through the running mesh, and the check of what came out.
+//! `hearth replay`: what real people wrote, through the running mesh, and the check of what came
+//! out.
 //!
 //! | module | in the order of a run |
 //! |---|---|
@@ -42,7 +43,8 @@ pub(crate) struct Options {
     /// IRC logs
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Keep the pauses of the log, so many times faster [default: as fast as acknowledgements allow]
+    /// Keep the pauses of the log, so many times faster [default: as fast as acknowledgements
+    /// allow]
     #[arg(long, value_name = "X", value_parser = speed)]
     speed: Option<f64>,
     /// Whose users they are [default: the first tenant of the mesh]
@@ -123,7 +125,8 @@ fn progress(json: bool) -> ProgressBar {
     ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style)
 }
 
-/// Draws the bar; without a terminal, a line on stderr whenever more is acknowledged. Runs until it is aborted.
+/// Draws the bar; without a terminal, a line on stderr whenever more is acknowledged. Runs until it
+/// is aborted.
 async fn show(bar: ProgressBar, ledger: Arc<Ledger>) {
     let (has_terminal, mut told) = (std::io::stderr().is_terminal(), 0);
     loop {

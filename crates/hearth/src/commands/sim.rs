@@ -1,4 +1,5 @@
-//! `hearth sim`: the simulator. It replaces functions of libc, so it is a program of its own, which lies beside this one.
+//! `hearth sim`: the simulator. It replaces functions of libc, so it is a program of its own, which
+//! lies beside this one.
 
 use std::env;
 use std::ffi::OsString;

@@ -1,5 +1,5 @@
-//! The local mesh as a place to connect to: its edges, found again after every restart, and tokens signed with its
-//! development key.
+//! The local mesh as a place to connect to: its edges, found again after every restart, and tokens
+//! signed with its development key.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use wire::{DeviceId, TenantId, UserId};
 
 use crate::local_mesh::discovery::{FindError, LocalMesh};
 
-/// Tokens that a command signs for its own connections: asked for anew before each, so they need not last.
+/// Tokens that a command signs for its own connections: asked for anew before each, so they need
+/// not last.
 const OWN_TTL_S: u64 = 15 * 60;
 
 /// One tenant of the local mesh.
@@ -52,8 +53,9 @@ impl Access {
         &self.regions
     }
 
-    /// The edges: those of `first`, then those of the other regions of the zone in file order from there, then the rest.
-    /// Read from the discovery file every time: a mesh that was started again may listen elsewhere.
+    /// The edges: those of `first`, then those of the other regions of the zone in file order from
+    /// there, then the rest. Read from the discovery file every time: a mesh that was started again
+    /// may listen elsewhere.
     pub(crate) fn edges_from(&self, first: &str) -> Arc<dyn Endpoints> {
         let (dir, inside, first) = (self.dir.clone(), self.regions.clone(), first.to_owned());
         Arc::new(move || {
@@ -116,7 +118,8 @@ pub(crate) fn issuer(dir: &Path) -> anyhow::Result<auth::DevIssuer> {
     auth::DevIssuer::load(&LocalMesh::keys(dir)).context("the development key of the mesh")
 }
 
-/// The names of the tenants: of the mesh that runs, or of the one that was last started on this folder.
+/// The names of the tenants: of the mesh that runs, or of the one that was last started on this
+/// folder.
 ///
 /// # Errors
 /// When no mesh was ever started there.

@@ -1,8 +1,9 @@
 //! The record by which the other commands find the mesh that `hearth up` runs on this machine.
 //!
-//! `up` writes [`LocalMesh`] to `DATA/hearth.json`, readable by its user alone, when it is ready. It
-//! removes the file when it ends in order. After `kill -9` the file stays, and the next `up` replaces
-//! it. A reader reads it again whenever a connection fails: a restarted mesh listens on other ports.
+//! `up` writes [`LocalMesh`] to `DATA/hearth.json`, readable by its user alone, when it is ready.
+//! It removes the file when it ends in order. After `kill -9` the file stays, and the next `up`
+//! replaces it. A reader reads it again whenever a connection fails: a restarted mesh listens on
+//! other ports.
 
 use std::fs;
 use std::io;
@@ -153,7 +154,8 @@ impl LocalMesh {
         serde_json::from_str(&text).map_err(|cause| FindError::Garbled { file: name(), cause })
     }
 
-    /// Writes the file at once and whole, readable by this user alone: a reader sees the old one or the new one.
+    /// Writes the file at once and whole, readable by this user alone: a reader sees the old one or
+    /// the new one.
     ///
     /// # Errors
     /// When the folder cannot be written.

@@ -1,8 +1,10 @@
-//! `hearth up`: the whole mesh on this machine, on the embedded store, over real QUIC and real sockets on loopback.
+//! `hearth up`: the whole mesh on this machine, on the embedded store, over real QUIC and real
+//! sockets on loopback.
 //!
-//! Every node of the world runs in a runtime of its own ([`node`]), so that killing a node or a region ([`region`]) drops
-//! its tasks and sockets where they stand, as the death of a process would; what they share is [`material`]. The other
-//! commands reach it through [`control`] and find it by what [`data`] keeps.
+//! Every node of the world runs in a runtime of its own ([`node`]), so that killing a node or a
+//! region ([`region`]) drops its tasks and sockets where they stand, as the death of a process
+//! would; what they share is [`material`]. The other commands reach it through [`control`] and find
+//! it by what [`data`] keeps.
 
 mod control;
 mod data;
@@ -40,20 +42,22 @@ const SERVING_WAIT: Duration = Duration::from_secs(60);
                         order. After anything worse, start it again: it goes on from the same data."
 )]
 pub(crate) struct Options {
-    /// A world file, or the name of a world that comes with hearth: three-regions, six-regions, one-region [default: what
-    /// the data folder was started with, else three-regions]
+    /// A world file, or the name of a world that comes with hearth: three-regions, six-regions,
+    /// one-region [default: what the data folder was started with, else three-regions]
     #[arg(long, value_name = "FILE")]
     world: Option<PathBuf>,
     #[command(flatten)]
     data: DataDir,
-    /// Give the links between regions, and the store replicas behind them, the delay that the world says
+    /// Give the links between regions, and the store replicas behind them, the delay that the world
+    /// says
     #[arg(long)]
     wan: bool,
-    /// Start although acknowledged records in this region's replica are destroyed and nobody else has them
+    /// Start although acknowledged records in this region's replica are destroyed and nobody else
+    /// has them
     #[arg(long, value_name = "REGION")]
     accept_loss: Vec<String>,
-    /// Bounds of the edges and cores: a TOML file with sections [edge] and [core], whose fields are those of [limits] in
-    /// `hearth admin config edge` and `hearth admin config core`
+    /// Bounds of the edges and cores: a TOML file with sections [edge] and [core], whose fields are
+    /// those of [limits] in `hearth admin config edge` and `hearth admin config core`
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
     /// Print one JSON line when ready, and nothing else on stdout

@@ -1,4 +1,5 @@
-//! `core.toml` and `edge.toml`. The example files and the refusal of what is unknown come from the declarations below.
+//! `core.toml` and `edge.toml`. The example files and the refusal of what is unknown come from the
+//! declarations below.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +18,8 @@ use crate::limits::{CoreLimits, EdgeLimits};
 node::section! {
     /// Who this node is.
     pub(crate) struct WhoSection {
-        /// Who this node is: region (a name of the world), role and name. Its certificate says the same.
+        /// Who this node is: region (a name of the world), role and name. Its certificate says the
+        /// same.
         node: String = must(r#""eu-west/core/1""#),
         /// The world, the same file on all nodes. Paths are relative to this file.
         world: PathBuf = or(r#""world.toml""#),
@@ -29,27 +31,31 @@ node::section! {
 node::section! {
     /// How it reaches the other nodes, and proves who it is.
     pub(crate) struct MeshSection {
-        /// Where it listens (UDP). Left out: on all addresses, at the port of its entry in nodes.toml.
+        /// Where it listens (UDP). Left out: on all addresses, at the port of its entry in
+        /// nodes.toml.
         bind: Option<SocketAddr> = may(r#""0.0.0.0:7400""#),
-        /// The authority that it trusts, PEM. Two, one after the other, while the mesh changes from one to the next.
+        /// The authority that it trusts, PEM. Two, one after the other, while the mesh changes from
+        /// one to the next.
         ca: PathBuf = or(r#""ca.pem""#),
         /// Its certificate, PEM.
         cert: PathBuf = or(r#""node.pem""#),
         /// The certificate's private key, PEM. Only its owner may read the file.
         key: PathBuf = or(r#""node.key.pem""#),
-        /// Features that this node does not tell and does not use, as if its program did not know them. While some are
-        /// withheld by all nodes, the program of before can still be started again. Known: "moves".
+        /// Features that this node does not tell and does not use, as if its program did not know
+        /// them. While some are withheld by all nodes, the program of before can still be started
+        /// again. Known: "moves".
         withhold_features: Vec<Feature> = or("[]"),
     }
 }
 
 node::section! {
-    /// For operators and their tools: /healthz, /readyz, /status, /metrics; POST /drain, /undrain, /reload.
+    /// For operators and their tools: /healthz, /readyz, /status, /metrics; POST /drain, /undrain,
+    /// /reload.
     pub(crate) struct AdminSection {
         /// Where it listens (TCP). Not for clients: let nobody but operators reach it.
         bind: SocketAddr = or(r#""127.0.0.1:9400""#),
-        /// Whoever shows what stands in this file, as a Bearer, may drain the node and reload it. Left out: nobody may,
-        /// and signals remain. Only its owner may read the file.
+        /// Whoever shows what stands in this file, as a Bearer, may drain the node and reload it.
+        /// Left out: nobody may, and signals remain. Only its owner may read the file.
         token_file: Option<PathBuf> = may(r#""admin.token""#),
     }
 }
@@ -59,8 +65,8 @@ node::section! {
     pub(crate) struct LogSection {
         /// "json", an object a line, or "text".
         format: LogFormat = or(r#""json""#),
-        /// How much: error, warn, info, debug, trace; also per part, such as "info,hearth_mesh=debug". The variable
-        /// HEARTH_LOG comes first.
+        /// How much: error, warn, info, debug, trace; also per part, such as
+        /// "info,hearth_mesh=debug". The variable HEARTH_LOG comes first.
         level: String = or(r#""info,scylla=warn""#),
     }
 }
@@ -68,7 +74,8 @@ node::section! {
 node::section! {
     /// How it ends when it is asked to (SIGTERM, Ctrl-C).
     pub(crate) struct ShutdownSection {
-        /// Its shards or sessions have so long to go elsewhere. Nothing that was acknowledged is lost when they do not.
+        /// Its shards or sessions have so long to go elsewhere. Nothing that was acknowledged is
+        /// lost when they do not.
         drain_seconds: u64 = or("30"),
         /// Then its tasks have so long to end.
         stop_seconds: u64 = or("5"),
@@ -78,13 +85,15 @@ node::section! {
 node::section! {
     /// The cluster, ScyllaDB or Cassandra, with a datacenter in each region.
     pub(crate) struct StoreSection {
-        /// host or host:port of some servers, best of this region; the others are found by themselves.
+        /// host or host:port of some servers, best of this region; the others are found by
+        /// themselves.
         contact_points: Vec<String> = must(r#"["10.0.0.21:9042", "10.0.0.22:9042"]"#),
         /// What the cluster calls the datacenter of each region.
         datacenters: BTreeMap<String, String> = must(r#"{ eu-west = "dc1", us-east = "dc2", ap-south = "dc3" }"#),
         /// Copies in each datacenter. With three a region bears the loss of a server.
         copies: NonZeroUsize = or("3"),
-        /// Before the names of all keyspaces, for several meshes in one cluster: letters, digits, underscores.
+        /// Before the names of all keyspaces, for several meshes in one cluster: letters, digits,
+        /// underscores.
         prefix: String = or(r#""""#),
         /// "scylla" or "cassandra".
         dialect: Dialect = or(r#""scylla""#),
@@ -92,8 +101,8 @@ node::section! {
         in_flight_max: NonZeroUsize = or("256"),
         /// Requests that may wait; more are refused at once, unsent.
         waiting_max: NonZeroUsize = or("4096"),
-        /// Whether to look, before it starts, that keyspaces, tables and servers are as they must be, and to refuse
-        /// otherwise.
+        /// Whether to look, before it starts, that keyspaces, tables and servers are as they must
+        /// be, and to refuse otherwise.
         check: bool = or("true"),
         /// At the start the cluster has so long to answer.
         wait_seconds: u64 = or("60"),
@@ -105,7 +114,8 @@ node::section! {
     pub(crate) struct EdgeSection {
         /// Where they come in (TCP): the url of this node's entry in nodes.toml leads here.
         bind: SocketAddr = or(r#""0.0.0.0:8080""#),
-        /// When the edge drains, its sessions are asked to leave one after the other over this time.
+        /// When the edge drains, its sessions are asked to leave one after the other over this
+        /// time.
         spread_seconds: u64 = or("10"),
     }
 }
@@ -113,9 +123,11 @@ node::section! {
 node::section! {
     /// Whom it believes, beside the identity providers that the world names for its tenants.
     pub(crate) struct AuthSection {
-        /// The folder with stream.pem, which signs stream tokens: the same on all edges (hearth admin keys init).
+        /// The folder with stream.pem, which signs stream tokens: the same on all edges (hearth
+        /// admin keys init).
         keys: PathBuf = or(r#""keys""#),
-        /// Whether tokens signed with dev.pem of that folder are good, for any user of any tenant: for tests only.
+        /// Whether tokens signed with dev.pem of that folder are good, for any user of any tenant:
+        /// for tests only.
         dev_tokens: bool = or("false"),
     }
 }

@@ -1,4 +1,5 @@
-//! Whether a node starts, serves, drains or ends. Operators and signals change it, `/readyz` shows it.
+//! Whether a node starts, serves, drains or ends. Operators and signals change it, `/readyz` shows
+//! it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -42,7 +43,8 @@ impl Lifecycle {
         self.lock().0 = State::Serving;
     }
 
-    /// It shall drain. The drain that is to be run until this token is cancelled; none when it does or did already.
+    /// It shall drain. The drain that is to be run until this token is cancelled; none when it does
+    /// or did already.
     ///
     /// # Errors
     /// When it does not serve.

@@ -1,5 +1,5 @@
-//! Where the other nodes are: looks the names of `nodes.toml` up, again and again, because the address
-//! behind a name changes with its machine. The mesh learns every change.
+//! Where the other nodes are: looks the names of `nodes.toml` up, again and again, because the
+//! address behind a name changes with its machine. The mesh learns every change.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
-//! What can change while a node runs: its certificate and the authorities, where the others are, the keys of the tenants' identity
-//! providers. Everything else of the world holds from start to end, because nodes that differ in it would disagree about who
-//! serves what; a change of it is refused, and the old stays.
+//! What can change while a node runs: its certificate and the authorities, where the others are,
+//! the keys of the tenants' identity providers. Everything else of the world holds from start to
+//! end, because nodes that differ in it would disagree about who serves what; a change of it is
+//! refused, and the old stays.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! What a node's file leads to: the world, where everybody is, who this node is and how it proves that.
+//! What a node's file leads to: the world, where everybody is, who this node is and how it proves
+//! that.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -127,8 +127,8 @@ impl Process {
         }
     }
 
-    /// An edge needs a core. A core needs one of the others, if there are any: a core that sees nobody
-    /// may itself be cut off.
+    /// An edge needs a core. A core needs one of the others, if there are any: a core that sees
+    /// nobody may itself be cut off.
     fn isolation(&self, node: &Node) -> Option<String> {
         let membership = node.mesh.membership();
         let living = membership.borrow();

@@ -108,7 +108,8 @@ pub(crate) fn options(
     })
 }
 
-/// Connects, checks and opens. A cluster that does not answer is given the time of the config to come up.
+/// Connects, checks and opens. A cluster that does not answer is given the time of the config to
+/// come up.
 ///
 /// # Errors
 /// When it does not in time, or is not as it must be.
@@ -225,7 +226,8 @@ pub(crate) fn kinds(world: &World, region: RegionId) -> BTreeMap<String, ShardId
     kinds
 }
 
-/// Asks the store, now and again, for the fence of a shard of each kind: a read at the quorum that acknowledging takes.
+/// Asks the store, now and again, for the fence of a shard of each kind: a read at the quorum that
+/// acknowledging takes.
 pub(crate) async fn watch(
     store: Arc<dyn Store>,
     kinds: BTreeMap<String, ShardId>,

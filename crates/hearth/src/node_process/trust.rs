@@ -19,7 +19,8 @@ impl TrustAnchors {
     /// Loads them; makes none.
     ///
     /// # Errors
-    /// When a key is not there, is none, or others may read it; or the providers' keys cannot be read.
+    /// When a key is not there, is none, or others may read it; or the providers' keys cannot be
+    /// read.
     pub(crate) fn load(auth: &AuthSection, site: &Site) -> anyhow::Result<Self> {
         let stream = StreamKey::load(&auth.keys).map_err(|error| missing(error, &auth.keys, ""))?;
         let dev = if auth.dev_tokens {

@@ -1,5 +1,6 @@
-//! What operators may ask of a node beside looking at it: to drain, to take work again, to read its files again, to move a
-//! conversation, to fail a region over and back. Only with the token that the node was started with; a node without one refuses.
+//! What operators may ask of a node beside looking at it: to drain, to take work again, to read its
+//! files again, to move a conversation, to fail a region over and back. Only with the token that
+//! the node was started with; a node without one refuses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use sha2::{Digest, Sha256};
 
 /// What a node does when it is asked.
 pub trait Operator: Send + Sync + 'static {
-    /// Gives away what it has and takes nothing new. Returns at once; `/status` tells how far it is. Again: nothing new.
+    /// Gives away what it has and takes nothing new. Returns at once; `/status` tells how far it
+    /// is. Again: nothing new.
     ///
     /// # Errors
     /// Why it cannot now. Nothing has changed.
@@ -27,14 +29,15 @@ pub trait Operator: Send + Sync + 'static {
     /// As [`Operator::drain`].
     fn undrain(&self) -> Result<(), String>;
 
-    /// Moves a conversation, by its id, to a region, by its name. Resolves when it is served there, with how it stands.
+    /// Moves a conversation, by its id, to a region, by its name. Resolves when it is served there,
+    /// with how it stands.
     ///
     /// # Errors
     /// Why it does not move.
     fn move_conversation(&self, conversation: String, region: String) -> Order;
 
-    /// Lets other regions serve what lives in this one, by its name, in class `region`; of one that is lost only if the loss is
-    /// accepted. Resolves when they do, or with what would be missing.
+    /// Lets other regions serve what lives in this one, by its name, in class `region`; of one that
+    /// is lost only if the loss is accepted. Resolves when they do, or with what would be missing.
     ///
     /// # Errors
     /// Why they do not.

@@ -22,7 +22,8 @@ pub(crate) struct Options {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Make an authority: ca.pem, which every node trusts, and ca.key.pem, which stays with the operator
+    /// Make an authority: ca.pem, which every node trusts, and ca.key.pem, which stays with the
+    /// operator
     #[command(after_help = "Example:\n  hearth admin ca init --dir ca")]
     Init {
         /// Where to

@@ -1,4 +1,5 @@
-//! `hearth admin schema`: the keyspaces and tables of the store, and whether the cluster is as it must be.
+//! `hearth admin schema`: the keyspaces and tables of the store, and whether the cluster is as it
+//! must be.
 
 use std::fs;
 use std::path::PathBuf;

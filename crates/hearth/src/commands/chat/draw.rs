@@ -1,4 +1,5 @@
-//! One frame of the screen: rooms on the left, the talk in the middle, members on the right, the line below.
+//! One frame of the screen: rooms on the left, the talk in the middle, members on the right, the
+//! line below.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Position, Rect};

@@ -249,8 +249,8 @@ impl Model {
         self.rooms[n].unread = 0;
     }
 
-    /// Takes a message, live or of history. Returns whether the view of its room is to be asked for:
-    /// the room is new, or another owner serves it.
+    /// Takes a message, live or of history. Returns whether the view of its room is to be asked
+    /// for: the room is new, or another owner serves it.
     pub(super) fn message(
         &mut self,
         id: ConversationId,

@@ -10,7 +10,8 @@ use ratatui::crossterm::event::{
 use super::draw;
 use super::talk::{Flow, Talk};
 
-/// Longest line that is edited, characters; the edge's limit is in bytes and checked when it is sent.
+/// Longest line that is edited, characters; the edge's limit is in bytes and checked when it is
+/// sent.
 const LINE_MAX: usize = 16 * 1024;
 
 /// What the user is typing and looking at.

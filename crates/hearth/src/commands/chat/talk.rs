@@ -1,5 +1,5 @@
-//! Does what the user wants: the SDK on one side, the model on the other. What takes time runs beside and comes back as an
-//! [`Outcome`].
+//! Does what the user wants: the SDK on one side, the model on the other. What takes time runs
+//! beside and comes back as an [`Outcome`].
 
 use client::{Ack, Client, Event, Events, Http, HttpError, SendError};
 use tokio::task::JoinSet;
@@ -314,7 +314,8 @@ impl Talk {
         for entry in entries.iter().filter(|entry| entry.kind != ConversationKind::User) {
             let id = entry.conversation_id;
             self.model.listed(entry);
-            // From here on nothing is missed, whatever breaks. A client that has ended says so itself.
+            // From here on nothing is missed, whatever breaks. A client that has ended says so
+            // itself.
             let _ = self.client.follow(id, entry.head_seq);
             if entry.kind == ConversationKind::Direct {
                 self.ask(move |http| async move { Outcome::Named(http.group(id).await) });

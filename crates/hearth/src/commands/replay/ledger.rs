@@ -205,8 +205,8 @@ impl Ledger {
         conversation: ConversationId,
         message: &MessagePayload,
     ) {
-        // Live messages carry no client_msg_id; the message's own id tells which send it is. One that nobody here sent
-        // stands for itself.
+        // Live messages carry no client_msg_id; the message's own id tells which send it is. One
+        // that nobody here sent stands for itself.
         let known = self.plan.send_of(&message.message_id).map(|n| self.plan.sends[n].id.clone());
         let id = known.or_else(|| ClientMsgId::new(&message.message_id).ok());
         let Some(observed) = id.and_then(|id| Observed::of_payload(message, id)) else {
@@ -270,7 +270,8 @@ impl Ledger {
         }
     }
 
-    /// These observers should have seen everything of these conversations. What was found, now that all is told.
+    /// These observers should have seen everything of these conversations. What was found, now that
+    /// all is told.
     pub(super) fn report(&self, observers: &[String]) -> conversation::invariants::Report {
         let mut inner = self.lock();
         for conversation in self.plan.files.iter().filter_map(|file| file.conversation) {
@@ -281,7 +282,8 @@ impl Ledger {
         inner.checker.report()
     }
 
-    /// Milliseconds from send to ack, and from send to each watcher: (median, 99th percentile) of each.
+    /// Milliseconds from send to ack, and from send to each watcher: (median, 99th percentile) of
+    /// each.
     pub(super) fn latencies_ms(&self) -> [(f64, f64); 2] {
         let inner = self.lock();
         [&inner.ack_us, &inner.deliver_us].map(|histogram| {

@@ -55,8 +55,8 @@ pub(super) struct Author {
 }
 
 impl Plan {
-    /// With a speed, a line comes as many minutes after the first as in the log, divided by it; lines of one minute are
-    /// spread over it.
+    /// With a speed, a line comes as many minutes after the first as in the log, divided by it;
+    /// lines of one minute are spread over it.
     ///
     /// # Errors
     /// When the operating system has no random numbers.

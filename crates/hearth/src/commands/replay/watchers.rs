@@ -28,7 +28,8 @@ pub(super) fn name(region: &str) -> String {
 }
 
 impl Watchers {
-    /// Connects one in every region of the tenant's zone and waits until each has a session somewhere.
+    /// Connects one in every region of the tenant's zone and waits until each has a session
+    /// somewhere.
     ///
     /// # Errors
     /// When one is shut out or nobody lets it in within the quiet timeout.

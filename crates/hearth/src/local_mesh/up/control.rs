@@ -1,4 +1,5 @@
-//! The control API of the local mesh: what `hearth region` and its like ask. See [`crate::api`] for the requests.
+//! The control API of the local mesh: what `hearth region` and its like ask. See [`crate::api`] for
+//! the requests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The data folder of a local mesh: one process at a time, one world for its life, the same ports as last time.
+//! The data folder of a local mesh: one process at a time, one world for its life, the same ports
+//! as last time.
 //!
 //! | in `DATA` | what |
 //! |---|---|
@@ -53,8 +54,8 @@ impl Data {
         &self.dir
     }
 
-    /// The world: the given file, or the one this folder was started with, or the default. A folder keeps its world, as
-    /// long as every region, zone and tenant in it keeps its number and place.
+    /// The world: the given file, or the one this folder was started with, or the default. A folder
+    /// keeps its world, as long as every region, zone and tenant in it keeps its number and place.
     ///
     /// # Errors
     /// When the file is not a valid world, or contradicts what this folder already holds.
@@ -85,7 +86,8 @@ impl Data {
         Ok(world)
     }
 
-    /// An address for every node and listener of the world: last time's where they are free, else fresh ones.
+    /// An address for every node and listener of the world: last time's where they are free, else
+    /// fresh ones.
     ///
     /// # Errors
     /// When the machine has no free ports.
@@ -137,7 +139,8 @@ fn world_text(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// What rests in a folder rests by number: a world that gives a number another meaning would move people's data.
+/// What rests in a folder rests by number: a world that gives a number another meaning would move
+/// people's data.
 fn same_places(kept: &World, new: &World) -> Result<(), String> {
     for old in &kept.regions {
         match new.region(old.id) {

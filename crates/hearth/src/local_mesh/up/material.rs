@@ -1,4 +1,5 @@
-//! What the nodes of a local mesh are made of: one world, one CA, one set of keys, one store with a replica a region.
+//! What the nodes of a local mesh are made of: one world, one CA, one set of keys, one store with a
+//! replica a region.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +26,8 @@ pub(super) struct Material {
     pub(super) verifier: Arc<Verifier>,
     pub(super) store: Arc<Embedded>,
     pub(super) conditions: Conditions,
-    /// The edges that take clients now, with their URLs: where the others send those that they may not serve.
+    /// The edges that take clients now, with their URLs: where the others send those that they may
+    /// not serve.
     pub(super) open_edges: Mutex<BTreeMap<NodeId, String>>,
     identities: BTreeMap<NodeId, Identity>,
     wan: bool,

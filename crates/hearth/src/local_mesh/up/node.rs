@@ -1,4 +1,5 @@
-//! One node of the local mesh: a runtime of its own with a core or an edge in it, so that killing it is dropping it.
+//! One node of the local mesh: a runtime of its own with a core or an edge in it, so that killing
+//! it is dropping it.
 
 use std::sync::{Arc, PoisonError};
 use std::thread;
@@ -47,7 +48,8 @@ impl RunningNode {
         Ok(Self { node, runtime: Some(runtime), material: Arc::clone(material) })
     }
 
-    /// Drops its tasks and sockets where they stand, as the death of its process would. Blocks as `start` does.
+    /// Drops its tasks and sockets where they stand, as the death of its process would. Blocks as
+    /// `start` does.
     pub(super) fn kill(mut self) {
         self.forget();
         self.node.mesh.crash();
