@@ -12,7 +12,7 @@ use wire::client::MessageContent;
 use wire::{ClientMsgId, ConversationId, ErrorCode};
 
 use crate::events::Queue;
-use crate::service::{Draft, Follows, Service, State, Wishes};
+use crate::service::{Draft, Follows, Inputs, Service, State};
 use crate::{Ack, Events, Http, Options};
 
 /// Why a message has no acknowledgement.
@@ -77,9 +77,9 @@ impl Client {
         let done = CancellationToken::new();
         let room = Arc::new(Semaphore::new(options.outbox_messages.max(1)));
         let service_rng = SmallRng::seed_from_u64(rng.next_u64());
-        let wishes = Wishes { drafts: inbox, follows: follows.clone(), cancel: cancel.clone() };
+        let inputs = Inputs { drafts: inbox, follows: follows.clone(), cancel: cancel.clone() };
         let service =
-            Service::new(options, http.clone(), queue.clone(), wishes, state_out, service_rng);
+            Service::new(options, http.clone(), queue.clone(), inputs, state_out, service_rng);
         let guard = done.clone().drop_guard();
         // Ends by `cancel`; `done` tells whoever closes.
         tokio::spawn(async move {

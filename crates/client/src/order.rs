@@ -15,7 +15,7 @@ const HELD_MAX: usize = 1_024;
 /// a new session looks whether the last message is still the one it knows, and if not, further
 /// back.
 #[derive(Debug)]
-pub(crate) struct Order<M> {
+pub(crate) struct MessageOrder<M> {
     /// Delivered up to here; none until the first message says where live delivery starts.
     last: Option<u64>,
     /// Of that message, and of the one before it; none: not known.
@@ -40,7 +40,7 @@ enum Repair {
     Asked,
 }
 
-impl<M> Order<M> {
+impl<M> MessageOrder<M> {
     /// Delivery goes on after `last`; none: with the first message that comes.
     pub(crate) fn new(class: Durability, last: Option<u64>) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl<M> Order<M> {
         self.last
     }
 
-    /// Takes a message as it came. Afterwards [`Order::pop`] gives what may be delivered.
+    /// Takes a message as it came. Afterwards [`MessageOrder::pop`] gives what may be delivered.
     pub(crate) fn take(&mut self, seq: u64, epoch: u64, message: M) {
         let mut last = *self.last.get_or_insert(seq.saturating_sub(1));
         let is_newer = self.epoch.is_some_and(|known| epoch > known);
@@ -95,7 +95,7 @@ impl<M> Order<M> {
     }
 
     /// The next message in order, if it is here. The caller delivers it, or gives it back with
-    /// [`Order::put_back`].
+    /// [`MessageOrder::put_back`].
     pub(crate) fn pop(&mut self) -> Option<(u64, M)> {
         let next = self.last? + 1;
         let (epoch, message) = self.held.remove(&next)?;
@@ -121,7 +121,7 @@ impl<M> Order<M> {
         })
     }
 
-    /// Whether [`Order::ask`] would ask.
+    /// Whether [`MessageOrder::ask`] would ask.
     pub(crate) fn wants(&self) -> bool {
         self.repair == Repair::Wanted
     }
@@ -171,11 +171,11 @@ mod tests {
 
     use super::*;
 
-    fn drain(order: &mut Order<u64>) -> Vec<u64> {
+    fn drain(order: &mut MessageOrder<u64>) -> Vec<u64> {
         std::iter::from_fn(|| order.pop()).map(|(seq, _)| seq).collect()
     }
 
-    fn take(order: &mut Order<u64>, seqs: &[u64]) -> Vec<u64> {
+    fn take(order: &mut MessageOrder<u64>, seqs: &[u64]) -> Vec<u64> {
         seqs.iter()
             .flat_map(|&seq| {
                 order.take(seq, 1, seq);
@@ -186,14 +186,14 @@ mod tests {
 
     #[test]
     fn the_first_live_message_says_where_delivery_starts() {
-        let mut order = Order::new(Durability::MultiRegion, None);
+        let mut order = MessageOrder::new(Durability::MultiRegion, None);
         assert_eq!(take(&mut order, &[7, 8, 7, 6, 9]), [7, 8, 9]);
         assert!(!order.wants());
     }
 
     #[test]
     fn nothing_is_delivered_past_a_hole_until_it_is_repaired() {
-        let mut order = Order::new(Durability::MultiRegion, Some(2));
+        let mut order = MessageOrder::new(Durability::MultiRegion, Some(2));
         assert_eq!(take(&mut order, &[3, 6, 7]), [3]);
         assert_eq!((order.ask(), order.ask()), (Some(3), None), "asked once");
         assert_eq!(take(&mut order, &[4, 5, 6]), [4, 5, 6, 7]);
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_short_answer_is_asked_for_again() {
-        let mut order = Order::new(Durability::MultiRegion, Some(0));
+        let mut order = MessageOrder::new(Durability::MultiRegion, Some(0));
         take(&mut order, &[3]);
         assert_eq!(order.ask(), Some(0));
         take(&mut order, &[1]);
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_found_no_room_is_asked_for_again() {
-        let mut order = Order::new(Durability::MultiRegion, Some(0));
+        let mut order = MessageOrder::new(Durability::MultiRegion, Some(0));
         order.take(1, 1, 1);
         order.take(2, 1, 2);
         assert_eq!(order.pop(), Some((1, 1)));
@@ -229,8 +229,8 @@ mod tests {
     }
 
     /// Of class `region`, with this history, an epoch for each message, delivered live.
-    fn delivered(epochs: &[u64]) -> Order<u64> {
-        let mut order = Order::new(Durability::Region, Some(0));
+    fn delivered(epochs: &[u64]) -> MessageOrder<u64> {
+        let mut order = MessageOrder::new(Durability::Region, Some(0));
         for (seq, epoch) in (1..).zip(epochs) {
             order.take(seq, *epoch, seq);
             assert_eq!(drain(&mut order), [seq]);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     /// What a new session delivers of the conversation as it is now.
-    fn caught_up(order: &mut Order<u64>, epochs: &[u64]) -> Vec<u64> {
+    fn caught_up(order: &mut MessageOrder<u64>, epochs: &[u64]) -> Vec<u64> {
         let head = epochs.len() as u64;
         let mut delivered = Vec::new();
         order.begin_session();
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_bounded() {
-        let mut order = Order::new(Durability::MultiRegion, Some(0));
+        let mut order = MessageOrder::new(Durability::MultiRegion, Some(0));
         for seq in 2..10_000 {
             order.take(seq, 1, seq);
         }
@@ -313,7 +313,7 @@ mod tests {
             live in proptest::collection::vec(1..60u64, 0..120),
             fails in proptest::collection::vec(any::<bool>(), 8),
         ) {
-            let mut order = Order::new(Durability::MultiRegion, Some(0));
+            let mut order = MessageOrder::new(Durability::MultiRegion, Some(0));
             let mut delivered = take(&mut order, &live.into_iter().map(|seq| seq.min(head)).collect::<Vec<_>>());
             // A new session asks for everything; every answer may fail a few times.
             order.unanswered();

@@ -19,7 +19,7 @@ use wire::{ConversationId, ErrorCode};
 use crate::dial::{DialError, Session, dial};
 use crate::events::{Event, Queue};
 use crate::http::{Http, is_elsewhere};
-use crate::order::Order;
+use crate::order::MessageOrder;
 use crate::outbox::Outbox;
 use crate::rotation::Rotation;
 use crate::{Ack, Options, SendError};
@@ -29,7 +29,7 @@ use session::End;
 /// that is starting.
 const REFUSALS_MAX: u32 = 3;
 /// A session that lived so long was a real one.
-const SETTLED: Duration = Duration::from_secs(1);
+const SETTLED_MIN: Duration = Duration::from_secs(1);
 
 /// How the connection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum State {
 }
 
 /// What the handle asks of the service.
-pub(crate) struct Wishes {
+pub(crate) struct Inputs {
     pub(crate) drafts: mpsc::Receiver<Draft>,
     pub(crate) follows: Arc<Follows>,
     pub(crate) cancel: CancellationToken,
@@ -75,13 +75,13 @@ pub(crate) struct Draft {
 #[derive(Debug, Default)]
 pub(crate) struct Follows {
     wanted: Mutex<BTreeMap<ConversationId, u64>>,
-    told: Notify,
+    changed: Notify,
 }
 
 impl Follows {
     pub(crate) fn add(&self, conversation: ConversationId, after: u64) {
         self.lock().entry(conversation).or_insert(after);
-        self.told.notify_one();
+        self.changed.notify_one();
     }
 
     fn take(&self) -> BTreeMap<ConversationId, u64> {
@@ -113,7 +113,7 @@ pub(crate) struct Service {
     options: Options,
     http: Http,
     events: Arc<Queue>,
-    wishes: Wishes,
+    inputs: Inputs,
     state: watch::Sender<State>,
     rng: SmallRng,
     rotation: Rotation,
@@ -122,9 +122,9 @@ pub(crate) struct Service {
     stalls: u32,
     next_id: u64,
     outbox: Outbox<Utf8Bytes, Ticket>,
-    orders: BTreeMap<ConversationId, Order<Box<MessagePayload>>>,
+    orders: BTreeMap<ConversationId, MessageOrder<Box<MessagePayload>>>,
     /// Conversations with a hole that nobody was asked for yet.
-    wanting: BTreeSet<ConversationId>,
+    pending_syncs: BTreeSet<ConversationId>,
     /// The program does not keep up: nothing is asked for until it has made room.
     starved: bool,
     /// The newest `ver` of a conversation's view that was delivered.
@@ -136,14 +136,14 @@ impl Service {
         options: Options,
         http: Http,
         events: Arc<Queue>,
-        wishes: Wishes,
+        inputs: Inputs,
         state: watch::Sender<State>,
         rng: SmallRng,
     ) -> Self {
         let orders = options
             .cursors
             .iter()
-            .map(|(id, last)| (*id, Order::new(id.shard.durability, Some(*last))))
+            .map(|(id, last)| (*id, MessageOrder::new(id.shard.durability, Some(*last))))
             .collect();
         Self {
             rotation: Rotation::new(options.backoff_min, options.backoff_max),
@@ -151,14 +151,14 @@ impl Service {
             options,
             http,
             events,
-            wishes,
+            inputs,
             state,
             rng,
             refusals: 0,
             stalls: 0,
             next_id: 0,
             orders,
-            wanting: BTreeSet::new(),
+            pending_syncs: BTreeSet::new(),
             starved: false,
             views: HashMap::new(),
         }
@@ -166,7 +166,7 @@ impl Service {
 
     /// Runs until it is cancelled or refused for good.
     pub(crate) async fn run(mut self) {
-        let cancel = self.wishes.cancel.clone();
+        let cancel = self.inputs.cancel.clone();
         let why = loop {
             let found = tokio::select! {
                 found = self.find_edge() => found,
@@ -190,11 +190,11 @@ impl Service {
         let region = session.hello.region.clone();
         tracing::debug!(edge = %url, %region, "session begins");
         self.state.send_replace(State::Connected { region, edge: url.clone() });
-        self.tell(Event::Connected(Box::new(session.hello.clone())));
+        self.emit(Event::Connected(Box::new(session.hello.clone())));
         let end = Box::pin(self.serve(session)).await;
         self.outbox.disconnected();
         self.want_everything();
-        let settled = began.elapsed() >= SETTLED;
+        let settled = began.elapsed() >= SETTLED_MIN;
         if settled {
             self.rotation.settled();
         }
@@ -217,9 +217,9 @@ impl Service {
             }
         };
         tracing::debug!(edge = %url, why, "session ended");
-        self.tell(Event::Disconnected { why: why.clone() });
+        self.emit(Event::Disconnected { why: why.clone() });
         self.state.send_replace(State::Waiting { why });
-        let cancel = self.wishes.cancel.clone();
+        let cancel = self.inputs.cancel.clone();
         tokio::select! {
             () = sleep_until(not_before) => Ok(()),
             () = cancel.cancelled() => Err("closed by the program".into()),
@@ -283,13 +283,13 @@ impl Service {
         for (conversation, order) in &mut self.orders {
             if order.last().is_some() {
                 order.begin_session();
-                self.wanting.insert(*conversation);
+                self.pending_syncs.insert(*conversation);
             }
         }
     }
 
     /// For events that are never refused.
-    fn tell(&self, event: Event) {
+    fn emit(&self, event: Event) {
         let refused = self.events.push(event);
         debug_assert!(refused.is_ok(), "only messages are refused");
     }
@@ -298,11 +298,11 @@ impl Service {
         self.state.send_replace(State::Closed { why: why.to_owned() });
         let closed = || Err(SendError::Closed(why.to_owned()));
         self.outbox.drain().for_each(|ticket| ticket.answer(closed()));
-        self.wishes.drafts.close();
-        while let Ok(Draft { permit, reply, .. }) = self.wishes.drafts.try_recv() {
+        self.inputs.drafts.close();
+        while let Ok(Draft { permit, reply, .. }) = self.inputs.drafts.try_recv() {
             Ticket { reply, _permit: permit }.answer(closed());
         }
-        self.tell(Event::Closed { why: why.to_owned() });
+        self.emit(Event::Closed { why: why.to_owned() });
         self.events.end();
     }
 
@@ -323,12 +323,12 @@ impl Service {
 
     /// What the program follows since the last time is asked for.
     fn follow(&mut self) {
-        for (conversation, after) in self.wishes.follows.take() {
+        for (conversation, after) in self.inputs.follows.take() {
             self.orders
                 .entry(conversation)
-                .or_insert_with(|| Order::new(conversation.shard.durability, Some(after)))
+                .or_insert_with(|| MessageOrder::new(conversation.shard.durability, Some(after)))
                 .unanswered();
-            self.wanting.insert(conversation);
+            self.pending_syncs.insert(conversation);
         }
     }
 

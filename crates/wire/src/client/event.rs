@@ -268,7 +268,6 @@ pub struct PongPayload {
 
 /// A frame from a server, as a client reads it.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Event {
     /// Always first.
     Hello(Hello),
