@@ -14,8 +14,8 @@ use test_cluster::Network;
 use wire::Durability;
 use wire::version::Feature;
 
-/// A fault lasts at least this long: longer than detection and takeover.
-const FAULT_DURATION: Duration = Duration::from_secs(8);
+/// A fault lasts until each group has so many more messages, sent and acknowledged under it.
+const ACKED_UNDER_A_FAULT: usize = 150;
 
 fn ids<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<String> {
     nodes.into_iter().map(Node::id).collect()
@@ -59,6 +59,16 @@ async fn with_servers_of_ours() -> Option<Whole> {
 async fn until_all_acked(load: &Load, since: Instant) {
     for room in &load.rooms {
         load.until_acked(room.home, since).await;
+    }
+}
+
+/// Until the fault has lasted for [`ACKED_UNDER_A_FAULT`] messages in every group.
+async fn until_acked_under_it(load: &Load, since: Instant) {
+    for room in &load.rooms {
+        eventually("messages acknowledged under the fault", || async {
+            (load.acked_since(room.home, since) >= ACKED_UNDER_A_FAULT).then_some(())
+        })
+        .await;
     }
 }
 
@@ -316,8 +326,7 @@ async fn a_server_of_the_store_stands_still() {
         server.pause();
         let paused = Instant::now();
         until_all_acked(&load, paused).await;
-        tokio::time::sleep(FAULT_DURATION).await;
-        until_all_acked(&load, Instant::now()).await;
+        until_acked_under_it(&load, paused).await;
         tell(
             &format!("the server {} was paused", server.datacenter),
             &deployment,
@@ -342,8 +351,7 @@ async fn cut_between_two_regions(network: Network) {
     let trace = deployment.trace();
     deployment.hosts.cut(1, 2, network);
     let cut = Instant::now();
-    tokio::time::sleep(FAULT_DURATION).await;
-    until_all_acked(&load, Instant::now()).await;
+    until_acked_under_it(&load, cut).await;
     tell(&format!("{network:?} cut between two regions"), &deployment, &load, cut, &trace, &[]);
     deployment.hosts.heal(1, 2, network);
     deployment.until_whole().await;

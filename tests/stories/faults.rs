@@ -208,8 +208,8 @@ async fn one_link_of_three_is_cut_and_everything_goes_round() {
     let regions = mesh.regions();
     let mut talker = a_talk(&mesh).await;
     mesh.must(&["link", "cut", &regions[0], &regions[2]]);
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(12) {
+    // They take longer than a dead region would be noticed in.
+    for _ in 0..300 {
         talker.say().await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

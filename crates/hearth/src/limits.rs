@@ -131,6 +131,8 @@ node::section! {
         loads_at_once: Count = or("128"),
         /// Conversations of a shard kept in memory. When full, the longest unused one is dropped.
         conversations_cached: Count = or("50000"),
+        /// The same in bytes, with the dedupe memory of each conversation.
+        cached_bytes_per_shard: Count = or("268435456"),
         /// Frames of a shard on their way to the log. When full, commands wait, and the next frame
         /// is larger.
         frames_in_flight: Within<1, 1024> = or("16"),
@@ -154,6 +156,7 @@ impl CoreLimits {
             feed_bytes_per_stream: self.feed_bytes_per_stream.count(),
             loads_at_once: self.loads_at_once.count(),
             conversations_cached: self.conversations_cached.count(),
+            cached_bytes_per_shard: self.cached_bytes_per_shard.count(),
             frames_in_flight: self.frames_in_flight.count(),
             projections_at_once: self.projections_at_once.count(),
             reads_at_once: self.reads_at_once.count(),
