@@ -51,6 +51,8 @@ pub(crate) async fn run(intake: Arc<Intake>) {
                     stream::run(intake_of_channel, shard, peer, channel).instrument(span),
                 );
             }
+            // The mesh refuses these.
+            Purpose::Unknown(_) => {}
             Purpose::Control => {
                 let span = tracing::debug_span!("control", %peer);
                 intake.tasks.spawn(

@@ -12,6 +12,7 @@ mod core {
     pub(crate) mod harness;
     mod life;
     mod moves;
+    mod newer;
     mod notes;
     mod rebuild;
     mod restart;

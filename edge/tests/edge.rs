@@ -17,6 +17,8 @@ mod harness;
 mod http;
 #[path = "edge/links.rs"]
 mod links;
+#[path = "edge/newer.rs"]
+mod newer;
 #[path = "edge/owner.rs"]
 mod owner;
 #[path = "edge/socket.rs"]

@@ -255,9 +255,14 @@ impl Harness {
 
     /// An edge of a program that knows no moves.
     pub(crate) fn older_edge(&mut self, node: &NodeId) -> Edge {
-        self.features = Features::all_but(&[Feature::Moves]);
+        self.edge_with(node, Features::all_but(&[Feature::Moves]))
+    }
+
+    /// An edge that can do this.
+    pub(crate) fn edge_with(&mut self, node: &NodeId, features: Features) -> Edge {
+        let own = std::mem::replace(&mut self.features, features);
         let edge = self.edge(node);
-        self.features = Features::all();
+        self.features = own;
         edge
     }
 

@@ -7,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use wire::NodeId;
+use wire::stream::StreamHeader;
 
 use crate::channel::Channel;
 use crate::context::NodeContext;
@@ -14,7 +15,6 @@ use crate::dial::{self, DialError};
 use crate::handshake::{self, HandshakeError};
 use crate::link::Link;
 use crate::proof::IdentityError;
-use crate::stream_header::StreamHeader;
 use crate::{codes, tls};
 
 /// Handshakes at once; one more is refused, and the dialler tries again.

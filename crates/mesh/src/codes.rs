@@ -18,6 +18,8 @@ pub(crate) const MALFORMED: VarInt = VarInt::from_u32(17);
 pub(crate) const NO_ROUTE: VarInt = VarInt::from_u32(18);
 /// A stream refused: of a later version.
 pub(crate) const UNSUPPORTED: VarInt = VarInt::from_u32(19);
+/// A channel refused: its purpose is of a newer node.
+pub(crate) const PURPOSE: VarInt = VarInt::from_u32(21);
 /// A stream given up by its user.
 pub(crate) const ABORTED: VarInt = VarInt::from_u32(20);
 
@@ -33,6 +35,7 @@ pub(crate) fn name(code: VarInt) -> String {
         MALFORMED => "malformed".to_owned(),
         NO_ROUTE => "the relay has no link to the target".to_owned(),
         UNSUPPORTED => "of a later version".to_owned(),
+        PURPOSE => "its purpose is not known here".to_owned(),
         ABORTED => "given up".to_owned(),
         _ => format!("code {code}"),
     }

@@ -92,8 +92,14 @@ impl NodeContext {
         backoff.next_pause_with(&mut *self.rng.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hands a channel to whoever accepts. Full: the channel is reset as busy.
+    /// Hands a channel to whoever accepts. It is refused when nobody knows its purpose, and when too
+    /// many wait.
     pub(crate) fn arrive(&self, arrival: Arrival) {
+        if let (peer, Purpose::Unknown(unknown), _) = &arrival {
+            let kind = unknown.kind;
+            tracing::warn!(node = %self.node, %peer, kind, "unknown purpose, refusing a channel");
+            return arrival.2.refuse(crate::codes::PURPOSE);
+        }
         if let Err(error) = self.arrivals.try_send(arrival) {
             let (peer, purpose, channel) = error.into_inner();
             tracing::warn!(node = %self.node, %peer, ?purpose, "nobody accepts: channel refused");

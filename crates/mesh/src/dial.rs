@@ -11,6 +11,7 @@ use quinn::ClientConfig;
 use runtime::Backoff;
 use tokio::time::{Instant, timeout};
 use wire::NodeId;
+use wire::stream::{Hello, StreamHeader};
 
 use crate::channel::Channel;
 use crate::codes;
@@ -20,7 +21,6 @@ use crate::link::Link;
 use crate::link_driver;
 use crate::peer_table::Installed;
 use crate::proof::IdentityError;
-use crate::stream_header::{Hello, StreamHeader};
 use crate::tls;
 
 /// How long the node with the larger name waits to be dialled.

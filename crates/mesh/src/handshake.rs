@@ -2,12 +2,13 @@
 
 use quinn::Connection;
 use wire::NodeId;
+use wire::codec::CodecError;
+use wire::stream::{HEADER_BYTES_MAX, Hello, Notice, StreamHeader};
 
 use crate::channel::Channel;
 use crate::codes;
 use crate::context::NodeContext;
 use crate::error::{RecvError, SendError};
-use crate::stream_header::{HEADER_BYTES_MAX, HeaderError, Hello, Notice, StreamHeader};
 
 /// Why a greeting failed. The connection is closed then.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +18,7 @@ pub(crate) enum HandshakeError {
     #[error("no hello came")]
     Missing,
     #[error("{0}")]
-    Malformed(#[from] HeaderError),
+    Malformed(#[from] CodecError),
     #[error("{0}")]
     Send(#[from] SendError),
     #[error("{0}")]

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ReadError, TokioRuntime, VarInt};
 use tokio::time::timeout;
 use wire::NodeId;
-use wire::stream::Purpose;
+use wire::codec::Unknown;
+use wire::stream::{Hello, Notice, Purpose, StreamHeader};
 use wire::version::Features;
 
 use crate::ca::MeshCa;
@@ -16,7 +17,6 @@ use crate::error::{RecvError, SendError};
 use crate::node::Mesh;
 use crate::options::{MeshOptions, Timings};
 use crate::socket::{self, Mute};
-use crate::stream_header::{Hello, Notice, StreamHeader};
 use crate::tls::{SERVER_NAME, Tls};
 use crate::{codes, handshake, transport};
 
@@ -24,6 +24,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 fn node(name: &str) -> NodeId {
     name.parse().unwrap()
+}
+
+fn open(purpose: Purpose) -> StreamHeader {
+    StreamHeader::Open { purpose, features: Features::all() }
 }
 
 fn start(ca: &MeshCa, name: &str) -> Mesh {
@@ -98,12 +102,7 @@ impl Rogue {
     async fn opens(&self, mesh: &Mesh) -> (Channel, Channel) {
         let (send, recv) = self.connection.open_bi().await.unwrap();
         let mut channel = Channel::direct(mesh.node().clone(), send, recv, None);
-        channel
-            .halves()
-            .0
-            .send(StreamHeader::Open(Purpose::Control, Features::all()).to_bytes())
-            .await
-            .unwrap();
+        channel.halves().0.send(open(Purpose::Control).to_bytes()).await.unwrap();
         let (from, purpose, arrived) = timeout(DEADLINE, mesh.accept()).await.unwrap().unwrap();
         assert_eq!((from, purpose), (self.name.clone(), Purpose::Control));
         (channel, arrived)
@@ -211,9 +210,10 @@ async fn garbage_on_a_stream_resets_that_stream_and_no_other() {
     let framed = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat();
     for (bytes, code) in [
         (vec![0xff; 64], codes::MALFORMED),
-        (framed(&[1, 0xff, 0xff]), codes::MALFORMED),
+        (framed(&[0, 2, 0, 0xff, 0xff]), codes::MALFORMED),
         (framed(&[]), codes::MALFORMED),
         (framed(&[99, 1, 2, 3]), codes::UNSUPPORTED),
+        (framed(&open(Purpose::Unknown(Unknown::new(99, vec![1]))).to_bytes()), codes::PURPOSE),
         (framed(&StreamHeader::Control.to_bytes()), codes::PROTOCOL),
         (framed(&StreamHeader::Relay(node("r3/core/1")).to_bytes()), codes::NO_ROUTE),
         (framed(&StreamHeader::Relay(node("r2/core/7")).to_bytes()), codes::NO_ROUTE),

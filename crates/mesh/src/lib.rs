@@ -59,7 +59,6 @@ mod raw_stream;
 mod relay;
 mod routes;
 mod socket;
-mod stream_header;
 mod streams;
 mod tls;
 mod transport;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use quinn::Connection;
 use tokio::sync::Notify;
 use wire::NodeId;
+use wire::stream::Hello;
 use wire::version::Features;
 
 use crate::codes;
-use crate::stream_header::Hello;
 
 /// A superseded link is not closed before this: the peer may just be opening something on it.
 const RETIRE_GRACE: Duration = Duration::from_secs(2);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
+use wire::stream::{HEADER_BYTES_MAX, Notice};
 
 use crate::channel::{Channel, Receiver, Sender};
 use crate::codes;
 use crate::context::NodeContext;
 use crate::link::Link;
-use crate::stream_header::{HEADER_BYTES_MAX, Notice};
 use crate::streams;
 
 /// How often it is checked whether the peer was heard.

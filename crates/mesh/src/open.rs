@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::NodeId;
-use wire::stream::Purpose;
+use wire::stream::{Purpose, StreamHeader};
 
 use crate::channel::Channel;
 use crate::context::NodeContext;
@@ -14,7 +14,6 @@ use crate::link::Link;
 use crate::peer_table::Ways;
 use crate::relay;
 use crate::routes::{Detour, is_worth_it};
-use crate::stream_header::StreamHeader;
 
 /// All of it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(8);
@@ -129,10 +128,16 @@ async fn take(
     }
 }
 
+/// Tells the peer what the channel is for and what this node can do.
+pub(crate) fn open_header(ctx: &NodeContext, purpose: &Purpose) -> bytes::Bytes {
+    let (purpose, features) = (purpose.clone(), ctx.features.clone());
+    StreamHeader::Open { purpose, features }.to_bytes()
+}
+
 async fn direct(ctx: &NodeContext, link: &Arc<Link>, purpose: &Purpose) -> Result<Channel, String> {
     let (send, recv) = link.connection.open_bi().await.map_err(|error| error.to_string())?;
     let mut channel = Channel::direct(link.peer.clone(), send, recv, Some(link.hold()));
-    let head = StreamHeader::Open(purpose.clone(), ctx.features.clone()).to_bytes();
+    let head = open_header(ctx, purpose);
     channel.halves().0.send(head).await.map_err(|error| error.to_string())?;
     Ok(channel.with_features(Some(ctx.features.shared_with(&link.features))))
 }

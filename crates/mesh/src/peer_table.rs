@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use wire::NodeId;
+use wire::stream::REPORTED_LINKS_MAX;
 
 use crate::link::Link;
 use crate::routes::{Detour, Leg, detours};
-use crate::stream_header::REPORTED_LINKS_MAX;
 
 /// A report older than this says nothing any more: its relay may have lost its links.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(4);

@@ -13,13 +13,13 @@ use rustls_pki_types::ServerName;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use wire::NodeId;
-use wire::stream::Purpose;
+use wire::stream::{Purpose, StreamHeader};
 
 use crate::channel::Channel;
 use crate::codes;
 use crate::context::NodeContext;
 use crate::link::Link;
-use crate::stream_header::StreamHeader;
+use crate::open::open_header;
 use crate::streams::{self, HEADER_TIMEOUT};
 use crate::tls;
 
@@ -58,8 +58,7 @@ pub(crate) async fn open(
     let name = ServerName::try_from(tls::SERVER_NAME).expect("a constant that is a name");
     let tunnel = connector.connect(name, raw.into_pipe()).await?;
     let mut channel = Channel::relayed(target.clone(), TlsStream::Client(tunnel), via.hold());
-    let head = StreamHeader::Open(purpose.clone(), ctx.features.clone());
-    channel.halves().0.send(head.to_bytes()).await?;
+    channel.halves().0.send(open_header(ctx, purpose)).await?;
     let link = ctx.peers.link(target);
     Ok(channel.with_features(link.map(|link| ctx.features.shared_with(&link.features))))
 }
@@ -159,7 +158,7 @@ async fn handshake(
     let peer = tls::proven(tunnel.get_ref().1.peer_certificates())?;
     let mut channel = Channel::relayed(peer.clone(), TlsStream::Server(tunnel), via.hold());
     match streams::read_header(&mut channel).await {
-        Ok(StreamHeader::Open(purpose, features)) => {
+        Ok(StreamHeader::Open { purpose, features }) => {
             let shared = ctx.features.shared_with(&features);
             Ok((peer, purpose, channel.with_features(Some(shared))))
         }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
+use wire::codec::CodecError;
+use wire::stream::{HEADER_BYTES_MAX, StreamHeader};
 
 use crate::channel::Channel;
 use crate::codes;
 use crate::context::NodeContext;
 use crate::link::Link;
 use crate::relay;
-use crate::stream_header::{HEADER_BYTES_MAX, HeaderError, StreamHeader};
 
 /// A stream whose head has not come within this is reset.
 pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,7 +26,7 @@ pub(crate) async fn serve(
 ) {
     let mut channel = Channel::direct(link.peer.clone(), send, recv, Some(link.hold()));
     let refusal = match timeout(HEADER_TIMEOUT, read_header(&mut channel)).await {
-        Ok(Ok(StreamHeader::Open(purpose, features))) => {
+        Ok(Ok(StreamHeader::Open { purpose, features })) => {
             let channel = channel.with_features(Some(ctx.features.shared_with(&features)));
             return ctx.arrive((link.peer.clone(), purpose, channel));
         }
@@ -35,18 +36,18 @@ pub(crate) async fn serve(
         Ok(Ok(StreamHeader::Relayed(origin))) => {
             return relay::land(&ctx, &link, &origin, channel).await;
         }
-        Ok(Err(HeaderError::Unknown(_))) => codes::UNSUPPORTED,
+        Ok(Ok(StreamHeader::Unknown(_))) => codes::UNSUPPORTED,
         Ok(Ok(StreamHeader::Control)) | Err(_) => codes::PROTOCOL,
-        Ok(Err(HeaderError::Malformed)) => codes::MALFORMED,
+        Ok(Err(_)) => codes::MALFORMED,
     };
     tracing::warn!(node = %ctx.node, peer = %link.peer, why = codes::name(refusal), "stream refused");
     channel.refuse(refusal);
 }
 
 /// The head of a stream: its first frame.
-pub(crate) async fn read_header(channel: &mut Channel) -> Result<StreamHeader, HeaderError> {
+pub(crate) async fn read_header(channel: &mut Channel) -> Result<StreamHeader, CodecError> {
     match channel.halves().1.recv_up_to(HEADER_BYTES_MAX).await {
         Ok(Some(frame)) => StreamHeader::from_bytes(&frame),
-        Ok(None) | Err(_) => Err(HeaderError::Malformed),
+        Ok(None) | Err(_) => Err(CodecError::Short),
     }
 }

@@ -5,29 +5,20 @@
 //! | of a shard | [`ToOwner`]: commands, queries, watches | [`FromOwner`]: replies and the feed |
 //! | control | [`NodeRequest`] | [`NodeReply`] |
 //!
+//! Every stream begins with a [`StreamHeader`]; the first stream of a link carries [`Notice`]s.
+//!
 //! A frame of a kind that the reader does not know is ignored when its sender marked it
 //! [skippable](crate::codec::SKIPPABLE); otherwise the reader answers `Unsupported`, and the sender falls back.
 
 mod control;
 mod from_owner;
+mod opening;
 mod to_owner;
-
-use serde::{Deserialize, Serialize};
-
-use crate::ids::ShardId;
 
 pub use control::{NodeReply, NodeRequest};
 pub use from_owner::{FromOwner, StreamEnd, feed_frame};
+pub use opening::{HEADER_BYTES_MAX, Hello, Notice, Purpose, REPORTED_LINKS_MAX, StreamHeader};
 pub use to_owner::ToOwner;
-
-/// First frame on a stream: what it is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Purpose {
-    /// Commands, queries and the feed of one shard.
-    Shard(ShardId),
-    /// Requests between two nodes that concern no conversation.
-    Control,
-}
 
 /// The number of `Unsupported`, in every direction.
 const UNSUPPORTED: u16 = 0;

@@ -2,4 +2,5 @@
 
 mod golden;
 mod growth;
+mod opening;
 mod samples;

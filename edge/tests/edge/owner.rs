@@ -15,6 +15,8 @@ use wire::command::{Actor, Answer, Command, Delivery, MeshCommand, Query, Refusa
 use wire::stream::{FromOwner, StreamEnd, ToOwner};
 use wire::{ConversationId, ConversationKind, Epoch, Position, RegionId, Slot, TenantId, UserId};
 
+use crate::newer;
+
 /// Where it acts.
 const REGION: RegionId = RegionId(1);
 /// So many of the largest changes fit into one frame of the mesh.
@@ -33,6 +35,8 @@ pub(crate) struct Homes {
     pub(crate) mute: bool,
     /// Feeds are left out.
     pub(crate) forgetful: bool,
+    /// What it sends is of the next minor version.
+    pub(crate) newer: bool,
     /// Everyone is told that this one is the owner.
     pub(crate) elsewhere: Option<wire::NodeId>,
     /// Commands that came, with their request ids.
@@ -82,10 +86,18 @@ impl Owner {
         }
         let (out, mut frames) = mpsc::channel(100_000);
         self.homes().streams.insert(stream, out.clone());
+        let homes = self.homes.clone();
         tokio::spawn(async move {
             while let Some(frame) = frames.recv().await {
                 let end = matches!(frame, FromOwner::End(_));
-                if sender.send(frame.to_bytes()).await.is_err() || end {
+                let newer = homes.lock().unwrap().newer;
+                let frames = if newer { newer::frames(&frame).to_vec() } else { vec![frame] };
+                for frame in frames {
+                    if sender.send(frame.to_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                if end {
                     return;
                 }
             }

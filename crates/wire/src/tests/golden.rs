@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 
 use super::samples;
 
-fn check<N: AsRef<str>>(family: &str, forms: impl IntoIterator<Item = (N, Vec<u8>)>) {
+pub(super) fn check<N: AsRef<str>>(family: &str, forms: impl IntoIterator<Item = (N, Vec<u8>)>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{family}.hex"));
     let mut now = String::new();
     for (name, bytes) in forms {

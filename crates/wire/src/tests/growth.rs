@@ -19,7 +19,7 @@ fn later() -> Vec<u8> {
     postcard::to_stdvec(&("a field of 1.1", 42u64)).unwrap()
 }
 
-fn numbered_grows<T: Numbered + PartialEq + Debug>(forms: impl IntoIterator<Item = T>) {
+pub(super) fn numbered_grows<T: Numbered + PartialEq + Debug>(forms: impl IntoIterator<Item = T>) {
     for form in forms {
         let mut fields = Vec::new();
         let head = form.pack(&mut fields);
@@ -35,7 +35,7 @@ fn numbered_grows<T: Numbered + PartialEq + Debug>(forms: impl IntoIterator<Item
     }
 }
 
-fn record_grows<T: Record + PartialEq + Debug>(record: &T) {
+pub(super) fn record_grows<T: Record + PartialEq + Debug>(record: &T) {
     let mut fields = Vec::new();
     record.write_fields(&mut fields);
     assert_eq!(T::read_fields(&fields).as_ref(), Ok(record));
