@@ -16,7 +16,8 @@ use topology::placement::{self, Live};
 use wire::change::Home;
 use wire::command::{Actor, Answer, MeshCommand, Refusal};
 use wire::stream::{FromOwner, Purpose, StreamEnd, ToOwner};
-use wire::{ConversationId, NodeId, ShardId, TenantId, UserId};
+use wire::version::Feature;
+use wire::{ConversationId, NodeId, ShardId, TenantId, UserId, version};
 
 use crate::intake::outbox::{Out, Outbox};
 use crate::owner::input::{Ask, Input};
@@ -227,6 +228,7 @@ impl Driver {
         connection: &mut Connection,
         requests: &mut mpsc::UnboundedReceiver<Request>,
     ) -> ConnectionEnd {
+        self.refuse_lacking(connection);
         for (rid, request) in &self.open {
             if !connection.send(*rid, request).await {
                 return ConnectionEnd::Broken(None);
@@ -255,6 +257,7 @@ impl Driver {
                     while self.open.len() < OPEN_MAX && let Ok(request) = requests.try_recv() {
                         self.take(request);
                     }
+                    self.refuse_lacking(connection);
                     for (rid, request) in self.open.range(first..) {
                         if !connection.send(*rid, request).await {
                             return ConnectionEnd::Broken(None);
@@ -266,6 +269,22 @@ impl Driver {
                 }
                 () = tokio::time::sleep(wait) => {
                     return if self.open.is_empty() { ConnectionEnd::Idle } else { ConnectionEnd::Broken(None) };
+                }
+            }
+        }
+    }
+
+    /// Answers what the owner is too old for; what follows does not wait for its upgrade.
+    fn refuse_lacking(&mut self, connection: &Connection) {
+        let mut at = 0;
+        while let Some((_, request)) = self.open.get(at) {
+            match connection.lacks(request.command.needs()) {
+                None => at += 1,
+                Some(feature) => {
+                    let refused = Response::Answered(Err(version::lacking(feature)));
+                    if let Some((_, request)) = self.open.remove(at) {
+                        (request.respond)(refused);
+                    }
                 }
             }
         }
@@ -305,6 +324,13 @@ impl Connection {
         let outbox = Arc::new(Outbox::new(node.clone(), OPEN_MAX, 0));
         term.inputs.send(Input { from: outbox.clone(), ask: Ask::Attach }).await.ok()?;
         Some(Self::Inside { outbox, term, taken: VecDeque::new() })
+    }
+
+    fn lacks(&self, needs: Option<Feature>) -> Option<Feature> {
+        match self {
+            Self::Inside { .. } => None,
+            Self::Mesh { sender, .. } => sender.lacks(needs),
+        }
     }
 
     /// False when the connection is broken.

@@ -13,7 +13,7 @@ use mesh::{Mesh, Receiver, Sender};
 use runtime::Backoff;
 use tokio::sync::{Notify, watch};
 use wire::stream::{FromOwner, Purpose, StreamEnd, ToOwner};
-use wire::{NodeId, ShardId};
+use wire::{NodeId, ShardId, version};
 
 use super::owner_view::OwnerView;
 use super::pending::{Pending, unavailable};
@@ -197,10 +197,14 @@ async fn dies(mut placement: watch::Receiver<Arc<OwnerView>>, node: &NodeId) {
 /// Writes what waits, several frames at once, until the stream breaks.
 async fn write(link: &Link, mut sender: Sender) {
     loop {
-        let (requests, more) = {
+        let (refused, requests, more) = {
             let mut pending = link.pending();
-            (pending.unsent(FRAMES_PER_FLUSH), pending.has_unsent())
+            let refused = pending.refused(FRAMES_PER_FLUSH, |needs| sender.lacks(needs));
+            (refused, pending.unsent(FRAMES_PER_FLUSH), pending.has_unsent())
         };
+        for (to, feature) in refused {
+            to(Err(version::lacking(feature)));
+        }
         let (watches, more_watches) =
             link.interest(|interest| (interest.frames(FRAMES_PER_FLUSH), interest.has_frames()));
         if requests.is_empty() && watches.is_empty() && !more {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use wire::command::{Actor, Answer, Query, Refusal, UserCommand};
 use wire::stream::ToOwner;
+use wire::version::Feature;
 use wire::{ConversationId, ErrorCode};
 
 /// Bytes of requests that one shard keeps. Full: `overloaded`.
@@ -26,6 +27,8 @@ pub(crate) type Reply = Box<dyn FnOnce(Result<Answer, Refusal>) + Send>;
 struct Entry {
     conversation: ConversationId,
     frame: Bytes,
+    /// Of the owner.
+    needs: Option<Feature>,
     deadline: Instant,
     /// None: answered, but something before it is not.
     to: Option<Reply>,
@@ -35,6 +38,8 @@ struct Entry {
 pub(super) struct Request {
     conversation: ConversationId,
     frame: Bytes,
+    /// Of the owner.
+    needs: Option<Feature>,
     deadline: Instant,
     to: Reply,
 }
@@ -70,7 +75,8 @@ impl Pending {
             }
             Ask::Query(actor, query) => ToOwner::Query { rid, actor, conversation, query },
         };
-        self.push_frame(Request { conversation, frame: frame.to_bytes(), deadline, to });
+        let needs = frame.needs();
+        self.push_frame(Request { conversation, frame: frame.to_bytes(), needs, deadline, to });
         Ok(())
     }
 
@@ -84,6 +90,7 @@ impl Pending {
                 taken.push(Request {
                     conversation: *conversation,
                     frame,
+                    needs: entry.needs,
                     deadline: entry.deadline,
                     to,
                 });
@@ -123,9 +130,9 @@ impl Pending {
     }
 
     fn push_frame(&mut self, request: Request) {
-        let Request { conversation, frame, deadline, to } = request;
+        let Request { conversation, frame, needs, deadline, to } = request;
         self.bytes += frame.len();
-        self.entries.push_back(Entry { conversation, frame, deadline, to: Some(to) });
+        self.entries.push_back(Entry { conversation, frame, needs, deadline, to: Some(to) });
     }
 
     /// A new stream: everything is to be sent again.
@@ -145,6 +152,25 @@ impl Pending {
             .collect();
         self.sent = self.entries.len().min(self.sent + most);
         unsent
+    }
+
+    /// Takes out, of the next requests to send, those for which the owner lacks a feature.
+    pub(crate) fn refused(
+        &mut self,
+        most: usize,
+        lacks: impl Fn(Option<Feature>) -> Option<Feature>,
+    ) -> Vec<(Reply, Feature)> {
+        let mut refused = Vec::new();
+        for entry in self.entries.iter_mut().skip(self.sent).take(most) {
+            if let Some(feature) = lacks(entry.needs)
+                && let Some(to) = entry.to.take()
+            {
+                self.bytes -= std::mem::take(&mut entry.frame).len();
+                refused.push((to, feature));
+            }
+        }
+        self.drop_answered();
+        refused
     }
 
     /// Whether there is something to send.
@@ -201,6 +227,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::sync::oneshot;
+    use wire::version::Features;
 
     use super::*;
 
@@ -261,6 +288,20 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(new.unsent(9).iter().map(asked).collect::<Vec<_>>(), [(0, 0), (2, 0), (4, 2)]);
+    }
+
+    #[test]
+    fn what_the_owner_is_too_old_for_is_refused_and_the_rest_is_sent() {
+        let mut pending = Pending::default();
+        let now = Instant::now();
+        let _receivers: Vec<_> = (0..3).map(|_| push(&mut pending, now)).collect();
+        pending.entries[1].needs = Some(Feature::Moves);
+        let older = Features::default();
+        let refused = pending.refused(9, |needs| older.lack(needs));
+        assert_eq!(refused.iter().map(|(_, feature)| *feature).collect::<Vec<_>>(), Feature::ALL);
+        assert_eq!(pending.unsent(9).len(), 2);
+        assert!(pending.answered(2).is_none() && pending.answered(4).is_some());
+        assert!(pending.refused(9, |needs| Features::all().lack(needs)).is_empty());
     }
 
     #[test]
