@@ -1,9 +1,10 @@
-//! Frames a second and CPU a frame: a channel of the mesh beside a bare TCP loop, in the same run on the same thread.
+//! Frames a second and CPU a frame: a channel of the mesh beside a bare TCP loop, in the same run
+//! on the same thread.
 //!
 //! `cargo run --release -p hearth-mesh --example frames_bench [frame bytes] [seconds a case]`
 //!
-//! Both ends run on one thread, so "a core" does all the work of both. The control writes the same length-delimited
-//! frames in the same batches on a loopback TCP connection, without encryption.
+//! Both ends run on one thread, so "a core" does all the work of both. The control writes the same
+//! length-delimited frames in the same batches on a loopback TCP connection, without encryption.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -150,7 +151,8 @@ impl Case {
     }
 }
 
-/// User and system time of this process, from /proc (in hundredths of a second); zero where there is none.
+/// User and system time of this process, from /proc (in hundredths of a second); zero where there
+/// is none.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(") ").next().unwrap_or_default();

@@ -39,7 +39,7 @@ pub(crate) async fn accept(ctx: Arc<NodeContext>) {
                     tracing::info!(node = %task.node, %from, %error, "connection refused")
                 }
                 Err(_) => {
-                    tracing::debug!(node = %task.node, %from, "connection refused: handshake too slow")
+                    tracing::debug!(node = %task.node, %from, "refused a slow handshake")
                 }
             }
             drop(permit);

@@ -1,6 +1,7 @@
 //! The mesh's own certificate authority, and what it issues: a node's proof of who it is.
 //!
-//! Keys are Ed25519: small, and their signatures have one length, so that a simulated handshake is the same every time.
+//! Keys are Ed25519: small, and their signatures have one length, so that a simulated handshake is
+//! the same every time.
 
 use std::fmt;
 
@@ -14,8 +15,8 @@ use wire::NodeId;
 
 use crate::proof::{self, IdentityError};
 
-/// What the authority issues is valid from 2024 to here; operators who want short lifetimes bring their own certificates with
-/// [`Identity::from_pem`].
+/// What the authority issues is valid from 2024 to here; operators who want short lifetimes bring
+/// their own certificates with [`Identity::from_pem`].
 const VALID_UNTIL_YEAR: i32 = 2050;
 
 /// Why the authority did not do as asked. Nothing was issued.
@@ -52,7 +53,8 @@ impl MeshCa {
         })
     }
 
-    /// From its certificate and its key, both PEM, as [`MeshCa::cert_pem`] and [`MeshCa::key_pem`] gave them.
+    /// From its certificate and its key, both PEM, as [`MeshCa::cert_pem`] and [`MeshCa::key_pem`]
+    /// gave them.
     ///
     /// # Errors
     /// When either is not one.

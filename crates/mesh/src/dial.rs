@@ -1,7 +1,8 @@
 //! Keeps one link to each known peer: dials, shakes hands, waits for its loss, dials again.
 //!
-//! The node with the smaller name dials at once, the other only when no link has come after a moment. Both may still dial
-//! at the same time; the peer table then keeps one of the two links, the same one at both ends.
+//! The node with the smaller name dials at once, the other only when no link has come after a
+//! moment. Both may still dial at the same time; the peer table then keeps one of the two links,
+//! the same one at both ends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -92,7 +93,8 @@ pub(crate) async fn keep(ctx: Arc<NodeContext>, peer: NodeId) {
             }
             Err(error) => {
                 if ctx.peers.failed(&peer, error.to_string()) {
-                    tracing::info!(node = %ctx.node, %peer, %error, "cannot reach a node, retrying");
+                    let node = &ctx.node;
+                    tracing::info!(%node, %peer, %error, "cannot reach a node, retrying");
                 }
                 tokio::time::sleep(REDIAL_INTERVAL_MIN).await;
                 tokio::select! {

@@ -1,4 +1,5 @@
-//! Frames on a byte stream: a length of four bytes, big endian, then so many bytes. Pure: no socket, no clock.
+//! Frames on a byte stream: a length of four bytes, big endian, then so many bytes. Pure: no
+//! socket, no clock.
 
 use std::collections::VecDeque;
 
@@ -46,13 +47,15 @@ impl Outbox {
         self.waiting
     }
 
-    /// All that waits, in order, for a vectored write. Tell with [`Outbox::written`] what became of it.
+    /// All that waits, in order, for a vectored write. Tell with [`Outbox::written`] what became of
+    /// it.
     pub(crate) fn chunks(&mut self) -> &mut [Bytes] {
         self.seal();
         self.chunks.make_contiguous()
     }
 
-    /// So many whole chunks are written, so many bytes in all. Of the next one the transport has cut off what it took.
+    /// So many whole chunks are written, so many bytes in all. Of the next one the transport has
+    /// cut off what it took.
     pub(crate) fn written(&mut self, chunks: usize, bytes: usize) {
         self.chunks.drain(..chunks);
         self.waiting -= bytes;
@@ -173,10 +176,14 @@ mod tests {
     proptest! {
         #[test]
         fn frames_survive_any_cutting_of_the_stream(
-            sizes in proptest::collection::vec(prop_oneof![0usize..300, 4000usize..5000, 0usize..40_000], 0..20),
+            sizes in proptest::collection::vec(
+                prop_oneof![0usize..300, 4000usize..5000, 0usize..40_000],
+                0..20,
+            ),
             write in 1usize..50_000, read in 1usize..3_000, flush_every in 1usize..5,
         ) {
-            let frames: Vec<Bytes> = sizes.iter().enumerate().map(|(n, len)| Bytes::from(vec![n as u8; *len])).collect();
+            let frame = |(n, len): (usize, &usize)| Bytes::from(vec![n as u8; *len]);
+            let frames: Vec<Bytes> = sizes.iter().enumerate().map(frame).collect();
             let (mut outbox, mut stream) = (Outbox::default(), Vec::new());
             for (n, frame) in frames.iter().enumerate() {
                 outbox.push(frame.clone());

@@ -1,12 +1,13 @@
 //! Which nodes are alive: SWIM (foca), as datagrams on the links.
 //!
 //! Every node is in two pools: that of its region, which detects a failure fast, and that of all
-//! nodes. A pool's datagram starts with the pool's tag. What a node says about itself must come over its own link. Draining is part of a node's
-//! identity there, so that it spreads as fast as any news.
+//! nodes. A pool's datagram starts with the pool's tag. What a node says about itself must come
+//! over its own link. Draining is part of a node's identity there, so that it spreads as fast as
+//! any news.
 //!
-//! SWIM probes one node at a time, so the last of many that die at once would be found late. The links know earlier: a
-//! node whose link went silent here, and whom nobody reports to hear, is suspected without a probe. As with every suspicion
-//! it has its time to object.
+//! SWIM probes one node at a time, so the last of many that die at once would be found late. The
+//! links know earlier: a node whose link went silent here, and whom nobody reports to hear, is
+//! suspected without a probe. As with every suspicion it has its time to object.
 //!
 //! SWIM suspects; it decides nothing.
 
@@ -138,14 +139,16 @@ impl Gossip {
         }
     }
 
-    /// Asks every known node that is not a member to let this one in. Those that are down are asked for ever, too.
+    /// Asks every known node that is not a member to let this one in. Those that are down are asked
+    /// for ever, too.
     fn announce(&mut self) {
         for (node, addr) in self.ctx.peers.addresses() {
             self.pools.iter_mut().for_each(|pool| pool.announce(&node, addr));
         }
     }
 
-    /// Sends what the pools want to send, over links that are up; the rest is lost, as on any network.
+    /// Sends what the pools want to send, over links that are up; the rest is lost, as on any
+    /// network.
     fn post(&mut self) {
         for pool in &mut self.pools {
             for (to, datagram) in pool.outgoing() {
@@ -157,8 +160,8 @@ impl Gossip {
         }
     }
 
-    /// Publishes which nodes are alive, when that has changed. A node met in one pool is dialled, and
-    /// then asked into the other.
+    /// Publishes which nodes are alive, when that has changed. A node met in one pool is dialled,
+    /// and then asked into the other.
     fn publish(&mut self) {
         let changed = self.pools.each_mut().map(Pool::take_changed);
         if !changed.contains(&true) {
@@ -207,7 +210,8 @@ fn log_changes(me: &NodeId, before: &Membership, now: &Membership) {
             Some(known) if known == state => {}
             known => {
                 let (incarnation, draining) = (state.incarnation, state.draining);
-                tracing::info!(node = %me, peer = %node, incarnation, draining, new = known.is_none(), "node is alive");
+                let new = known.is_none();
+                tracing::info!(node = %me, peer = %node, incarnation, draining, new, "node is alive");
             }
         }
     }

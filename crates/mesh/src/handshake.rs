@@ -56,8 +56,8 @@ pub(crate) async fn recv_frame(control: &mut Channel) -> Result<bytes::Bytes, Ha
     control.halves().1.recv_up_to(HEADER_BYTES_MAX).await?.ok_or(HandshakeError::Missing)
 }
 
-/// Hears the peer's hello. A claim that differs from what the certificate proves closes the connection, with a line in the
-/// log at both ends.
+/// Hears the peer's hello. A claim that differs from what the certificate proves closes the
+/// connection, with a line in the log at both ends.
 pub(crate) async fn recv_hello(
     ctx: &NodeContext,
     connection: &Connection,

@@ -85,9 +85,8 @@ impl Rogue {
         let rogue = Self::connect(ca, name, to).await.unwrap();
         let mut control = rogue.say_hello_as(&rogue.name).await;
         let reply = timeout(DEADLINE, handshake::recv_frame(&mut control)).await.unwrap().unwrap();
-        assert!(
-            matches!(Notice::from_bytes(&reply), Ok(Notice::Hello(hello)) if hello.node == *to.node())
-        );
+        let Ok(Notice::Hello(hello)) = Notice::from_bytes(&reply) else { panic!("no hello") };
+        assert_eq!(hello.node, *to.node());
         (rogue, control)
     }
 
@@ -286,7 +285,8 @@ async fn gossip_in_the_name_of_another_node_is_dropped() {
     let announce = |claimed: &str| {
         let member =
             |name: &str| (node(name), rogue.endpoint.local_addr().unwrap(), 1u64, 0u32, false);
-        // As foca has it: source, its incarnation, destination, and the message's number (announce).
+        // As foca has it: source, its incarnation, destination, and the message's number
+        // (announce).
         let header =
             postcard::to_stdvec(&(member(claimed), 0u16, member("r1/core/1"), 6u32)).unwrap();
         let header: foca::Header<crate::gossip::Member> = postcard::from_bytes(&header).unwrap();

@@ -70,7 +70,8 @@ pub(crate) async fn serve(ctx: Arc<NodeContext>, link: Arc<Link>, control: Chann
             }
             _ = ticks.tick() => {
                 check_health(&ctx, &link, &mut silence);
-                if beats.is_multiple_of(CHECKS_PER_REPORT) || changes.has_changed().unwrap_or(false) {
+                let changed = changes.has_changed().unwrap_or(false);
+                if changed || beats.is_multiple_of(CHECKS_PER_REPORT) {
                     changes.mark_unchanged();
                     report(&ctx, &link, &mut sender).await;
                 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use wire::NodeId;
 
-/// The nodes that live, this one included. For its own region a node believes the region's gossip, for the others that
-/// among all. Only a suspicion: who owns what is decided elsewhere.
+/// The nodes that live, this one included. For its own region a node believes the region's gossip,
+/// for the others that among all. Only a suspicion: who owns what is decided elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     /// By name.

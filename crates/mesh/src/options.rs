@@ -24,13 +24,14 @@ pub struct MeshOptions {
     pub advertise: Option<SocketAddr>,
     /// Where sockets come from.
     pub net: Arc<dyn Net>,
-    /// Nodes to join through, tried for ever. More are learnt by gossip and by [`crate::Mesh::add_peer`].
+    /// Nodes to join through, tried for ever. More are learnt by gossip and by
+    /// [`crate::Mesh::add_peer`].
     pub peers: Vec<(NodeId, SocketAddr)>,
     /// Numbers the starts of this node: larger at every one. [`MeshOptions::new`] takes the wall
     /// clock in milliseconds.
     pub incarnation: u64,
-    /// Makes stateless resets, so that peers notice a restart on the same port at once. The same at every start of a node, and
-    /// secret; derived from its private key when none.
+    /// Makes stateless resets, so that peers notice a restart on the same port at once. The same at
+    /// every start of a node, and secret; derived from its private key when none.
     pub secret: Option<[u8; 32]>,
     /// Seed of the jitter, of connection ids and of the gossip's choices.
     pub seed: u64,
@@ -41,7 +42,8 @@ pub struct MeshOptions {
 }
 
 impl MeshOptions {
-    /// With the defaults that the fields tell, no peers, and the wall clock as incarnation and seed.
+    /// With the defaults that the fields tell, no peers, and the wall clock as incarnation and
+    /// seed.
     #[must_use]
     pub fn new(node: NodeId, identity: Identity, bind: SocketAddr, net: Arc<dyn Net>) -> Self {
         let now = clock::unix_time();
@@ -64,15 +66,17 @@ impl MeshOptions {
 /// How fast failures are detected. The same on all nodes of a mesh.
 #[derive(Clone, Debug)]
 pub struct Timings {
-    /// Gossip among the nodes of one region. With the default a dead node is down after about 2 s: at most two periods
-    /// until somebody probes it, one until the probe has failed, then the suspicion.
+    /// Gossip among the nodes of one region. With the default a dead node is down after about 2 s:
+    /// at most two periods until somebody probes it, one until the probe has failed, then the
+    /// suspicion.
     pub region: PoolTimings,
-    /// Gossip among all nodes, between regions up to 350 ms apart. With the default a dead node is down after about 4 s.
+    /// Gossip among all nodes, between regions up to 350 ms apart. With the default a dead node is
+    /// down after about 4 s.
     pub wide: PoolTimings,
     /// A silent link sends this often, so that both ends hear something.
     pub keep_alive: Duration,
-    /// A link that was silent for so long is not healthy: new channels go another way if there is one. At least three
-    /// times `keep_alive`.
+    /// A link that was silent for so long is not healthy: new channels go another way if there is
+    /// one. At least three times `keep_alive`.
     pub link_silent: Duration,
     /// A link that was silent for so long is lost, and the channels on it are broken.
     pub link_idle: Duration,
@@ -90,7 +94,8 @@ pub struct Timings {
 pub struct PoolTimings {
     /// Every node probes one other this often.
     pub probe_period: Duration,
-    /// After so long without an answer three others are asked to probe it. More than the longest round trip.
+    /// After so long without an answer three others are asked to probe it. More than the longest
+    /// round trip.
     pub probe_rtt: Duration,
     /// A suspect has this long to say that it is alive.
     pub suspicion: Duration,

@@ -171,7 +171,8 @@ impl PeerTable {
         first
     }
 
-    /// Decides between a new link and the one that is kept. `lost` is what the dialler said it knows to be lost.
+    /// Decides between a new link and the one that is kept. `lost` is what the dialler said it
+    /// knows to be lost.
     pub(crate) fn install(&self, link: &Arc<Link>, lost: Option<u64>) -> Installed {
         let mut peers = self.lock();
         let peer = peers.entry(link.peer.clone()).or_default();
@@ -209,7 +210,8 @@ impl PeerTable {
         kept
     }
 
-    /// Strikes a peer out that only gossip knew. False when there is a link to it or the operator named it.
+    /// Strikes a peer out that only gossip knew. False when there is a link to it or the operator
+    /// named it.
     pub(crate) fn forget(&self, node: &NodeId) -> bool {
         let mut peers = self.lock();
         let gone =
@@ -240,8 +242,8 @@ impl PeerTable {
         }
     }
 
-    /// Incarnations of peers to which the link went silent or was lost, and whom no peer reports to hear either. A node that hears
-    /// nobody at all says nothing: the silence may be its own.
+    /// Incarnations of peers to which the link went silent or was lost, and whom no peer reports to
+    /// hear either. A node that hears nobody at all says nothing: the silence may be its own.
     pub(crate) fn unheard(&self) -> Vec<(NodeId, u64)> {
         let peers = self.lock();
         let silent = peers.iter().filter_map(|(node, peer)| match &peer.link {
@@ -320,8 +322,9 @@ impl Facts {
     }
 }
 
-/// Does a new link replace the kept one? A later incarnation of the peer does; so does one whose dialler knows that the kept one
-/// is lost. Otherwise both dialled at once, and that of the smaller name is kept.
+/// Does a new link replace the kept one? A later incarnation of the peer does; so does one whose
+/// dialler knows that the kept one is lost. Otherwise both dialled at once, and that of the smaller
+/// name is kept.
 fn replaces(new: &Facts, kept: &Facts, lost: Option<u64>) -> bool {
     if new.incarnation != kept.incarnation {
         return new.incarnation > kept.incarnation;

@@ -89,7 +89,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_is_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..300, to: u8) {
+        fn garbage_is_never_a_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            at in 0usize..300,
+            to: u8,
+        ) {
             let _ = node_of(&CertificateDer::from(bytes));
             let mut near = certificate(&["hearth://mesh/r1/core/2"]).to_vec();
             let at = at % near.len();

@@ -1,4 +1,5 @@
-//! Which way to a node: over the direct link, or through a node of a third region. Pure; all times are measured.
+//! Which way to a node: over the direct link, or through a node of a third region. Pure; all times
+//! are measured.
 
 use std::time::Duration;
 
@@ -27,11 +28,12 @@ pub(crate) struct Detour {
     draining: bool,
 }
 
-/// The detour must be shorter by this much and by a fifth: a relay costs work, and measurements waver.
+/// The detour must be shorter by this much and by a fifth: a relay costs work, and measurements
+/// waver.
 const DETOUR_GAIN: Duration = Duration::from_millis(10);
 
-/// The detours from `here` to `target`, best first: those that stay before those that drain, then the shortest. A relay
-/// stands in a third region, whose link is cut for its own reasons only.
+/// The detours from `here` to `target`, best first: those that stay before those that drain, then
+/// the shortest. A relay stands in a third region, whose link is cut for its own reasons only.
 pub(crate) fn detours(
     here: RegionId,
     target: &NodeId,

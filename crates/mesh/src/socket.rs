@@ -1,5 +1,5 @@
-//! The UDP socket under quinn: the operating system's with its offloads, or a virtual one; behind both a gate for cuts,
-//! and a switch that makes the node fall silent as a crash does.
+//! The UDP socket under quinn: the operating system's with its offloads, or a virtual one; behind
+//! both a gate for cuts, and a switch that makes the node fall silent as a crash does.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;

@@ -17,7 +17,8 @@ use crate::relay;
 /// A stream whose head has not come within this is reset.
 pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads the head of one stream and sends it where it belongs. Whatever is wrong with it resets this stream only.
+/// Reads the head of one stream and sends it where it belongs. Whatever is wrong with it resets
+/// this stream only.
 pub(crate) async fn serve(
     ctx: Arc<NodeContext>,
     link: Arc<Link>,
@@ -40,7 +41,8 @@ pub(crate) async fn serve(
         Ok(Ok(StreamHeader::Control)) | Err(_) => codes::PROTOCOL,
         Ok(Err(_)) => codes::MALFORMED,
     };
-    tracing::warn!(node = %ctx.node, peer = %link.peer, why = codes::name(refusal), "stream refused");
+    let (node, peer, why) = (&ctx.node, &link.peer, codes::name(refusal));
+    tracing::warn!(%node, %peer, why, "refused a stream");
     channel.refuse(refusal);
 }
 

@@ -1,7 +1,8 @@
-//! Mutual TLS: both sides show a certificate of the mesh's authority, and the dialler takes nobody but whom it dials.
+//! Mutual TLS: both sides show a certificate of the mesh's authority, and the dialler takes nobody
+//! but whom it dials.
 //!
-//! The provider is handed over by name (ring), never taken from the process: the simulator depends on it. There is no
-//! resumption: a resumed session would skip the certificate.
+//! The provider is handed over by name (ring), never taken from the process: the simulator depends
+//! on it. There is no resumption: a resumed session would skip the certificate.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! QUIC, set for a mesh: bounded windows, links that are noticed when they die, datagrams for gossip.
+//! QUIC, set for a mesh: bounded windows, links that are noticed when they die, datagrams for
+//! gossip.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +16,18 @@ use crate::options::Timings;
 use crate::proof::IdentityError;
 use crate::tls::Tls;
 
-/// Bytes that one channel may have on the way to a receiver that does not read. 1 MiB in 100 ms are 80 Mbit/s a shard.
+/// Bytes that one channel may have on the way to a receiver that does not read. 1 MiB in 100 ms are
+/// 80 Mbit/s a shard.
 pub const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same over all channels of a link.
 pub const LINK_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// Bytes that a link sends before they are acknowledged.
 pub const LINK_SEND_BYTES: u64 = 16 * 1024 * 1024;
-/// Channels that a peer may have open to us. One more waits in its `open`, up to the deadline there.
+/// Channels that a peer may have open to us. One more waits in its `open`, up to the deadline
+/// there.
 pub const CHANNELS_PER_LINK: u32 = 1024;
-/// Largest datagram of the gossip, with its tag: below what QUIC can carry in the smallest packet it must always be able
-/// to send (1,200 bytes).
+/// Largest datagram of the gossip, with its tag: below what QUIC can carry in the smallest packet
+/// it must always be able to send (1,200 bytes).
 pub(crate) const DATAGRAM_BYTES: usize = 1100;
 /// Waiting datagrams; the oldest are dropped for the newest.
 const DATAGRAM_BUFFER_BYTES: usize = 256 * 1024;
@@ -54,8 +57,8 @@ pub(crate) fn transport(timings: &Timings) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-/// With a reset key that a node keeps over its restarts, so that a peer of its former start is told at once, and with its own
-/// randomness, so that a simulation repeats itself.
+/// With a reset key that a node keeps over its restarts, so that a peer of its former start is told
+/// at once, and with its own randomness, so that a simulation repeats itself.
 pub(crate) fn endpoint(secret: &[u8; 32], incarnation: u64, seed: u64) -> EndpointConfig {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let derive = |what: &[u8]| {
@@ -72,8 +75,8 @@ pub(crate) fn endpoint(secret: &[u8; 32], incarnation: u64, seed: u64) -> Endpoi
     config
 }
 
-/// Random connection ids. Unlike quinn's own, any may be one of ours: so that a packet to the node's former start, whose
-/// ids this one cannot know, is answered with a reset.
+/// Random connection ids. Unlike quinn's own, any may be one of ours: so that a packet to the
+/// node's former start, whose ids this one cannot know, is answered with a reset.
 struct Cids(StdRng);
 
 impl ConnectionIdGenerator for Cids {

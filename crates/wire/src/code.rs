@@ -1,4 +1,5 @@
-//! Stable error codes, and what each means to HTTP and to a client that wonders whether to try again.
+//! Stable error codes, and what each means to HTTP and to a client that wonders whether to try
+//! again.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,8 @@ pub enum ErrorCode {
     RateLimited,
     /// The same `client_msg_id` with another body.
     ClientMsgIdReused,
-    /// The home of the conversation cannot be reached now. Nothing is known of the request: send it again.
+    /// The home of the conversation cannot be reached now. Nothing is known of the request: send it
+    /// again.
     HomeUnavailable,
     /// The tenant's zone forbids it.
     ResidencyDenied,
@@ -43,7 +45,8 @@ pub enum ErrorCode {
     Internal,
 }
 
-/// In binary forms a code goes by its name: one that a newer node invented is read as [`ErrorCode::Internal`].
+/// In binary forms a code goes by its name: one that a newer node invented is read as
+/// [`ErrorCode::Internal`].
 pub(crate) mod by_name {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,14 +1,17 @@
-//! How everything that is stored or sent is written, so that two minor versions understand each other.
+//! How everything that is stored or sent is written, so that two minor versions understand each
+//! other.
 //!
-//! - A **numbered** form ([`Numbered`]: frames, commands, queries, answers, events) is a kind, flags, a length and its
-//!   fields. A reader that does not know the kind keeps it whole ([`Unknown`]).
-//! - A **record** ([`record!`](crate::record): drafts, actors, views, rows) is a length and its fields.
-//! - Fields are postcard, in order, and grow only at their end. A reader skips the fields that it does not know. A field
-//!   that the writer did not have is read as its default: mark it `#[serde(default)]` in a record, or read it with
-//!   [`Reader::later`] in a numbered form.
+//! - A **numbered** form ([`Numbered`]: frames, commands, queries, answers, events) is a kind,
+//!   flags, a length and its fields. A reader that does not know the kind keeps it whole
+//!   ([`Unknown`]).
+//! - A **record** ([`record!`](crate::record): drafts, actors, views, rows) is a length and its
+//!   fields.
+//! - Fields are postcard, in order, and grow only at their end. A reader skips the fields that it
+//!   does not know. A field that the writer did not have is read as its default: mark it
+//!   `#[serde(default)]` in a record, or read it with [`Reader::later`] in a numbered form.
 //!
-//! A message whose draft, or itself, is written again keeps what it does not know ([`Later`]). A change is not written
-//! again but passed on as it came ([`Recorded`](crate::change::Recorded)).
+//! A message whose draft, or itself, is written again keeps what it does not know ([`Later`]). A
+//! change is not written again but passed on as it came ([`Recorded`](crate::change::Recorded)).
 //!
 //! A frame between nodes has no length of its own: the mesh delimits it.
 
@@ -159,8 +162,8 @@ pub fn write<T: Serialize + ?Sized>(fields: &T, out: &mut Vec<u8>) {
     *out = whole.expect("plain data in memory always serializes");
 }
 
-/// Reads the fields of a struct. Skips fields of a later version; fields that an older version did not write are their
-/// default, where they are marked `#[serde(default)]`.
+/// Reads the fields of a struct. Skips fields of a later version; fields that an older version did
+/// not write are their default, where they are marked `#[serde(default)]`.
 ///
 /// # Errors
 /// When a field that every version has is missing, or one is malformed.
@@ -168,7 +171,8 @@ pub fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
     T::deserialize(Fields { rest: bytes }).map_err(|error| malformed(&error))
 }
 
-/// A struct that is stored or sent by itself, or inside another form. Made by [`record!`](crate::record).
+/// A struct that is stored or sent by itself, or inside another form. Made by
+/// [`record!`](crate::record).
 pub trait Record: Sized {
     /// Its fields, without a length.
     fn write_fields(&self, out: &mut Vec<u8>);
@@ -180,8 +184,8 @@ pub trait Record: Sized {
     fn read_fields(bytes: &[u8]) -> Result<Self, CodecError>;
 }
 
-/// The fields of a record that this version does not know. A record that is written again in another form keeps them:
-/// this is its last field, with `#[serde(default)]`.
+/// The fields of a record that this version does not know. A record that is written again in
+/// another form keeps them: this is its last field, with `#[serde(default)]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Later(Bytes);
 
@@ -224,7 +228,8 @@ impl<'de> Deserialize<'de> for Later {
     }
 }
 
-/// Makes records of structs that derive serde's traits with `#[serde(remote = "Self")]`: see [`codec`](crate::codec).
+/// Makes records of structs that derive serde's traits with `#[serde(remote = "Self")]`: see
+/// [`codec`](crate::codec).
 #[macro_export]
 macro_rules! record {
     ($($type:ident),+ $(,)?) => {$(

@@ -130,7 +130,10 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_never_a_panic(text in ".{0,80}", bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn garbage_is_never_a_panic(
+            text in ".{0,80}",
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
             let _ = text.parse::<ConversationId>();
             let _ = format!("cnv_{text}").parse::<ConversationId>();
             let _ = text.parse::<NodeId>();

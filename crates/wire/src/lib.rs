@@ -1,5 +1,5 @@
-//! Everything that is sent or stored: ids, client frames, changes, frames between nodes, and the limits and error codes
-//! that both sides agree on.
+//! Everything that is sent or stored: ids, client frames, changes, frames between nodes, and the
+//! limits and error codes that both sides agree on.
 //!
 //! `wire` depends on no other crate of the workspace. It parses and prints; it never decides.
 //!

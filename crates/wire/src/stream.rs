@@ -1,4 +1,5 @@
-//! Frames between nodes, by direction. The mesh delimits them; [`codec`](crate::codec) says how they grow.
+//! Frames between nodes, by direction. The mesh delimits them; [`codec`](crate::codec) says how
+//! they grow.
 //!
 //! | stream | asks | answers |
 //! |---|---|---|
@@ -8,7 +9,8 @@
 //! Every stream begins with a [`StreamHeader`]; the first stream of a link carries [`Notice`]s.
 //!
 //! A frame of a kind that the reader does not know is ignored when its sender marked it
-//! [skippable](crate::codec::SKIPPABLE); otherwise the reader answers `Unsupported`, and the sender falls back.
+//! [skippable](crate::codec::SKIPPABLE); otherwise the reader answers `Unsupported`, and the sender
+//! falls back.
 
 mod control;
 mod from_owner;

@@ -5,16 +5,19 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use wire::NodeId;
 
-/// A node that was believed dead more often than this within an incarnation does not blame the network any more.
+/// A node that was believed dead more often than this within an incarnation does not blame the
+/// network any more.
 const REJOINS_MAX: u32 = 3;
 
-/// The identity of a member. Of two with one name the later incarnation, and within it the later change, is kept.
+/// The identity of a member. Of two with one name the later incarnation, and within it the later
+/// change, is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) node: NodeId,
     pub(crate) addr: SocketAddr,
     pub(crate) incarnation: u64,
-    /// Counts what changed within the incarnation: it began to drain, or was believed dead and came back.
+    /// Counts what changed within the incarnation: it began to drain, or was believed dead and came
+    /// back.
     pub(crate) change: u32,
     pub(crate) draining: bool,
 }
@@ -35,8 +38,9 @@ impl foca::Identity for Member {
 
     fn renew(&self) -> Option<Self> {
         let mut renewed = self.changed();
-        // Believed dead again and again: an earlier start had a larger incarnation, because the wall clock that gives it was set
-        // back since. Leaps that double overtake any such incarnation within moments.
+        // Believed dead again and again: an earlier start had a larger incarnation, because the
+        // wall clock that gives it was set back since. Leaps that double overtake any such
+        // incarnation within moments.
         if let Some(leap) = renewed.change.checked_sub(REJOINS_MAX) {
             renewed.incarnation = renewed.incarnation.saturating_add(1 << leap.min(40));
         }

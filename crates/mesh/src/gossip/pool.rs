@@ -1,4 +1,5 @@
-//! One pool of SWIM: foca under a thin driver that owns its timers and its outgoing datagrams. No sockets here.
+//! One pool of SWIM: foca under a thin driver that owns its timers and its outgoing datagrams. No
+//! sockets here.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -103,8 +104,9 @@ impl Pool {
         match postcard::take_from_bytes::<foca::Header<Member>>(datagram) {
             Ok((header, _)) if header.src.node == *from && self.scope.holds(from) => {
                 if header.dst != *self.me() {
-                    // It knows what this node was before it changed, so foca drops the datagram. If both changed at once, each
-                    // would write to what the other was, for ever: who the sender is now counts all the same.
+                    // It knows what this node was before it changed, so foca drops the datagram. If
+                    // both changed at once, each would write to what the other was, for ever: who
+                    // the sender is now counts all the same.
                     let sender = foca::Member::alive(header.src);
                     let done =
                         self.foca.apply_many(std::iter::once(sender), true, &mut self.effects);
@@ -114,7 +116,8 @@ impl Pool {
                 note(done, "gossip not understood");
             }
             Ok((header, _)) => {
-                tracing::warn!(peer = %from, claimed = %header.src.node, "gossip in another's name dropped");
+                let claimed = &header.src.node;
+                tracing::warn!(peer = %from, %claimed, "dropped gossip in the name of another node");
             }
             Err(error) => tracing::debug!(peer = %from, %error, "malformed gossip dropped"),
         }
@@ -322,7 +325,8 @@ mod tests {
         pool.members().next().is_some_and(|member| member.draining)
     }
 
-    /// What the simulator found (seed 1003723): each went on to write to what the other had been, so both took every shard.
+    /// What the simulator found (seed 1003723): each went on to write to what the other had been,
+    /// so both took every shard.
     #[tokio::test(start_paused = true)]
     async fn two_that_change_at_the_same_time_hear_of_it() {
         let mut pools = [pool("r1/core/1", 1), pool("r1/core/2", 2)];

@@ -22,8 +22,7 @@ async fn relayed_via(rig: &Rig, nodes: &[hearth_mesh::Mesh]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_to_a_node_behind_a_cut_goes_through_the_third_region_and_back_to_direct_when_it_heals()
- {
+async fn a_channel_behind_a_cut_goes_through_the_third_region_and_is_direct_when_it_heals() {
     let rig = Rig::new();
     let nodes = rig.start_all(&ALL).await;
     echo(&nodes[2]);

@@ -1,4 +1,5 @@
-//! Nodes for the stories of this folder: real sockets on 127.0.0.1, one authority, conditions between their regions.
+//! Nodes for the stories of this folder: real sockets on 127.0.0.1, one authority, conditions
+//! between their regions.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -151,7 +152,8 @@ pub async fn open(from: &Mesh, to: &NodeId) -> Channel {
     tokio::time::timeout(DEADLINE, opening).await.expect("a channel in time")
 }
 
-/// A node on a runtime of its own, which can be killed as a process is: at once, in the middle of everything.
+/// A node on a runtime of its own, which can be killed as a process is: at once, in the middle of
+/// everything.
 pub struct Island {
     runtime: Option<tokio::runtime::Runtime>,
     pub mesh: Option<Mesh>,

@@ -20,8 +20,8 @@ pub enum ConversationKind {
     User,
 }
 
-/// A conversation. Carries the zone, the durability class, the birth region and the birth shard, so that an edge finds
-/// the owner without asking anyone.
+/// A conversation. Carries the zone, the durability class, the birth region and the birth shard, so
+/// that an edge finds the owner without asking anyone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConversationId {
     /// What kind.

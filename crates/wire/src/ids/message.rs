@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use super::{BASE32, ConversationId, UserId, name};
 use crate::limits;
 
-/// A message, derived from what its sender called it: the same after a retry, a takeover or a salvage.
+/// A message, derived from what its sender called it: the same after a retry, a takeover or a
+/// salvage.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MessageId([u8; 16]);
 

@@ -22,7 +22,8 @@ pub enum NodeRole {
     Core,
 }
 
-/// A node: its region, role and name, as its certificate proves them. Printed and parsed as `r1/core/2`.
+/// A node: its region, role and name, as its certificate proves them. Printed and parsed as
+/// `r1/core/2`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId {
     /// The region it may speak for.

@@ -67,8 +67,8 @@ impl Slot {
     }
 }
 
-/// A slot together with the epoch that wrote it. Marks, cursors and projections order by (epoch, slot): after a fork the
-/// successor's slots start lower than what was lost, and must still win.
+/// A slot together with the epoch that wrote it. Marks, cursors and projections order by (epoch,
+/// slot): after a fork the successor's slots start lower than what was lost, and must still win.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]

@@ -34,7 +34,8 @@ pub enum FromOwner {
         rid: Option<u64>,
         /// The conversation.
         conversation: ConversationId,
-        /// Where it is. Of several that a node has heard of, the one with the highest generation counts.
+        /// Where it is. Of several that a node has heard of, the one with the highest generation
+        /// counts.
         placement: Home,
     },
     /// The last frame of the stream.
@@ -48,8 +49,9 @@ pub enum FromOwner {
     Unknown(Unknown),
 }
 
-/// Why an owner ends a shard stream. Whatever it had not answered, it did not and will not do in this term; whether an
-/// unanswered command was committed is unknown until its owner is asked again.
+/// Why an owner ends a shard stream. Whatever it had not answered, it did not and will not do in
+/// this term; whether an unanswered command was committed is unknown until its owner is asked
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
     /// Not this node; perhaps that one.
@@ -129,8 +131,8 @@ impl Numbered for StreamEnd {
     }
 }
 
-/// A [`FromOwner::Feed`] put together from deliveries that were encoded once ([`Delivery::to_bytes`]) and are shared by
-/// all streams that get them.
+/// A [`FromOwner::Feed`] put together from deliveries that were encoded once
+/// ([`Delivery::to_bytes`]) and are shared by all streams that get them.
 #[must_use]
 pub fn feed_frame(encoded: &[Bytes]) -> Bytes {
     let bytes = encoded.iter().map(Bytes::len).sum::<usize>();

@@ -30,7 +30,8 @@ pub enum ToOwner {
         /// What to read.
         query: Query,
     },
-    /// Send me the changes of this conversation. Watching again is allowed, and asks about more users.
+    /// Send me the changes of this conversation. Watching again is allowed, and asks about more
+    /// users.
     Watch {
         /// As above.
         rid: u64,
@@ -40,8 +41,8 @@ pub enum ToOwner {
         after_ver: Option<u64>,
         /// Which of these are members?
         users: Vec<UserId>,
-        /// Of the change `after_ver` as the edge has it; none: it does not know. After a fork another change may stand
-        /// there, and the watch starts where they part.
+        /// Of the change `after_ver` as the edge has it; none: it does not know. After a fork
+        /// another change may stand there, and the watch starts where they part.
         after_epoch: Option<Epoch>,
     },
     /// Send me no more changes of this conversation.

@@ -1,5 +1,6 @@
-//! The bytes of every form stand in `tests/golden`. When one changes, nodes and logs of the version before it may no
-//! longer be understood: the test says which. `HEARTH_GOLDEN=write` writes the files anew.
+//! The bytes of every form stand in `tests/golden`. When one changes, nodes and logs of the version
+//! before it may no longer be understood: the test says which. `HEARTH_GOLDEN=write` writes the
+//! files anew.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Two minor versions understand each other: fields and kinds of the next one are read by this one, and the other way.
+//! Two minor versions understand each other: fields and kinds of the next one are read by this one,
+//! and the other way.
 
 use std::fmt::Debug;
 
