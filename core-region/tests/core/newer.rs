@@ -109,7 +109,7 @@ impl Layer for NewerLog {
 
 fn newer_frame(frame: &Bytes) -> Bytes {
     let LogFrame { epoch, slot, ts_ms, changes } = LogFrame::from_bytes(frame).unwrap();
-    let changes: Vec<Vec<u8>> = changes.iter().map(newer_change).collect();
+    let changes: Vec<Vec<u8>> = changes.iter().map(|change| newer_change(change)).collect();
     let mut newer = vec![frame[0]];
     codec::write(&(epoch, slot, ts_ms, changes), &mut newer);
     with_later(&newer)
