@@ -43,6 +43,7 @@ crate::record!(Change);
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all events are messages")]
 pub enum Event {
     /// Always `ver` 1.
     Created(Created),

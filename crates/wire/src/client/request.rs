@@ -26,6 +26,7 @@ pub struct Request {
 
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all requests send a message")]
 pub enum RequestBody {
     /// `message.send`
     Send {
