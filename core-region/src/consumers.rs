@@ -20,7 +20,7 @@ use wire::command::{Actor, Answer, MeshCommand, Refusal};
 use wire::{ConversationId, ShardId, Slot, TenantId, UserId};
 
 use crate::owner::projector::Projected;
-use crate::shard_client::{Request, Response, ShardClient};
+use shard_client::{Request, Response, ShardClient};
 
 /// Follows the committed log of one shard during one term of its owner.
 #[async_trait]

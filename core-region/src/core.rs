@@ -22,8 +22,8 @@ use crate::ownership::{Ownership, OwnershipOptions};
 use crate::replication::failover::{Failover, FailoverError, FailoverReport};
 use crate::replication::follower::Followers;
 use crate::replication::watermark;
-use crate::shard_client::{Response, ShardClient};
 use crate::status::CoreStatus;
+use shard_client::{Response, ShardClient};
 
 /// What a core is started with.
 pub struct CoreOptions {
@@ -82,8 +82,7 @@ impl Core {
         let CoreOptions { node, world, mesh, store, limits, consumers } = options;
         let limits = Arc::new(limits);
         let tasks = Tasks::new("core");
-        let shard_client =
-            ShardClient::new(node.clone(), world.clone(), mesh.clone(), tasks.clone());
+        let shard_client = ShardClient::new(world.clone(), mesh.clone(), tasks.clone());
         let (draining, draining_in) = watch::channel(false);
         let lease_renewers = LeaseRenewers::start(&world, &node, &store, limits.lease, &tasks);
         let failover =
@@ -103,7 +102,6 @@ impl Core {
             failed_over: failover.known(),
         };
         let shards = Ownership::start(shards_options, draining_in.clone());
-        shard_client.set_shard_table(shards.shard_table.clone());
         let intake = Intake {
             world: world.clone(),
             mesh: mesh.clone(),

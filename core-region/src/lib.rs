@@ -11,7 +11,6 @@
 //! | [`feed`] | delivers committed changes to the streams that watch, encoded once | the log -> streams |
 //! | [`consumers`] | runs what follows the committed log inside the region | the log -> their effects |
 //! | [`replication`] | follows single-region shards of other regions; watermark, failover, salvage | other regions' logs -> projections here |
-//! | [`shard_client`] | sends commands to the owner of any shard and resends them to the next one | consumers -> another owner |
 //!
 //! A core holds nothing that the log does not hold. It may be killed at any moment; the next owner
 //! of each shard goes on where its log ends. The rules stand in `conversation` and `topology`; this
@@ -29,7 +28,6 @@ mod owner;
 mod ownership;
 mod replication;
 mod retry;
-mod shard_client;
 mod status;
 
 pub use crate::core::{Core, CoreOptions};

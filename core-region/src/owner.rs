@@ -55,8 +55,8 @@ use crate::intake::outbox::Outbox;
 use crate::limits::Limits;
 use crate::owner::input::{Ask, Input};
 use crate::ownership::lease_renewal::TimedLease;
-use crate::shard_client::ShardClient;
 use crate::status::Progress;
+use shard_client::ShardClient;
 
 pub(crate) use task::OwnerTask;
 

@@ -25,8 +25,8 @@ use self::state::{ShardState, ShardTable};
 use crate::consumers::Consumers;
 use crate::intake::control::HandoffSenders;
 use crate::limits::Limits;
-use crate::shard_client::ShardClient;
 use crate::status::{Progress, Stage};
+use shard_client::ShardClient;
 use store::Store;
 
 /// A core that has just started waits this long to see all others before it claims anything.

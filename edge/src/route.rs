@@ -9,8 +9,6 @@
 
 pub(crate) mod homes;
 pub(crate) mod link;
-mod owner_view;
-pub(crate) mod pending;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -19,10 +17,13 @@ use std::time::{Duration, Instant};
 use conversation::delivery::StartAt;
 use mesh::Mesh;
 use runtime::Tasks;
+use shard_client::OwnerView;
+use shard_client::owner_view::Follow;
 use tokio::sync::{oneshot, watch};
 use topology::World;
 use wire::change::Home;
 use wire::command::{Actor, Answer, Query, Refusal, UserCommand};
+use wire::stream::ToOwner;
 use wire::{ConversationId, ErrorCode, NodeId, ShardId};
 
 use crate::delivery::Interest;
@@ -33,13 +34,33 @@ use crate::options::Limits;
 use crate::session::state::Session;
 use homes::Homes;
 use link::Link;
-use owner_view::OwnerView;
-use pending::{Ask, Reply, unavailable};
 
 /// Pause before a link whose task has panicked runs again.
 const LINK_RESTART_BACKOFF: Duration = Duration::from_millis(100);
 /// Changes asked for at once to fill a hole.
 const HOLE_CHANGES: u16 = 200;
+
+/// A request.
+pub(crate) enum Ask {
+    /// A command of a user.
+    Command(Actor, UserCommand),
+    /// A question of a user, or of the edge itself.
+    Query(Option<Actor>, Query),
+}
+
+/// Takes the answer. It is called once, without any lock held, and must not block.
+pub(crate) type Reply = Box<dyn FnOnce(Result<Answer, Refusal>) + Send>;
+
+impl Ask {
+    fn frame(self, rid: u64, conversation: ConversationId) -> ToOwner {
+        match self {
+            Self::Command(actor, command) => {
+                ToOwner::Command { rid, actor, conversation, command: command.into() }
+            }
+            Self::Query(actor, query) => ToOwner::Query { rid, actor, conversation, query },
+        }
+    }
+}
 
 /// See the module.
 pub(crate) struct Route {
@@ -79,7 +100,7 @@ impl Route {
         world: Arc<World>,
         limits: Limits,
         tasks: Tasks,
-    ) -> (Arc<Self>, owner_view::Follow) {
+    ) -> (Arc<Self>, Follow) {
         let (follow, placement) = OwnerView::follow(mesh.membership(), world.clone());
         let homes: Arc<Homes> = Arc::default();
         let encoder = EventEncoder::new(world.clone(), homes.clone());
@@ -143,7 +164,7 @@ impl Route {
         if let Some(link) = links.get(shard) {
             return link.clone();
         }
-        let link = Arc::new(Link::new(*shard));
+        let link = Arc::new(Link::new(*shard, self.limits.requests_per_shard));
         links.insert(*shard, link.clone());
         self.tasks.spawn_until_stop("links", keep_running(self.clone(), link.clone()));
         link
@@ -198,13 +219,9 @@ impl Route {
         metrics::counter!("hearth_edge_moved_total").increment(1);
         let new = self.link(&home.shard);
         let requests = old.pending().take(&conversation);
-        let most = self.limits.requests_per_shard;
         let refused: Vec<_> = {
             let mut pending = new.pending();
-            requests
-                .into_iter()
-                .filter_map(|request| pending.push_again(request, most).err())
-                .collect()
+            requests.into_iter().filter_map(|request| pending.push_again(request).err()).collect()
         };
         if let Some(watched) = old.interest(|interest| interest.take(&conversation)) {
             new.interest(|interest| interest.put(conversation, watched));
@@ -223,13 +240,8 @@ impl Route {
         let refused = {
             let _stays = self.stay();
             let link = self.link(&self.homes.shard_of(&conversation));
-            let pushed = link.pending().push(
-                conversation,
-                ask,
-                to,
-                deadline,
-                self.limits.requests_per_shard,
-            );
+            let frame = |rid| ask.frame(rid, conversation);
+            let pushed = link.pending().push(conversation, frame, to, Some(deadline));
             link.wake();
             pushed.err()
         };
@@ -334,6 +346,15 @@ async fn keep_running(route: Arc<Route>, link: Arc<Link>) {
         tokio::time::sleep(LINK_RESTART_BACKOFF).await;
         tracing::warn!("the task of a link to a shard owner ended, starting it again");
     }
+}
+
+/// For requests whose home did not answer in time.
+fn unavailable() -> Refusal {
+    let refusal = Refusal::new(
+        ErrorCode::HomeUnavailable,
+        "the home of the conversation does not answer; try again",
+    );
+    Refusal { retry_after_ms: Some(1_000), ..refusal }
 }
 
 fn overloaded() -> Refusal {

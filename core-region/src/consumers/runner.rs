@@ -18,8 +18,8 @@ use wire::Position;
 use super::{Consumer, ConsumerContext, ConsumerError, Consumers, Done, Make};
 use crate::feed::log_tail::{CommittedLog, LogTail, Next, Page};
 use crate::limits::Limits;
-use crate::shard_client::ShardClient;
 use crate::status::Progress;
+use shard_client::ShardClient;
 
 const RETRY_BACKOFF: Duration = Duration::from_millis(200);
 const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(10);

@@ -1,6 +1,5 @@
 //! What waits to leave on one shard stream: replies and the feed. The owner task fills it and never
-//! waits for it; the stream's writer empties it, or the [shard client](crate::shard_client) inside
-//! the node.
+//! waits for it; the stream's writer empties it.
 //!
 //! Replies are bounded by admission: a stream has a bounded number of open requests, and its reader
 //! waits for room. The feed is bounded in bytes, and says no when it is full.

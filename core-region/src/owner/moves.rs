@@ -21,7 +21,7 @@ use wire::{ConversationId, Position, Slot};
 
 use crate::feed::log_tail::{CommittedLog, LogTail, Next, Page};
 use crate::replication::watermark::ReplicationWatermark;
-use crate::shard_client::{Request, Response, ShardClient, system_actor};
+use shard_client::{Request, Response, ShardClient, system_actor};
 
 /// Pause before what did not work is tried again.
 const OFFER_BACKOFF: Duration = Duration::from_millis(200);

@@ -15,7 +15,7 @@ use super::decide::{Decider, ReplyTo, not_yet};
 use super::entry::Entry;
 use super::moves::Moves;
 use crate::replication::watermark::ReplicationWatermark;
-use crate::shard_client::system_actor;
+use shard_client::system_actor;
 
 /// An offer, and who waits for the answer.
 pub(super) struct PendingOffer {

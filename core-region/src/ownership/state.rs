@@ -125,20 +125,4 @@ impl ShardTable {
             }
         }
     }
-
-    /// Who serves the shard, as far as this core knows, if it is another.
-    pub(crate) fn elsewhere(&self, shard: &ShardId) -> Option<NodeId> {
-        match &*self.shards.get(shard)?.borrow() {
-            ShardState::Elsewhere { owner } => owner.clone(),
-            ShardState::Starting
-            | ShardState::Claiming
-            | ShardState::Serving(_)
-            | ShardState::HandingOver(_) => None,
-        }
-    }
-
-    /// The term that serves the shard here now.
-    pub(crate) fn serving(&self, shard: &ShardId) -> Option<TermHandle> {
-        self.shards.get(shard)?.borrow().term().cloned()
-    }
 }

@@ -1,7 +1,7 @@
 //! The way to the owner of one shard: one stream of the mesh, opened when something is to be said, and opened anew, perhaps
 //! elsewhere, when it breaks.
 //!
-//! Who owns the shard is guessed from the [placement](super::placement); a core that was guessed wrongly says whom it holds
+//! Who owns the shard is guessed from the [placement](shard_client::owner_view); a core that was guessed wrongly says whom it holds
 //! for the owner, and that one is tried next. A stream is served by one term of one owner, in order. After it ends, whatever
 //! was not answered is sent again and every conversation is watched again after the last change delivered: the owner, not
 //! this edge, knows what was done already.
@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 
 use mesh::{Mesh, Receiver, Sender};
 use runtime::Backoff;
+use shard_client::{OwnerView, Pending, connect};
 use tokio::sync::{Notify, watch};
-use wire::stream::{FromOwner, Purpose, StreamEnd, ToOwner};
+use wire::stream::{FromOwner, StreamEnd, ToOwner};
 use wire::{NodeId, ShardId, version};
 
-use super::owner_view::OwnerView;
-use super::pending::{Pending, unavailable};
-use super::{LinkStatus, Route};
+use super::{LinkStatus, Reply, Route, unavailable};
 use crate::delivery::Interest;
 use crate::delivery::effects::Effects;
 
@@ -25,8 +24,8 @@ use crate::delivery::effects::Effects;
 const FRAMES_PER_FLUSH: usize = 256;
 /// Frames taken from the transport before their effects are applied.
 const FRAMES_PER_TURN: usize = 64;
-/// How long opening a stream may take before another owner is considered.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes of requests that one shard keeps. When full, more are refused as `overloaded`.
+const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Between failed attempts. A takeover is short, so is the longest pause.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(250));
 /// A hint is followed at once so many times in a row, then with a pause.
@@ -37,7 +36,7 @@ const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);
 /// The state of a link, shared between its task and those who use it.
 pub(crate) struct Link {
     shard: ShardId,
-    pending: Mutex<Pending>,
+    pending: Mutex<Pending<Reply>>,
     interest: Mutex<Interest>,
     owner: Mutex<Option<NodeId>>,
     /// There is something to send.
@@ -45,17 +44,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(shard: ShardId) -> Self {
+    pub(crate) fn new(shard: ShardId, requests_max: usize) -> Self {
         Self {
             shard,
-            pending: Mutex::default(),
+            pending: Mutex::new(Pending::new(requests_max, PENDING_BYTES_MAX)),
             interest: Mutex::default(),
             owner: Mutex::default(),
             work: Notify::new(),
         }
     }
 
-    pub(crate) fn pending(&self) -> MutexGuard<'_, Pending> {
+    pub(crate) fn pending(&self) -> MutexGuard<'_, Pending<Reply>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,7 +87,7 @@ impl Link {
 
     /// Wakes nobody: what is still to be unwatched is no reason to open a stream, and none to look again.
     fn is_needed(&self) -> bool {
-        self.pending().len() > 0 || self.watched() > 0
+        !self.pending().is_empty() || self.watched() > 0
     }
 
     fn watched(&self) -> usize {
@@ -129,11 +128,8 @@ pub(super) async fn run(
         }
         let guess = placement.borrow_and_update().owner(&link.shard).cloned();
         if let Some(owner) = hint.take().or(guess) {
-            let opened = tokio::select! {
-                opened = tokio::time::timeout(OPEN_TIMEOUT, mesh.open(&owner, Purpose::Shard(link.shard))) => opened.ok(),
-                () = dies(placement.clone(), &owner) => None,
-            };
-            if let Some(Ok(channel)) = opened {
+            let opened = connect::open(&mesh, &placement, &owner, link.shard).await;
+            if let Some(channel) = opened {
                 link.set_owner(Some(owner.clone()));
                 let (ended, served) =
                     serve(&route, &link, channel.split(), &owner, placement.clone()).await;
@@ -176,22 +172,13 @@ async fn serve(
         () = write(link, sender) => Ended::Broken,
         ended = read(route, link, receiver, &mut served) => ended,
         // Only a guess: if the owner lives, it says so when it is asked again.
-        () = dies(placement, owner) => Ended::Broken,
+        () = connect::died(placement, owner) => Ended::Broken,
         () = expire(link) => Ended::Broken,
     };
     if let Ended::Broken = ended {
         tracing::debug!(shard = %link.shard, %owner, "stream to the shard owner broke, opening another");
     }
     (ended, served)
-}
-
-/// Waits until a node that was alive is said to be dead.
-async fn dies(mut placement: watch::Receiver<Arc<OwnerView>>, node: &NodeId) {
-    let known = placement.wait_for(|placement| placement.is_alive(node)).await.is_ok();
-    if !known || placement.wait_for(|placement| !placement.is_alive(node)).await.is_err() {
-        // The edge stops.
-        std::future::pending().await
-    }
 }
 
 /// Writes what waits, several frames at once, until the stream breaks.
@@ -315,7 +302,7 @@ mod tests {
             durability: Durability::MultiRegion,
             n: 0,
         };
-        let link = Link::new(shard);
+        let link = Link::new(shard, 8);
         *link.interest.lock().unwrap() = Interest::to_unwatch(shard);
         assert!(!link.is_needed());
         assert_eq!(link.status().watched, 0);

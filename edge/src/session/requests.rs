@@ -13,7 +13,7 @@ use wire::{ConversationId, ErrorCode, MessageId};
 use super::frame::{self, Echo};
 use super::state::Session;
 use crate::backfill::{self, requests::BackfillRequest};
-use crate::route::pending::Ask;
+use crate::route::Ask;
 use crate::shared::Shared;
 
 /// What a text frame was.

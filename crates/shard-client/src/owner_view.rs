@@ -1,4 +1,5 @@
-//! Who owns what, as far as this edge can tell: computed anew when a node comes or goes.
+//! The owner of each shard, as far as this node can tell. It follows from the world and from who is
+//! alive, and is computed anew when a node comes or goes.
 
 use std::sync::Arc;
 
@@ -10,26 +11,28 @@ use wire::{NodeId, ShardId};
 
 /// One view.
 #[derive(Default)]
-pub(crate) struct OwnerView {
+pub struct OwnerView {
     owners: Owners,
     membership: Arc<Membership>,
 }
 
 /// The task that keeps the view current.
-pub(crate) struct Follow {
+pub struct Follow {
     membership: watch::Receiver<Arc<Membership>>,
     world: Arc<World>,
-    placement: watch::Sender<Arc<OwnerView>>,
+    views: watch::Sender<Arc<OwnerView>>,
 }
 
 impl OwnerView {
-    pub(super) fn follow(
+    /// The view as it changes, and the task that keeps it current.
+    #[must_use]
+    pub fn follow(
         mut membership: watch::Receiver<Arc<Membership>>,
         world: Arc<World>,
     ) -> (Follow, watch::Receiver<Arc<Self>>) {
         let first = Self::compute(&world, membership.borrow_and_update().clone());
-        let (placement, receiver) = watch::channel(Arc::new(first));
-        (Follow { membership, world, placement }, receiver)
+        let (views, receiver) = watch::channel(Arc::new(first));
+        (Follow { membership, world, views }, receiver)
     }
 
     fn compute(world: &World, membership: Arc<Membership>) -> Self {
@@ -38,23 +41,25 @@ impl OwnerView {
         Self { owners: Owners::to_ask(world, &live), membership }
     }
 
-    /// Who should own the shard, or knows who does.
-    pub(super) fn owner(&self, shard: &ShardId) -> Option<&NodeId> {
+    /// The node that should own the shard, or knows who does.
+    #[must_use]
+    pub fn owner(&self, shard: &ShardId) -> Option<&NodeId> {
         self.owners.of(shard)
     }
 
     /// Whether the node is alive.
-    pub(super) fn is_alive(&self, node: &NodeId) -> bool {
+    #[must_use]
+    pub fn is_alive(&self, node: &NodeId) -> bool {
         self.membership.is_alive(node)
     }
 }
 
 impl Follow {
     /// Runs until the mesh has stopped.
-    pub(crate) async fn run(mut self) {
+    pub async fn run(mut self) {
         while self.membership.changed().await.is_ok() {
             let membership = self.membership.borrow_and_update().clone();
-            self.placement.send_replace(Arc::new(OwnerView::compute(&self.world, membership)));
+            self.views.send_replace(Arc::new(OwnerView::compute(&self.world, membership)));
         }
     }
 }

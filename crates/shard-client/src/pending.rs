@@ -1,87 +1,79 @@
-//! What was asked of the owner of one shard and is not answered: kept in order, as it was sent, so that it can be sent again
-//! to the next owner.
+//! Requests to one shard that have no answer yet: in order, as they were sent, so that they can be
+//! sent again to the next owner. Pure: no stream, no clock.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
-use wire::command::{Actor, Answer, Query, Refusal, UserCommand};
+use wire::ConversationId;
 use wire::stream::ToOwner;
 use wire::version::Feature;
-use wire::{ConversationId, ErrorCode};
 
-/// Bytes of requests that one shard keeps. Full: `overloaded`.
-const BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// A request.
-pub(crate) enum Ask {
-    /// A command of a user.
-    Command(Actor, UserCommand),
-    /// A question of a user, or of the edge itself.
-    Query(Option<Actor>, Query),
-}
-
-/// Takes the answer. It is called once, without any lock held, and must not block.
-pub(crate) type Reply = Box<dyn FnOnce(Result<Answer, Refusal>) + Send>;
-
-struct Entry {
+/// A request without an answer. `T` takes the answer.
+struct Entry<T> {
     conversation: ConversationId,
     frame: Bytes,
     /// Of the owner.
     needs: Option<Feature>,
-    deadline: Instant,
+    /// None: it waits for as long as it takes.
+    deadline: Option<Instant>,
     /// None: answered, but something before it is not.
-    to: Option<Reply>,
+    to: Option<T>,
 }
 
 /// A request on its way to another queue.
-pub(super) struct Request {
+pub struct Request<T> {
     conversation: ConversationId,
     frame: Bytes,
-    /// Of the owner.
     needs: Option<Feature>,
-    deadline: Instant,
-    to: Reply,
+    deadline: Option<Instant>,
+    to: T,
 }
 
-/// The queue. Its requests have dense numbers; their request ids on the stream are even.
-#[derive(Default)]
-pub(crate) struct Pending {
+/// The queue. Its requests have dense numbers; their request ids on the stream are even. Its user
+/// may give odd ids to frames of its own.
+pub struct Pending<T> {
     /// Number of the first entry.
     first: u64,
-    entries: VecDeque<Entry>,
+    entries: VecDeque<Entry<T>>,
     bytes: usize,
     /// So many from the front were sent on the current stream.
     sent: usize,
+    requests_max: usize,
+    bytes_max: usize,
 }
 
-impl Pending {
-    /// Adds a request, or gives `to` back when there are too many.
-    pub(crate) fn push(
+impl<T> Pending<T> {
+    /// For so many requests, and so many bytes of them; the last one taken may pass the bytes.
+    #[must_use]
+    pub fn new(requests_max: usize, bytes_max: usize) -> Self {
+        let entries = VecDeque::new();
+        Self { first: 0, entries, bytes: 0, sent: 0, requests_max, bytes_max }
+    }
+
+    /// Adds a request, whose frame is made for its id.
+    ///
+    /// # Errors
+    /// The queue is full. `to` comes back.
+    pub fn push(
         &mut self,
         conversation: ConversationId,
-        ask: Ask,
-        to: Reply,
-        deadline: Instant,
-        most: usize,
-    ) -> Result<(), Reply> {
-        if self.is_full(most) {
+        frame: impl FnOnce(u64) -> ToOwner,
+        to: T,
+        deadline: Option<Instant>,
+    ) -> Result<(), T> {
+        if self.is_full() {
             return Err(to);
         }
-        let rid = self.next_rid();
-        let frame = match ask {
-            Ask::Command(actor, command) => {
-                ToOwner::Command { rid, actor, conversation, command: command.into() }
-            }
-            Ask::Query(actor, query) => ToOwner::Query { rid, actor, conversation, query },
-        };
+        let frame = frame(self.next_rid());
         let needs = frame.needs();
         self.push_frame(Request { conversation, frame: frame.to_bytes(), needs, deadline, to });
         Ok(())
     }
 
     /// Takes out, in order, what is asked of a conversation and not answered.
-    pub(super) fn take(&mut self, conversation: &ConversationId) -> Vec<Request> {
+    #[must_use]
+    pub fn take(&mut self, conversation: &ConversationId) -> Vec<Request<T>> {
         let mut taken = Vec::new();
         for entry in self.entries.iter_mut().filter(|entry| entry.conversation == *conversation) {
             if let Some(to) = entry.to.take() {
@@ -100,9 +92,12 @@ impl Pending {
         taken
     }
 
-    /// Adds what was taken out of another queue, or gives back who waits when there is too much.
-    pub(super) fn push_again(&mut self, mut request: Request, most: usize) -> Result<(), Reply> {
-        if self.is_full(most) {
+    /// Adds a request that was taken out of another queue.
+    ///
+    /// # Errors
+    /// The queue is full. The one who takes the answer comes back.
+    pub fn push_again(&mut self, mut request: Request<T>) -> Result<(), T> {
+        if self.is_full() {
             return Err(request.to);
         }
         let rid = self.next_rid();
@@ -121,27 +116,29 @@ impl Pending {
         Ok(())
     }
 
-    fn is_full(&self, most: usize) -> bool {
-        self.entries.len() >= most || self.bytes >= BYTES_MAX
+    /// Whether it takes no more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= self.requests_max || self.bytes >= self.bytes_max
     }
 
     fn next_rid(&self) -> u64 {
         (self.first + self.entries.len() as u64) * 2
     }
 
-    fn push_frame(&mut self, request: Request) {
+    fn push_frame(&mut self, request: Request<T>) {
         let Request { conversation, frame, needs, deadline, to } = request;
         self.bytes += frame.len();
         self.entries.push_back(Entry { conversation, frame, needs, deadline, to: Some(to) });
     }
 
     /// A new stream: everything is to be sent again.
-    pub(crate) fn begin_stream(&mut self) {
+    pub fn begin_stream(&mut self) {
         self.sent = 0;
     }
 
     /// The next frames to send, in order, at most so many.
-    pub(crate) fn unsent(&mut self, most: usize) -> Vec<Bytes> {
+    pub fn unsent(&mut self, most: usize) -> Vec<Bytes> {
         let unsent: Vec<Bytes> = self
             .entries
             .iter()
@@ -155,11 +152,11 @@ impl Pending {
     }
 
     /// Takes out, of the next requests to send, those for which the owner lacks a feature.
-    pub(crate) fn refused(
+    pub fn refused(
         &mut self,
         most: usize,
         lacks: impl Fn(Option<Feature>) -> Option<Feature>,
-    ) -> Vec<(Reply, Feature)> {
+    ) -> Vec<(T, Feature)> {
         let mut refused = Vec::new();
         for entry in self.entries.iter_mut().skip(self.sent).take(most) {
             if let Some(feature) = lacks(entry.needs)
@@ -174,24 +171,38 @@ impl Pending {
     }
 
     /// Whether there is something to send.
-    pub(crate) fn has_unsent(&self) -> bool {
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
         self.sent < self.entries.len()
     }
 
-    /// The request that this answers, if it is still waiting.
-    pub(crate) fn answered(&mut self, rid: u64) -> Option<Reply> {
-        let at = usize::try_from((rid / 2).checked_sub(self.first)?).ok()?;
-        let entry = self.entries.get_mut(at)?;
+    /// Whether a request with this id waits for its answer.
+    #[must_use]
+    pub fn waits_for(&self, rid: u64) -> bool {
+        let entry = self.index(rid).and_then(|index| self.entries.get(index));
+        entry.is_some_and(|entry| entry.to.is_some())
+    }
+
+    fn index(&self, rid: u64) -> Option<usize> {
+        usize::try_from((rid / 2).checked_sub(self.first)?).ok()
+    }
+
+    /// Takes out the request that this answers, if it is still waiting.
+    pub fn answered(&mut self, rid: u64) -> Option<T> {
+        let index = self.index(rid)?;
+        let entry = self.entries.get_mut(index)?;
         let to = entry.to.take();
         self.bytes -= std::mem::take(&mut entry.frame).len();
         self.drop_answered();
         to
     }
 
-    /// Those whose time is over.
-    pub(crate) fn expired(&mut self, now: Instant) -> Vec<Reply> {
+    /// Takes out those whose time is over, oldest first, up to the first that has time left.
+    #[must_use]
+    pub fn expired(&mut self, now: Instant) -> Vec<T> {
         let mut expired = Vec::new();
-        while let Some(entry) = self.entries.front_mut().filter(|entry| entry.deadline <= now) {
+        let is_over = |entry: &&mut Entry<T>| entry.deadline.is_some_and(|until| until <= now);
+        while let Some(entry) = self.entries.front_mut().filter(is_over) {
             self.bytes -= std::mem::take(&mut entry.frame).len();
             expired.extend(entry.to.take());
             self.drop_answered();
@@ -207,26 +218,24 @@ impl Pending {
         }
     }
 
-    /// How many wait, about.
-    pub(crate) fn len(&self) -> usize {
+    /// How many wait, about: the answered ones behind the oldest are counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.entries.len()
     }
-}
 
-/// For requests whose home did not answer in time.
-pub(crate) fn unavailable() -> Refusal {
-    let refusal = Refusal::new(
-        ErrorCode::HomeUnavailable,
-        "the home of the conversation does not answer; try again",
-    );
-    Refusal { retry_after_ms: Some(1_000), ..refusal }
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use tokio::sync::oneshot;
+    use wire::command::Query;
     use wire::version::Features;
 
     use super::*;
@@ -237,26 +246,33 @@ mod tests {
         ConversationId::from_bytes(&bytes).unwrap()
     }
 
-    fn push(pending: &mut Pending, now: Instant) -> oneshot::Receiver<Result<Answer, Refusal>> {
-        let (sender, receiver) = oneshot::channel();
-        let ask = Ask::Query(None, Query::Changes { after_ver: pending.len() as u64, limit: 1 });
-        assert!(
-            pending
-                .push(conversation(), ask, Box::new(|result| drop(sender.send(result))), now, 4)
-                .is_ok()
-        );
-        receiver
+    fn queue() -> Pending<u64> {
+        Pending::new(4, 1_000)
+    }
+
+    /// Asks for something that only this request asks for; its number takes the answer.
+    fn push(pending: &mut Pending<u64>, until: Option<Instant>) -> Result<(), u64> {
+        let n = pending.len() as u64;
+        let query = Query::Changes { after_ver: n, limit: 1 };
+        let frame = |rid| ToOwner::Query { rid, actor: None, conversation: conversation(), query };
+        pending.push(conversation(), frame, n, until)
+    }
+
+    fn with(requests: u64) -> Pending<u64> {
+        let mut pending = queue();
+        (0..requests).for_each(|_| push(&mut pending, None).unwrap());
+        pending
     }
 
     #[test]
     fn what_is_not_answered_is_sent_again_in_order_and_unchanged() {
-        let mut pending = Pending::default();
-        let now = Instant::now();
-        let _receivers: Vec<_> = (0..4).map(|_| push(&mut pending, now)).collect();
+        let mut pending = with(4);
         let first = pending.unsent(3);
         assert_eq!((first.len(), pending.unsent(3).len(), pending.has_unsent()), (3, 1, false));
         assert!(
-            pending.answered(2).is_some()
+            pending.waits_for(2)
+                && pending.answered(2) == Some(1)
+                && !pending.waits_for(2)
                 && pending.answered(2).is_none()
                 && pending.answered(99).is_none()
         );
@@ -269,17 +285,14 @@ mod tests {
 
     #[test]
     fn what_is_asked_of_one_conversation_goes_to_another_queue_in_order_under_new_numbers() {
-        let (mut old, mut new) = (Pending::default(), Pending::default());
-        let now = Instant::now();
-        let _receivers: Vec<_> = (0..3).map(|_| push(&mut old, now)).collect();
-        let _other = push(&mut new, now);
+        let (mut old, mut new) = (with(3), with(1));
         old.unsent(9);
         assert!(old.answered(2).is_some());
         let taken = old.take(&conversation());
         assert_eq!((taken.len(), old.len(), old.bytes), (2, 0, 0));
         assert!(old.answered(4).is_none(), "what is answered there concerns nobody any more");
         for request in taken {
-            assert!(new.push_again(request, 4).is_ok());
+            assert!(new.push_again(request).is_ok());
         }
         let asked = |frame: &Bytes| match ToOwner::from_bytes(frame) {
             Ok(ToOwner::Query { rid, query: Query::Changes { after_ver, .. }, .. }) => {
@@ -292,9 +305,7 @@ mod tests {
 
     #[test]
     fn what_the_owner_is_too_old_for_is_refused_and_the_rest_is_sent() {
-        let mut pending = Pending::default();
-        let now = Instant::now();
-        let _receivers: Vec<_> = (0..3).map(|_| push(&mut pending, now)).collect();
+        let mut pending = with(3);
         pending.entries[1].needs = Some(Feature::Moves);
         let older = Features::default();
         let refused = pending.refused(9, |needs| older.lack(needs));
@@ -306,21 +317,24 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_forgets_what_is_too_late() {
-        let mut pending = Pending::default();
+        let mut pending = queue();
         let now = Instant::now();
-        let _receivers: Vec<_> =
-            (0..4).map(|n| push(&mut pending, now + Duration::from_secs(n))).collect();
-        let (sender, _receiver) = oneshot::channel();
-        let ask = Ask::Query(None, Query::Changes { after_ver: 9, limit: 1 });
-        assert!(
-            pending
-                .push(conversation(), ask, Box::new(|result| drop(sender.send(result))), now, 4)
-                .is_err()
-        );
-        assert_eq!(pending.expired(now + Duration::from_secs(1)).len(), 2);
+        for n in 0..4 {
+            push(&mut pending, Some(now + Duration::from_secs(n))).unwrap();
+        }
+        assert!(pending.is_full());
+        assert_eq!(push(&mut pending, None), Err(4));
+        assert_eq!(pending.expired(now + Duration::from_secs(1)), [0, 1]);
         assert_eq!(pending.len(), 2);
         pending.answered(4);
         pending.answered(6);
-        assert_eq!((pending.len(), pending.bytes), (0, 0));
+        assert!(pending.is_empty());
+        assert_eq!(pending.bytes, 0);
+        push(&mut pending, None).unwrap();
+        let year = Duration::from_secs(31_536_000);
+        assert!(pending.expired(now + year).is_empty(), "no deadline");
+        let mut narrow = Pending::new(100, 1);
+        push(&mut narrow, None).unwrap();
+        assert_eq!(push(&mut narrow, None), Err(1), "too many bytes");
     }
 }
