@@ -1,5 +1,6 @@
-//! HTTP: what clients ask outside of a stream. From the [gate](crate::gate); over the same [route](crate::route) as the frames
-//! of sessions, to the home of the conversation. Bodies are `wire::client::http`; every error is a [problem](problem).
+//! HTTP: what clients ask outside of a stream. From the [gate](crate::gate); over the same
+//! [route](crate::route) as the frames of sessions, to the home of the conversation. Bodies are
+//! `wire::client::http`; every error is a [problem](problem).
 
 pub(crate) mod conversations;
 pub(crate) mod extract;

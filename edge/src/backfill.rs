@@ -1,9 +1,11 @@
-//! Brings a session to where a conversation is, from history, in order and at the client's pace: after a `sync`, after its
-//! outbox was full, and when it joins a conversation that others here were served beyond.
+//! Brings a session to where a conversation is, from history, in order and at the client's pace:
+//! after a `sync`, after its outbox was full, and when it joins a conversation that others here
+//! were served beyond.
 //!
-//! While that lasts, the session is off the live events of that conversation. Two steps: messages by `seq`, up to where the
-//! session was paused (only for a `sync`); then changes by `ver`, until what is missing is at hand in the
-//! [delivery](crate::delivery), where it rejoins. So there is neither a hole nor a double.
+//! While that lasts, the session is off the live events of that conversation. Two steps: messages
+//! by `seq`, up to where the session was paused (only for a `sync`); then changes by `ver`, until
+//! what is missing is at hand in the [delivery](crate::delivery), where it rejoins. So there is
+//! neither a hole nor a double.
 //!
 //! One task per session, and only while there is something to do.
 
@@ -18,8 +20,8 @@ use crate::session::state::Session;
 use crate::shared::Shared;
 use requests::BackfillRequest;
 
-/// How many other frames a `sync` of so many conversations weighs, among those of a session that are not answered: each of
-/// them may become an answer of its own.
+/// How many other frames a `sync` of so many conversations weighs, among those of a session that
+/// are not answered: each of them may become an answer of its own.
 pub(crate) fn weight(conversations: usize) -> u32 {
     1 + u32::try_from(conversations / 64).unwrap_or(u32::MAX / 2)
 }

@@ -1,11 +1,13 @@
-//! The interest of this edge in the conversations of one shard: which of them have sessions here, and what the owner is told
-//! of that. From sessions that start and users who join; to the shard's [link](crate::route::link).
+//! The interest of this edge in the conversations of one shard: which of them have sessions here,
+//! and what the owner is told of that. From sessions that start and users who join; to the shard's
+//! [link](crate::route::link).
 //!
-//! It drives [`conversation::delivery`], which decides who gets what: one lock a shard, never held across an await. Effects
-//! that need another lock or a task are handed back, in [`Effects`].
+//! It drives [`conversation::delivery`], which decides who gets what: one lock a shard, never held
+//! across an await. Effects that need another lock or a task are handed back, in [`Effects`].
 //!
-//! The home alone decides who is a member. A session that starts is attached after the owner has named its user among the
-//! members, and one whose user joins, from the change on that made them one. The change that removes them detaches it.
+//! The home alone decides who is a member. A session that starts is attached after the owner has
+//! named its user among the members, and one whose user joins, from the change on that made them
+//! one. The change that removes them detaches it.
 
 pub(crate) mod effects;
 pub(crate) mod encoder;
@@ -56,7 +58,8 @@ pub(crate) struct Entry {
     retry: bool,
 }
 
-/// Interprets what the rules have decided for a conversation, as far as that is done under the lock.
+/// Interprets what the rules have decided for a conversation, as far as that is done under the
+/// lock.
 fn collect(
     conversation: ConversationId,
     stream: u64,
@@ -234,7 +237,8 @@ impl Interest {
         self.conversations.remove(conversation)
     }
 
-    /// Takes in a conversation that was in another shard: it is watched here after the last `ver` delivered.
+    /// Takes in a conversation that was in another shard: it is watched here after the last `ver`
+    /// delivered.
     pub(crate) fn put(&mut self, conversation: ConversationId, mut entry: Entry) {
         entry.watched.begin_stream();
         (entry.dirty, entry.retry) = (false, false);
@@ -272,7 +276,8 @@ impl Interest {
     ) {
         let Hole { conversation, stream, .. } = hole;
         if stream != self.streams {
-            // Another owner may have another history. Its watch brings what is missing, from the fork on.
+            // Another owner may have another history. Its watch brings what is missing, from the
+            // fork on.
             return;
         }
         if changes.is_empty() {
@@ -295,14 +300,16 @@ impl Interest {
         }
     }
 
-    /// About once a second: gives up what has had no session for `linger`, and asks again what could not be answered.
+    /// About once a second: gives up what has had no session for `linger`, and asks again what
+    /// could not be answered.
     pub(crate) fn tick(&mut self, now: Instant, linger: Duration) {
         let idle = std::mem::take(&mut self.idle);
         for (conversation, since) in idle {
             match self.conversations.get(&conversation) {
                 Some(entry) if entry.watched.is_unused() => {
                     if now.duration_since(since) >= linger {
-                        // What no stream was asked for needs no taking back, and so the queue stays short without one.
+                        // What no stream was asked for needs no taking back, and so the queue stays
+                        // short without one.
                         if self
                             .conversations
                             .remove(&conversation)
@@ -326,8 +333,8 @@ impl Interest {
         }
     }
 
-    /// Takes a session off the live events of a conversation, because it is to be brought what it missed. None when it is not
-    /// attached.
+    /// Takes a session off the live events of a conversation, because it is to be brought what it
+    /// missed. None when it is not attached.
     pub(crate) fn pause(
         &mut self,
         session: &Session,
@@ -354,8 +361,8 @@ impl Interest {
         rejoined
     }
 
-    /// The change `ver` removed a session's user: the session gets no more of the conversation. If the user is in again, the
-    /// place is returned after which they get everything.
+    /// The change `ver` removed a session's user: the session gets no more of the conversation. If
+    /// the user is in again, the place is returned after which they get everything.
     pub(crate) fn remove(
         &mut self,
         session: &Session,

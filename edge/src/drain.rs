@@ -1,5 +1,5 @@
-//! An edge that goes away sends its clients elsewhere, one after the other, so that the others do not get all of them at
-//! once.
+//! An edge that goes away sends its clients elsewhere, one after the other, so that the others do
+//! not get all of them at once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,8 @@ use crate::session::outbox::Close;
 use crate::session::state::Session;
 use crate::shared::Shared;
 
-/// A session lives so much longer than its slot: a client may first open the new session and then leave this one.
+/// A session lives so much longer than its slot: a client may first open the new session and then
+/// leave this one.
 const GRACE: Duration = Duration::from_millis(500);
 /// And so much longer while a message of its client is not acknowledged.
 const UNANSWERED: Duration = Duration::from_secs(2);
@@ -27,8 +28,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) const GOING_AWAY: Close =
     Close { code: close::GOING_AWAY, reason: "this edge goes away" };
 
-/// Refuses whoever comes; tells every session its slot within `window`, and closes it after that. Returns when all have
-/// ended. Cancel safe: the edge stays as it is then, refusing.
+/// Refuses whoever comes; tells every session its slot within `window`, and closes it after that.
+/// Returns when all have ended. Cancel safe: the edge stays as it is then, refusing.
 pub(crate) async fn drain(shared: &Arc<Shared>, window: Duration) {
     shared.draining.store(true, Ordering::Relaxed);
     let mut sessions = shared.sessions.all();

@@ -1,6 +1,6 @@
-//! Who comes in. From the [listener](listener), a connection; to a [session](crate::session) or the [API](crate::api), a user
-//! whose token, tenant and zone are checked. Nothing of a request is looked at before its token is, and nothing is upgraded
-//! before everything is.
+//! Who comes in. From the [listener](listener), a connection; to a [session](crate::session) or the
+//! [API](crate::api), a user whose token, tenant and zone are checked. Nothing of a request is
+//! looked at before its token is, and nothing is upgraded before everything is.
 
 pub(crate) mod listener;
 pub(crate) mod residency;
@@ -36,7 +36,8 @@ pub(crate) enum Endpoint {
     Api,
 }
 
-/// Checks the token of a request, then whether this edge may serve its tenant, then whether it serves anyone.
+/// Checks the token of a request, then whether this edge may serve its tenant, then whether it
+/// serves anyone.
 ///
 /// # Errors
 /// What to answer.
@@ -115,7 +116,8 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
     response
 }
 
-/// From the upgrade on the connection is a session: a task of its own, which does not carry what led to it.
+/// From the upgrade on the connection is a session: a task of its own, which does not carry what
+/// led to it.
 async fn upgraded(
     shared: Arc<Shared>,
     claims: auth::Claims,

@@ -1,4 +1,5 @@
-//! An edge: the point of presence that ends WebSockets. It holds no durable state; whatever it forgets, a home knows.
+//! An edge: the point of presence that ends WebSockets. It holds no durable state; whatever it
+//! forgets, a home knows.
 //!
 //! A client frame goes down this list, and the events that follow from it come back up:
 //!
@@ -12,16 +13,12 @@
 //! | [`backfill`] | what a session missed, from history |
 //! | [`api`] | the same over HTTP, for those without a stream |
 //!
-//! What is not done here: deciding. Who may write, what is a duplicate, who is a member is said by the home; who owns a shard
-//! by `topology`; which session gets which change by `conversation::delivery`.
+//! What is not done here: deciding. Who may write, what is a duplicate, who is a member is said by
+//! the home; who owns a shard by `topology`; which session gets which change by
+//! `conversation::delivery`.
 //!
-//! [`gate`]: crate::gate
-//! [`transport`]: crate::transport
-//! [`session`]: crate::session
-//! [`route`]: crate::route
-//! [`delivery`]: crate::delivery
-//! [`backfill`]: crate::backfill
-//! [`api`]: crate::api
+//! [`gate`]: crate::gate [`transport`]: crate::transport [`session`]: crate::session [`route`]:
+//! crate::route [`delivery`]: crate::delivery [`backfill`]: crate::backfill [`api`]: crate::api
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -48,7 +45,8 @@ pub use route::LinkStatus;
 use runtime::Tasks;
 use shared::Shared;
 
-/// A running edge; cheap to clone. It runs on the tokio runtime that it was started on, until [`Edge::stop`].
+/// A running edge; cheap to clone. It runs on the tokio runtime that it was started on, until
+/// [`Edge::stop`].
 #[derive(Clone)]
 pub struct Edge {
     shared: Arc<Shared>,
@@ -117,13 +115,14 @@ impl Edge {
         }
     }
 
-    /// Sends everyone elsewhere, spread over `window`, and refuses whoever comes: 503 `draining`. Returns when the last
-    /// session has ended. Cancel safe: it refuses from the first poll on.
+    /// Sends everyone elsewhere, spread over `window`, and refuses whoever comes: 503 `draining`.
+    /// Returns when the last session has ended. Cancel safe: it refuses from the first poll on.
     pub async fn drain(&self, window: Duration) {
         drain::drain(&self.shared, window).await;
     }
 
-    /// Believes other keys from the next token on: identity providers change theirs. Sessions that are open stay.
+    /// Believes other keys from the next token on: identity providers change theirs. Sessions that
+    /// are open stay.
     pub fn believe(&self, verifier: Arc<auth::Verifier>) {
         self.shared.believe(verifier);
     }
@@ -133,8 +132,8 @@ impl Edge {
         self.shared.draining.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Ends everything at once; sessions are cut off. Waits until all tasks are gone, `deadline` and half a second at most. Drain first to be
-    /// polite.
+    /// Ends everything at once; sessions are cut off. Waits until all tasks are gone, `deadline`
+    /// and half a second at most. Drain first to be polite.
     pub async fn stop(&self, deadline: Duration) {
         self.shared.tasks.begin_stop();
         for session in self.shared.sessions.all() {

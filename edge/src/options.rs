@@ -7,7 +7,8 @@ use mesh::Mesh;
 use topology::World;
 use wire::{NodeId, RegionId};
 
-/// The edges that clients may be sent to instead: region and URL, as far as known now. This edge may be among them.
+/// The edges that clients may be sent to instead: region and URL, as far as known now. This edge
+/// may be among them.
 pub type EdgeUrls = Arc<dyn Fn() -> Vec<(RegionId, String)> + Send + Sync>;
 
 /// Options of [`crate::Edge::start`].
@@ -37,23 +38,28 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions between upgrade and `hello`. Full: 503 `overloaded`.
     pub starting: usize,
-    /// HTTP connections at once (a session is none). Full: the listener is not accepted from, so the kernel's backlog fills.
+    /// HTTP connections at once (a session is none). Full: the listener is not accepted from, so
+    /// the kernel's backlog fills.
     pub http_connections: usize,
-    /// A request's head, and then its body, must come within this time. Late: the connection is closed.
+    /// A request's head, and then its body, must come within this time. Late: the connection is
+    /// closed.
     pub http_read: Duration,
     /// Requests of one shard without an answer. Full: `overloaded`.
     pub requests_per_shard: usize,
     /// Frames of one session without an answer. Full: the session is not read, so TCP pushes back.
     pub requests_per_session: usize,
-    /// Events that wait for one session. Full: the session is `behind` in that conversation and is caught up from history.
+    /// Events that wait for one session. Full: the session is `behind` in that conversation and is
+    /// caught up from history.
     pub outbox_events: usize,
     /// As above, bytes.
     pub outbox_bytes: usize,
     /// How long a request waits for its home, across takeovers. Late: `home_unavailable`.
     pub home_deadline: Duration,
-    /// How long `hello` waits for the homes of the user's conversations. Late: they are attached when they answer.
+    /// How long `hello` waits for the homes of the user's conversations. Late: they are attached
+    /// when they answer.
     pub hello_wait: Duration,
-    /// Events wait so long after `hello` for the client's first frame: it may be a `sync`, whose answer goes first.
+    /// Events wait so long after `hello` for the client's first frame: it may be a `sync`, whose
+    /// answer goes first.
     pub settle: Duration,
     /// A ping goes out so often; a client silent for twice as long is closed with 4008.
     pub heartbeat: Duration,

@@ -1,11 +1,13 @@
-//! Where a conversation lives, and the way there. From sessions and from HTTP; over the mesh to the core that owns the
-//! shard.
+//! Where a conversation lives, and the way there. From sessions and from HTTP; over the mesh to the
+//! core that owns the shard.
 //!
-//! Nobody is asked for the owner: it follows from the world and from who is alive. One link per shard is opened when it is
-//! first needed; it keeps what is not answered and sends it again, in order and unchanged, to whoever owns the shard next.
+//! Nobody is asked for the owner: it follows from the world and from who is alive. One link per
+//! shard is opened when it is first needed; it keeps what is not answered and sends it again, in
+//! order and unchanged, to whoever owns the shard next.
 //!
-//! A conversation that has moved is remembered with its new [home](homes); everything of it, requests and interest, goes over
-//! to the link of that shard at once, so that nothing passes anything else.
+//! A conversation that has moved is remembered with its new [home](homes); everything of it,
+//! requests and interest, goes over to the link of that shard at once, so that nothing passes
+//! anything else.
 
 pub(crate) mod homes;
 pub(crate) mod link;
@@ -68,7 +70,8 @@ pub(crate) struct Route {
     links: Mutex<HashMap<ShardId, Arc<Link>>>,
     placement: watch::Receiver<Arc<OwnerView>>,
     homes: Arc<Homes>,
-    /// Held, shared, by who works on a conversation where it is; alone, by who takes it to another link.
+    /// Held, shared, by who works on a conversation where it is; alone, by who takes it to another
+    /// link.
     staying: RwLock<()>,
     world: Arc<World>,
     pub(crate) encoder: EventEncoder,
@@ -140,7 +143,8 @@ impl Route {
         }
     }
 
-    /// A session is to get the events of a conversation. `guard` is dropped when it does, or may not.
+    /// A session is to get the events of a conversation. `guard` is dropped when it does, or may
+    /// not.
     pub(crate) fn attach(
         self: &Arc<Self>,
         session: &Arc<Session>,
@@ -184,7 +188,8 @@ impl Route {
         self.link(&self.homes.shard_of(conversation)).interest(work)
     }
 
-    /// The owner of a shard says that a conversation is in another. `rid`: what it says so to; none: a watch has ended.
+    /// The owner of a shard says that a conversation is in another. `rid`: what it says so to;
+    /// none: a watch has ended.
     pub(crate) fn moved(
         self: &Arc<Self>,
         at: &Link,
@@ -195,7 +200,8 @@ impl Route {
         if self.take_over(conversation, home) {
             return;
         }
-        // Told before, and then nothing of it is left there; or by an owner who knows less than this edge.
+        // Told before, and then nothing of it is left there; or by an owner who knows less than
+        // this edge.
         match rid {
             Some(rid) if rid % 2 == 0 => {
                 let to = at.pending().answered(rid);
@@ -234,7 +240,8 @@ impl Route {
         true
     }
 
-    /// Sends a request on its way; what it comes to goes to `to`, which is called also when there is no room.
+    /// Sends a request on its way; what it comes to goes to `to`, which is called also when there
+    /// is no room.
     pub(crate) fn ask(self: &Arc<Self>, conversation: ConversationId, ask: Ask, to: Reply) {
         let deadline = Instant::now() + self.limits.home_deadline;
         let refused = {
@@ -250,7 +257,8 @@ impl Route {
         }
     }
 
-    /// A command, and its answer. Not cancel safe: a command that was sent may be done whatever happens to the caller.
+    /// A command, and its answer. Not cancel safe: a command that was sent may be done whatever
+    /// happens to the caller.
     pub(crate) async fn command(
         self: &Arc<Self>,
         conversation: ConversationId,
@@ -336,7 +344,8 @@ impl Route {
     }
 }
 
-/// Runs a link for ever. A panic of its task is reported; what waits there is served by the next one.
+/// Runs a link for ever. A panic of its task is reported; what waits there is served by the next
+/// one.
 async fn keep_running(route: Arc<Route>, link: Arc<Link>) {
     loop {
         let (mesh, placement) = (route.mesh.clone(), route.placement.clone());

@@ -1,9 +1,11 @@
-//! One client connection, from its upgrade to its close. From the [gate](crate::gate); to the [route](crate::route) with what
-//! the client asks, and from the [delivery](crate::delivery) with what it gets.
+//! One client connection, from its upgrade to its close. From the [gate](crate::gate); to the
+//! [route](crate::route) with what the client asks, and from the [delivery](crate::delivery) with
+//! what it gets.
 //!
-//! A session is one task. It is small while idle: a parser, a 512-byte buffer, a handle; what a start, a catch-up or a close
-//! needs is allocated for that time only. It never waits for a home: answers come back through its outbox. It must never drop
-//! a message: what the outbox cannot take becomes a mark from which the [backfill](crate::backfill) goes on.
+//! A session is one task. It is small while idle: a parser, a 512-byte buffer, a handle; what a
+//! start, a catch-up or a close needs is allocated for that time only. It never waits for a home:
+//! answers come back through its outbox. It must never drop a message: what the outbox cannot take
+//! becomes a mark from which the [backfill](crate::backfill) goes on.
 
 pub(crate) mod encoded;
 pub(crate) mod frame;
@@ -21,7 +23,8 @@ use crate::backfill;
 use crate::shared::Shared;
 use state::Session;
 
-/// Begins a session: its events come, and `hello` waits in its outbox. `starting` is its permit to be among those that start.
+/// Begins a session: its events come, and `hello` waits in its outbox. `starting` is its permit to
+/// be among those that start.
 pub(crate) async fn begin(
     shared: &Arc<Shared>,
     session: &Arc<Session>,

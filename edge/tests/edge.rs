@@ -1,5 +1,6 @@
-//! An edge over real sockets: a WebSocket or HTTP client on one side, a real mesh node on the other that answers as an owner
-//! does, with the production rules and without a store. The whole system is in the stories.
+//! An edge over real sockets: a WebSocket or HTTP client on one side, a real mesh node on the other
+//! that answers as an owner does, with the production rules and without a store. The whole system
+//! is in the stories.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error shall fail")]
 

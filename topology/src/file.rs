@@ -1,7 +1,8 @@
-//! World files: TOML in which every mistake is named with its line and the cure, all of them at once.
+//! World files: TOML in which every mistake is named with its line and the cure, all of them at
+//! once.
 //!
-//! Reading goes in three steps: the TOML itself (`toml`, which knows where everything stands), the fields of each
-//! section by the table [`FIELDS`], then the rules that hold between sections.
+//! Reading goes in three steps: the TOML itself (`toml`, which knows where everything stands), the
+//! fields of each section by the table [`FIELDS`], then the rules that hold between sections.
 
 mod check;
 mod fields;

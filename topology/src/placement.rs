@@ -8,8 +8,9 @@
 //! unless its home is failed over: then it goes to a successor, too, and stays there until the
 //! failover is taken back.
 //!
-//! The hash is SHA-256 over explicit bytes. `hashring`'s own hasher has fixed keys, but what `#[derive(Hash)]` feeds it
-//! depends on the machine's word size and byte order; placement must be the same in every process of every build.
+//! The hash is SHA-256 over explicit bytes. `hashring`'s own hasher has fixed keys, but what
+//! `#[derive(Hash)]` feeds it depends on the machine's word size and byte order; placement must be
+//! the same in every process of every build.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};

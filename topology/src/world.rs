@@ -24,7 +24,8 @@ pub struct World {
     pub zones: Vec<Zone>,
     /// In file order; the first is the one that tools use when none is named.
     pub tenants: Vec<Tenant>,
-    /// The links whose delay or loss the file gives; the delay of the others follows from the coordinates.
+    /// The links whose delay or loss the file gives; the delay of the others follows from the
+    /// coordinates.
     pub links: Vec<Link>,
 }
 
@@ -242,13 +243,15 @@ impl World {
         self.zone(self.tenant(tenant)?.zone)
     }
 
-    /// Every node that the world starts with: the cores, then the edges, of each region in file order.
+    /// Every node that the world starts with: the cores, then the edges, of each region in file
+    /// order.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         self.regions.iter().flat_map(Region::nodes).collect()
     }
 
-    /// Every shard there is: for each zone, each of its regions as home, each class that the zone offers.
+    /// Every shard there is: for each zone, each of its regions as home, each class that the zone
+    /// offers.
     #[must_use]
     pub fn all_shards(&self) -> Vec<ShardId> {
         self.zones
@@ -274,8 +277,8 @@ impl World {
         })
     }
 
-    /// Whether the edges of a region may serve users whose tenant lives in a zone. A region or zone that the world does
-    /// not know is refused with every region as an alternative.
+    /// Whether the edges of a region may serve users whose tenant lives in a zone. A region or zone
+    /// that the world does not know is refused with every region as an alternative.
     #[must_use]
     pub fn edge_serves(&self, region: RegionId, zone: ZoneId) -> Serve {
         match self.zone(zone) {

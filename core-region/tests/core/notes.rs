@@ -87,7 +87,8 @@ async fn a_note_to_a_home_that_is_down_arrives_when_it_is_back_though_its_sender
     let (one, two, three) = (node("r1/core/1"), node("r2/core/1"), node("r3/core/1"));
     site.add(&one);
     let edge = site.edge(&node("r1/edge/1"));
-    // A single-region user whose own stream is at home in region 2, which is down; and one in region 1.
+    // A single-region user whose own stream is at home in region 2, which is down; and one in
+    // region 1.
     let at_home_in = |region: u16| {
         let mut names = (0..).map(|n| format!("user-{n}"));
         let home = |name: &String| {

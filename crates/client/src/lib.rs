@@ -24,11 +24,14 @@
 //!
 //! ```no_run
 //! # use hearth_client as client;
-//! # async fn example(net: std::sync::Arc<dyn net::Net>, token: String, conversation: wire::ConversationId) {
+//! # use std::sync::Arc;
+//! # type Id = wire::ConversationId;
+//! # async fn example(net: Arc<dyn net::Net>, token: String, conversation: Id) {
 //! use client::{Client, Event, Options};
 //!
 //! let edges = vec!["http://127.0.0.1:4000".to_owned()];
-//! let (client, mut events) = Client::connect(Options::new(net, client::fixed(edges), client::fixed_token(token)));
+//! let options = Options::new(net, client::fixed(edges), client::fixed_token(token));
+//! let (client, mut events) = Client::connect(options);
 //! let ack = client.send(conversation, "hello").await.expect("acknowledged");
 //! while let Some(event) = events.next().await {
 //!     if let Event::Message { message, .. } = event {

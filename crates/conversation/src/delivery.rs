@@ -1,9 +1,9 @@
 //! What each subscriber at an edge gets of a conversation, and when.
 //!
-//! An edge feeds these rules with what the owners of shards send and with what its sessions ask. From the
-//! [`edge_cursor`](crate::edge_cursor), which puts the changes in order; to the outboxes of the sessions. The rules never see
-//! a socket, a session or a clock: a subscriber is an id and a user, and whatever remains to be done comes back as
-//! [`Effect`]s.
+//! An edge feeds these rules with what the owners of shards send and with what its sessions ask.
+//! From the [`edge_cursor`](crate::edge_cursor), which puts the changes in order; to the outboxes
+//! of the sessions. The rules never see a socket, a session or a clock: a subscriber is an id and a
+//! user, and whatever remains to be done comes back as [`Effect`]s.
 //!
 //! | module | what it decides |
 //! |---|---|
@@ -120,7 +120,8 @@ pub enum Pause {
     At(Place),
     /// It was off already.
     Already,
-    /// It cannot be told yet what it has. It goes off, with an [`Effect::Backfill`], before its first event.
+    /// It cannot be told yet what it has. It goes off, with an [`Effect::Backfill`], before its
+    /// first event.
     Pending,
 }
 
@@ -151,7 +152,8 @@ pub enum Pushed {
 /// What the driver does after a rule has run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect<S> {
-    /// The subscriber is off the live events. Bring it the changes after this place, then let it rejoin.
+    /// The subscriber is off the live events. Bring it the changes after this place, then let it
+    /// rejoin.
     Backfill {
         to: S,
         have: Place,

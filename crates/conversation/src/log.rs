@@ -1,7 +1,8 @@
 //! What one slot of the shard log holds: a frame, which is one group commit.
 //!
-//! Its bytes start with a version and may end with fields of a later one, which are skipped. That they are whole is the
-//! store's promise (it checksums what it keeps); that they are a frame is checked here.
+//! Its bytes start with a version and may end with fields of a later one, which are skipped. That
+//! they are whole is the store's promise (it checksums what it keeps); that they are a frame is
+//! checked here.
 
 use bytes::Bytes;
 use wire::change::Recorded;
@@ -10,8 +11,8 @@ use wire::{Epoch, Position, Slot};
 
 const VERSION: u8 = 2;
 
-/// A row of the log as the store keeps it. The same frame always stands at the same place, however often and by whom it
-/// is written again.
+/// A row of the log as the store keeps it. The same frame always stands at the same place, however
+/// often and by whom it is written again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LogRow {
     /// Its key: the slot, and the epoch that first wrote it there.
@@ -27,7 +28,8 @@ pub struct LogFrame {
     pub epoch: Epoch,
     /// Where.
     pub slot: Slot,
-    /// Its owner's wall clock, milliseconds since 1970, but never less than in the slot before ([`LogFrame::ts_after`]).
+    /// Its owner's wall clock, milliseconds since 1970, but never less than in the slot before
+    /// ([`LogFrame::ts_after`]).
     pub ts_ms: u64,
     /// In the order in which they were decided.
     pub changes: Vec<Recorded>,
@@ -65,7 +67,8 @@ impl LogFrame {
         Position { epoch: self.epoch, slot: self.slot }
     }
 
-    /// The time to put on a frame written `now_ms` after one with `last_ts_ms`: clocks may step back, frames may not.
+    /// The time to put on a frame written `now_ms` after one with `last_ts_ms`: clocks may step
+    /// back, frames may not.
     #[must_use]
     pub fn ts_after(last_ts_ms: u64, now_ms: u64) -> u64 {
         now_ms.max(last_ts_ms)
@@ -82,7 +85,8 @@ impl LogFrame {
         Bytes::from(frame)
     }
 
-    /// The inverse of [`LogFrame::to_bytes`]. Each change keeps its bytes. Fields of later minor versions at the end are skipped.
+    /// The inverse of [`LogFrame::to_bytes`]. Each change keeps its bytes. Fields of later minor
+    /// versions at the end are skipped.
     ///
     /// # Errors
     /// When the bytes are not a frame of this version.
@@ -114,7 +118,8 @@ impl LogFrame {
     }
 }
 
-/// What a frame costs before its changes: a driver that fills frames up to a limit counts these and [`change_bytes`].
+/// What a frame costs before its changes: a driver that fills frames up to a limit counts these and
+/// [`change_bytes`].
 pub const FRAME_OVERHEAD_BYTES: usize = 48;
 
 /// What a change adds to a frame at most, bytes.

@@ -1,9 +1,10 @@
-//! The frames of a stretch of a shard's log, made again from what was projected of them: for a consumer whose cursor is older than
-//! what the log still has.
+//! The frames of a stretch of a shard's log, made again from what was projected of them: for a
+//! consumer whose cursor is older than what the log still has.
 //!
-//! A projection remembers each change with its place. Read conversation by conversation, in the order of `ver`, the changes
-//! that stood in the stretch are frames again, of one conversation each. So each conversation's own order is kept, and that of
-//! several is not; a frame that the consumer took before may come once more. Both is what at-least-once delivery allows.
+//! A projection remembers each change with its place. Read conversation by conversation, in the
+//! order of `ver`, the changes that stood in the stretch are frames again, of one conversation
+//! each. So each conversation's own order is kept, and that of several is not; a frame that the
+//! consumer took before may come once more. Both is what at-least-once delivery allows.
 
 use wire::change::{Event, Recorded};
 use wire::{ConversationId, Position, ShardId, Slot};
@@ -62,13 +63,15 @@ pub struct Rebuilt {
 }
 
 impl Rebuilt {
-    /// Of this conversation, from the first change that is shown on. One that has moved must be shown from its beginning.
+    /// Of this conversation, from the first change that is shown on. One that has moved must be
+    /// shown from its beginning.
     #[must_use]
     pub fn new(conversation: ConversationId) -> Self {
         Self { shard: conversation.shard, open: None }
     }
 
-    /// Takes the next change in the order of `ver`, with its place. Returns the frame before it, if that was one of the gap's.
+    /// Takes the next change in the order of `ver`, with its place. Returns the frame before it, if
+    /// that was one of the gap's.
     pub fn take(&mut self, gap: &Gap, at: Position, change: Recorded) -> Option<LogFrame> {
         if let Event::MovedIn(moved) = &change.event {
             self.shard = moved.here.shard;

@@ -1,4 +1,5 @@
-//! What holds for every history of commands: random ones are run as an owner runs them, and then looked at from the log.
+//! What holds for every history of commands: random ones are run as an owner runs them, and then
+//! looked at from the log.
 
 #![allow(clippy::unwrap_used)]
 
@@ -85,8 +86,9 @@ fn command() -> impl Strategy<Value = (u8, Command)> {
     (0..4u8, command)
 }
 
-/// Both conversations after a history, and its log: frames of up to three commands each, with a takeover now and then. The
-/// group moves between two shards, of which one is far ahead in epochs and the other in slots and in time.
+/// Both conversations after a history, and its log: frames of up to three commands each, with a
+/// takeover now and then. The group moves between two shards, of which one is far ahead in epochs
+/// and the other in slots and in time.
 struct Run {
     states: [Conversation; 2],
     frames: Vec<LogFrame>,
@@ -252,7 +254,8 @@ fn a_late_batch_of_a_lost_term_wins_nowhere() {
 
 #[test]
 fn a_late_projection_of_a_lost_term_never_wins() {
-    // Epoch 1 wrote slot 9 and lost it to a fork; epoch 2 started at slot 4. The clock of the lost one was ahead.
+    // Epoch 1 wrote slot 9 and lost it to a fork; epoch 2 started at slot 4. The clock of the lost
+    // one was ahead.
     let (lost, kept) = (message(1, 9, 9_000, 5, "lost"), message(2, 4, 1_000, 5, "kept"));
     for order in [[&lost, &kept], [&kept, &lost]] {
         let mut table = Table::default();

@@ -1,9 +1,9 @@
 //! A stream of frames between two nodes whose identities are proven to each other, or between two
 //! parts of one node.
 //!
-//! Flow control is the transport's: a receiver that does not read makes the sender wait, with at most
-//! [`crate::STREAM_WINDOW_BYTES`] on the way, [`FEED_BYTES_MAX`] in the sender and one
-//! frame in the receiver.
+//! Flow control is the transport's: a receiver that does not read makes the sender wait, with at
+//! most [`crate::STREAM_WINDOW_BYTES`] on the way, [`FEED_BYTES_MAX`] in the sender and one frame
+//! in the receiver.
 
 use std::io;
 use std::sync::Arc;
@@ -204,7 +204,8 @@ enum Out {
 
 /// The sending half.
 ///
-/// Dropping it ends the stream after what was flushed: the peer reads all that, then `None`. What was only fed is lost.
+/// Dropping it ends the stream after what was flushed: the peer reads all that, then `None`. What
+/// was only fed is lost.
 pub struct Sender {
     ends: Arc<Ends>,
     /// None once the stream was given to [`Sender::end`].
@@ -228,11 +229,13 @@ impl Sender {
         self.shared_features.as_ref()?.lack(needs)
     }
 
-    /// Takes one frame; it travels with the next [`Sender::flush`], or now when [`FEED_BYTES_MAX`] bytes wait: then this
-    /// waits while the peer does not read. Cancel safe: the frame is taken at the first poll, once.
+    /// Takes one frame; it travels with the next [`Sender::flush`], or now when [`FEED_BYTES_MAX`]
+    /// bytes wait: then this waits while the peer does not read. Cancel safe: the frame is taken at
+    /// the first poll, once.
     ///
     /// # Errors
-    /// [`SendError::TooLarge`]: not taken, the channel stays open. [`SendError::Broken`]: the channel is over.
+    /// [`SendError::TooLarge`]: not taken, the channel stays open. [`SendError::Broken`]: the
+    /// channel is over.
     pub async fn feed(&mut self, frame: Bytes) -> Result<(), SendError> {
         if frame.len() > MESH_FRAME_BYTES {
             return Err(SendError::TooLarge(frame.len()));
@@ -241,11 +244,12 @@ impl Sender {
         if self.outbox.waiting() >= FEED_BYTES_MAX { self.flush().await } else { Ok(()) }
     }
 
-    /// Hands all that was fed to the transport, in one go. Waits while the peer does not read. Cancel safe: the next flush
-    /// goes on where this one was.
+    /// Hands all that was fed to the transport, in one go. Waits while the peer does not read.
+    /// Cancel safe: the next flush goes on where this one was.
     ///
     /// # Errors
-    /// [`SendError::Broken`]: the channel is over; what of the last frames the peer has seen is unknown.
+    /// [`SendError::Broken`]: the channel is over; what of the last frames the peer has seen is
+    /// unknown.
     pub async fn flush(&mut self) -> Result<(), SendError> {
         while self.outbox.waiting() > 0 {
             let chunks = self.outbox.chunks();
@@ -278,7 +282,8 @@ impl Sender {
         Ok(())
     }
 
-    /// [`Sender::feed`], then [`Sender::flush`]. Cancel safe as they are: the frame is taken, the next flush sends it.
+    /// [`Sender::feed`], then [`Sender::flush`]. Cancel safe as they are: the frame is taken, the
+    /// next flush sends it.
     ///
     /// # Errors
     /// As [`SendError`] says.
@@ -287,7 +292,8 @@ impl Sender {
         self.flush().await
     }
 
-    /// Flushes and ends the stream: the peer reads everything, then `None`. Does not wait for it to have done so.
+    /// Flushes and ends the stream: the peer reads everything, then `None`. Does not wait for it to
+    /// have done so.
     ///
     /// # Errors
     /// As [`SendError`] says.
@@ -378,8 +384,8 @@ impl Receiver {
         &self.ends.peer
     }
 
-    /// The next frame; `None` when the peer has finished. Cancel safe. A frame may share its memory with its neighbours:
-    /// copy what you keep.
+    /// The next frame; `None` when the peer has finished. Cancel safe. A frame may share its memory
+    /// with its neighbours: copy what you keep.
     ///
     /// # Errors
     /// As [`RecvError`] says; the channel is over then.
@@ -387,8 +393,8 @@ impl Receiver {
         self.recv_up_to(MESH_FRAME_BYTES).await
     }
 
-    /// The next frame if all of it was read already, without waiting. `None`: go on with [`Receiver::recv`], which also
-    /// tells of the end and of errors.
+    /// The next frame if all of it was read already, without waiting. `None`: go on with
+    /// [`Receiver::recv`], which also tells of the end and of errors.
     pub fn try_recv(&mut self) -> Option<Bytes> {
         self.inbox.next(MESH_FRAME_BYTES).ok().flatten()
     }

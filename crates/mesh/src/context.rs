@@ -92,8 +92,8 @@ impl NodeContext {
         backoff.next_pause_with(&mut *self.rng.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hands a channel to whoever accepts. It is refused when nobody knows its purpose, and when too
-    /// many wait.
+    /// Hands a channel to whoever accepts. It is refused when nobody knows its purpose, and when
+    /// too many wait.
     pub(crate) fn arrive(&self, arrival: Arrival) {
         if let (peer, Purpose::Unknown(unknown), _) = &arrival {
             let kind = unknown.kind;

@@ -43,8 +43,8 @@ pub enum SendError {
     /// Larger than [`wire::limits::MESH_FRAME_BYTES`]. It was not sent; the channel stays open.
     #[error("a frame of {0} bytes is over the limit")]
     TooLarge(usize),
-    /// The peer reads no more, or the link is lost. The channel is over; whether the peer has seen the last frames is
-    /// unknown.
+    /// The peer reads no more, or the link is lost. The channel is over; whether the peer has seen
+    /// the last frames is unknown.
     #[error("the channel is broken: {0}")]
     Broken(String),
 }

@@ -59,8 +59,8 @@ pub struct LinkStatus {
 }
 
 impl Mesh {
-    /// Binds, joins, and serves until the last handle is dropped or [`Mesh::shutdown`] is called. Call it inside the
-    /// tokio runtime that shall drive it.
+    /// Binds, joins, and serves until the last handle is dropped or [`Mesh::shutdown`] is called.
+    /// Call it inside the tokio runtime that shall drive it.
     ///
     /// # Errors
     /// As [`StartError`] says; nothing runs then.
@@ -150,11 +150,13 @@ impl Mesh {
         dial::add_static(self.ctx(), node, addr);
     }
 
-    /// A new channel to `peer`: over the direct link when it is healthy and not much slower, otherwise through a third
-    /// region. Takes no round trip when the link is up. Gives up after 8 s. Cancel safe: the stream is given up.
-    /// A channel to this node itself stays in its memory and arrives at its own [`Mesh::accept`].
+    /// A new channel to `peer`: over the direct link when it is healthy and not much slower,
+    /// otherwise through a third region. Takes no round trip when the link is up. Gives up after 8
+    /// s. Cancel safe: the stream is given up. A channel to this node itself stays in its memory
+    /// and arrives at its own [`Mesh::accept`].
     ///
-    /// That a channel is open does not say that anybody accepts it: a peer that does not, resets it as busy.
+    /// That a channel is open does not say that anybody accepts it: a peer that does not, resets it
+    /// as busy.
     ///
     /// # Errors
     /// As [`OpenError`] says.
@@ -162,8 +164,8 @@ impl Mesh {
         open::open(self.ctx(), peer, &purpose).await
     }
 
-    /// The next channel that a peer has opened: who (proven), what for, and itself. `None` when the mesh has stopped.
-    /// Cancel safe. 256 wait; one more is reset as busy.
+    /// The next channel that a peer has opened: who (proven), what for, and itself. `None` when the
+    /// mesh has stopped. Cancel safe. 256 wait; one more is reset as busy.
     pub async fn accept(&self) -> Option<(NodeId, Purpose, Channel)> {
         let mut arrivals = self.handle.arrivals.lock().await;
         tokio::select! {
@@ -178,8 +180,8 @@ impl Mesh {
         self.ctx().membership.clone()
     }
 
-    /// Shows another certificate, and trusts other authorities, from the next handshake on. The links that are up stay up:
-    /// they were proven when they were made.
+    /// Shows another certificate, and trusts other authorities, from the next handshake on. The
+    /// links that are up stay up: they were proven when they were made.
     ///
     /// # Errors
     /// When it is not this node's, or cannot be used for TLS. Nothing has changed then.
@@ -238,9 +240,9 @@ impl Mesh {
         self.ctx().peers.nodes().into_iter().filter_map(status).collect()
     }
 
-    /// Leaves the mesh: the peers see this node go at once instead of suspecting it. Waits until all channels are dropped and
-    /// what they sent is acknowledged, but not longer than `deadline`; then closes every link. Opens and accepts fail
-    /// from then on.
+    /// Leaves the mesh: the peers see this node go at once instead of suspecting it. Waits until
+    /// all channels are dropped and what they sent is acknowledged, but not longer than `deadline`;
+    /// then closes every link. Opens and accepts fail from then on.
     pub async fn shutdown(&self, deadline: Duration) {
         let ctx = self.ctx();
         let end = Instant::now() + deadline;
@@ -261,8 +263,8 @@ impl Mesh {
         tracing::info!(node = %ctx.node, in_use, "mesh stopped");
     }
 
-    /// Falls silent at once, in both directions, as when the power fails: the peers see timeouts. For
-    /// failure rehearsals.
+    /// Falls silent at once, in both directions, as when the power fails: the peers see timeouts.
+    /// For failure rehearsals.
     pub fn crash(&self) {
         self.handle.mute.set();
         self.ctx().tasks.kill();

@@ -1,8 +1,9 @@
 //! Channels through a node of a third region, when the direct link is cut or much slower.
 //!
-//! The opener asks the relay for a stream to the target; inside it opener and target speak TLS with each other, with the
-//! same certificates as on a link. The relay carries ciphertext, and neither end believes what it says about the other.
-//! A relay uses its direct links only, so there is one hop at most and no loop.
+//! The opener asks the relay for a stream to the target; inside it opener and target speak TLS with
+//! each other, with the same certificates as on a link. The relay carries ciphertext, and neither
+//! end believes what it says about the other. A relay uses its direct links only, so there is one
+//! hop at most and no loop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,8 @@ pub(crate) enum RelayError {
     NotPlain,
 }
 
-/// Opener's side: through `via` to `target`. Takes a round trip to the target. The deadline is the caller's.
+/// Opener's side: through `via` to `target`. Takes a round trip to the target. The deadline is the
+/// caller's.
 pub(crate) async fn open(
     ctx: &NodeContext,
     via: &Arc<Link>,

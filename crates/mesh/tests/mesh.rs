@@ -1,4 +1,5 @@
-//! Mesh nodes over real QUIC on loopback: channels, links that break, membership, and detours around a cut.
+//! Mesh nodes over real QUIC on loopback: channels, links that break, membership, and detours
+//! around a cut.
 
 #![allow(clippy::unwrap_used)]
 

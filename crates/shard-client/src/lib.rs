@@ -11,7 +11,8 @@
 //! An edge has a driver of its own over the first three, because its streams also carry the feed of
 //! what its sessions watch.
 //!
-//! A request may arrive twice. Its owner knows a retry by what the request names, not by its number.
+//! A request may arrive twice. Its owner knows a retry by what the request names, not by its
+//! number.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

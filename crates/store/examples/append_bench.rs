@@ -1,13 +1,14 @@
 //! Durable appends a second of the embedded store, beside a bare group commit in the same run.
 //!
 //! ```text
-//! cargo run --release -p hearth-store --example append_bench -- [--seconds 4] [--rounds 3] [--appenders 64]
+//! cargo run --release -p hearth-store --example append_bench -- [--seconds 4] [--rounds 3]
+//! [--appenders 64]
 //!     [--regions 1|3] [--dir DIR]
 //! ```
 //!
-//! The control is the least that can be durable: the same appenders, one thread that writes what waits into one file,
-//! one `fdatasync`, and wakes them. It keeps no index and cannot read anything back. Rounds alternate, so that both see
-//! the same machine; the figures are medians.
+//! The control is the least that can be durable: the same appenders, one thread that writes what
+//! waits into one file, one `fdatasync`, and wakes them. It keeps no index and cannot read anything
+//! back. Rounds alternate, so that both see the same machine; the figures are medians.
 
 use std::fs::File;
 use std::io::Write;

@@ -22,8 +22,8 @@
 //! where *shard* is zone 2, home 2, class 1, number 2.
 //!
 //! ## Values
-//! checksum 8 (XXH3-64 over key and rest), epoch 8, slot 8, bytes. The checksum covers the key, so it
-//! finds a value under another's key as well as a flipped bit.
+//! checksum 8 (XXH3-64 over key and rest), epoch 8, slot 8, bytes. The checksum covers the key, so
+//! it finds a value under another's key as well as a flipped bit.
 
 use bytes::Bytes;
 use conversation::shard::Nonce;

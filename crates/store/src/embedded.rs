@@ -1,5 +1,5 @@
-//! The embedded store: one machine, one process, a replica (a fjall database) for each region of the world. The default of
-//! `hearth up`.
+//! The embedded store: one machine, one process, a replica (a fjall database) for each region of
+//! the world. The default of `hearth up`.
 //!
 //! ```text
 //! DIR/<region>/store/     fjall's database: tables log, lease, fence, mark, projection (keys: `cell`), and commit
@@ -11,16 +11,17 @@
 //! A region's folder holds data only of zones that include the region.
 //!
 //! **What it promises.** A write is confirmed by a replica after an fsync that covers it, and by the store when the class'
-//! quorum has confirmed it ([`crate::quorum`]). A process that is killed at any moment loses nothing confirmed. A file that
-//! was cut or in which bits have flipped is noticed when the store is opened: every commit is numbered and checksummed
-//! (`journal`, `highwater`), every table file has a checksum that is checked (`tables`), and every row has its own, checked
-//! whenever it is read. A replica that has lost something
-//! confirmed is healed from the others when they must have it, and otherwise the store refuses to open and says why and
-//! what to do ([`OpenError::Destroyed`], `recover`).
+//! quorum has confirmed it ([`crate::quorum`]). A process that is killed at any moment loses
+//! nothing confirmed. A file that was cut or in which bits have flipped is noticed when the store
+//! is opened: every commit is numbered and checksummed (`journal`, `highwater`), every table file
+//! has a checksum that is checked (`tables`), and every row has its own, checked whenever it is
+//! read. A replica that has lost something confirmed is healed from the others when they must have
+//! it, and otherwise the store refuses to open and says why and what to do
+//! ([`OpenError::Destroyed`], `recover`).
 //!
 //! **What it does not.** All replicas share one machine, and usually one disk: what it survives is the death of parts of
-//! the process and damage to some of its files. Damage of the last second before a power cut may go unnoticed
-//! (`highwater` says why). Rows of the log are never removed yet.
+//! the process and damage to some of its files. Damage of the last second before a power cut may go
+//! unnoticed (`highwater` says why). Rows of the log are never removed yet.
 //!
 //! **Who runs.** A thread for each replica (`committer`), one for repairs, and fjall's own; no runtime is needed, so a
 //! region's tasks may be dropped with their runtime and its replica with them.
@@ -81,17 +82,20 @@ pub struct EmbeddedOptions {
     pub zones: Vec<(ZoneId, Vec<RegionId>)>,
     /// Makes the regions far from each other. Repair is not delayed. Default: none.
     pub delay: Option<Delay>,
-    /// The longest that a replica waits for a fuller batch before it syncs; it waits at most a quarter of what a sync takes.
-    /// Default: 300 us.
+    /// The longest that a replica waits for a fuller batch before it syncs; it waits at most a
+    /// quarter of what a sync takes. Default: 300 us.
     pub linger: Duration,
     /// Block cache of each replica, bytes. Default: 16 MiB.
     pub cache_bytes: u64,
-    /// What each table of a replica keeps in memory before it writes it out, bytes. More makes the next start slower: it
-    /// replays them from the journal. Counts when a table is created. Default: 12 MiB.
+    /// What each table of a replica keeps in memory before it writes it out, bytes. More makes the
+    /// next start slower: it replays them from the journal. Counts when a table is created.
+    /// Default: 12 MiB.
     pub memtable_bytes: u64,
-    /// Whether every file is read and checked before the store opens: about a second for a gigabyte. Default: yes.
+    /// Whether every file is read and checked before the store opens: about a second for a
+    /// gigabyte. Default: yes.
     pub verify: bool,
-    /// Regions whose replicas may open although acknowledged records in them are destroyed. Default: none.
+    /// Regions whose replicas may open although acknowledged records in them are destroyed.
+    /// Default: none.
     pub accept_loss: Vec<RegionId>,
 }
 
@@ -159,11 +163,13 @@ struct RepairOrder {
 }
 
 impl Embedded {
-    /// Opens all replicas, after checking and where needed healing them. Blocks, for as long as reading all files takes.
+    /// Opens all replicas, after checking and where needed healing them. Blocks, for as long as
+    /// reading all files takes.
     ///
     /// # Errors
-    /// [`OpenError`]: nothing is open then. No file of a refused replica was changed if its files alone showed the loss; where
-    /// only fjall could tell, it has cut torn tails and written out its memory.
+    /// [`OpenError`]: nothing is open then. No file of a refused replica was changed if its files
+    /// alone showed the loss; where only fjall could tell, it has cut torn tails and written out
+    /// its memory.
     pub fn open(options: EmbeddedOptions) -> Result<(Arc<Self>, OpenReport), OpenError> {
         options.check()?;
         let mut opened = open_all(&options)?;
@@ -198,7 +204,8 @@ impl Embedded {
         spawn_repairs(&shared, orders)?;
         let this = Self { conditional: Arc::new(ConditionalWrites::new(boot)), shared, repairs };
         if !clean {
-            // What a crash left on some replicas only: projections and marks that waited for no disk, copies on their way.
+            // What a crash left on some replicas only: projections and marks that waited for no
+            // disk, copies on their way.
             for site in this.shared.sites() {
                 this.order(site.region, None);
             }
@@ -218,8 +225,8 @@ impl Embedded {
     }
 
     /// Drops a region's replica at once, mid-write: operations of its handles fail with
-    /// [`StoreError::Closed`](crate::StoreError::Closed), those of others no longer reach it, what was waiting to be written
-    /// is forgotten.
+    /// [`StoreError::Closed`](crate::StoreError::Closed), those of others no longer reach it, what
+    /// was waiting to be written is forgotten.
     pub fn kill(&self, region: RegionId) {
         if let Some(site) = self.shared.site(region) {
             site.kill(RegionState::Killed);
@@ -232,8 +239,9 @@ impl Embedded {
         }
     }
 
-    /// Opens a killed region's replica again: it serves at once, and has caught up on what it missed when this returns.
-    /// Returns how many rows that were. A region that is open is only repaired.
+    /// Opens a killed region's replica again: it serves at once, and has caught up on what it
+    /// missed when this returns. Returns how many rows that were. A region that is open is only
+    /// repaired.
     ///
     /// # Errors
     /// As [`Embedded::open`]; the region tenures closed then.
@@ -358,7 +366,8 @@ fn open_all(options: &EmbeddedOptions) -> Result<HashMap<RegionId, Opened>, Open
     Ok(whole)
 }
 
-/// Does the work of every region at once. Opening takes a processor for as long as its journals are replayed.
+/// Does the work of every region at once. Opening takes a processor for as long as its journals are
+/// replayed.
 fn at_once<T: Send, R: Send>(regions: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let work = &work;
     std::thread::scope(|scope| {
@@ -388,7 +397,8 @@ fn recover_site<'a>(
     }
 }
 
-/// One thread does all repairs, one after the other: what is ordered, and once a second whatever is known to be behind.
+/// One thread does all repairs, one after the other: what is ordered, and once a second whatever is
+/// known to be behind.
 fn spawn_repairs(
     shared: &Arc<Shared>,
     orders: mpsc::Receiver<RepairOrder>,

@@ -305,8 +305,8 @@ fn newer(a: Stored, b: Stored) -> Stored {
     if b.beats(&a) { b } else { a }
 }
 
-/// Merges sorted lists into one, each key once. Lists may be cut at `limit`, and the result is too: a
-/// key that a list lacks behind its cut lies behind the cut of the result.
+/// Merges sorted lists into one, each key once. Lists may be cut at `limit`, and the result is too:
+/// a key that a list lacks behind its cut lies behind the cut of the result.
 fn merge(mut lists: Vec<Vec<(Bytes, Stored)>>, limit: usize) -> Vec<(Bytes, Stored)> {
     if lists.len() == 1
         && let Some(one) = lists.pop()

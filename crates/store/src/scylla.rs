@@ -58,14 +58,16 @@ use statements::Statements;
 
 /// How often the driver asks a silent connection whether it is there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// After this without an answer the connection is dead: a paused server holds everything up for no longer.
+/// After this without an answer the connection is dead: a paused server holds everything up for no
+/// longer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(1_500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// See [`Scylla::connect`].
 #[derive(Clone, Debug)]
 pub struct ScyllaOptions {
-    /// `host` or `host:port`, of any datacenter: the driver finds the others. Name some in each region.
+    /// `host` or `host:port`, of any datacenter: the driver finds the others. Name some in each
+    /// region.
     pub contact_points: Vec<String>,
     /// The region of the handle: its datacenter coordinates requests that any could.
     pub region: RegionId,
@@ -75,15 +77,16 @@ pub struct ScyllaOptions {
     pub zones: Vec<(ZoneId, Vec<RegionId>)>,
     /// Copies in each datacenter. Three, so that a region bears the loss of a server; one in tests.
     pub copies: usize,
-    /// Before the names of all keyspaces, for several meshes in one cluster: letters, digits and underscores, at most 24.
+    /// Before the names of all keyspaces, for several meshes in one cluster: letters, digits and
+    /// underscores, at most 24.
     pub prefix: SmolStr,
     /// The kind of server.
     pub dialect: schema::Dialect,
     /// Requests in flight. More of them wait.
     pub in_flight_max: usize,
     /// Requests that may wait. More of them are refused unsent, as
-    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable): callers feel a slow cluster, and
-    /// memory does not fill.
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable): callers feel a slow cluster,
+    /// and memory does not fill.
     pub waiting_max: usize,
 }
 
@@ -190,7 +193,8 @@ impl Scylla {
     /// Cancel safe: a dropped future leaves no connection.
     ///
     /// # Errors
-    /// When the options do not fit together, or no contact point answers; a cluster that is about to start wants another try.
+    /// When the options do not fit together, or no contact point answers; a cluster that is about
+    /// to start wants another try.
     pub async fn connect(options: ScyllaOptions) -> Result<Self, ConnectError> {
         options.check()?;
         let profiles = Profiles::new(&options);
@@ -220,7 +224,8 @@ impl Scylla {
         Schema { session: &self.session, options: &self.options }
     }
 
-    /// The region's handle. All statements of all zones that the region belongs to are prepared first.
+    /// The region's handle. All statements of all zones that the region belongs to are prepared
+    /// first.
     ///
     /// Cancel safe: a dropped future leaves nothing but prepared statements in the servers' caches.
     ///
@@ -242,8 +247,8 @@ impl Scylla {
         Ok(Arc::new(Handle { scylla: self.clone(), at: self.options.region, zones }))
     }
 
-    /// Every handle of this connection answers [`StoreError::Closed`](crate::StoreError::Closed). What is
-    /// already on its way may still be written.
+    /// Every handle of this connection answers [`StoreError::Closed`](crate::StoreError::Closed).
+    /// What is already on its way may still be written.
     pub fn close(&self) {
         self.admission.close();
     }

@@ -1,12 +1,13 @@
-//! The simulated store: replicas in memory, one for each region, under a sky that can be made as bad as the protocol must
-//! survive: messages delayed, overtaken, lost, far too late; regions cut off from each other; replicas that crash, with or
-//! without what they had not yet synced.
+//! The simulated store: replicas in memory, one for each region, under a sky that can be made as
+//! bad as the protocol must survive: messages delayed, overtaken, lost, far too late; regions cut
+//! off from each other; replicas that crash, with or without what they had not yet synced.
 //!
-//! Everything random comes from the seed and all waiting is tokio's, so under paused time (`start_paused`) a run takes no
-//! time, and the same seed on a current-thread runtime gives the same run.
+//! Everything random comes from the seed and all waiting is tokio's, so under paused time
+//! (`start_paused`) a run takes no time, and the same seed on a current-thread runtime gives the
+//! same run.
 //!
-//! A write can be read on a replica as soon as it has arrived and is confirmed when it is synced, as in Scylla: what a crash
-//! takes back may have been seen.
+//! A write can be read on a replica as soon as it has arrived and is confirmed when it is synced,
+//! as in Scylla: what a crash takes back may have been seen.
 
 mod network;
 mod replica;
@@ -56,7 +57,8 @@ impl Weather {
         }
     }
 
-    /// A tenth of the messages is lost, a tenth of the writes far too late, and any message may take 300 ms.
+    /// A tenth of the messages is lost, a tenth of the writes far too late, and any message may
+    /// take 300 ms.
     #[must_use]
     pub fn storm() -> Self {
         Self {
@@ -92,9 +94,9 @@ pub struct SimulatedOptions {
     pub zones: Vec<(ZoneId, Vec<RegionId>)>,
     /// At first.
     pub weather: Weather,
-    /// A write is confirmed when it is on disk, whatever it asks for: as with Cassandra's and Scylla's `commitlog_sync: batch`.
-    /// Without it, what need not be synced may be lost with the machine, as in a store that lives in one process with its
-    /// readers.
+    /// A write is confirmed when it is on disk, whatever it asks for: as with Cassandra's and
+    /// Scylla's `commitlog_sync: batch`. Without it, what need not be synced may be lost with the
+    /// machine, as in a store that lives in one process with its readers.
     pub sync_all: bool,
 }
 
@@ -129,8 +131,8 @@ impl Simulated {
         Arc::new(self.handle(region))
     }
 
-    /// A seal that is written whoever has claimed the shard since: what [`Store::seal`] must never do. For those who check
-    /// that their checks would notice.
+    /// A seal that is written whoever has claimed the shard since: what [`Store::seal`] must never
+    /// do. For those who check that their checks would notice.
     ///
     /// # Errors
     /// As [`Store::seal`].
@@ -207,7 +209,8 @@ impl Simulated {
         self.network.copies(&Bytes::from(log_key(shard, at)))
     }
 
-    /// No replica has a row of this shard's log before the slot any more, as when they are older than what a store keeps.
+    /// No replica has a row of this shard's log before the slot any more, as when they are older
+    /// than what a store keeps.
     pub fn forget_log(&self, shard: ShardId, before: Slot) {
         let end = log_key(shard, Position { epoch: Epoch(0), slot: before });
         self.network.forget(Table::Log, &shard_key(shard), &end);
@@ -223,7 +226,8 @@ impl Simulated {
         self.network.restart(region);
     }
 
-    /// The region's replica takes from all others, through any cut, what it lacks. Returns how many rows that were.
+    /// The region's replica takes from all others, through any cut, what it lacks. Returns how many
+    /// rows that were.
     pub fn repair(&self, region: RegionId) -> usize {
         self.network.repair(region)
     }

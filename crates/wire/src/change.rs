@@ -1,7 +1,8 @@
 //! What was decided: the entries of the shard log, which the feed carries on to every consumer.
 //!
-//! A change is a record whose event is numbered ([`codec`](crate::codec)). A node that does not know the event, because
-//! a newer one wrote it, still knows the conversation and the `ver`, so its cursor moves on ([`Event::Unknown`]).
+//! A change is a record whose event is numbered ([`codec`](crate::codec)). A node that does not
+//! know the event, because a newer one wrote it, still knows the conversation and the `ver`, so its
+//! cursor moves on ([`Event::Unknown`]).
 
 mod lifecycle;
 mod membership;
@@ -33,7 +34,8 @@ pub struct Change {
     pub ver: u64,
     /// The term in which it was committed, as clients see it.
     pub epoch: Epoch,
-    /// When its owner ordered it, milliseconds since 1970, by the owner's wall clock. For people; nothing is decided by it.
+    /// When its owner ordered it, milliseconds since 1970, by the owner's wall clock. For people;
+    /// nothing is decided by it.
     pub ts_ms: u64,
     /// What.
     pub event: Event,
@@ -68,7 +70,8 @@ impl Numbered for Event {
         match self {
             Self::Created(event) => pack_record(1, event, out),
             Self::Message(event) => {
-                // A first guess of the size, so that the buffer does not grow step by step under every message.
+                // A first guess of the size, so that the buffer does not grow step by step under
+                // every message.
                 out.reserve(event.draft.body.encoded_len() + 160);
                 pack_record(2, event, out)
             }
@@ -114,9 +117,11 @@ pub enum Audience {
     Sessions,
 }
 
-/// What the rest of the code must know of an event beside its fields. Each match is exhaustive: a new event answers all.
+/// What the rest of the code must know of an event beside its fields. Each match is exhaustive: a
+/// new event answers all.
 impl Event {
-    /// Whether others may read or write after it, or elsewhere: reads and watches wait until it is committed.
+    /// Whether others may read or write after it, or elsewhere: reads and watches wait until it is
+    /// committed.
     #[must_use]
     pub fn changes_membership(&self) -> bool {
         match self {

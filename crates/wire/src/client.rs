@@ -1,8 +1,9 @@
-//! What a device and an edge say to each other: one JSON envelope per WebSocket text frame, and the bodies of HTTP.
+//! What a device and an edge say to each other: one JSON envelope per WebSocket text frame, and the
+//! bodies of HTTP.
 //!
-//! [`request`] parses what clients send, [`event`] prints what servers send, [`content`] is the part of a message that its
-//! sender writes, [`http`] holds the bodies of the HTTP
-//! interface. All three are used from both sides: by the edge and by the SDK.
+//! [`request`] parses what clients send, [`event`] prints what servers send, [`content`] is the
+//! part of a message that its sender writes, [`http`] holds the bodies of the HTTP interface. All
+//! three are used from both sides: by the edge and by the SDK.
 
 pub mod close;
 pub mod content;

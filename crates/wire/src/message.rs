@@ -28,7 +28,8 @@ pub struct Message {
     pub later: Later,
 }
 
-/// What a sender writes: a message that has no seq yet. A field that is added here is in every stored and sent form.
+/// What a sender writes: a message that has no seq yet. A field that is added here is in every
+/// stored and sent form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Draft {

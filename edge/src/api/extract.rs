@@ -1,4 +1,5 @@
-//! What requests are made of: a user, a conversation in the path, parameters, a JSON body. Each refuses with a problem.
+//! What requests are made of: a user, a conversation in the path, parameters, a JSON body. Each
+//! refuses with a problem.
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use crate::shared::Shared;
 
 /// Deepest nesting of a body.
 const DEPTH_MAX: usize = 32;
-/// A body over the limit is read so far and thrown away, so that the client, who is still writing, gets the answer and not
-/// a reset.
+/// A body over the limit is read so far and thrown away, so that the client, who is still writing,
+/// gets the answer and not a reset.
 const DRAIN_BYTES: usize = 8 * 1024 * 1024;
 
 /// The user of an identity token.

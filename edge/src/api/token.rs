@@ -1,4 +1,5 @@
-//! `POST /v1/ws/token`: a token for one stream, for places where the identity token should not be shown.
+//! `POST /v1/ws/token`: a token for one stream, for places where the identity token should not be
+//! shown.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The way of one session through one conversation, as a state machine: what to ask next, and what an answer means.
+//! The way of one session through one conversation, as a state machine: what to ask next, and what
+//! an answer means.
 
 use conversation::delivery::{Place, Progress};
 use tokio::time::Instant;
@@ -28,7 +29,8 @@ pub(super) struct Job {
 /// Where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Not attached, perhaps not a member: the home is asked first. `after`: the last seq that the client has.
+    /// Not attached, perhaps not a member: the home is asked first. `after`: the last seq that the
+    /// client has.
     Probe { after: u64 },
     /// Attached soon; see [`conversation::delivery::Pause::Pending`].
     Await { after: u64 },
@@ -53,7 +55,8 @@ impl Job {
             Step::Messages { after } => {
                 Some((Query::History { before: None, after: Some(after), limit: PAGE }, true))
             }
-            // A user who was removed must still be told so: the edge asks for itself, and stops at that change.
+            // A user who was removed must still be told so: the edge asks for itself, and stops at
+            // that change.
             Step::Changes => {
                 Some((Query::Changes { after_ver: self.have().ver, limit: PAGE }, false))
             }

@@ -28,8 +28,8 @@ pub(crate) enum BackfillRequest {
     End,
 }
 
-/// The requests of one session. Of each conversation delivery adds one at most, and a client's are counted among its
-/// unanswered frames. So the queue is bounded.
+/// The requests of one session. Of each conversation delivery adds one at most, and a client's are
+/// counted among its unanswered frames. So the queue is bounded.
 #[derive(Default)]
 pub(crate) struct Requests(Mutex<Option<Box<Queue>>>);
 

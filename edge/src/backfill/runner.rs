@@ -177,7 +177,8 @@ impl Runner {
                 session.outbox.take_back(&conversation, after);
                 job.begin(after, have);
             }
-            // Its request is on the way. What is queued must not go before the answer, which repeats it.
+            // Its request is on the way. What is queued must not go before the answer, which
+            // repeats it.
             Some(Pause::Already) => {
                 session.outbox.take_back(&conversation, after);
                 job.step = Step::Await { after };
@@ -280,7 +281,8 @@ impl Runner {
         if nothing { self.paused.push(conversation) } else { self.ready.push(conversation) }
     }
 
-    /// Waits for room, then sends one change. False when there is nothing more to do for this conversation.
+    /// Waits for room, then sends one change. False when there is nothing more to do for this
+    /// conversation.
     async fn deliver(
         &mut self,
         conversation: ConversationId,
@@ -383,7 +385,8 @@ impl Runner {
             Step::Probe { .. } | Step::Await { .. } => {
                 self.jobs.remove(&conversation);
             }
-            // The client is told, and can ask again. What is live goes on, and tells if the user is out.
+            // The client is told, and can ask again. What is live goes on, and tells if the user is
+            // out.
             Step::Messages { .. } => {
                 job.step = Step::Changes;
                 self.ready.push(conversation);

@@ -1,4 +1,5 @@
-//! One change, many sessions: encoded once for each way of seeing it, and the same bytes for all of them.
+//! One change, many sessions: encoded once for each way of seeing it, and the same bytes for all of
+//! them.
 
 use std::cell::OnceCell;
 use std::sync::Arc;

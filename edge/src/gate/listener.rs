@@ -1,7 +1,7 @@
 //! Takes connections and speaks HTTP/1.1 on them until they become a session or end.
 //!
-//! Not `axum::serve`: that has no deadline for the head of a request and no bound on connections, so a few thousand silent
-//! ones would keep everybody out.
+//! Not `axum::serve`: that has no deadline for the head of a request and no bound on connections,
+//! so a few thousand silent ones would keep everybody out.
 
 use std::io;
 use std::sync::Arc;
@@ -42,7 +42,8 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: net::Listener, rou
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()))
             .with_upgrades();
         shared.tasks.spawn_until_stop("connection", async move {
-            // A client that breaks off, or sends what is no HTTP, has been answered by hyper where that was possible.
+            // A client that breaks off, or sends what is no HTTP, has been answered by hyper where
+            // that was possible.
             if let Err(error) = connection.await {
                 tracing::trace!(%error, "connection ended");
             }

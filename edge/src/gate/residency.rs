@@ -1,5 +1,5 @@
-//! May this edge serve this tenant? One place for streams and for HTTP. The rule is the world's; here a refusal leaves its
-//! evidence and gets its alternatives.
+//! May this edge serve this tenant? One place for streams and for HTTP. The rule is the world's;
+//! here a refusal leaves its evidence and gets its alternatives.
 
 use wire::{ErrorCode, RegionId, TenantId};
 

@@ -1,4 +1,5 @@
-//! In which shard each conversation is that has moved, as far as this edge has heard (M6). All others are where they were born.
+//! In which shard each conversation is that has moved, as far as this edge has heard (M6). All
+//! others are where they were born.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -8,7 +9,8 @@ use topology::World;
 use wire::change::Home;
 use wire::{ConversationId, ShardId};
 
-/// So many are remembered whether anybody here is interested or not; beyond that, the others are asked for again.
+/// So many are remembered whether anybody here is interested or not; beyond that, the others are
+/// asked for again.
 pub(super) const KEPT_MAX: usize = 65_536;
 
 /// See the module.

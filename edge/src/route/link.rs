@@ -1,10 +1,11 @@
-//! The way to the owner of one shard: one stream of the mesh, opened when something is to be said, and opened anew, perhaps
-//! elsewhere, when it breaks.
+//! The way to the owner of one shard: one stream of the mesh, opened when something is to be said,
+//! and opened anew, perhaps elsewhere, when it breaks.
 //!
-//! Who owns the shard is guessed from the [placement](shard_client::owner_view); a core that was guessed wrongly says whom it holds
-//! for the owner, and that one is tried next. A stream is served by one term of one owner, in order. After it ends, whatever
-//! was not answered is sent again and every conversation is watched again after the last change delivered: the owner, not
-//! this edge, knows what was done already.
+//! Who owns the shard is guessed from the [placement](shard_client::owner_view); a core that was
+//! guessed wrongly says whom it holds for the owner, and that one is tried next. A stream is served
+//! by one term of one owner, in order. After it ends, whatever was not answered is sent again and
+//! every conversation is watched again after the last change delivered: the owner, not this edge,
+//! knows what was done already.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -85,7 +86,8 @@ impl Link {
         *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = owner;
     }
 
-    /// Wakes nobody: what is still to be unwatched is no reason to open a stream, and none to look again.
+    /// Wakes nobody: what is still to be unwatched is no reason to open a stream, and none to look
+    /// again.
     fn is_needed(&self) -> bool {
         !self.pending().is_empty() || self.watched() > 0
     }
@@ -293,7 +295,8 @@ mod tests {
 
     use super::*;
 
-    /// What the simulator found: the last watcher had left while the owner was away, and the task of the link never slept again.
+    /// What the simulator found: the last watcher had left while the owner was away, and the task
+    /// of the link never slept again.
     #[test]
     fn a_link_that_has_only_to_unwatch_sleeps() {
         let shard = ShardId {

@@ -9,8 +9,9 @@ use crate::transport::websocket::framing;
 /// Kept free before the JSON: the longest header of an unmasked WebSocket frame.
 pub(crate) const HEADROOM_BYTES: usize = 10;
 
-/// JSON behind the header of a WebSocket frame. The header stands in the same buffer because the buffer is shared: most
-/// clients have a WebSocket, and one write without a copy serves each of them. Other transports take the JSON alone.
+/// JSON behind the header of a WebSocket frame. The header stands in the same buffer because the
+/// buffer is shared: most clients have a WebSocket, and one write without a copy serves each of
+/// them. Other transports take the JSON alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Encoded(Bytes);
 

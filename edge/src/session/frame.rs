@@ -52,8 +52,8 @@ pub(crate) fn internal() -> Refusal {
     Refusal::new(ErrorCode::Internal, "the home gave an answer that does not fit the question")
 }
 
-/// Names frames that are no changes of a conversation. Drawn, not counted: a count would be shared by all edges of a process, and
-/// no simulated run beside another could be repeated.
+/// Names frames that are no changes of a conversation. Drawn, not counted: a count would be shared
+/// by all edges of a process, and no simulated run beside another could be repeated.
 fn next_id() -> String {
     format!("e{:x}", rand::random::<u64>())
 }

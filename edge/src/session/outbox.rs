@@ -1,8 +1,10 @@
-//! What waits to be written to one client. Delivery and the links push, the session's transport takes.
+//! What waits to be written to one client. Delivery and the links push, the session's transport
+//! takes.
 //!
-//! Answers to the client's own frames go first. They are bounded because the session is not read while many wait. Events wait
-//! in [lanes], bounded by count and bytes. A message that does not fit is refused, and whoever pushed it marks the session as
-//! behind in that conversation: no message is dropped here.
+//! Answers to the client's own frames go first. They are bounded because the session is not read
+//! while many wait. Events wait in [lanes], bounded by count and bytes. A message that does not fit
+//! is refused, and whoever pushed it marks the session as behind in that conversation: no message
+//! is dropped here.
 
 pub(crate) mod lanes;
 
@@ -181,7 +183,8 @@ impl Outbox {
         self.pump.wake();
     }
 
-    /// Takes what to write next: one frame, and further ones while they have at most `most` bytes together.
+    /// Takes what to write next: one frame, and further ones while they have at most `most` bytes
+    /// together.
     pub(crate) fn take(&self, bound: Bound, most: usize, mut write: impl FnMut(Outgoing)) {
         let mut state = self.lock();
         let mut bytes = 0;

@@ -1,4 +1,5 @@
-//! What a client asks on its session. Checks are `wire`'s and the home's; here a frame finds its way.
+//! What a client asks on its session. Checks are `wire`'s and the home's; here a frame finds its
+//! way.
 
 use std::sync::Arc;
 

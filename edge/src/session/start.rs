@@ -1,7 +1,9 @@
-//! The first moments of a session: which conversations are its user's, the wish to get their events, and `hello`.
+//! The first moments of a session: which conversations are its user's, the wish to get their
+//! events, and `hello`.
 //!
-//! `hello` waits until all of them are watched, so that from there on nothing is missed. A home that does not answer in time
-//! is not waited for: its conversations are attached as soon as it does.
+//! `hello` waits until all of them are watched, so that from there on nothing is missed. A home
+//! that does not answer in time is not waited for: its conversations are attached as soon as it
+//! does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,8 @@ use crate::shared::Shared;
 /// Pause before a user's own stream is asked again after it has failed to answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Attaches the session and puts `hello` into its outbox. `permit` lets it be among those that start.
+/// Attaches the session and puts `hello` into its outbox. `permit` lets it be among those that
+/// start.
 pub(super) async fn start(
     shared: &Arc<Shared>,
     session: &Arc<Session>,

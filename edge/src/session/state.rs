@@ -32,7 +32,8 @@ pub(crate) struct Session {
     pinged_ms: AtomicU64,
     /// Since when the socket has taken nothing though something waits; 0: it takes.
     stalled_ms: AtomicU64,
-    /// The conversations that it is attached to, sorted. None once it has ended: nothing is attached any more.
+    /// The conversations that it is attached to, sorted. None once it has ended: nothing is
+    /// attached any more.
     attached: Mutex<Option<Vec<ConversationId>>>,
     /// What a backfill is to bring, while there is something.
     pub(crate) backfill: Requests,
@@ -62,7 +63,8 @@ impl Session {
         SubscriberId(self.number)
     }
 
-    /// Remembers that it is attached. False when it was already; none when it has ended: do not attach.
+    /// Remembers that it is attached. False when it was already; none when it has ended: do not
+    /// attach.
     pub(crate) fn note_attached(&self, conversation: ConversationId) -> Option<bool> {
         let mut attached = self.attached();
         let list = attached.as_mut()?;

@@ -1,5 +1,6 @@
-//! Everything at once, by a seed: streams that end, feeds that are lost, clients that come, go, lag and sync, members who are
-//! put out and back in. Whatever happens, each client sees every message once and in order.
+//! Everything at once, by a seed: streams that end, feeds that are lost, clients that come, go, lag
+//! and sync, members who are put out and back in. Whatever happens, each client sees every message
+//! once and in order.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A core as an edge sees it: answers commands, queries and watches with the production rules, in memory.
+//! A core as an edge sees it: answers commands, queries and watches with the production rules, in
+//! memory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -161,7 +162,8 @@ impl Homes {
         Epoch(1 + self.lost)
     }
 
-    /// The owner's region is lost, and with it what is behind this change; a later term goes on there.
+    /// The owner's region is lost, and with it what is behind this change; a later term goes on
+    /// there.
     pub(crate) fn lose(&mut self, id: ConversationId, after_ver: u64) {
         self.end_streams();
         self.lost += 1;

@@ -1,5 +1,5 @@
-//! `hearth-sim`: the program behind `hearth sim`. A binary of its own, because it replaces functions
-//! of libc.
+//! `hearth-sim`: the program behind `hearth sim`. A binary of its own, because it replaces
+//! functions of libc.
 
 mod cli;
 mod show;

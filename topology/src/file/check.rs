@@ -1,5 +1,5 @@
-//! The rules that hold inside and between sections. A section that breaks one is reported and still used as far as it
-//! goes, so that its mistakes do not echo in the sections that name it.
+//! The rules that hold inside and between sections. A section that breaks one is reported and still
+//! used as far as it goes, so that its mistakes do not echo in the sections that name it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

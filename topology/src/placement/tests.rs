@@ -45,7 +45,8 @@ fn a_healthy_shard_is_served_at_home() {
     }
 }
 
-/// Pinned: two builds that disagree here would take shards from each other during a rolling upgrade.
+/// Pinned: two builds that disagree here would take shards from each other during a rolling
+/// upgrade.
 #[test]
 fn placement_is_the_same_in_every_process_of_every_build() {
     let world = World::default_world();

@@ -6,8 +6,9 @@ use wire::{ConversationId, ConversationKind, Durability, RegionId, ShardId, Tena
 use super::{World, Zone};
 
 impl World {
-    /// Where a group is born unless its creator says: the tenant's own choice, or the region of the edge that was asked,
-    /// or, if that may not hold the tenant's data, the nearest that may. None when the tenant is unknown.
+    /// Where a group is born unless its creator says: the tenant's own choice, or the region of the
+    /// edge that was asked, or, if that may not hold the tenant's data, the nearest that may. None
+    /// when the tenant is unknown.
     #[must_use]
     pub fn birth_home(&self, tenant: &TenantId, asked_in: RegionId) -> Option<RegionId> {
         let zone = self.zone_of(tenant)?;
@@ -34,7 +35,8 @@ impl World {
         Some(ConversationId { kind: ConversationKind::Group, shard, unique: random })
     }
 
-    /// The id of the direct conversation of two users, whoever asks first and wherever. None when the tenant is unknown.
+    /// The id of the direct conversation of two users, whoever asks first and wherever. None when
+    /// the tenant is unknown.
     #[must_use]
     pub fn direct_id(&self, tenant: &TenantId, a: &UserId, b: &UserId) -> Option<ConversationId> {
         self.derived(ConversationKind::Direct, tenant, ConversationId::direct_key(tenant, a, b))

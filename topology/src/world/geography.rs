@@ -14,8 +14,8 @@ const FIBRE_KM_PER_MS: f64 = 200.0;
 const DETOUR: f64 = 1.5;
 
 impl World {
-    /// One way between two regions: what the file says, or what the coordinates give. Zero within a region, and when
-    /// the world does not know one of them.
+    /// One way between two regions: what the file says, or what the coordinates give. Zero within a
+    /// region, and when the world does not know one of them.
     #[must_use]
     pub fn delay(&self, a: RegionId, b: RegionId) -> Duration {
         Duration::from_secs_f64(self.delay_ms(a, b) / 1000.0)

@@ -16,7 +16,8 @@ pub enum NodeNameError {
 }
 
 impl World {
-    /// The node of that name, such as `eu-west/core/1`. Whether the world starts with it does not matter.
+    /// The node of that name, such as `eu-west/core/1`. Whether the world starts with it does not
+    /// matter.
     ///
     /// # Errors
     /// When the text has another form, or the world has no such region.

@@ -1,11 +1,13 @@
 //! When live events may reach a client that has just connected.
 //!
-//! A new connection is live from `hello` on, but its client may be about to say with a `sync` what it already has. An event
-//! that is written before the answer to that `sync` arrives out of order. So events wait until the client has said something
-//! else, or a moment has passed, and while any `sync` is not placed.
+//! A new connection is live from `hello` on, but its client may be about to say with a `sync` what
+//! it already has. An event that is written before the answer to that `sync` arrives out of order.
+//! So events wait until the client has said something else, or a moment has passed, and while any
+//! `sync` is not placed.
 //!
-//! A `sync` is *placed* when the subscriber is off the live events of every conversation that it names and the queued events
-//! that its answer repeats are taken back. From then on its answer and the live events cannot overtake each other.
+//! A `sync` is *placed* when the subscriber is off the live events of every conversation that it
+//! names and the queued events that its answer repeats are taken back. From then on its answer and
+//! the live events cannot overtake each other.
 
 /// Whether the events of one connection wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,8 +49,8 @@ impl Settling {
         self.unplaced = self.unplaced.saturating_sub(1);
     }
 
-    /// The client has sent another frame, or its time to send a `sync` is over. A `sync` that came before is still waited
-    /// for: a frame that follows it says nothing about what the client has.
+    /// The client has sent another frame, or its time to send a `sync` is over. A `sync` that came
+    /// before is still waited for: a frame that follows it says nothing about what the client has.
     pub fn pass(&mut self) {
         self.undecided = false;
     }

@@ -4,7 +4,8 @@ use wire::Epoch;
 
 use super::{Place, Progress, StartAt};
 
-/// Times that a user may be removed and added again while this edge is behind. Earlier ones are forgotten.
+/// Times that a user may be removed and added again while this edge is behind. Earlier ones are
+/// forgotten.
 const READDS_MAX: usize = 256;
 
 /// One that waits for the owner's word: on its user, or on where the conversation stands.
@@ -32,8 +33,9 @@ pub(super) struct Subscription<S> {
     pub(super) readds: Readds,
     /// It goes off before its first event.
     pub(super) pause: bool,
-    /// Terms that began while it was off: after which place, and the epoch. Places and epochs ascend. If the subscriber has
-    /// something of an older term behind such a place, that was lost with a region.
+    /// Terms that began while it was off: after which place, and the epoch. Places and epochs
+    /// ascend. If the subscriber has something of an older term behind such a place, that was lost
+    /// with a region.
     pub(super) forks: Vec<(Place, Epoch)>,
     /// What a backfill has brought it beyond the cursor.
     pub(super) ahead: Option<Box<Progress>>,
@@ -46,7 +48,8 @@ impl<S> Subscription<S> {
         self.forks.push((at, epoch));
     }
 
-    /// Where a backfill that has come so far must go back to, if it has something of a lost history.
+    /// Where a backfill that has come so far must go back to, if it has something of a lost
+    /// history.
     pub(super) fn take_resume_at(&mut self, progress: &Progress) -> Option<Place> {
         let forks = std::mem::take(&mut self.forks);
         let is_beyond = |(at, epoch): &(Place, Epoch)| progress.last_before(*epoch) > at.ver;
@@ -68,7 +71,8 @@ pub(super) enum State {
 }
 
 impl State {
-    /// Whether a subscriber has everything up to `ver`, where the conversation stands, and gets what comes.
+    /// Whether a subscriber has everything up to `ver`, where the conversation stands, and gets
+    /// what comes.
     pub(super) fn is_live_at(self, ver: u64) -> bool {
         match self {
             Self::Live => true,
@@ -78,8 +82,8 @@ impl State {
     }
 }
 
-/// After which changes a user was added again; ascending. That news, from the user's own stream, may come before the removal,
-/// which this conversation tells.
+/// After which changes a user was added again; ascending. That news, from the user's own stream,
+/// may come before the removal, which this conversation tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Readds(Vec<u64>);
 
@@ -93,8 +97,8 @@ impl Readds {
         }
     }
 
-    /// The user was removed by `ver`: after which change they are in again, if they are. It is asked again when a fork brings
-    /// the same removal once more.
+    /// The user was removed by `ver`: after which change they are in again, if they are. It is
+    /// asked again when a fork brings the same removal once more.
     pub(super) fn after(&self, ver: u64) -> Option<u64> {
         self.0.get(self.0.partition_point(|readd| *readd < ver)).copied()
     }

@@ -1,4 +1,5 @@
-//! One edge, some subscribers, an owner that forgets nothing: whatever happens, every client has the conversation as it is.
+//! One edge, some subscribers, an owner that forgets nothing: whatever happens, every client has
+//! the conversation as it is.
 
 use std::collections::VecDeque;
 
@@ -221,7 +222,8 @@ impl Bench {
         }
     }
 
-    /// Removes a user and adds them again. The news of the second comes at once, by the user's own stream.
+    /// Removes a user and adds them again. The news of the second comes at once, by the user's own
+    /// stream.
     fn readd(&mut self, id: u64) {
         self.commit(Kind::Removes(id));
         self.commit(Kind::Adds(id));
@@ -242,7 +244,8 @@ impl Bench {
         self.watched.begin_stream();
     }
 
-    /// A region is lost with the last messages. Changes of members stay, so that all know who is in.
+    /// A region is lost with the last messages. Changes of members stay, so that all know who is
+    /// in.
     fn lose(&mut self, count: usize) {
         self.break_stream();
         for _ in 0..count {
@@ -255,7 +258,8 @@ impl Bench {
         self.commit(Kind::Message);
     }
 
-    /// Not of a forked history: its first change is the only one that tells of the fork, and a stream loses nothing of a replay.
+    /// Not of a forked history: its first change is the only one that tells of the fork, and a
+    /// stream loses nothing of a replay.
     fn drop_one(&mut self) {
         if self.epoch == 1 {
             self.feed.pop_front();

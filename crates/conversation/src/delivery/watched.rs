@@ -1,7 +1,8 @@
 //! One conversation that an edge watches: which subscriber gets which change.
 //!
-//! Every change is delivered once, in the order of `ver`. A subscriber whose outbox is full, or who asks for what it missed,
-//! is *paused*: a backfill brings it the changes from history until it can rejoin, so there is neither a hole nor a double.
+//! Every change is delivered once, in the order of `ver`. A subscriber whose outbox is full, or who
+//! asks for what it missed, is *paused*: a backfill brings it the changes from history until it can
+//! rejoin, so there is neither a hole nor a double.
 
 mod pausing;
 
@@ -129,7 +130,8 @@ impl<S: Subscriber, E: Delivered> Watched<S, E> {
         backfill
     }
 
-    /// The user of a subscriber was added again after `ver`. The removal before that may not have been delivered yet.
+    /// The user of a subscriber was added again after `ver`. The removal before that may not have
+    /// been delivered yet.
     pub fn note_readd(&mut self, id: SubscriberId, ver: u64) {
         let subscribed = self.subscribers.iter_mut().find(|known| known.who.id() == id);
         let readds = match subscribed {
@@ -156,8 +158,8 @@ impl<S: Subscriber, E: Delivered> Watched<S, E> {
         }
     }
 
-    /// A backfill has brought a subscriber the change `ver`, which removes its user. Returns the place after which the user is
-    /// in again. None: the subscriber is gone.
+    /// A backfill has brought a subscriber the change `ver`, which removes its user. Returns the
+    /// place after which the user is in again. None: the subscriber is gone.
     pub fn remove(&mut self, id: SubscriberId, ver: u64) -> Option<Place> {
         let at = self.position(id)?;
         let readd = self.subscribers[at].readds.after(ver);
@@ -294,7 +296,8 @@ impl<S: Subscriber, E: Delivered> Watched<S, E> {
         self.established = false;
     }
 
-    /// The question for a hole was answered or failed. Returns after which `ver` there is still one.
+    /// The question for a hole was answered or failed. Returns after which `ver` there is still
+    /// one.
     pub fn retry_hole(&mut self) -> Option<u64> {
         self.cursor.as_mut()?.retry()
     }
@@ -352,8 +355,8 @@ impl<S: Subscriber, E: Delivered> Watched<S, E> {
         effects.push(Effect::Forked { after_ver: ver });
     }
 
-    /// The next change is the first of a later term. A subscriber whom a backfill has brought further has something of the
-    /// older term behind it only if that was lost with a region.
+    /// The next change is the first of a later term. A subscriber whom a backfill has brought
+    /// further has something of the older term behind it only if that was lost with a region.
     fn begin_term(&mut self, event: &E) {
         let (ver, epoch) = (event.ver() - 1, event.epoch());
         let known = event.seqs().map(|seqs| seqs.before).or(self.place.map(|place| place.seq));

@@ -236,8 +236,8 @@ fn conversations_are_checked_apart() {
     assert!(checker.report().is_clean(), "{}", checker.report());
 }
 
-/// A conversation whose region is lost after the fourth message, of which two had come over. Its third comes back; what else there is to
-/// see, and to whom, is said by the test.
+/// A conversation whose region is lost after the fourth message, of which two had come over. Its
+/// third comes back; what else there is to see, and to whom, is said by the test.
 struct Forked(Checker);
 
 impl Forked {

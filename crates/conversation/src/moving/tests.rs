@@ -56,7 +56,8 @@ fn a_send_of_an_earlier_shard_counts_by_that_shards_starts() {
 #[test]
 fn a_row_counts_by_the_starts_of_the_shard_in_which_it_was_written() {
     let stamp = |epoch, slot| Position { epoch: Epoch(epoch), slot: Slot(slot) };
-    // Epoch 1 of shard 0 lost slot 4 to epoch 3; epoch 1 of shard 1, which clients see as 4, lost slot 7.
+    // Epoch 1 of shard 0 lost slot 4 to epoch 3; epoch 1 of shard 1, which clients see as 4, lost
+    // slot 7.
     let (left, there) = (starts(&[(1, 0), (3, 4)]), starts(&[(1, 0), (2, 7)]));
     let here = moved(Durability::Region, &left);
     assert_eq!(here.judge(), shard(1, Durability::Region));

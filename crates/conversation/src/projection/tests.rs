@@ -98,7 +98,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// `HEARTH_GOLDEN=write` writes the file anew. When a line changes, rows that are stored may no longer be understood.
+/// `HEARTH_GOLDEN=write` writes the file anew. When a line changes, rows that are stored may no
+/// longer be understood.
 #[test]
 fn the_bytes_of_rows_stay() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rows.hex");

@@ -5,7 +5,8 @@ use wire::command::{Draft, Refusal};
 use wire::limits::{BODY_BYTES, MENTIONS, META_BYTES};
 use wire::message::Body;
 
-/// Checks sizes and counts. An edge may call it before it bothers a home region; the sequencer calls it in any case.
+/// Checks sizes and counts. An edge may call it before it bothers a home region; the sequencer
+/// calls it in any case.
 ///
 /// # Errors
 /// `bad_request`, `too_large` or `unknown_type`, naming the field.

@@ -644,7 +644,8 @@ fn what_was_lost_with_a_region_is_not_believed() {
     );
     let superseded = Starts::from_iter([(Epoch(0), Slot(0))]);
     assert!(rows.counts(id, &superseded), "a later term's: what is over is the reader's own");
-    // The group counts; the second was said in the later term in place of a lost one; the third is lost.
+    // The group counts; the second was said in the later term in place of a lost one; the third is
+    // lost.
     let mut whole = group();
     let mut said = |name: &str| match run(&mut whole, "ann", send(name, "x")) {
         Decision::Commit(mut changes) => changes.remove(0),

@@ -218,7 +218,8 @@ mod tests {
         }
     }
 
-    /// Home: epoch 1 from 0, epoch 2 from 6. Away: epoch 3 from 4, and a second owner there, epoch 4 from 9.
+    /// Home: epoch 1 from 0, epoch 2 from 6. Away: epoch 3 from 4, and a second owner there, epoch
+    /// 4 from 9.
     fn lease() -> Lease {
         let lease = |lease: Lease, by: &str, nonce, start| {
             let by: NodeId = by.parse().unwrap();

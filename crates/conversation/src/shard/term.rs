@@ -1,4 +1,5 @@
-//! The outcome of a takeover: the right to write a shard's log, and what each acknowledgement needs.
+//! The outcome of a takeover: the right to write a shard's log, and what each acknowledgement
+//! needs.
 
 use wire::{Durability, Epoch, RegionId, Slot};
 

@@ -1,8 +1,9 @@
 //! Class `region` across two regions: rules R1-R8, each of them needed.
 //!
-//! The races that are closed here: two claimers of two regions; a second takeover in the middle of the first, across; a zombie of
-//! a lost region on a good and on a bad clock; a dedupe row that arrives before its log row; a term that seals between the
-//! look at the lease row and the claim; a release and a claim over it; an owner that dies in the middle of a salvage.
+//! The races that are closed here: two claimers of two regions; a second takeover in the middle of
+//! the first, across; a zombie of a lost region on a good and on a bad clock; a dedupe row that
+//! arrives before its log row; a term that seals between the look at the lease row and the claim; a
+//! release and a claim over it; an owner that dies in the middle of a salvage.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! The model of delivery at an edge: owners that come and go, a feed that loses changes, a region that is lost, and clients
-//! that read or do not. The edge runs the production rules.
+//! The model of delivery at an edge: owners that come and go, a feed that loses changes, a region
+//! that is lost, and clients that read or do not. The edge runs the production rules.
 //!
 //! **The owner** has the log. A region loss takes its last messages away, and another epoch goes on in their place.
 //!
@@ -240,7 +240,8 @@ impl Model for Edge {
         may(has_room(1), Action::Commit);
         may(has_room(2) && fault(READDS), Action::Readd);
         may(!state.feed.is_empty(), Action::Receive);
-        // The first change of a fork is the only one that tells of it, and a stream loses nothing of a replay.
+        // The first change of a fork is the only one that tells of it, and a stream loses nothing
+        // of a replay.
         let may_drop = fault(DROPS) && state.epoch == 1;
         may(!state.feed.is_empty() && may_drop, Action::Drop);
         may(state.hole.is_some() && state.streaming, Action::FillHole);
@@ -371,8 +372,8 @@ impl Edge {
         Ok(())
     }
 
-    /// The first user is removed and added again. Their own stream tells of the second before the conversation tells of
-    /// either.
+    /// The first user is removed and added again. Their own stream tells of the second before the
+    /// conversation tells of either.
     fn readd(&self, state: &mut State) {
         state.commit(Kind::Removes);
         state.commit(Kind::Adds);

@@ -1,7 +1,8 @@
 //! `fence = "lease"`: rules L1-L7 of the timed lease, each of them needed.
 //!
-//! Beside the races of `main.rs`, which are searched here too: a zombie whose lease ran out; a pause between the append and the
-//! clock; a renewal that meets a claim; a renewal, a break and a release with unknown outcome; an owner that lets go.
+//! Beside the races of `main.rs`, which are searched here too: a zombie whose lease ran out; a
+//! pause between the append and the clock; a renewal that meets a claim; a renewal, a break and a
+//! release with unknown outcome; an owner that lets go.
 
 use crate::world::{Bounds, Mutant, Timed};
 use crate::{bounds, fails, full, holds};

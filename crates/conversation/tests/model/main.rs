@@ -1,4 +1,5 @@
-//! Exhaustive check of the shard protocol (DESIGN 3.1), over the very machines that production runs.
+//! Exhaustive check of the shard protocol (DESIGN 3.1), over the very machines that production
+//! runs.
 //!
 //! The races that the design names, and where each is closed:
 //!
@@ -13,10 +14,11 @@
 //! | retry of a send across takeover | | `sequencer/tests.rs`, `tests/properties.rs` |
 //! | late projection of a zombie | | `tests/properties.rs` |
 //!
-//! Moving a conversation between shards is a model of its own, in [`moving`]; what an edge delivers to its clients another, in
-//! [`delivery`].
+//! Moving a conversation between shards is a model of its own, in [`moving`]; what an edge delivers
+//! to its clients another, in [`delivery`].
 //!
-//! The bounds here take seconds; `HEARTH_MODEL=full` searches larger ones. Every search prints how many states it saw.
+//! The bounds here take seconds; `HEARTH_MODEL=full` searches larger ones. Every search prints how
+//! many states it saw.
 
 #![allow(clippy::unwrap_used)]
 

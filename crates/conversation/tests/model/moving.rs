@@ -1,22 +1,25 @@
-//! Exhaustive check of how a conversation moves between shards (DESIGN 3.8, rules M1-M6), over the code that production
-//! runs: `Conversation`, `Mover`, `project`, `EdgeCursor`.
+//! Exhaustive check of how a conversation moves between shards (DESIGN 3.8, rules M1-M6), over the
+//! code that production runs: `Conversation`, `Mover`, `project`, `EdgeCursor`.
 //!
 //! **Three shards**, each a log whose owner may be replaced at any time: then of what was appended and not committed any
-//! prefix stays. (That this is how a shard behaves is what the other model shows.) Frames are projected any time after
-//! they are committed; requests, offers and deliveries may arrive late, and again.
+//! prefix stays. (That this is how a shard behaves is what the other model shows.) Frames are
+//! projected any time after they are committed; requests, offers and deliveries may arrive late,
+//! and again.
 //!
 //! **Class `region`**: what is projected in one region is in every region any time later; a fork (a region is lost) cuts from a
-//! shard's log anything that is not, and those who own it then read what every region has, and what came over of rows that were
-//! cut off: those that say what became of sends (F5), or all of them.
+//! shard's log anything that is not, and those who own it then read what every region has, and what
+//! came over of rows that were cut off: those that say what became of sends (F5), or all of them.
 //!
 //! **What must hold**: the changes of the conversation, over all shards, are one dense order; their epoch and time never
-//! fall, and rise with a move; no send counts twice; what was acknowledged stays (class `multi-region`); nobody is told
-//! of a move that never was; what is projected is what was committed; an edge shows all of it in order. And from wherever
-//! things stand, everything can be finished.
+//! fall, and rise with a move; no send counts twice; what was acknowledged stays (class
+//! `multi-region`); nobody is told of a move that never was; what is projected is what was
+//! committed; an edge shows all of it in order. And from wherever things stand, everything can be
+//! finished.
 //!
-//! Not modelled: salvage of what a fork cut off, several conversations, users' own streams (which do not move), TTLs.
-//! Of the facts' mutants one has no meaning here, "own tail only": nothing is carried along but the starts, for a conversation
-//! is taken in when all of it is projected (M3's first way).
+//! Not modelled: salvage of what a fork cut off, several conversations, users' own streams (which
+//! do not move), TTLs. Of the facts' mutants one has no meaning here, "own tail only": nothing is
+//! carried along but the starts, for a conversation is taken in when all of it is projected (M3's
+//! first way).
 
 mod state;
 mod steps;

@@ -1,15 +1,18 @@
-//! The model of single-region shards across two regions: claimants, owners, their salvage and a consumer run the production
-//! machines, over a store whose regions have quorums of their own.
+//! The model of single-region shards across two regions: claimants, owners, their salvage and a
+//! consumer run the production machines, over a store whose regions have quorums of their own.
 //!
 //! **The store.** What is written in one region is under way to the other from that moment on, and arrives when somebody looks.
-//! In each region a write is *durable* or not: a quorum read there shows every durable write, and of those that are under way
-//! any. That is a regular register for each row; it shows all that three replicas could show, and more (a row that one read has
-//! shown may be missing in the next, until somebody has written it again). A read of many rows must show what was durable when it
-//! could first have been asked, and may show whatever is under way when it ends. The lease row and the core leases are
-//! linearizable, as is what is written to them: conditional writes in doubt are searched in `world.rs`, with the same machines.
+//! In each region a write is *durable* or not: a quorum read there shows every durable write, and
+//! of those that are under way any. That is a regular register for each row; it shows all that
+//! three replicas could show, and more (a row that one read has shown may be missing in the next,
+//! until somebody has written it again). A read of many rows must show what was durable when it
+//! could first have been asked, and may show whatever is under way when it ends. The lease row and
+//! the core leases are linearizable, as is what is written to them: conditional writes in doubt are
+//! searched in `world.rs`, with the same machines.
 //!
 //! **Time** is what the timed leases make of it: when a claimant's wait is over, the leases that they saw have run out. That this
-//! is so on clocks that are as bad as the margin bears, `world/timed.rs` searches. With `bad_clock` it is not so.
+//! is so on clocks that are as bad as the margin bears, `world/timed.rs` searches. With `bad_clock`
+//! it is not so.
 //!
 //! **Clients** send each message until it is acknowledged, to any owner.
 //!
@@ -41,7 +44,8 @@ pub(crate) struct Bounds {
     pub(crate) slots: u64,
     pub(crate) epochs: u64,
     pub(crate) messages: usize,
-    /// The region of each process that tries to take the shard, once: 0 or 1. Those of one region stand together.
+    /// The region of each process that tries to take the shard, once: 0 or 1. Those of one region
+    /// stand together.
     pub(crate) claimants: &'static [usize],
     /// Leases do not end when they should.
     pub(crate) bad_clock: bool,
@@ -262,7 +266,8 @@ impl Model for World {
         for (actor, what) in state.actors.iter().enumerate() {
             match what {
                 Actor::Claimant { machine, .. } => {
-                    // Those of a region that have not begun are all the same: one of them is enough to consider.
+                    // Those of a region that have not begun are all the same: one of them is enough
+                    // to consider.
                     let untouched = !state.cores[actor].registered;
                     let idle = &mut idle[self.bounds.claimants[actor]];
                     if !(untouched && *idle) {
@@ -284,7 +289,8 @@ impl Model for World {
         }
     }
 
-    /// Every message is acknowledged, the last possible epoch serves, and nothing is left to salvage.
+    /// Every message is acknowledged, the last possible epoch serves, and nothing is left to
+    /// salvage.
     fn is_goal(&self, state: &State) -> bool {
         let last = state.lease.epoch == Epoch(self.bounds.epochs) && state.lease.sealed;
         last && state.lease.forks.is_empty() && state.acked.iter().all(|&acked| acked)
@@ -305,7 +311,8 @@ impl World {
         }
     }
 
-    /// What the memory of sends may say of a message in a region: the place that ranks highest of those that are there.
+    /// What the memory of sends may say of a message in a region: the place that ranks highest of
+    /// those that are there.
     fn remembered(&self, state: &State, site: usize, message: u8) -> Vec<Option<Position>> {
         let index = usize::from(message) - 1;
         let durable = state.sites[site].dedupe[index];
@@ -329,8 +336,8 @@ impl World {
             u64::from(state.sites[self.bounds.claimants[actor]].fence) > epoch.0
                 && self.mutant != Some(Mutant::NoLocalFence)
         };
-        // An owner that will find the fence whenever it looks acknowledges nothing more, and what it appends now it could
-        // have appended before.
+        // An owner that will find the fence whenever it looks acknowledges nothing more, and what
+        // it appends now it could have appended before.
         let gone: Vec<usize> = (state.actors.iter().enumerate())
             .filter(|(actor, what)| matches!(what, Actor::Owner(serving) if fenced(*actor, serving.owner.epoch())))
             .map(|(actor, _)| actor)
@@ -351,8 +358,8 @@ impl State {
         (message != 0).then(|| LogRow { at, frame: frame(message) })
     }
 
-    /// The rows that a read from `from` on may show, as far as they count by these starts and have no hole: one answer for
-    /// each place where it may end.
+    /// The rows that a read from `from` on may show, as far as they count by these starts and have
+    /// no hole: one answer for each place where it may end.
     fn readings(&self, from: Slot, starts: &Starts, must: Places) -> Vec<Vec<LogRow>> {
         let mut readings = Vec::new();
         let mut rows = Vec::new();

@@ -1,5 +1,5 @@
-//! Breadth-first search, so that the first violation found has a shortest trace. States are kept as 128-bit fingerprints;
-//! parents are kept too, so that a trace can be told.
+//! Breadth-first search, so that the first violation found has a shortest trace. States are kept as
+//! 128-bit fingerprints; parents are kept too, so that a trace can be told.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
@@ -41,7 +41,8 @@ pub(crate) struct Outcome<A> {
     pub(crate) violation: Option<Violation<A>>,
 }
 
-/// Searches everything; stops at the first violation. Panics over `states_max`, for then the bounds are wrong.
+/// Searches everything; stops at the first violation. Panics over `states_max`, for then the bounds
+/// are wrong.
 pub(crate) fn search<M: Model>(model: &M, states_max: usize) -> Outcome<M::Action> {
     let mut seen: HashSet<u128, BuildHasherDefault<Taken>> = HashSet::default();
     let mut told: Vec<(u32, Option<M::Action>)> = vec![(0, None)];
@@ -81,8 +82,9 @@ pub(crate) fn search<M: Model>(model: &M, states_max: usize) -> Outcome<M::Actio
     Outcome { states: seen.len(), steps, depth, goals, violation: None }
 }
 
-/// Whether from every state that can be reached one can be reached in which all is done. Ok: how many states there are;
-/// otherwise a shortest trace into a state from which there is no way. A violation on the way is one, too.
+/// Whether from every state that can be reached one can be reached in which all is done. Ok: how
+/// many states there are; otherwise a shortest trace into a state from which there is no way. A
+/// violation on the way is one, too.
 pub(crate) fn can_always_finish<M: Model>(
     model: &M,
     is_done: impl Fn(&M::State) -> bool,
@@ -131,8 +133,9 @@ pub(crate) fn can_always_finish<M: Model>(
     }
 }
 
-/// Walks at random from the start until nothing is left to do, for bounds too large to search: returns how many steps were
-/// taken and how many walks reached a goal, or the first violation. The same seed takes the same walks.
+/// Walks at random from the start until nothing is left to do, for bounds too large to search:
+/// returns how many steps were taken and how many walks reached a goal, or the first violation. The
+/// same seed takes the same walks.
 pub(crate) fn walk<M: Model>(
     model: &M,
     seed: u64,

@@ -1,11 +1,13 @@
 //! The model: claimants and owners that run the production machines, over a nasty store.
 //!
 //! **The store.** Three replicas, quorum two. A write is issued to all three and then arrives at each whenever it likes, or
-//! never. It arrives *when somebody looks*: a read of a replica chooses which of the writes under way have arrived there
-//! by then, and a write that is reported durable chooses which two replicas have it. Since an arrival that nobody has looked
-//! at cannot be told from one that has not happened, this leaves out no behaviour, and many fewer states to search.
-//! A quorum read takes its two replicas one after the other, with anything in between. The lease row is one linearizable
-//! register (Paxos inside is not modelled); a conditional write may be reported as unknown and land at any time later.
+//! never. It arrives *when somebody looks*: a read of a replica chooses which of the writes under
+//! way have arrived there by then, and a write that is reported durable chooses which two replicas
+//! have it. Since an arrival that nobody has looked at cannot be told from one that has not
+//! happened, this leaves out no behaviour, and many fewer states to search. A quorum read takes its
+//! two replicas one after the other, with anything in between. The lease row is one linearizable
+//! register (Paxos inside is not modelled); a conditional write may be reported as unknown and land
+//! at any time later.
 //!
 //! **Crashes** need no step of their own: a process that never moves again has crashed, a replica that is not asked is down.
 //!
@@ -256,7 +258,8 @@ impl Model for World {
         for (actor, what) in state.actors.iter().enumerate() {
             match what {
                 Actor::Claimant { machine, .. } => {
-                    // Those that have not begun are all the same: one of them is enough to consider.
+                    // Those that have not begun are all the same: one of them is enough to
+                    // consider.
                     let untouched = **machine == Takeover::new(self.claimant(actor));
                     let kind = usize::from(self.fence_mode(actor) == FenceMode::Lease);
                     if !(untouched && idle[kind]) {

@@ -1,4 +1,5 @@
-//! Before a replica is opened: is everything there that it may have acknowledged? Reads, and changes nothing.
+//! Before a replica is opened: is everything there that it may have acknowledged? Reads, and
+//! changes nothing.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -195,8 +196,8 @@ fn missing_commits(
             Some(loss(journal, number + 1, journal.broken.unwrap_or("it ends too early")))
         }
         Some(_) => None,
-        // No journal holds a commit: fjall's tables must, and whether they do is asked once they are open. Unless the
-        // first batch is broken and others follow.
+        // No journal holds a commit: fjall's tables must, and whether they do is asked once they
+        // are open. Unless the first batch is broken and others follow.
         None => journals
             .iter()
             .find(|j| !j.later.is_empty() && proven > 0)

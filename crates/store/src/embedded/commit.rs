@@ -1,5 +1,5 @@
-//! The record that ends every batch in fjall's journal: the number of the commit, and how far all commits before it had
-//! been synced. Commits are numbered densely, so a hole in the journal shows.
+//! The record that ends every batch in fjall's journal: the number of the commit, and how far all
+//! commits before it had been synced. Commits are numbered densely, so a hole in the journal shows.
 
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -1,10 +1,13 @@
-//! Group commit: one thread for each replica makes what waits durable with one sync, then wakes everyone who waited.
+//! Group commit: one thread for each replica makes what waits durable with one sync, then wakes
+//! everyone who waited.
 //!
-//! fjall's own commit holds its journal's lock across the sync, so many writers would queue there one sync each.
+//! fjall's own commit holds its journal's lock across the sync, so many writers would queue there
+//! one sync each.
 //!
-//! The thread alternates between the two lanes of its [`Queue`]. It writes and syncs all urgent writes first, so an
-//! acknowledgement waits for log rows alone. It then writes one batch of projections, marks and copies and hands it to the
-//! operating system; the next sync carries it along.
+//! The thread alternates between the two lanes of its [`Queue`]. It writes and syncs all urgent
+//! writes first, so an acknowledgement waits for log rows alone. It then writes one batch of
+//! projections, marks and copies and hands it to the operating system; the next sync carries it
+//! along.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +38,8 @@ struct Shared {
 }
 
 impl Committer {
-    /// Starts the thread. It ends, and lets the engine go, after [`Committer::die`] or when this is dropped.
+    /// Starts the thread. It ends, and lets the engine go, after [`Committer::die`] or when this is
+    /// dropped.
     pub(super) fn start(
         region: RegionId,
         engine: Arc<Engine>,

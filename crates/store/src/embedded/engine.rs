@@ -16,7 +16,8 @@ use super::versions;
 use crate::cell::{self, Cell, Stored, Table};
 use crate::quorum::{ReplicaError, Scan};
 
-/// Over this, fjall writes out the tables that keep the oldest journals alive. A start reads all journals.
+/// Over this, fjall writes out the tables that keep the oldest journals alive. A start reads all
+/// journals.
 const JOURNAL_BYTES: u64 = 96 * 1024 * 1024;
 
 /// See [`super::EmbeddedOptions`].
@@ -201,7 +202,8 @@ impl Batch<'_> {
         self.batch.insert(self.engine.table(cell.table), key, cell.value.clone());
     }
 
-    /// Writes all of it under this number: to disk, or so far that the end of the process cannot lose it.
+    /// Writes all of it under this number: to disk, or so far that the end of the process cannot
+    /// lose it.
     pub(super) fn commit(mut self, commit: Commit, to_disk: bool) -> fjall::Result<()> {
         self.batch.insert(&self.engine.commits, &commit::KEY[..], &commit.to_bytes()[..]);
         let mode = if to_disk { PersistMode::SyncData } else { PersistMode::Buffer };
@@ -212,7 +214,8 @@ impl Batch<'_> {
 fn options(table: Table, sizes: Sizes) -> KeyspaceCreateOptions {
     let options = KeyspaceCreateOptions::default().max_memtable_size(sizes.memtable_bytes);
     match table {
-        // Frames are small and read once: what compression would save costs the committer's time at flush.
+        // Frames are small and read once: what compression would save costs the committer's time at
+        // flush.
         Table::Log => options.data_block_compression_policy(CompressionPolicy::disabled()),
         _ => options,
     }

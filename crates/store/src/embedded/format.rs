@@ -1,8 +1,8 @@
 //! The format of a region's folder: a number in the file `format`, written before anything else.
 //!
-//! Rows and frames are made to grow ([`conversation::projection`]), so most changes leave the number
-//! alone. A change that makes old files unreadable raises it, and folders of other formats are
-//! refused. Format 1 had no such file.
+//! Rows and frames are made to grow ([`conversation::projection`]), so most changes leave the
+//! number alone. A change that makes old files unreadable raises it, and folders of other formats
+//! are refused. Format 1 had no such file.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

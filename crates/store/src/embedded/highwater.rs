@@ -1,13 +1,16 @@
-//! The side file that remembers how far a replica's commits had come, so that a journal that ends too early is noticed.
+//! The side file that remembers how far a replica's commits had come, so that a journal that ends
+//! too early is noticed.
 //!
-//! fjall ends its recovery silently at the first bytes that are not a journal entry, and cuts the file there. After a power
-//! cut that is right. After a flipped bit it would drop every commit behind it, acknowledged or not. So every commit has
-//! a number ([`super::commit`]), and before a commit is acknowledged its number stands here.
+//! fjall ends its recovery silently at the first bytes that are not a journal entry, and cuts the
+//! file there. After a power cut that is right. After a flipped bit it would drop every commit
+//! behind it, acknowledged or not. So every commit has a number ([`super::commit`]), and before a
+//! commit is acknowledged its number stands here.
 //!
-//! The file is written after every synced commit, but itself fsynced only about once a second and at the close: a
-//! process that is killed leaves it exact; a machine that loses power leaves it up to a second old, never too new. What
-//! an old one fails to prove, later commits in the journal do (each says how far all before it were synced); what nobody
-//! can prove is only the damage of the very last second before a power cut.
+//! The file is written after every synced commit, but itself fsynced only about once a second and
+//! at the close: a process that is killed leaves it exact; a machine that loses power leaves it up
+//! to a second old, never too new. What an old one fails to prove, later commits in the journal do
+//! (each says how far all before it were synced); what nobody can prove is only the damage of the
+//! very last second before a power cut.
 //!
 //! Two copies are written in turn, each with its checksum: a torn write spoils one.
 
@@ -35,13 +38,15 @@ pub(super) struct HighWaterMark {
     pub(super) boot: u64,
     /// The last commit that was synced, and so may have been acknowledged.
     pub(super) synced: u64,
-    /// Commits up to here need not be in the journal: they were vouched for when damage was repaired.
+    /// Commits up to here need not be in the journal: they were vouched for when damage was
+    /// repaired.
     pub(super) floor: u64,
     /// A repair was begun and not ended: what is here is not all that was acknowledged here.
     pub(super) incomplete: bool,
     /// It was closed in order, and no copy had failed to come.
     pub(super) clean: bool,
-    /// The last synced commit with something of this zone and class that this replica must not lose.
+    /// The last synced commit with something of this zone and class that this replica must not
+    /// lose.
     pub(super) last: BTreeMap<(ZoneId, Durability), u64>,
 }
 

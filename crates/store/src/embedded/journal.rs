@@ -1,14 +1,16 @@
 //! Reads fjall's journals before fjall does, and changes nothing.
 //!
-//! fjall's own recovery cuts a journal at the first entry that it cannot read and says nothing; this reader knows what
-//! should have been there. It understands format 3 of fjall (`fjall 3.1`), which the `version` file names:
+//! fjall's own recovery cuts a journal at the first entry that it cannot read and says nothing;
+//! this reader knows what should have been there. It understands format 3 of fjall (`fjall 3.1`),
+//! which the `version` file names:
 //!
 //! ```text
 //! batch := 1, items u32, seqno u64;  item*;  3, xxh3-64 of the item bytes, "FJL\3"        (integers little endian)
 //! item  := 2, value type u8, compression u8, keyspace u64, key length u16, length u32, length on disk u32, key, value
 //! ```
 //!
-//! The file is preallocated: zeros follow the last batch. Every batch of ours ends with a [`Commit`] record.
+//! The file is preallocated: zeros follow the last batch. Every batch of ours ends with a
+//! [`Commit`] record.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -94,8 +96,8 @@ fn read(path: PathBuf) -> io::Result<Journal> {
     Ok(Journal { path, commits, valid_end: at as u64, broken, broken_bytes, later })
 }
 
-/// What can still be read behind `valid_end`: items of whole batches, and of broken ones those that are `whole` by their
-/// own checksum.
+/// What can still be read behind `valid_end`: items of whole batches, and of broken ones those that
+/// are `whole` by their own checksum.
 pub(super) fn salvage(
     path: &Path,
     valid_end: u64,

@@ -1,6 +1,8 @@
-//! One batch of cells on its way into the engine: of each key the cell that beats all others, in key order.
+//! One batch of cells on its way into the engine: of each key the cell that beats all others, in
+//! key order.
 //!
-//! Neighbours in key order share their way through the memtable, so a sorted batch is cheaper to insert.
+//! Neighbours in key order share their way through the memtable, so a sorted batch is cheaper to
+//! insert.
 
 use super::commit::Commit;
 use super::engine::Engine;
@@ -42,7 +44,8 @@ fn best<'a>(same: &[&'a Cell]) -> Result<&'a Cell, ReplicaError> {
     Ok(best)
 }
 
-/// Whether nothing that stands under this key can matter: it is the same, or has a place of its own.
+/// Whether nothing that stands under this key can matter: it is the same, or has a place of its
+/// own.
 fn is_inserted_unseen(new: &Cell) -> bool {
     new.table.is_write_once() || versions::are_kept(new.table, &new.key)
 }

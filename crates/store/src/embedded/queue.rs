@@ -2,7 +2,8 @@
 //!
 //! **Urgent**: log rows, fences and leases. Somebody waits for their sync, so they never queue behind rows.
 //! **Background**: projections, marks and copies, in the order in which they came. A checkpoint promises that
-//! every projection written before it is durable, so it stays behind them in this lane, although it is synced.
+//! every projection written before it is durable, so it stays behind them in this lane, although it
+//! is synced.
 //!
 //! Each lane is bounded in writes and bytes. A full lane refuses ([`ReplicaError::Overloaded`]).
 
@@ -21,7 +22,8 @@ const LANE_WRITES: usize = 16 * 1024;
 
 /// An urgent batch is closed at this many bytes; one write always fits.
 const URGENT_BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// A background batch is closed at these: it delays the urgent write that comes while it is written.
+/// A background batch is closed at these: it delays the urgent write that comes while it is
+/// written.
 const BACKGROUND_BATCH_BYTES: usize = 1024 * 1024;
 const BACKGROUND_BATCH_CELLS: usize = 256;
 /// A longer backlog makes larger batches: at least one part in this many.
@@ -151,7 +153,8 @@ impl Queue {
         }
     }
 
-    /// Takes the next background writes. One that is synced ends the batch: it covers all before it.
+    /// Takes the next background writes. One that is synced ends the batch: it covers all before
+    /// it.
     pub(super) fn take_background(&self, batch: &mut Vec<Pending>) {
         let lane = &mut self.lock().background;
         let cells_max = BACKGROUND_BATCH_CELLS.max(lane.cells / BACKLOG_PARTS);

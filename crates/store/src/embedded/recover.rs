@@ -1,9 +1,11 @@
-//! Opening: every replica is assessed before any is touched; the whole ones are opened; a damaged one is healed from them
-//! if they must have everything that it may have acknowledged, and refused otherwise.
+//! Opening: every replica is assessed before any is touched; the whole ones are opened; a damaged
+//! one is healed from them if they must have everything that it may have acknowledged, and refused
+//! otherwise.
 //!
-//! When must they? A `multi-region` record was acknowledged by a majority of the zone's *n* regions. If this replica was one
-//! of them, at least `majority - 1` of the other `n - 1` have it, so any `n - majority + 1` of those include one that does:
-//! of three regions, both others. A `region` record was acknowledged by this replica alone.
+//! When must they? A `multi-region` record was acknowledged by a majority of the zone's *n*
+//! regions. If this replica was one of them, at least `majority - 1` of the other `n - 1` have it,
+//! so any `n - majority + 1` of those include one that does: of three regions, both others. A
+//! `region` record was acknowledged by this replica alone.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -86,7 +88,8 @@ impl Site<'_> {
             return Ok(Tried::Lost(assessment, loss));
         }
         for journal in assessment.journals.iter().filter(|journal| journal.broken.is_some()) {
-            // fjall refuses a tail that is torn in the wrong place; what is there was never acknowledged.
+            // fjall refuses a tail that is torn in the wrong place; what is there was never
+            // acknowledged.
             let surely_void = journal
                 .commits
                 .last()
@@ -344,7 +347,8 @@ impl Site<'_> {
     }
 }
 
-/// A new replica beside others that have data of its zones: it may not count for them before it has all of it.
+/// A new replica beside others that have data of its zones: it may not count for them before it has
+/// all of it.
 pub(super) fn is_late(site: &Site<'_>, all: &[(RegionId, &Assessment)]) -> Option<Loss> {
     let mut these = BTreeSet::new();
     for (zone, regions) in &site.zones {

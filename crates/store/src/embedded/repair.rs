@@ -1,9 +1,10 @@
 //! Anti-entropy: a replica takes from the others what it missed.
 //!
-//! Keys of a zone are one range of each table, so two replicas are compared by walking both ranges side by side; where the
-//! other has a cell that beats ours, it is taken. Nothing is ever removed, and no zone is walked in which one of the two may
-//! not have data. The walk reads all of a zone's rows on both sides (some 100,000 in well under a second, when they are
-//! in memory); a store that outgrows that outgrows the machine.
+//! Keys of a zone are one range of each table, so two replicas are compared by walking both ranges
+//! side by side; where the other has a cell that beats ours, it is taken. Nothing is ever removed,
+//! and no zone is walked in which one of the two may not have data. The walk reads all of a zone's
+//! rows on both sides (some 100,000 in well under a second, when they are in memory); a store that
+//! outgrows that outgrows the machine.
 
 use bytes::Bytes;
 use fjall::Slice;
@@ -20,8 +21,9 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 type Rows<'a> =
     std::iter::Peekable<Box<dyn Iterator<Item = Result<(Bytes, Slice), ReplicaError>> + 'a>>;
 
-/// Finds everything of the zone that `theirs` has and that beats what `ours` has, and hands it to `take` in chunks.
-/// Returns how many cells that were. Rows of theirs that are damaged are left out.
+/// Finds everything of the zone that `theirs` has and that beats what `ours` has, and hands it to
+/// `take` in chunks. Returns how many cells that were. Rows of theirs that are damaged are left
+/// out.
 pub(super) fn missing(
     ours: &Engine,
     theirs: &Engine,

@@ -19,7 +19,8 @@ pub struct RegionReport {
     pub region: RegionId,
     /// Its name.
     pub name: String,
-    /// Bytes of its tables, all checked; 0 when checking was not asked for. Its journals are always checked.
+    /// Bytes of its tables, all checked; 0 when checking was not asked for. Its journals are always
+    /// checked.
     pub checked_bytes: u64,
     /// What was not as it should be, or worth knowing. Empty after an orderly close.
     pub findings: Vec<Finding>,
@@ -30,15 +31,16 @@ pub struct RegionReport {
 pub enum Finding {
     /// It did not exist.
     Created,
-    /// The last write was cut short when the process or the machine stopped. It had not been acknowledged.
+    /// The last write was cut short when the process or the machine stopped. It had not been
+    /// acknowledged.
     TornTail {
         /// The journal.
         file: PathBuf,
         /// How much of it is void, bytes.
         bytes: u64,
     },
-    /// The file that says how far commits had come cannot be read. Damage at the very end of the journal could not have
-    /// been noticed.
+    /// The file that says how far commits had come cannot be read. Damage at the very end of the
+    /// journal could not have been noticed.
     HighWaterUnreadable {
         /// That file.
         file: PathBuf,

@@ -21,7 +21,8 @@ use super::{EmbeddedOptions, recover_site, repair};
 use crate::cell::{Stored, Table};
 use crate::quorum::{Asking, ReplicaError, Replicas, Scan, Sync, Write};
 
-/// Copies that wait to be written in another region than the one that confirms. Over it they are left to repair.
+/// Copies that wait to be written in another region than the one that confirms. Over it they are
+/// left to repair.
 const LATER_WRITES: usize = 8192;
 /// A scan of more rows than this leaves the runtime's threads.
 const SHORT_SCAN_ROWS: usize = 64;
@@ -209,7 +210,8 @@ impl Shared {
         }
     }
 
-    /// Takes from all others what a replica lacks, while it serves. Returns how many rows that were.
+    /// Takes from all others what a replica lacks, while it serves. Returns how many rows that
+    /// were.
     pub(super) fn repair(&self, region: RegionId) -> u64 {
         let Some(site) = self.site(region) else { return 0 };
         site.behind.store(false, Ordering::Release);

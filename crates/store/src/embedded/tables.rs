@@ -1,11 +1,14 @@
 //! Checks the files of fjall's tables before fjall opens them, and changes nothing.
 //!
-//! fjall knows the checksum of every file and does not look at it: a table list (`v<n>`) with a flipped bit opens as a
-//! database that has lost tables, and the files of the lost ones are removed as orphans. In each keyspace's folder:
+//! fjall knows the checksum of every file and does not look at it: a table list (`v<n>`) with a
+//! flipped bit opens as a database that has lost tables, and the files of the lost ones are removed
+//! as orphans. In each keyspace's folder:
 //!
 //! ```text
-//! current      n u64, XXH3-128 of v<n>, 0                                          (integers little endian)
-//! v<n>         an sfa archive; its section "tables" is: levels u8, of each: runs u8, of each: tables u32,
+//! current      n u64, XXH3-128 of v<n>, 0                                          (integers
+//! little endian)
+//! v<n>         an sfa archive; its section "tables" is: levels u8, of each: runs u8, of each:
+//! tables u32,
 //!              of each: id u64, 0, XXH3-128 of the file tables/<id>, seqno u64
 //! tables/<id>  the rows
 //! ```

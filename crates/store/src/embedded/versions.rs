@@ -1,17 +1,19 @@
 //! Rows that are written once in a term: messages, changes and dedupe rows.
 //!
-//! Such a row is inserted without a look at what is there. Its stamp ends its key in the engine, so every version has a
-//! place of its own and none can overwrite another, in whatever order they arrive: the owner's, a zombie's late one, one
-//! of a forked epoch that a repair brings. Readers take the version with the highest stamp, which is the last in key order.
+//! Such a row is inserted without a look at what is there. Its stamp ends its key in the engine, so
+//! every version has a place of its own and none can overwrite another, in whatever order they
+//! arrive: the owner's, a zombie's late one, one of a forked epoch that a repair brings. Readers
+//! take the version with the highest stamp, which is the last in key order.
 //!
 //! ```text
 //! key in the engine := key of the cell, epoch 8, slot 8
 //! ```
 //!
-//! The key of one cell may start another's. Their versions still do not mix: the byte behind the shorter key is the first of
-//! an epoch, which is zero, and no key goes on with a zero byte.
+//! The key of one cell may start another's. Their versions still do not mix: the byte behind the
+//! shorter key is the first of an epoch, which is zero, and no key goes on with a zero byte.
 //!
-//! Trap: a version that is beaten stays in the files. Whatever erases a message must remove its earlier versions here.
+//! Trap: a version that is beaten stays in the files. Whatever erases a message must remove its
+//! earlier versions here.
 
 use bytes::Bytes;
 

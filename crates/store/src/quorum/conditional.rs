@@ -1,15 +1,15 @@
 //! Conditional writes, one at a time for each row.
 //!
 //! There is one process, so a lock orders the conditional writes of a row; the replicas make them
-//! durable. An operation holds the lock while it reads the row from a majority of the zone, decides,
-//! and writes the new row to a majority. The stamp of a row is its version, (boot, count): `boot`
-//! grows with every start of the process, `count` with every attempt, so an attempt whose outcome is
-//! unknown never ties with the next one.
+//! durable. An operation holds the lock while it reads the row from a majority of the zone,
+//! decides, and writes the new row to a majority. The stamp of a row is its version, (boot, count):
+//! `boot` grows with every start of the process, `count` with every attempt, so an attempt whose
+//! outcome is unknown never ties with the next one.
 //!
 //! **An attempt in doubt is settled before the row is used again.** It may stand on a minority. The
 //! next operation writes the row it read to a majority, under a higher version: the attempt then is
-//! that row, or is beaten for ever. Otherwise a claimant could read "not mine", give up, and own the
-//! shard an hour later.
+//! that row, or is beaten for ever. Otherwise a claimant could read "not mine", give up, and own
+//! the shard an hour later.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -174,7 +174,8 @@ impl<R: Replicas> Coordinator<R> {
         }
     }
 
-    /// All core leases of a region, without incarnations of earlier processes: they ended with them.
+    /// All core leases of a region, without incarnations of earlier processes: they ended with
+    /// them.
     pub(super) async fn serial_cores(
         &self,
         zone: ZoneId,
@@ -272,7 +273,8 @@ struct Untimed {
 impl Untimed {
     fn timed(self) -> Lease {
         let Self { epoch, owner, nonce, sealed, starts, fence_mode } = self;
-        // Nobody could leave a region behind then, so whoever claimed last is where all of them were.
+        // Nobody could leave a region behind then, so whoever claimed last is where all of them
+        // were.
         let region = starts.last().and(owner.as_ref()).map(|owner| owner.region);
         let acting = region.map(|region| Acting { region, fence_mode });
         Lease { epoch, owner, nonce, sealed, starts, fence_mode, acting, ..Lease::default() }

@@ -131,7 +131,8 @@ impl Scylla {
     /// A plain write, retried unchanged until it is confirmed or [`RETRY_TIMEOUT`] has passed.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] only if no attempt can have written anything; otherwise [`StoreError::Unknown`].
+    /// [`StoreError::Unavailable`] only if no attempt can have written anything; otherwise
+    /// [`StoreError::Unknown`].
     pub(super) async fn write(
         &self,
         reach: &Reach,
@@ -171,10 +172,12 @@ impl Scylla {
         }
     }
 
-    /// At most `limit` rows of what the statement asks for, read in pages of what its page size says.
+    /// At most `limit` rows of what the statement asks for, read in pages of what its page size
+    /// says.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] when the rows do not have the form that was asked for.
+    /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] when the rows do not have the form
+    /// that was asked for.
     pub(super) async fn rows<R>(
         &self,
         reach: &Reach,

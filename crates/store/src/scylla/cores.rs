@@ -1,7 +1,8 @@
 //! The timed leases of cores: one partition for each region, so that all of them are read at once.
 //!
-//! A row is forgotten a day after its last renewal, which is far longer than a lease holds, and than any write of it can be under
-//! way. So that it goes as a whole, a renewal writes all of it; of one that was broken the rest goes first.
+//! A row is forgotten a day after its last renewal, which is far longer than a lease holds, and
+//! than any write of it can be under way. So that it goes as a whole, a renewal writes all of it;
+//! of one that was broken the rest goes first.
 
 use conversation::shard::{Beat, Cas, CoreLease, Nonce};
 use scylla::DeserializeRow;

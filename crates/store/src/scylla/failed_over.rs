@@ -1,4 +1,5 @@
-//! The regions of a zone that are failed over: a row each, in one partition, so one query reads all.
+//! The regions of a zone that are failed over: a row each, in one partition, so one query reads
+//! all.
 
 use std::collections::BTreeSet;
 

@@ -84,7 +84,8 @@ impl Handle {
         write_time(at).ok_or_else(|| self.past_bounds(at.slot.0.max(at.epoch.0)))
     }
 
-    /// Nobody counts that far, so the number comes from bytes that nobody wrote. Nothing was written.
+    /// Nobody counts that far, so the number comes from bytes that nobody wrote. Nothing was
+    /// written.
     pub(super) fn past_bounds(&self, n: u64) -> StoreError {
         self.corrupt(format!("number {n} is past all bounds"))
     }
@@ -263,8 +264,8 @@ impl Log for Handle {
         self.reach(shard)?;
         let mut out = Vec::new();
         let mut chunk = from.0 / SLOTS_PER_CHUNK;
-        // Two at a time: appends overtake each other by less than a chunk, so that behind an empty one there may be rows,
-        // but not behind two.
+        // Two at a time: appends overtake each other by less than a chunk, so that behind an empty
+        // one there may be rows, but not behind two.
         while out.len() < limit {
             let left = limit - out.len();
             let (first, second) = try_join!(

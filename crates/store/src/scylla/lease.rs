@@ -141,7 +141,8 @@ impl Handle {
         start: Slot,
     ) -> Result<Cas, StoreError> {
         let statements = self.statements(shard.zone)?;
-        // Between a claim and its seal nothing else changes the row: what is read here is what the seal finds.
+        // Between a claim and its seal nothing else changes the row: what is read here is what the
+        // seal finds.
         let Some(sealed) =
             self.serial_lease(shard).await?.sealed_at(shard.durability, epoch, nonce, start)
         else {
@@ -241,8 +242,8 @@ impl Handle {
         self.decide(&reach, write, || Box::pin(read())).await
     }
 
-    /// Makes the conditional write until its outcome is known. `judge` reads the row serially and says what it means for it;
-    /// nothing: it has not been done, and has to be made again.
+    /// Makes the conditional write until its outcome is known. `judge` reads the row serially and
+    /// says what it means for it; nothing: it has not been done, and has to be made again.
     pub(super) async fn decide<'a>(
         &self,
         reach: &Reach,

@@ -14,7 +14,8 @@ use wire::{Durability, RegionId, ShardId, ZoneId};
 use super::ScyllaOptions;
 use crate::contract::StoreError;
 
-/// A coordinator that is silent for so long is asked no more alone: another one gets the same request.
+/// A coordinator that is silent for so long is asked no more alone: another one gets the same
+/// request.
 pub(super) const SPECULATION_AFTER: Duration = Duration::from_millis(150);
 /// What one request may take; the servers give up after 2 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,7 +47,8 @@ impl Profiles {
                         .build(),
                 )
                 .consistency(consistency)
-                // The driver's own default is LOCAL_SERIAL, under which two datacenters may both decide.
+                // The driver's own default is LOCAL_SERIAL, under which two datacenters may both
+                // decide.
                 .serial_consistency(Some(SerialConsistency::Serial))
                 .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
                 .request_timeout(Some(REQUEST_TIMEOUT))
@@ -90,8 +92,8 @@ pub(super) struct Reach {
 /// For the shard's durability; a single-region shard is kept in the region `at`.
 ///
 /// # Errors
-/// [`StoreError::NotInZone`]: this and [`conditional`] are the only places that decide it, and everything that is asked
-/// passes one of them.
+/// [`StoreError::NotInZone`]: this and [`conditional`] are the only places that decide it, and
+/// everything that is asked passes one of them.
 pub(super) fn of_class(
     options: &ScyllaOptions,
     profiles: &Profiles,
@@ -124,7 +126,8 @@ pub(super) fn conditional(
     Ok(Reach { profile: profiles.conditional.clone(), zone, needed: copies / 2 + 1 })
 }
 
-/// The regions of the zone, if both the handle's region and the one the row is about are among them.
+/// The regions of the zone, if both the handle's region and the one the row is about are among
+/// them.
 fn regions_of_zone(
     options: &ScyllaOptions,
     zone: ZoneId,

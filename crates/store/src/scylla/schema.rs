@@ -36,7 +36,8 @@ const OTHER_FORMAT_CURE: &str = "Give the new data a prefix of its own, or drop 
 pub enum Dialect {
     /// Apache Cassandra 5.0 and later.
     Cassandra,
-    /// ScyllaDB. The conditional keyspace is made without tablets, which do not bear conditional writes in every version.
+    /// ScyllaDB. The conditional keyspace is made without tablets, which do not bear conditional
+    /// writes in every version.
     Scylla,
 }
 
@@ -179,7 +180,8 @@ const TABLES: &[Table] = &[
         "shard_fence",
         "home int, class tinyint, grp int, n int, epoch bigint, PRIMARY KEY ((home, class, grp), n)",
     ),
-    // Write time: that of day. A row is only ever written with one content, and whole days are dropped at once.
+    // Write time: that of day. A row is only ever written with one content, and whole days are
+    // dropped at once.
     Table {
         days: Some(14),
         with: "compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'DAYS', \

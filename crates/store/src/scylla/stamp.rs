@@ -1,9 +1,10 @@
 //! A [`Position`] as the write time of a cell.
 //!
-//! Of two writes of one cell the servers keep the one with the later write time, and of two with the same the greater
-//! bytes: what the contract asks of stamps. So the write time is the position itself, epoch above slot. It counts no
-//! time, and all of it lies below 0: ScyllaDB refuses times that lie days ahead, and a write that somebody makes by hand, at
-//! the time of day, is later than any of ours and is seen at once.
+//! Of two writes of one cell the servers keep the one with the later write time, and of two with
+//! the same the greater bytes: what the contract asks of stamps. So the write time is the position
+//! itself, epoch above slot. It counts no time, and all of it lies below 0: ScyllaDB refuses times
+//! that lie days ahead, and a write that somebody makes by hand, at the time of day, is later than
+//! any of ours and is seen at once.
 //!
 //! A table either has such write times in all of its writes or in none.
 
@@ -11,8 +12,9 @@ use wire::Position;
 
 /// Slots of a shard: a thousand frames a second for 34 years.
 const SLOT_BITS: u32 = 40;
-/// Epochs as clients see them; those of a shard, for what never moved: one every five minutes for 39 years. What moves adds
-/// them up, up to [`EPOCH_TO_MOVE_MAX`](conversation::moving::EPOCH_TO_MOVE_MAX).
+/// Epochs as clients see them; those of a shard, for what never moved: one every five minutes for
+/// 39 years. What moves adds them up, up to
+/// [`EPOCH_TO_MOVE_MAX`](conversation::moving::EPOCH_TO_MOVE_MAX).
 const EPOCH_BITS: u32 = 22;
 /// Well above the least number there is, which the servers use as "never".
 const ORIGIN: i64 = -(1 << (SLOT_BITS + EPOCH_BITS));

@@ -1,8 +1,10 @@
-//! Processes that are killed and files that are damaged: what was acknowledged is there, or the store says why not.
+//! Processes that are killed and files that are damaged: what was acknowledged is there, or the
+//! store says why not.
 //!
-//! The child is this test binary, started again with `HEARTH_CRASH_CHILD`: it appends under load and says on stdout what was
-//! acknowledged. `HEARTH_CRASH_ROUNDS` and `HEARTH_DAMAGE_ROUNDS` make the tests longer, `HEARTH_DAMAGE_ROWS` (over 1,000)
-//! lets the damaged stores have more than one journal; `HEARTH_SEED` repeats a run.
+//! The child is this test binary, started again with `HEARTH_CRASH_CHILD`: it appends under load
+//! and says on stdout what was acknowledged. `HEARTH_CRASH_ROUNDS` and `HEARTH_DAMAGE_ROUNDS` make
+//! the tests longer, `HEARTH_DAMAGE_ROWS` (over 1,000) lets the damaged stores have more than one
+//! journal; `HEARTH_SEED` repeats a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -142,7 +144,8 @@ fn spawn(dir: &Path, regions: usize, heads: &Heads) -> Child {
 }
 
 impl Child {
-    /// Lets it acknowledge at least `rows`, then a little more, kills it, and returns all that it acknowledged.
+    /// Lets it acknowledge at least `rows`, then a little more, kills it, and returns all that it
+    /// acknowledged.
     fn kill_after(mut self, rows: usize, more: Duration) -> Vec<(u16, u64)> {
         let mut acknowledged = Vec::new();
         let mut kill_at = None;
@@ -282,7 +285,8 @@ fn damage(path: &Path, random: &mut StdRng) -> String {
     format!("{}: {what}", path.display())
 }
 
-/// A closed store with `rows` rows in every shard, some of them in tables already if there were enough of them.
+/// A closed store with `rows` rows in every shard, some of them in tables already if there were
+/// enough of them.
 fn filled(dir: &Path, regions: usize, rows: u64) -> BTreeSet<(u16, u64)> {
     let mut acknowledged = BTreeSet::new();
     for part in 0..2 {

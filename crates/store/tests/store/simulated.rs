@@ -134,7 +134,8 @@ async fn a_region_cut_off_can_do_nothing_and_the_others_go_on() {
     assert_eq!(one.lease(WIDE).await.unwrap().nonce, Nonce(2));
     let slots: Vec<u64> =
         one.read_log(WIDE, Slot(0), 9).await.unwrap().iter().map(|row| row.at.slot.0).collect();
-    // The write on a minority shows to who asks that minority. What to make of it the rules of the takeover say.
+    // The write on a minority shows to who asks that minority. What to make of it the rules of the
+    // takeover say.
     assert_eq!(slots, vec![0, 5]);
 }
 
@@ -157,7 +158,8 @@ async fn a_write_may_land_long_after_its_sender_gave_up() {
     assert!(landed > 0);
 }
 
-/// What a claimant may rely on: once a serial read says that a claim is not the last one, it never is.
+/// What a claimant may rely on: once a serial read says that a claim is not the last one, it never
+/// is.
 #[tokio::test(start_paused = true)]
 async fn a_claim_in_doubt_is_settled_by_the_first_read_after_it() {
     let mut doubts = 0;

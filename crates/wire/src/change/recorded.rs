@@ -7,8 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::Change;
 use crate::codec::{CodecError, Record as _};
 
-/// A change that was decided, and its bytes as the node that decided it wrote them. It is stored and passed on as these
-/// bytes: it is encoded once, and keeps fields of a newer version that its reader does not know.
+/// A change that was decided, and its bytes as the node that decided it wrote them. It is stored
+/// and passed on as these bytes: it is encoded once, and keeps fields of a newer version that its
+/// reader does not know.
 #[derive(Clone)]
 pub struct Recorded {
     change: Change,

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, ShardId, Slot};
 
-/// In which shard a conversation is. Of two placements of one conversation the one with the higher `n` is the later.
+/// In which shard a conversation is. Of two placements of one conversation the one with the higher
+/// `n` is the later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Home {
     /// How often it has moved; 0: it is where it was born.
@@ -21,8 +22,9 @@ pub struct MovedOut {
     pub to: Home,
     /// Number of its last message.
     pub head_seq: u64,
-    /// The last shards that it has been in, this one included, oldest first: all in which anybody may still ask what a send became.
-    /// Only in class `region`: a shard of the other class never forks.
+    /// The last shards that it has been in, this one included, oldest first: all in which anybody
+    /// may still ask what a send became. Only in class `region`: a shard of the other class never
+    /// forks.
     pub tenures: Vec<Tenure>,
 }
 
@@ -34,8 +36,8 @@ pub struct MovedIn {
     pub here: Home,
     /// The shard that it comes from.
     pub from: ShardId,
-    /// The epoch that clients see is this plus the epoch of the shard, from here on: it was the epoch of
-    /// [`Event::MovedOut`], so what comes is higher than all that was.
+    /// The epoch that clients see is this plus the epoch of the shard, from here on: it was the
+    /// epoch of [`Event::MovedOut`], so what comes is higher than all that was.
     pub epoch_base: Epoch,
     /// As in [`MovedOut`].
     pub tenures: Vec<Tenure>,

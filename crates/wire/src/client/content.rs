@@ -1,4 +1,5 @@
-//! What a sender writes, as JSON: the payload of `message.send`, and a part of everything else that holds a message.
+//! What a sender writes, as JSON: the payload of `message.send`, and a part of everything else that
+//! holds a message.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,8 @@ pub struct MessageContent {
     pub meta: Option<Meta>,
 }
 
-/// Any JSON value, to the byte as its sender wrote it: the order of keys, the digits of numbers, the white space.
+/// Any JSON value, to the byte as its sender wrote it: the order of keys, the digits of numbers,
+/// the white space.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Meta(Box<RawValue>);
@@ -118,8 +120,9 @@ pub(super) fn split(object: &str) -> serde_json::Result<(MessageContent, Fields<
 
 pub(super) type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
-/// Makes JSON objects of structs that derive serde's traits with `#[serde(remote = "Self")]` and have a field `content`,
-/// whose fields stand among their own. (Where serde's `flatten` reads, it loses the text of `meta`.)
+/// Makes JSON objects of structs that derive serde's traits with `#[serde(remote = "Self")]` and
+/// have a field `content`, whose fields stand among their own. (Where serde's `flatten` reads, it
+/// loses the text of `meta`.)
 macro_rules! with_content {
     ($($type:ident),+ $(,)?) => {$(
         impl serde::Serialize for $type {

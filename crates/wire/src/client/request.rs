@@ -12,7 +12,8 @@ use crate::command::Draft;
 use crate::ids::{ClientMsgId, ConversationId};
 use crate::limits;
 
-/// Deepest nesting of a frame. Nothing in the protocol needs more than a handful; `meta` gets the rest.
+/// Deepest nesting of a frame. Nothing in the protocol needs more than a handful; `meta` gets the
+/// rest.
 const DEPTH_MAX: usize = 32;
 
 /// A frame from a client, checked.
@@ -220,7 +221,8 @@ fn without_place(error: &serde_json::Error) -> String {
     }
 }
 
-/// Whether brackets outside strings nest deeper than `max`. One pass, no recursion, before any parser sees the text.
+/// Whether brackets outside strings nest deeper than `max`. One pass, no recursion, before any
+/// parser sees the text.
 #[must_use]
 pub fn is_deeper_than(text: &str, max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);

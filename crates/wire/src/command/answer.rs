@@ -139,9 +139,11 @@ pub enum Answer {
     },
     /// To [`MeshCommand::Move`](super::MeshCommand::Move): it goes, or has gone, there.
     Moving(Home),
-    /// To [`MeshCommand::AcceptTransfer`](super::MeshCommand::AcceptTransfer): its arrival is committed.
+    /// To [`MeshCommand::AcceptTransfer`](super::MeshCommand::AcceptTransfer): its arrival is
+    /// committed.
     TransferAccepted {
-        /// And it is in every region that may ever act for this shard: the offer need not be repeated.
+        /// And it is in every region that may ever act for this shard: the offer need not be
+        /// repeated.
         everywhere: bool,
     },
     /// From a newer owner.
@@ -217,7 +219,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Its bytes inside a feed, made once for all streams that get it: see [`crate::stream::feed_frame`].
+    /// Its bytes inside a feed, made once for all streams that get it: see
+    /// [`crate::stream::feed_frame`].
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         Self::encode(&self.change, &self.view)

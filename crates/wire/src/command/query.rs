@@ -6,8 +6,8 @@ use crate::ids::{ConversationId, UserId};
 /// What may be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// A page of messages. Neither bound: the newest page. `before`: the page that ends before it. `after`: the page
-    /// that starts after it.
+    /// A page of messages. Neither bound: the newest page. `before`: the page that ends before it.
+    /// `after`: the page that starts after it.
     History {
         /// Exclusive.
         before: Option<u64>,

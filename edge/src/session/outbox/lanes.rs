@@ -1,5 +1,6 @@
-//! The events that wait for one client, in lanes by importance (DESIGN 3.4). When there is no room, typing goes first, then
-//! presence, then receipts. Messages never go: what does not fit is refused, and the session is behind.
+//! The events that wait for one client, in lanes by importance (DESIGN 3.4). When there is no room,
+//! typing goes first, then presence, then receipts. Messages never go: what does not fit is
+//! refused, and the session is behind.
 
 use std::collections::VecDeque;
 
@@ -73,7 +74,8 @@ impl Lanes {
         self.events == 0 || (self.events < bound.events && self.bytes + len <= bound.bytes)
     }
 
-    /// Drops the oldest event of the least important lossy lane, but none of the first `keep` lanes. False: there is none.
+    /// Drops the oldest event of the least important lossy lane, but none of the first `keep`
+    /// lanes. False: there is none.
     fn shed(&mut self, keep: usize) -> bool {
         let Some(lossy) = &mut self.lossy else { return false };
         let shed = lossy[keep..].iter_mut().rev().find_map(VecDeque::pop_front);

@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455, section 5.2). A server does not mask, so one frame serves every socket.
+//! WebSocket frames (RFC 6455, section 5.2). A server does not mask, so one frame serves every
+//! socket.
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,7 +14,8 @@ const REASON_BYTES_MAX: usize = 123;
 /// A ping without payload.
 pub(super) const PING: Bytes = Bytes::from_static(&[0x89, 0]);
 
-/// Puts the header of a text frame right before the payload, which starts at [`HEADROOM_BYTES`]. Returns where the frame starts.
+/// Puts the header of a text frame right before the payload, which starts at [`HEADROOM_BYTES`].
+/// Returns where the frame starts.
 pub(crate) fn write_header(out: &mut [u8]) -> usize {
     let len = out.len() - HEADROOM_BYTES;
     let (start, short) = match (u8::try_from(len), u16::try_from(len)) {

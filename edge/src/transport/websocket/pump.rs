@@ -1,5 +1,5 @@
-//! The loop of a session on a WebSocket: writes what waits, reads what comes, sleeps. One future without await points, so that its state is
-//! the few fields below.
+//! The loop of a session on a WebSocket: writes what waits, reads what comes, sleeps. One future
+//! without await points, so that its state is the few fields below.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -134,7 +134,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
         }
     }
 
-    /// A client is not read while too much of what it asked is under way: TCP tells it to wait. The answers wake this task.
+    /// A client is not read while too much of what it asked is under way: TCP tells it to wait. The
+    /// answers wake this task.
     fn may_read(&self) -> bool {
         self.session.requests() < self.shared.limits.requests_per_session
             && self.session.outbox.answers() < ANSWERS_MAX

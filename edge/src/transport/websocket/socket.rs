@@ -1,7 +1,9 @@
-//! One client's WebSocket. tungstenite reads it: frames, fragments, masks, UTF-8, limits, pongs. We write it ourselves, from
-//! buffers that all sockets share, so an event that goes to thousands is never copied for one of them.
+//! One client's WebSocket. tungstenite reads it: frames, fragments, masks, UTF-8, limits, pongs. We
+//! write it ourselves, from buffers that all sockets share, so an event that goes to thousands is
+//! never copied for one of them.
 //!
-//! Pongs and the echo of a close, which tungstenite makes while it reads, are gathered aside and go out between two frames.
+//! Pongs and the echo of a close, which tungstenite makes while it reads, are gathered aside and go
+//! out between two frames.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -21,7 +23,8 @@ use crate::session::outbox::Close;
 const READ_BUFFER_BYTES: usize = 512;
 /// Pongs that may wait. Beyond it the socket is not read.
 const CONTROL_BYTES_MAX: usize = 2 * 1024;
-/// Read and thrown away after a close from our side, so that the close is not lost to a reset: bytes at most.
+/// Read and thrown away after a close from our side, so that the close is not lost to a reset:
+/// bytes at most.
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
 /// See the module.
@@ -95,7 +98,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         })
     }
 
-    /// Writes all there is: the rest of the last buffer, controls, then what `next` gives. Ready when nothing is left.
+    /// Writes all there is: the rest of the last buffer, controls, then what `next` gives. Ready
+    /// when nothing is left.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -129,9 +133,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         std::mem::take(&mut self.progressed)
     }
 
-    /// Writes what is begun and then a close, and waits for the client to go. A socket that is dropped with unread bytes
-    /// sends a reset, which would overtake the close: so what still comes is read and thrown away. The caller bounds the
-    /// time.
+    /// Writes what is begun and then a close, and waits for the client to go. A socket that is
+    /// dropped with unread bytes sends a reset, which would overtake the close: so what still comes
+    /// is read and thrown away. The caller bounds the time.
     pub(crate) async fn close(&mut self, close: Close) -> io::Result<()> {
         let mut last = Some(framing::close(close.code, close.reason));
         std::future::poll_fn(|cx| self.poll_write(cx, || last.take())).await?;

@@ -10,7 +10,8 @@ use crate::delivery::{
 use crate::edge_cursor::EdgeCursor;
 
 impl<S: Subscriber, E: Delivered> Watched<S, E> {
-    /// Takes a subscriber off the live events, because it is to be brought what it missed. None: it is not subscribed.
+    /// Takes a subscriber off the live events, because it is to be brought what it missed. None: it
+    /// is not subscribed.
     pub fn pause(&mut self, id: SubscriberId) -> Option<Pause> {
         let Some(at) = self.position(id) else {
             let waiting = self.waiting.iter_mut().find(|waiting| waiting.who.id() == id)?;
@@ -34,7 +35,8 @@ impl<S: Subscriber, E: Delivered> Watched<S, E> {
         }
     }
 
-    /// A paused subscriber asks to be live again, with what came meanwhile, if that is at hand. `progress` follows.
+    /// A paused subscriber asks to be live again, with what came meanwhile, if that is at hand.
+    /// `progress` follows.
     pub fn rejoin(
         &mut self,
         id: SubscriberId,

@@ -201,7 +201,8 @@ fn a_tail_longer_than_a_page_is_read_page_by_page() {
 #[test]
 fn a_page_cut_inside_a_slot_is_not_a_hole() {
     let mut takeover = at_tail(Some(at(2, 2)), None);
-    // More void rows in one slot than a page holds; the one that counts comes after them in no page of this size.
+    // More void rows in one slot than a page holds; the one that counts comes after them in no page
+    // of this size.
     let void: Vec<_> = (0..TAIL_PAGE_ROWS as u64).map(|epoch| row(1_000 + epoch, 2)).collect();
     takeover.on(OpResult::Tail(void)).unwrap();
     assert_eq!(takeover.next(), Some(Op::ReadTail { from: Slot(2), limit: 2 * TAIL_PAGE_ROWS }));
@@ -234,7 +235,8 @@ fn a_log_that_lost_committed_rows_is_refused() {
 fn a_mark_of_a_lost_term_holds_only_up_to_the_fork() {
     let starts = Starts::from_iter([(Epoch(1), Slot(0)), (Epoch(2), Slot(2))]);
     assert_eq!(starts.bound(at(1, 9)), Slot(2));
-    // Epoch 1 had acknowledged and projected up to slot 9 in a region that is lost; epoch 2 started at 2 elsewhere.
+    // Epoch 1 had acknowledged and projected up to slot 9 in a region that is lost; epoch 2 started
+    // at 2 elsewhere.
     let takeover = at_tail(Some(at(1, 9)), Some(at(1, 9)));
     assert_eq!(takeover.next(), Some(Op::ReadTail { from: Slot(2), limit: TAIL_PAGE_ROWS }));
 }

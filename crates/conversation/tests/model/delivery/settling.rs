@@ -1,5 +1,5 @@
-//! The first moments of one connection: messages come, the client says what it has and then something else, the edge places
-//! the `sync`, the socket takes what it may.
+//! The first moments of one connection: messages come, the client says what it has and then
+//! something else, the edge places the `sync`, the socket takes what it may.
 //!
 //! A client whose first frame is a `sync` gets everything after what it has, once and in order.
 
@@ -87,7 +87,8 @@ impl Connection {
         match action {
             Action::Message => {
                 state.head += 1;
-                // While the answer is under way the client is off the live events, and it rejoins with what came.
+                // While the answer is under way the client is off the live events, and it rejoins
+                // with what came.
                 match &mut state.answer {
                     Some((_, to)) => *to = state.head,
                     None => state.outbox.push_back(state.head),

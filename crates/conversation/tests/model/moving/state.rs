@@ -65,7 +65,8 @@ pub(super) struct Memory {
     digest: Digest,
 }
 
-/// Heads, epoch and time, where it is, and of each message whether it must be looked up and what it became.
+/// Heads, epoch and time, where it is, and of each message whether it must be looked up and what it
+/// became.
 type Digest = (u64, u64, Epoch, u64, Location, Vec<(bool, Option<u64>)>);
 
 impl Hash for Memory {

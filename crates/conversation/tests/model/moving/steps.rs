@@ -158,7 +158,8 @@ impl World {
                 self.append(&mut to, at, memory.clone(), changes);
                 Some(Ok(to))
             }
-            // Leaves when everything decided before it is committed; until then it may as well not have arrived.
+            // Leaves when everything decided before it is committed; until then it may as well not
+            // have arrived.
             Decision::Already(Outcome::Ack(ack)) if shard.all_committed() => {
                 let mut to = state.clone();
                 to.shards[at].memory = Some(memory.clone());
@@ -257,7 +258,8 @@ impl World {
         Some(Ok(to))
     }
 
-    /// Mutants only: takes in what is offered without a look at what can be read, except for heads and members.
+    /// Mutants only: takes in what is offered without a look at what can be read, except for heads
+    /// and members.
     fn forced(&self, state: &State, offer: Offer, at: usize) -> State {
         let fresh = self.remember(state, at, &Table::of(&state.history), Slot(0));
         let conversation = &fresh.conversation;
@@ -572,7 +574,8 @@ impl World {
         }
     }
 
-    /// Everything sent is acknowledged, every move is over, and the edge asks where it is and has shown all.
+    /// Everything sent is acknowledged, every move is over, and the edge asks where it is and has
+    /// shown all.
     pub(super) fn is_done(&self, state: &State) -> bool {
         let settled = |shard: &Shard| {
             shard.projected == shard.log.len()
@@ -584,7 +587,8 @@ impl World {
             Event::MovedIn(moved) => Some(Some(moved.here)),
             _ => None,
         });
-        // It asks in the right shard: one that has come back to where it was born need not have been heard of.
+        // It asks in the right shard: one that has come back to where it was born need not have
+        // been heard of.
         let asks_at = state
             .edge
             .placement

@@ -1,4 +1,5 @@
-//! What frames mean to those who read, as a store would keep it: of each row the one with the highest stamp.
+//! What frames mean to those who read, as a store would keep it: of each row the one with the
+//! highest stamp.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};

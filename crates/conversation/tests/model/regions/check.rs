@@ -1,10 +1,13 @@
 //! What must hold.
 //!
-//! - What is acknowledged counts by the starts in the lease row at that moment, if no clock is worse than was said.
-//! - A term that does not fork begins with everything that was committed before it. One that does reports no more as
+//! - What is acknowledged counts by the starts in the lease row at that moment, if no clock is
+//!   worse than was said.
+//! - A term that does not fork begins with everything that was committed before it. One that does
+//!   reports no more as
 //!   missing than is.
 //! - A term begins without a hole, and with no message twice; and none is acknowledged twice.
-//! - While no fork is open, every message of which a client was told stands in the log. So a salvage brings everything back.
+//! - While no fork is open, every message of which a client was told stands in the log. So a
+//!   salvage brings everything back.
 //! - A consumer takes only what is committed, and what it has passed is what counts.
 
 use hearth_conversation::shard::{Lease, Term};

@@ -179,7 +179,8 @@ impl World {
         highest.filter(|_| forks).map_or(Slot(0), |mark| state.lease.starts.bound(mark))
     }
 
-    /// Tells the machine, and issues at once what it wants written: a write can only gain by being issued early.
+    /// Tells the machine, and issues at once what it wants written: a write can only gain by being
+    /// issued early.
     pub(super) fn tell(
         &self,
         mut to: State,
@@ -257,7 +258,8 @@ impl State {
         Ok(self)
     }
 
-    /// Writes what the memory of sends is to say of the message at this place; where `at` is given, until it is durable.
+    /// Writes what the memory of sends is to say of the message at this place; where `at` is given,
+    /// until it is durable.
     pub(super) fn project(&mut self, world: &World, at: Option<usize>, place: Position) {
         let message = usize::from(self.content[bit(place)]) - 1;
         self.dedupe[message] |= 1 << bit(place);

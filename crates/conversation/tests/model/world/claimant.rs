@@ -188,7 +188,8 @@ impl World {
         }
     }
 
-    /// Tells the machine, and issues at once what it wants written: a write can only gain by being issued early.
+    /// Tells the machine, and issues at once what it wants written: a write can only gain by being
+    /// issued early.
     pub(super) fn tell(
         &self,
         mut to: State,

@@ -27,7 +27,8 @@ impl World {
         }
         for slot in (next.0 - owner.in_flight() as u64..next.0).map(Slot) {
             let at = Position { epoch, slot };
-            // An unknown outcome: the same frame in the same slot, unless it is known to be there by now.
+            // An unknown outcome: the same frame in the same slot, unless it is known to be there
+            // by now.
             let again = owner.clone().on_append(slot, Appended::Unknown).expect("the term goes on");
             if again.is_none() || durable & (1 << slot.0) != 0 {
                 continue;
@@ -72,7 +73,8 @@ impl World {
             Read { id, ticket: None, seen: 0 }
         } else {
             let Some(ticket) = owner.start_fence_read() else { return };
-            // Reads under way cover different slots, so how many slots are durable tells them apart.
+            // Reads under way cover different slots, so how many slots are durable tells them
+            // apart.
             Read {
                 id: reads.iter().map(|read| read.id).max().unwrap_or(0) + 1,
                 ticket: Some(ticket),
@@ -85,7 +87,8 @@ impl World {
         if self.mutant == Some(Mutant::NoFenceRead) {
             found.push(Step { action, to: to.fence_read(actor, index, Epoch(0)) });
         } else if self.bounds.reduced {
-            // A read that had started earlier, before more was durable, would only acknowledge less.
+            // A read that had started earlier, before more was durable, would only acknowledge
+            // less.
             self.read_fence(&to, actor, index, id, found);
         } else {
             found.push(Step { action, to: Ok(to) });

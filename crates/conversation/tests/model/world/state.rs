@@ -28,7 +28,8 @@ impl State {
         }
         let mut ways = Vec::new();
         for (one, two) in [(0, 1), (0, 2), (1, 2)] {
-            // Where it is already, it is; whether it is at the third as well, only who looks there will know.
+            // Where it is already, it is; whether it is at the third as well, only who looks there
+            // will know.
             if (0..3).all(|index| index == one || index == two || !has(&self.replicas[index])) {
                 let mut to = self.clone();
                 to.rows |= row;
@@ -72,8 +73,8 @@ impl State {
         self.actors[actor] =
             Actor::Owner { owner: Owner::new(term), reads: Vec::new(), durable: 0 };
         self.term_begins(actor);
-        // A frame that never arrives is one that was not appended, so appending all at once leaves nothing out; but for an
-        // owner that lets go when nothing is open.
+        // A frame that never arrives is one that was not appended, so appending all at once leaves
+        // nothing out; but for an owner that lets go when nothing is open.
         if bounds.reduced && !bounds.releases() {
             for _ in term.start.0..bounds.slots {
                 self.append(actor);
@@ -172,7 +173,8 @@ impl State {
 
     /// Forgets what nobody can tell any more, so that states which differ only in that become one.
     pub(super) fn reduce(&mut self, bounds: Bounds) {
-        // Rows of an epoch at or past the start of a newer one count for nobody who can still seal or serve.
+        // Rows of an epoch at or past the start of a newer one count for nobody who can still seal
+        // or serve.
         let void = log_rows(Rows::MAX, Slot(0)).iter().fold(0, |void, row| {
             let newer = self
                 .lease

@@ -1,9 +1,11 @@
 //! Time, and the timed leases of the processes (rules L1-L7).
 //!
-//! Every claimant is a process with a life of its own, registered when time begins. Time goes in ticks, whenever it likes.
+//! Every claimant is a process with a life of its own, registered when time begins. Time goes in
+//! ticks, whenever it likes.
 //! **Clocks are bad**: each reading shows the tick or the one after it, so that any two readings of a clock are off by up to
-//! one tick from the time between them, whichever way hurts; with a lease of two ticks and a margin of one that is
-//! exactly as bad as the margin bears. Where only one of the two readings can hurt, only that one is searched (`reduced`).
+//! one tick from the time between them, whichever way hurts; with a lease of two ticks and a margin
+//! of one that is exactly as bad as the margin bears. Where only one of the two readings can hurt,
+//! only that one is searched (`reduced`).
 
 use std::time::Duration;
 
@@ -38,8 +40,8 @@ pub(super) struct LifeState {
     pub(super) broken: bool,
     /// None: nobody acknowledges by it any more.
     renewal: Option<Renewal>,
-    /// Mutants only: what the process takes for the end of its lease, the clock at its last try to renew it, and when its
-    /// term began.
+    /// Mutants only: what the process takes for the end of its lease, the clock at its last try to
+    /// renew it, and when its term began.
     until: Option<Uptime>,
     tried: Option<Uptime>,
     began: Option<Uptime>,
@@ -331,7 +333,8 @@ impl State {
         }
     }
 
-    /// Forgets what lives nobody acknowledges by know of time, and owners whose time is over for good.
+    /// Forgets what lives nobody acknowledges by know of time, and owners whose time is over for
+    /// good.
     pub(super) fn reduce_time(&mut self, timed: Timed, keep_began: bool) {
         let now = clock(self.now, false);
         for (actor, incarnation) in self.actors.iter_mut().zip(&mut self.lives) {

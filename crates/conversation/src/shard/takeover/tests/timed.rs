@@ -203,7 +203,8 @@ fn after_a_release_the_other_region_waits_for_what_is_on_its_way() {
 
 #[test]
 fn a_region_that_sealed_just_before_the_claim_is_broken_before_the_log_is_read() {
-    // Home had sealed, and another core of home had claimed over it, unsealed; away had died in a claim before.
+    // Home had sealed, and another core of home had claimed over it, unsealed; away had died in a
+    // claim before.
     let unsealed = home()
         .claimed(Epoch(2), &"r2/core/1".parse().unwrap(), Nonce(9), FenceMode::Lease)
         .unwrap();
