@@ -80,9 +80,13 @@ async fn a_member_hears_from_being_added_until_being_removed() {
 
     assert_eq!(change(&near, &conversation, &ann, json!({"add": ["bob"]})).await.status, 200);
     let joined = bobs.next_of("conversation.joined").await;
-    assert_eq!(joined["payload"]["ver"], 3);
+    let (payload, place) = (&joined["payload"], json!({"role": "member", "joined_seq": 2}));
+    assert_eq!((&payload["ver"], &payload["member_count"]), (&json!(3), &json!(2)));
+    assert_eq!(json!({"role": payload["role"], "joined_seq": payload["joined_seq"]}), place);
     let updated = anns.next_of("conversation.updated").await;
-    assert_eq!(updated["payload"]["ver"], 3);
+    let added = json!([{"user_id": "bob", "role": "member"}]);
+    let told = json!({"ver": 3, "epoch": 1, "by": "ann", "added": added, "member_count": 2});
+    assert_eq!(updated["payload"], told, "what changed and nothing else");
     anns.send_message(&conversation, "2", "welcome").await.unwrap();
     let heard = bobs.next_of("message.new").await;
     assert_eq!((&heard["payload"]["seq"], &heard["payload"]["ver"]), (&json!(2), &json!(4)));

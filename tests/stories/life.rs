@@ -22,7 +22,7 @@ async fn a_message_crosses_the_mesh_and_is_there_ever_after() {
         let joined = socket.next_of("conversation.joined").await;
         assert_eq!(joined["conversation_id"], conversation);
         assert_eq!(joined["payload"]["ver"], 1);
-        assert_eq!(joined["payload"]["members"].as_array().unwrap().len(), 2);
+        assert_eq!(joined["payload"]["member_count"], 2);
     }
 
     at_near.send_message(&conversation, "m-1", "Schöne Grüße 🫖").await.unwrap();

@@ -201,6 +201,7 @@ mod tests {
             removed: vec![user("bob")],
             roles: vec![(user("ann"), Role::Admin)],
             head_seq: 41,
+            member_count: 2,
         });
         let told = commands(&change(changed), None);
         assert_eq!(told.len(), 2);

@@ -122,7 +122,7 @@ impl Decider {
                 .expect("a change follows on the state it was decided on");
             entry.note_applied(&change, slot);
             let view =
-                shows_view(&change).then(|| Box::new(entry.conversation.view(self.region, None)));
+                shows_view(&change).then(|| Box::new(entry.conversation.outline(self.region)));
             self.pending.push(change, view);
         }
         entry.conversation.answer(decided, self.region)

@@ -109,10 +109,12 @@ impl Entry {
         View { head_seq, head_ver, ..self.conversation.view(region, members_after) }
     }
 
-    /// The view, if its members may have changed after this `ver`.
-    pub(super) fn view_after(&self, region: RegionId, after_ver: u64) -> Option<Box<View>> {
+    /// The outline, if its members may have changed after this `ver`.
+    pub(super) fn outline_after(&self, region: RegionId, after_ver: u64) -> Option<Box<View>> {
         let shown = self.last_membership_ver > after_ver
             && self.conversation.id().kind != ConversationKind::User;
-        shown.then(|| Box::new(self.view(region, None)))
+        let (head_seq, head_ver) = (self.committed_seq, self.committed_ver);
+        let outline = || View { head_seq, head_ver, ..self.conversation.outline(region) };
+        shown.then(|| Box::new(outline()))
     }
 }

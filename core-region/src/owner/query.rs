@@ -39,7 +39,7 @@ impl Queries {
                 Read::History { conversation, before, after, limit, head_seq, head_ver }
             }
             Query::Changes { after_ver, limit } => {
-                let view = entry.view_after(self.region, after_ver);
+                let view = entry.outline_after(self.region, after_ver);
                 Read::Changes { conversation, after_ver, limit, head_ver, view }
             }
             Query::Inbox { after, limit } => {

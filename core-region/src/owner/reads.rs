@@ -154,8 +154,7 @@ impl Reads {
                 .await?;
         for change in page {
             let view = change.event.view_needed().then(|| view.clone()).flatten();
-            bytes += change_bytes(&change)
-                + view.as_ref().map_or(0, |view| view.members.len() * 150 + 512);
+            bytes += change_bytes(&change) + view.as_ref().map_or(0, |_| 512);
             if change.ver > head_ver || (bytes > ANSWER_BYTES && !changes.is_empty()) {
                 break;
             }

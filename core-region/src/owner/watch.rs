@@ -51,7 +51,7 @@ impl Watches {
                 // How far back it goes is not known before it is read.
                 let shown_after =
                     if after.may_be_lost(entry.committed_epoch) { 0 } else { after.ver };
-                let view = entry.view_after(self.region, shown_after);
+                let view = entry.outline_after(self.region, shown_after);
                 let past = replay::Replay {
                     to: outbox,
                     conversation,

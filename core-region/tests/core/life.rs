@@ -45,8 +45,9 @@ async fn a_message_is_committed_then_acknowledged_then_fed_and_can_be_read() {
         UserCommand::ChangeMembers { add: vec![user("cem")], remove: vec![], roles: vec![] };
     let answer = stream.command(&ann, id, command).await.unwrap().unwrap();
     let fed = stream.deliveries(1).await;
-    let view = fed[0].view.clone().expect("a change of members comes with the view");
-    assert_eq!(answer, Answer::View { view: view.clone(), created: false });
+    let outline = fed[0].view.clone().expect("a change of members comes with the view");
+    assert_eq!((outline.members.len(), outline.member_count), (0, 3), "and without its members");
+    let Answer::View { view, created: false } = answer else { panic!("{answer:?}") };
     assert_eq!(
         view.members.iter().map(|m| (m.user_id.clone(), m.role, m.joined_seq)).collect::<Vec<_>>(),
         vec![

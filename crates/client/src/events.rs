@@ -1,15 +1,18 @@
 //! What a program reads: a bounded queue between the service and the program.
 //!
 //! When it is full, messages are refused, and the service leaves them at the edge until there is
-//! room. What cannot be asked for again is never refused and stays bounded otherwise: of a
-//! conversation's views only the newest is kept, and of the connection's states only the last.
+//! room. What cannot be asked for again is never refused and stays bounded otherwise: the changes of
+//! one conversation become one, and of the connection's states only the last is kept.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use wire::ConversationId;
-use wire::client::event::{ErrorPayload, GroupPayload, Hello, MessagePayload};
+use wire::change::Role;
+use wire::client::event::{
+    AddedPayload, ErrorPayload, Hello, JoinedPayload, MessagePayload, UpdatedPayload,
+};
 
 use crate::handle::Shared;
 
@@ -34,11 +37,21 @@ pub enum Event {
         message: Box<MessagePayload>,
     },
     /// The user is a member now.
-    Joined(Box<GroupPayload>),
-    /// Members or roles changed.
-    Updated(Box<GroupPayload>),
+    Joined(Box<JoinedPayload>),
+    /// Members or roles changed, or the conversation has another home.
+    Updated {
+        /// Where.
+        conversation: ConversationId,
+        /// What changed. A program that reads too slowly gets several changes as one.
+        update: Box<UpdatedPayload>,
+    },
     /// The user is no longer a member.
-    Left(Box<GroupPayload>),
+    Left {
+        /// Where.
+        conversation: ConversationId,
+        /// Who removed them; perhaps themselves.
+        by: String,
+    },
     /// An error that answers no request of this client.
     Error(ErrorPayload),
     /// The client gave up for good; nothing follows.
@@ -91,7 +104,8 @@ impl Queue {
         if inner.reader_gone {
             return Ok(());
         }
-        match &event {
+        let mut event = event;
+        match &mut event {
             Event::Message { .. } => {
                 if inner.messages >= self.capacity {
                     inner.starved = true;
@@ -133,15 +147,20 @@ impl Queue {
 }
 
 impl Inner {
-    /// Once the queue is long, older events that say less than this one go.
-    fn make_way_for(&mut self, event: &Event) {
+    /// Once the queue is long, older events that say less than this one go, and an older update of
+    /// the same conversation becomes part of it.
+    fn make_way_for(&mut self, event: &mut Event) {
         const LONG: usize = 256;
         if self.events.len() < LONG {
             return;
         }
-        self.events.retain(|old| match (old, event) {
-            (Event::Updated(old), Event::Updated(new)) => {
-                old.conversation_id != new.conversation_id
+        self.events.retain_mut(|old| match (old, &mut *event) {
+            (
+                Event::Updated { conversation: there, update: old },
+                Event::Updated { conversation: here, update: new },
+            ) if there == here => {
+                **new = merged(std::mem::take(&mut **old), std::mem::take(&mut **new));
+                false
             }
             (
                 Event::Connected(_) | Event::Disconnected { .. },
@@ -151,6 +170,44 @@ impl Inner {
             _ => true,
         });
     }
+}
+
+/// Two updates of one conversation as one.
+fn merged(old: UpdatedPayload, new: UpdatedPayload) -> UpdatedPayload {
+    /// What became of a user.
+    enum Now {
+        In(Role),
+        Out,
+        Has(Role),
+    }
+    let mut users = BTreeMap::new();
+    for update in [&old, &new] {
+        for AddedPayload { user_id, role } in &update.added {
+            users.insert(user_id.clone(), Now::In(*role));
+        }
+        users.extend(update.removed.iter().map(|user| (user.clone(), Now::Out)));
+        for (user, role) in &update.roles {
+            let is_new = matches!(users.get(user), Some(Now::In(_)));
+            users.insert(user.clone(), if is_new { Now::In(*role) } else { Now::Has(*role) });
+        }
+    }
+    let mut update = UpdatedPayload {
+        by: new.by.or(old.by),
+        member_count: new.member_count.or(old.member_count),
+        home_region: new.home_region.or(old.home_region),
+        acting_region: new.acting_region.or(old.acting_region),
+        ver: new.ver,
+        epoch: new.epoch,
+        ..UpdatedPayload::default()
+    };
+    for (user_id, now) in users {
+        match now {
+            Now::In(role) => update.added.push(AddedPayload { user_id, role }),
+            Now::Out => update.removed.push(user_id),
+            Now::Has(role) => drop(update.roles.insert(user_id, role)),
+        }
+    }
+    update
 }
 
 /// The stream of events of one client, for one reader. Dropping it makes the client forget what it
@@ -224,6 +281,36 @@ mod tests {
         assert!(queue.pop().is_some());
         queue.room().await;
         assert_eq!(queue.push(message(3)), Ok(()));
+    }
+
+    fn updated(update: serde_json::Value) -> Event {
+        let conversation = ConversationId::from_bytes(&[0x11; 23]).unwrap();
+        let update = serde_json::from_value(update).unwrap();
+        Event::Updated { conversation, update }
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_is_too_slow_gets_the_changes_of_a_conversation_as_one() {
+        let queue = Queue::new(2);
+        for ver in 1..=10_000_u64 {
+            let (came, went) = (format!("u{}", ver % 7), format!("u{}", (ver + 3) % 7));
+            let update = serde_json::json!({"ver": ver, "epoch": 1, "by": "ann", "removed": [went],
+                "added": [{"user_id": came, "role": "member"}], "roles": {"ann": "owner"},
+                "member_count": 5});
+            assert_eq!(queue.push(updated(update)), Ok(()));
+        }
+        assert!(queue.lock().events.len() <= 256);
+        let (mut members, mut last) = (std::collections::BTreeSet::new(), 0);
+        while let Some(Event::Updated { update, .. }) = queue.pop() {
+            assert!(update.ver > last);
+            last = update.ver;
+            members.extend(update.added.iter().map(|added| added.user_id.clone()));
+            update.removed.iter().for_each(|user| drop(members.remove(user)));
+        }
+        // The last change of each user counts: 9,997 to 10,000 brought 1 to 4, and 0, 5, 6 went.
+        let expected = ["u1", "u2", "u3", "u4"];
+        assert_eq!(last, 10_000);
+        assert!(members.iter().eq(expected), "{members:?}");
     }
 
     #[tokio::test]

@@ -68,7 +68,7 @@ pub fn change_members<M>(
     }
     allowed(members, &role_of, by, mine, &add, &remove, &roles)?;
 
-    let changed = MembersChanged {
+    let mut changed = MembersChanged {
         by: by.clone(),
         added: add
             .iter()
@@ -88,7 +88,10 @@ pub fn change_members<M>(
             .map(|(&user, &role)| (user.clone(), role))
             .collect(),
         head_seq,
+        member_count: 0,
     };
+    let count = members.len() + changed.added.len() - changed.removed.len();
+    changed.member_count = u32::try_from(count).unwrap_or(u32::MAX);
     if changed.added.is_empty() && changed.removed.is_empty() && changed.roles.is_empty() {
         return Ok(None);
     }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use conversation::delivery::{Delivered, Pushed, Seqs};
 use topology::World;
-use wire::change::{Audience, Change, Event};
+use wire::change::{Audience, Change, Event, Role};
 use wire::client::Envelope;
-use wire::client::event::{BehindPayload, GroupPayload, MemberPayload, MessagePayload};
+use wire::client::event::{
+    AddedPayload, BehindPayload, GroupPayload, JoinedPayload, LeftPayload, MemberPayload,
+    MessagePayload, UpdatedPayload,
+};
 use wire::command::{Delivery, View};
 use wire::{ConversationId, Epoch, UserId};
 
@@ -71,8 +74,8 @@ fn group(Names { world, homes }: &Names, view: &View) -> GroupPayload {
                 joined_seq: member.joined_seq,
             })
             .collect(),
+        member_count: view.member_count,
         members_next: view.members_next.as_ref().map(ToString::to_string),
-        ver: None,
     }
 }
 
@@ -81,28 +84,32 @@ fn group(Names { world, homes }: &Names, view: &View) -> GroupPayload {
 enum For {
     /// As everyone.
     Member,
-    /// It made them a member.
-    Added,
+    /// It made them a member, with this role.
+    Added(Role),
     /// It removed them.
     Removed,
 }
 
-/// One change and its encoded forms: as a member sees it, as one who joins, as one who goes.
+/// One change and its encoded forms: as a member sees it, as one who joins in each role, as one who
+/// goes.
 pub(crate) struct EncodedEvent {
     delivery: Delivery,
     names: Names,
-    frames: [OnceCell<Option<Encoded>>; 3],
+    frames: [OnceCell<Option<Encoded>>; 5],
 }
 
 impl EncodedEvent {
     /// How a change of members concerns a user.
     fn who(&self, user: &UserId) -> For {
         match &self.delivery.change.event {
-            Event::Created(_) => For::Added,
-            // Both lists are sorted.
+            // All lists are sorted.
+            Event::Created(created) => match role_in(&created.members, user) {
+                Some(role) => For::Added(role),
+                None => For::Member,
+            },
             Event::MembersChanged(changed) => {
-                if changed.added.binary_search_by(|(added, _)| added.cmp(user)).is_ok() {
-                    For::Added
+                if let Some(role) = role_in(&changed.added, user) {
+                    For::Added(role)
                 } else if changed.removed.binary_search(user).is_ok() {
                     For::Removed
                 } else {
@@ -144,7 +151,12 @@ impl EncodedEvent {
     }
 
     fn frame(&self, who: For) -> Option<&Encoded> {
-        self.frames[who as usize].get_or_init(|| self.encode(who)).as_ref()
+        let form = match who {
+            For::Member => 0,
+            For::Removed => 1,
+            For::Added(role) => 2 + role as usize,
+        };
+        self.frames[form].get_or_init(|| self.encode(who)).as_ref()
     }
 
     /// None when the owner left out what clients are to be shown.
@@ -162,14 +174,107 @@ impl EncodedEvent {
             );
             return None;
         };
-        let kind = match who {
-            For::Added => "conversation.joined",
-            For::Removed => "conversation.left",
-            For::Member => "conversation.updated",
-        };
-        let (ver, epoch) = (Some(change.ver), change.epoch.0);
-        let payload = GroupPayload { ver, epoch, ..group(&self.names, view) };
-        Some(Encoded::new(&Envelope::of_change(change, kind, payload)))
+        Some(match who {
+            For::Added(role) => {
+                let payload = joined(&self.names, change, view, role);
+                Encoded::new(&Envelope::of_change(change, "conversation.joined", payload))
+            }
+            For::Removed => {
+                let payload = left(change);
+                Encoded::new(&Envelope::of_change(change, "conversation.left", payload))
+            }
+            For::Member => {
+                let payload = updated(&self.names, change, view);
+                Encoded::new(&Envelope::of_change(change, "conversation.updated", payload))
+            }
+        })
+    }
+}
+
+/// The role of a user in a sorted list.
+fn role_in(list: &[(UserId, Role)], user: &UserId) -> Option<Role> {
+    let at = list.binary_search_by(|(listed, _)| listed.cmp(user)).ok()?;
+    Some(list[at].1)
+}
+
+fn joined(names: &Names, change: &Change, view: &View, role: Role) -> JoinedPayload {
+    let GroupPayload {
+        conversation_id,
+        kind,
+        name,
+        zone,
+        home_region,
+        acting_region,
+        durability,
+        head_seq,
+        ..
+    } = group(names, view);
+    let joined_seq = match &change.event {
+        Event::MembersChanged(changed) => changed.head_seq + 1,
+        _ => 1,
+    };
+    let (epoch, ver, member_count) = (change.epoch.0, change.ver, members_after(change, view));
+    JoinedPayload {
+        conversation_id,
+        kind,
+        name,
+        zone,
+        home_region,
+        acting_region,
+        durability,
+        epoch,
+        ver,
+        head_seq,
+        member_count,
+        role,
+        joined_seq,
+    }
+}
+
+fn left(change: &Change) -> LeftPayload {
+    let by = match &change.event {
+        Event::MembersChanged(changed) => changed.by.to_string(),
+        _ => String::new(),
+    };
+    LeftPayload { ver: change.ver, epoch: change.epoch.0, by }
+}
+
+/// What changed and nothing else: it goes to every member, so it must not grow with their number.
+fn updated(names: &Names, change: &Change, view: &View) -> UpdatedPayload {
+    let base =
+        UpdatedPayload { ver: change.ver, epoch: change.epoch.0, ..UpdatedPayload::default() };
+    match &change.event {
+        Event::MembersChanged(changed) => UpdatedPayload {
+            by: Some(changed.by.to_string()),
+            added: changed
+                .added
+                .iter()
+                .map(|(user, role)| AddedPayload { user_id: user.to_string(), role: *role })
+                .collect(),
+            removed: changed.removed.iter().map(ToString::to_string).collect(),
+            roles: changed.roles.iter().map(|(user, role)| (user.to_string(), *role)).collect(),
+            member_count: (!changed.added.is_empty() || !changed.removed.is_empty())
+                .then(|| members_after(change, view)),
+            ..base
+        },
+        Event::MovedIn(_) => {
+            let shard = names.homes.shard_of(&change.conversation);
+            UpdatedPayload {
+                home_region: Some(names.world.region_name(shard.home)),
+                acting_region: Some(names.world.region_name(view.acting_region)),
+                ..base
+            }
+        }
+        _ => base,
+    }
+}
+
+/// Members after a change. A view may be of a later moment.
+fn members_after(change: &Change, view: &View) -> u32 {
+    match &change.event {
+        Event::Created(created) => u32::try_from(created.members.len()).unwrap_or(u32::MAX),
+        Event::MembersChanged(changed) => changed.member_count,
+        _ => view.member_count,
     }
 }
 

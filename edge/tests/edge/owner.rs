@@ -351,7 +351,7 @@ impl Homes {
 impl Home {
     fn delivery(&self, change: Change) -> Delivery {
         let turn = matches!(change.event, Event::Created(_) | Event::MembersChanged(_));
-        let view = turn.then(|| Box::new(self.rules.view(REGION, None)));
+        let view = turn.then(|| Box::new(self.rules.outline(REGION)));
         Delivery { change: change.into(), view }
     }
 }

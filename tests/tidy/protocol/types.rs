@@ -297,6 +297,7 @@ macro_rules! round_trips {
 
 round_trips! {
     event::Hello, event::HelloLimits, event::AckPayload, event::MessagePayload, event::GroupPayload,
+    event::JoinedPayload, event::LeftPayload, event::UpdatedPayload, event::AddedPayload,
     event::MemberPayload, event::BehindPayload, event::SyncDonePayload, event::GoawayPayload, event::ErrorPayload,
     event::PongPayload,
     http::StreamTokenRequest, http::StreamTokenResponse, http::OpenConversation, http::CreateGroup,

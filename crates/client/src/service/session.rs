@@ -46,7 +46,6 @@ type Socket = WebSocketStream<net::Stream>;
 
 /// State that ends with the session.
 struct Live {
-    user: String,
     liveness: Liveness,
     syncs: Syncs,
     goaway: Option<(Instant, GoawayPayload)>,
@@ -57,7 +56,6 @@ impl Service {
     pub(super) async fn serve(&mut self, session: Session) -> End {
         let now = Instant::now();
         let mut live = Live {
-            user: session.hello.user_id,
             liveness: Liveness::new(
                 Duration::from_millis(session.hello.heartbeat_ms.max(1_000)),
                 self.options.silence_max,

@@ -290,9 +290,9 @@ async fn joining_a_conversation_starts_its_delivery_at_the_join() {
     let mut edge = Edge::start().await;
     let (_client, mut events) = connect(&[&edge]);
     let mut conn = edge.admit().await;
-    let group = json!({"conversation_id": conversation(), "kind": "group", "name": "g", "zone": "z", "home_region": "r",
-        "acting_region": "r", "durability": "region", "epoch": 1, "head_seq": 4, "ver": 3,
-        "members": [{"user_id": "me", "role": "member", "joined_seq": 3}]});
+    let group = json!({"conversation_id": conversation(), "kind": "group", "name": "g",
+        "zone": "z", "home_region": "r", "acting_region": "r", "durability": "region", "epoch": 1,
+        "ver": 3, "head_seq": 4, "member_count": 2, "role": "member", "joined_seq": 3});
     for _ in 0..2 {
         conn.say(json!({"type": "conversation.joined", "conversation_id": conversation(), "payload": group})).await;
     }

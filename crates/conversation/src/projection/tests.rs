@@ -64,6 +64,7 @@ fn frames() -> Vec<(&'static str, LogFrame)> {
         removed: vec![user("bob")],
         roles: vec![(user("dan"), Role::Admin)],
         head_seq: 8,
+        member_count: 2,
     };
     let conversation = id(ConversationKind::Group);
     let joined = Joined { conversation, name: Some("tea".into()), joined_seq: 9, at_ver: 3 };

@@ -25,14 +25,25 @@ impl Conversation {
             .collect();
         let more = rest.next().is_some();
         View {
+            members_next: if more { members.last().map(|last| last.user_id.clone()) } else { None },
+            members,
+            ..self.outline(acting)
+        }
+    }
+
+    /// As [`Conversation::view`] without a member: it travels with changes, to everyone.
+    #[must_use]
+    pub fn outline(&self, acting: RegionId) -> View {
+        View {
             conversation: self.id,
             name: self.facts.as_ref().and_then(|facts| facts.name.clone()),
             acting_region: acting,
             epoch: self.last_epoch,
             head_seq: self.head_seq,
             head_ver: self.head_ver,
-            members_next: if more { members.last().map(|last| last.user_id.clone()) } else { None },
-            members,
+            members: Vec::new(),
+            members_next: None,
+            member_count: u32::try_from(self.members.len()).unwrap_or(u32::MAX),
         }
     }
 

@@ -104,6 +104,7 @@ async fn a_conversation_is_read_as_it_was_projected(bench: &Bench<'_>) {
             removed: vec![user("bob")],
             roles: vec![(user("ann"), Role::Owner)],
             head_seq: 3,
+            member_count: 3,
         };
         put(&*bench.store(1), shard, 1, 9, vec![change(id, 5, Event::MembersChanged(members))])
             .await;

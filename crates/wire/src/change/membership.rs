@@ -30,6 +30,9 @@ pub struct MembersChanged {
     pub roles: Vec<(UserId, Role)>,
     /// Head of the messages at that moment; an added member joined at the next one.
     pub head_seq: u64,
+    /// Members after it.
+    #[serde(default)]
+    pub member_count: u32,
 }
 
 crate::record!(MembersChanged);

@@ -178,7 +178,7 @@ impl MessagePayload {
     }
 }
 
-/// `GET /v1/groups/{id}`; with `ver`, the payload of `conversation.joined`, `.left` and `.updated`.
+/// `GET /v1/groups/{id}`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupPayload {
     /// Which.
@@ -199,14 +199,13 @@ pub struct GroupPayload {
     pub epoch: u64,
     /// Number of its last message.
     pub head_seq: u64,
-    /// A page of its members.
+    /// All its members.
+    pub member_count: u32,
+    /// A page of them.
     pub members: Vec<MemberPayload>,
     /// Ask with `?members_after=` this user for more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members_next: Option<String>,
-    /// In events: dense number of the change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ver: Option<u64>,
 }
 
 /// See [`GroupPayload::members`].
@@ -218,6 +217,87 @@ pub struct MemberPayload {
     pub role: Role,
     /// First seq that they may count as unread.
     pub joined_seq: u64,
+}
+
+/// `conversation.joined`: the conversation, and its new member's place in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinedPayload {
+    /// Which.
+    pub conversation_id: ConversationId,
+    /// What kind.
+    pub kind: ConversationKind,
+    /// A group's name; null for a direct conversation.
+    pub name: Option<String>,
+    /// Residency zone, by name.
+    pub zone: String,
+    /// Where it lives, by name.
+    pub home_region: String,
+    /// Where it is served now, by name.
+    pub acting_region: String,
+    /// Of its messages.
+    pub durability: Durability,
+    /// Of the change.
+    pub epoch: u64,
+    /// Dense number of the change.
+    pub ver: u64,
+    /// Number of its last message.
+    pub head_seq: u64,
+    /// All its members.
+    pub member_count: u32,
+    /// What the user may do.
+    pub role: Role,
+    /// First seq that the user may count as unread.
+    pub joined_seq: u64,
+}
+
+/// `conversation.left`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftPayload {
+    /// Dense number of the change.
+    pub ver: u64,
+    /// Of the change.
+    pub epoch: u64,
+    /// Who removed the user; perhaps the user.
+    pub by: String,
+}
+
+/// `conversation.updated`: what changed, and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdatedPayload {
+    /// Dense number of the change.
+    pub ver: u64,
+    /// Of the change.
+    pub epoch: u64,
+    /// Who asked for it; absent when an operator moved the conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Now in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<AddedPayload>,
+    /// Now out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// Still in, with another role.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roles: BTreeMap<String, Role>,
+    /// All members after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_count: Option<u32>,
+    /// Where it lives now, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_region: Option<String>,
+    /// Where it is served now, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acting_region: Option<String>,
+}
+
+/// See [`UpdatedPayload::added`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedPayload {
+    /// The member.
+    pub user_id: String,
+    /// What they may do.
+    pub role: Role,
 }
 
 /// `behind`
@@ -276,11 +356,11 @@ pub enum Event {
     /// `message.new`
     Message(MessagePayload),
     /// `conversation.joined`
-    Joined(GroupPayload),
+    Joined(JoinedPayload),
     /// `conversation.left`
-    Left(GroupPayload),
+    Left(LeftPayload),
     /// `conversation.updated`
-    Updated(GroupPayload),
+    Updated(UpdatedPayload),
     /// `behind`
     Behind(BehindPayload),
     /// `sync.done`

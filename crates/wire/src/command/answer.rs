@@ -39,10 +39,13 @@ pub struct View {
     pub head_seq: u64,
     /// Number of its last change.
     pub head_ver: u64,
-    /// A page of members, in the order of user ids.
+    /// A page of members, in the order of user ids. With a change that is delivered: none.
     pub members: Vec<MemberView>,
     /// Ask again after this user for more.
     pub members_next: Option<UserId>,
+    /// All members.
+    #[serde(default)]
+    pub member_count: u32,
 }
 
 impl View {
@@ -214,7 +217,8 @@ numbered!(Answer);
 pub struct Delivery {
     /// What changed.
     pub change: Recorded,
-    /// With a change of members: the conversation right after it (or, in a replay, later).
+    /// With a change of members: the conversation right after it (or, in a replay, later), without
+    /// its members.
     pub view: Option<Box<View>>,
 }
 

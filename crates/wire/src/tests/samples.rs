@@ -90,6 +90,7 @@ pub(super) fn members_changed() -> MembersChanged {
         removed: vec![user("bob")],
         roles: vec![(user("dan"), Role::Admin)],
         head_seq: 8,
+        member_count: 3,
     }
 }
 
@@ -193,6 +194,7 @@ pub(super) fn view() -> View {
         head_ver: 9,
         members: vec![member()],
         members_next: Some(user("ann")),
+        member_count: 2,
     }
 }
 

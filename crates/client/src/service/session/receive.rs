@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, Message};
-use wire::client::event::{self, Envelope, ErrorPayload, GroupPayload, MessagePayload};
+use wire::ConversationId;
+use wire::client::event::{
+    self, Envelope, ErrorPayload, JoinedPayload, LeftPayload, MessagePayload, UpdatedPayload,
+};
 use wire::client::{Event as Frame, close};
 
 use super::{End, Live, words};
@@ -61,9 +64,9 @@ impl Service {
                 }
             }
             Frame::Message(message) => self.receive_message(&envelope, message),
-            Frame::Joined(group) => self.receive_joined(group, live),
-            Frame::Updated(group) => self.receive_updated(group),
-            Frame::Left(group) => self.receive_left(group),
+            Frame::Joined(joined) => self.receive_joined(joined),
+            Frame::Updated(update) => self.receive_updated(&envelope, update),
+            Frame::Left(left) => self.receive_left(&envelope, &left),
             Frame::SyncDone(done) => self.sync_done(number(&envelope, 's'), &done, live),
             Frame::Error(error) => self.receive_error(&envelope, error, live),
             Frame::Goaway(goaway) => {
@@ -77,12 +80,7 @@ impl Service {
     }
 
     fn receive_message(&mut self, envelope: &Envelope<()>, message: MessagePayload) {
-        let Some(conversation) =
-            envelope.conversation_id.as_deref().and_then(|text| text.parse().ok())
-        else {
-            tracing::warn!("message without a conversation skipped");
-            return;
-        };
+        let Some(conversation) = conversation_of(envelope) else { return };
         if !self.orders.contains_key(&conversation) {
             // The program's own cursor says where delivery starts, not the first message that
             // happens to arrive.
@@ -96,44 +94,44 @@ impl Service {
     }
 
     /// Delivery of a new conversation starts where the user joined it.
-    fn receive_joined(&mut self, group: GroupPayload, live: &Live) {
-        if !self.is_news(&group) {
+    fn receive_joined(&mut self, joined: JoinedPayload) {
+        let conversation = joined.conversation_id;
+        if !self.is_news(conversation, joined.ver) {
             return;
         }
-        let me = group.members.iter().find(|member| member.user_id == live.user);
-        let joined_after = me.map_or(group.head_seq, |member| member.joined_seq.saturating_sub(1));
-        let conversation = group.conversation_id;
+        let joined_after = joined.joined_seq.saturating_sub(1);
         self.follow();
         let class = conversation.shard.durability;
         let order = self
             .orders
             .entry(conversation)
             .or_insert_with(|| MessageOrder::new(class, Some(joined_after)));
-        if order.last().is_some_and(|last| last < group.head_seq) {
+        if order.last().is_some_and(|last| last < joined.head_seq) {
             order.unanswered();
             self.pending_syncs.insert(conversation);
         }
-        self.emit(Event::Joined(Box::new(group)));
+        self.emit(Event::Joined(Box::new(joined)));
     }
 
-    fn receive_updated(&mut self, group: GroupPayload) {
-        if self.is_news(&group) {
-            self.emit(Event::Updated(Box::new(group)));
+    fn receive_updated(&mut self, envelope: &Envelope<()>, update: UpdatedPayload) {
+        let Some(conversation) = conversation_of(envelope) else { return };
+        if self.is_news(conversation, update.ver) {
+            self.emit(Event::Updated { conversation, update: Box::new(update) });
         }
     }
 
-    fn receive_left(&mut self, group: GroupPayload) {
-        if self.is_news(&group) {
-            self.orders.remove(&group.conversation_id);
-            self.pending_syncs.remove(&group.conversation_id);
-            self.emit(Event::Left(Box::new(group)));
+    fn receive_left(&mut self, envelope: &Envelope<()>, left: &LeftPayload) {
+        let Some(conversation) = conversation_of(envelope) else { return };
+        if self.is_news(conversation, left.ver) {
+            self.orders.remove(&conversation);
+            self.pending_syncs.remove(&conversation);
+            self.emit(Event::Left { conversation, by: left.by.clone() });
         }
     }
 
-    /// Whether this view is newer than the last one delivered.
-    fn is_news(&mut self, group: &GroupPayload) -> bool {
-        let Some(ver) = group.ver else { return true };
-        let last = self.views.entry(group.conversation_id).or_default();
+    /// Whether this change of members is newer than the last one delivered.
+    fn is_news(&mut self, conversation: ConversationId, ver: u64) -> bool {
+        let last = self.views.entry(conversation).or_default();
         let news = ver > *last;
         *last = ver.max(*last);
         news
@@ -153,6 +151,15 @@ impl Service {
             self.emit(Event::Error(error));
         }
     }
+}
+
+/// Where the frame's event happened.
+fn conversation_of(envelope: &Envelope<()>) -> Option<ConversationId> {
+    let conversation = envelope.conversation_id.as_deref().and_then(|text| text.parse().ok());
+    if conversation.is_none() {
+        tracing::warn!(kind = %envelope.kind, "an event without a conversation is skipped");
+    }
+    conversation
 }
 
 /// The number in `re`, when the answered frame was of that sort.

@@ -285,7 +285,7 @@ mod tests {
         let id = ConversationId::from_bytes(&[0x11; 23]).unwrap();
         let group = json!({"conversation_id": id, "kind": "group", "name": "plans", "zone": "z", "home_region": "r",
             "acting_region": "us-east", "durability": "multi-region", "epoch": 1, "head_seq": 0,
-            "members": [{"user_id": "bob", "role": "owner", "joined_seq": 1}]});
+            "member_count": 1, "members": [{"user_id": "bob", "role": "owner", "joined_seq": 1}]});
         let n = model.upsert(&serde_json::from_value(group).unwrap());
         model.switch(n);
         let message = json!({"message_id": "m", "seq": 1, "ver": 2, "epoch": 1, "sender": "bob", "device_id": "",

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use client::Ack;
 use time::{OffsetDateTime, UtcOffset};
-use wire::client::event::{GroupPayload, MemberPayload, MessagePayload};
+use wire::client::event::{
+    AddedPayload, GroupPayload, JoinedPayload, MemberPayload, MessagePayload, UpdatedPayload,
+};
 use wire::client::http::InboxEntry;
 use wire::{
     ClientMsgId, ConversationId, ConversationKind, Durability, MessageId, TenantId, UserId,
@@ -207,25 +209,39 @@ impl Model {
         self.rooms.len() - 1
     }
 
+    /// The user is in it now; its place in the list.
+    pub(super) fn joined(&mut self, joined: &JoinedPayload) -> usize {
+        let n = self.place(joined.conversation_id, joined.kind, joined.name.as_deref());
+        let room = &mut self.rooms[n];
+        room.acting_region = harmless(&joined.acting_region);
+        room.epoch = room.epoch.max(joined.epoch);
+        n
+    }
+
     /// Members came or went; what changed is told.
-    pub(super) fn updated(&mut self, group: &GroupPayload) {
-        let before = self
-            .room_mut(group.conversation_id)
-            .map(|room| room.members.clone())
-            .unwrap_or_default();
-        let n = self.upsert(group);
-        let room = &self.rooms[n];
-        let came = room
-            .members
-            .keys()
-            .filter(|user| !before.contains_key(*user))
-            .map(|user| format!("+{user}"));
-        let went = before
-            .keys()
-            .filter(|user| !room.members.contains_key(*user))
-            .map(|user| format!("-{user}"));
+    pub(super) fn updated(&mut self, id: ConversationId, update: &UpdatedPayload) {
+        let Some(n) = self.rooms.iter().position(|room| room.id == id) else { return };
+        let room = &mut self.rooms[n];
+        room.epoch = room.epoch.max(update.epoch);
+        if let Some(region) = &update.acting_region {
+            room.acting_region = harmless(region);
+        }
+        for AddedPayload { user_id, role } in &update.added {
+            let member = MemberPayload { user_id: user_id.clone(), role: *role, joined_seq: 0 };
+            room.members.insert(user_id.clone(), member);
+        }
+        for user in &update.removed {
+            room.members.remove(user);
+        }
+        for (user, role) in &update.roles {
+            if let Some(member) = room.members.get_mut(user) {
+                member.role = *role;
+            }
+        }
+        let came = update.added.iter().map(|added| format!("+{}", added.user_id));
+        let went = update.removed.iter().map(|user| format!("-{user}"));
         let changed = harmless(&came.chain(went).collect::<Vec<_>>().join(" "));
-        if !before.is_empty() && !changed.is_empty() {
+        if !changed.is_empty() {
             let text = format!("{}: {changed}", room.title);
             self.news.push_back(News::Aside(text.clone()));
             self.rooms[n].aside(text);

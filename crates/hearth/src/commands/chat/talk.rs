@@ -231,16 +231,19 @@ impl Talk {
                     );
                 }
             }
-            Event::Joined(group) => {
-                let known = self.model.rooms.iter().any(|room| room.id == group.conversation_id);
-                let n = self.model.upsert(&group);
+            Event::Joined(joined) => {
+                let conversation = joined.conversation_id;
+                let known = self.model.rooms.iter().any(|room| room.id == conversation);
+                let n = self.model.joined(&joined);
+                // Who else is in it comes with its view.
+                self.ask(move |http| async move { Outcome::Named(http.group(conversation).await) });
                 if !known && !self.is_opening() {
                     let title = self.model.rooms[n].title.clone();
                     self.model.aside(format!("you are in {title} now: /switch {}", n + 1));
                 }
             }
-            Event::Updated(group) => self.model.updated(&group),
-            Event::Left(group) => self.model.left(group.conversation_id),
+            Event::Updated { conversation, update } => self.model.updated(conversation, &update),
+            Event::Left { conversation, .. } => self.model.left(conversation),
             Event::Error(error) => self.model.aside(format!("{}: {}", error.code, error.message)),
             Event::Closed { why } => {
                 self.failed(why);
@@ -278,7 +281,8 @@ impl Talk {
                 self.model.upsert(&group);
             }
             Outcome::Named(Err(_)) => {}
-            Outcome::Changed(Ok(group)) => self.model.updated(&group),
+            // Who came and who went is told by the event.
+            Outcome::Changed(Ok(group)) => drop(self.model.upsert(&group)),
             Outcome::Changed(Err(error)) => {
                 self.failed(format!("the members were not changed: {error}"))
             }

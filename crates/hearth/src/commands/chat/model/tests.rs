@@ -24,7 +24,7 @@ fn group(n: u8, members: &[&str]) -> GroupPayload {
         .collect();
     serde_json::from_value(json!({"conversation_id": id(n), "kind": "group", "name": format!("room{n}"), "zone": "z",
         "home_region": "r", "acting_region": "r", "durability": "multi-region", "epoch": 1, "head_seq": 0,
-        "members": members}))
+        "member_count": members.len(), "members": members}))
     .unwrap()
 }
 
@@ -90,7 +90,10 @@ fn a_message_elsewhere_is_unread_until_the_user_goes_there() {
 #[test]
 fn comings_and_goings_are_told_and_a_room_that_is_left_is_gone() {
     let mut model = model();
-    model.updated(&group(1, &["ann", "cid"]));
+    let update = json!({"ver": 5, "epoch": 1, "by": "ann", "removed": ["bob"],
+        "added": [{"user_id": "cid", "role": "member"}], "member_count": 2});
+    model.updated(id(1), &serde_json::from_value(update).unwrap());
+    assert_eq!(model.rooms[0].members.keys().collect::<Vec<_>>(), ["ann", "cid"]);
     assert!(model.news().any(|news| news == News::Aside("#room1: +cid -bob".into())));
     model.left(id(1));
     assert_eq!((model.current, model.rooms.len()), (None, 1));
