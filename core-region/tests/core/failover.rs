@@ -531,8 +531,14 @@ async fn rows_of_what_was_lost_are_not_believed() {
         })
     };
     let added = vec![(user("eve"), Role::Member)];
-    let joined =
-        MembersChanged { by: user("ann"), added, removed: vec![], roles: vec![], head_seq: 3, member_count: 3 };
+    let joined = MembersChanged {
+        by: user("ann"),
+        added,
+        removed: vec![],
+        roles: vec![],
+        head_seq: 3,
+        member_count: 3,
+    };
     only_rows_come_over(&site, id, 3, [message(2), message(3), Event::MembersChanged(joined)])
         .await;
     let away = site.cores[&node("r2/core/1")].core.clone();
