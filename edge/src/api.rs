@@ -5,7 +5,9 @@
 pub(crate) mod conversations;
 pub(crate) mod extract;
 pub(crate) mod inbox;
+pub(crate) mod limits;
 pub(crate) mod messages;
+mod page;
 pub(crate) mod problem;
 pub(crate) mod token;
 
@@ -33,6 +35,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/groups/{id}/members", post(conversations::change_members))
         .route("/v1/messages", post(messages::send))
         .route("/v1/inbox", get(inbox::inbox))
+        .route("/v1/limits", get(limits::limits))
         .fallback(|| async { Refused::new(ErrorCode::NotFound, "no such path").into_response() })
         .method_not_allowed_fallback(|| async {
             let refused =

@@ -10,6 +10,7 @@
 //! One task per session, and only while there is something to do.
 
 mod job;
+mod page;
 pub(crate) mod requests;
 mod runner;
 

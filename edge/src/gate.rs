@@ -7,6 +7,7 @@ pub(crate) mod residency;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -16,16 +17,20 @@ use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
 use runtime::clock::unix_ms;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use wire::ErrorCode;
 use wire::client::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 use wire::command::Actor;
 
 use crate::api::problem::Refused;
+use crate::rates::{self, Asked, device_type};
+use crate::session::Starting;
 use crate::session::state::Session;
 use crate::shared::Shared;
 use crate::transport::websocket::{self, socket::Socket};
+
+/// A client with too many sessions is asked to wait so long.
+const SESSIONS_RETRY: Duration = Duration::from_secs(5);
 
 /// What a request must show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +67,28 @@ pub(crate) fn admit(
         let refused = Refused::new(ErrorCode::Draining, "this edge goes away; use another one");
         return Err(refused.retry_after_ms(1_000).alternatives(alternatives));
     }
+    if endpoint == Endpoint::Api {
+        shared.rates.take(&actor(&claims), Asked::Request)?;
+    }
     Ok(claims)
+}
+
+/// The user of a token.
+pub(crate) fn actor(claims: &auth::Claims) -> Actor {
+    let auth::Claims { tenant, user, device, .. } = claims;
+    Actor { tenant: tenant.clone(), user: user.clone(), device: device.clone() }
+}
+
+/// What a client is told when the edge has too many sessions.
+pub(crate) fn overloaded() -> Refused {
+    Refused::new(ErrorCode::Overloaded, "too many sessions").retry_after_ms(1_000)
+}
+
+/// What a client is told that has too many sessions.
+pub(crate) fn too_many_sessions(actor: &Actor) -> Refused {
+    let kind = device_type(actor.device.as_ref());
+    let what = format!("sessions of one user from devices of type \"{kind}\"");
+    rates::refused(SESSIONS_RETRY, "session", &what).into()
 }
 
 /// The token of a request: as Bearer or, for a stream, as a subprotocol. Never from the URL.
@@ -86,11 +112,12 @@ fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 /// `GET /v1/stream`.
 pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     let admitted = admit(&shared, Endpoint::Stream, request.headers()).and_then(|claims| {
-        let starting = shared.starting.clone().try_acquire_owned().ok();
-        let starting = starting.filter(|_| shared.sessions.len() < shared.limits.sessions);
-        let overloaded =
-            || Refused::new(ErrorCode::Overloaded, "too many sessions").retry_after_ms(1_000);
-        Ok((claims, starting.ok_or_else(overloaded)?))
+        let actor = actor(&claims);
+        let most = shared.rates.limits(&actor.tenant).sessions_per_device_type;
+        let place = shared.places.take(&actor, most).ok_or_else(|| too_many_sessions(&actor))?;
+        let permit = shared.starting.clone().try_acquire_owned().ok();
+        let permit = permit.filter(|_| shared.sessions.len() < shared.limits.sessions);
+        Ok((claims, Box::new(Starting { permit: permit.ok_or_else(overloaded)?, place })))
     });
     let (claims, starting) = match admitted {
         Ok(admitted) => admitted,
@@ -122,7 +149,7 @@ async fn upgraded(
     shared: Arc<Shared>,
     claims: auth::Claims,
     upgrade: hyper::upgrade::OnUpgrade,
-    starting: OwnedSemaphorePermit,
+    starting: Box<Starting>,
 ) {
     let Ok(upgraded) = upgrade.await else { return };
     let auth::Claims { tenant, user, device, session_exp_ms, .. } = claims;

@@ -6,19 +6,21 @@
 //! | module | what happens there |
 //! |---|---|
 //! | [`gate`] | a connection becomes a user: token, zone, limits, before the upgrade |
+//! | [`rates`] | how much a user may ask |
 //! | [`transport`] | bytes of a client become frames, and what its outbox holds becomes bytes |
 //! | [`session`] | what a client asks, and what waits for it |
 //! | [`route`] | the way to the core that owns the conversation, across takeovers |
 //! | [`delivery`] | which session gets which change; each is encoded once, into many outboxes |
 //! | [`backfill`] | what a session missed, from history |
+//! | [`memory`] | how much of history may wait for those who read slowly |
 //! | [`api`] | the same over HTTP, for those without a stream |
 //!
 //! What is not done here: deciding. Who may write, what is a duplicate, who is a member is said by
 //! the home; who owns a shard by `topology`; which session gets which change by
 //! `conversation::delivery`.
 //!
-//! [`gate`]: crate::gate [`transport`]: crate::transport [`session`]: crate::session [`route`]:
-//! crate::route [`delivery`]: crate::delivery [`backfill`]: crate::backfill [`api`]: crate::api
+//! [`gate`]: crate::gate [`rates`]: crate::rates [`transport`]: crate::transport [`session`]: crate::session [`route`]:
+//! crate::route [`delivery`]: crate::delivery [`backfill`]: crate::backfill [`memory`]: crate::memory [`api`]: crate::api
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -26,6 +28,8 @@ mod api;
 mod backfill;
 mod delivery;
 mod gate;
+mod memory;
+mod rates;
 mod route;
 mod session;
 mod transport;

@@ -53,6 +53,12 @@ pub struct Limits {
     pub outbox_events: usize,
     /// As above, bytes.
     pub outbox_bytes: usize,
+    /// Pages of history that wait for their readers, bytes in all; a user may have a sixteenth of
+    /// it. Full: the next page is asked for when there is room, and over HTTP, after
+    /// [`Limits::page_wait`], 503 `overloaded`.
+    pub page_memory_bytes: usize,
+    /// See [`Limits::page_memory_bytes`].
+    pub page_wait: Duration,
     /// How long a request waits for its home, across takeovers. Late: `home_unavailable`.
     pub home_deadline: Duration,
     /// How long `hello` waits for the homes of the user's conversations. Late: they are attached
@@ -89,6 +95,8 @@ impl Default for Limits {
             requests_per_session: 64,
             outbox_events: 256,
             outbox_bytes: 256 * 1024,
+            page_memory_bytes: 256 * 1024 * 1024,
+            page_wait: seconds(5),
             home_deadline: seconds(30),
             hello_wait: seconds(3),
             settle: Duration::from_millis(250),

@@ -9,8 +9,10 @@
 //! requests and interest, goes over to the link of that shard at once, so that nothing passes
 //! anything else.
 
+mod fair;
 pub(crate) mod homes;
 pub(crate) mod link;
+mod requests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -54,6 +56,14 @@ pub(crate) enum Ask {
 pub(crate) type Reply = Box<dyn FnOnce(Result<Answer, Refusal>) + Send>;
 
 impl Ask {
+    /// In whose name; none: the edge's own.
+    fn actor(&self) -> Option<&Actor> {
+        match self {
+            Self::Command(actor, _) => Some(actor),
+            Self::Query(actor, _) => actor.as_ref(),
+        }
+    }
+
     fn frame(self, rid: u64, conversation: ConversationId) -> ToOwner {
         match self {
             Self::Command(actor, command) => {
@@ -203,12 +213,7 @@ impl Route {
         // Told before, and then nothing of it is left there; or by an owner who knows less than
         // this edge.
         match rid {
-            Some(rid) if rid % 2 == 0 => {
-                let to = at.pending().answered(rid);
-                if let Some(to) = to {
-                    to(Err(unavailable()));
-                }
-            }
+            Some(rid) if rid % 2 == 0 => at.answered(rid, Err(unavailable())),
             Some(rid) => at.interest(|interest| interest.put_off(rid)),
             None => at.interest(|interest| interest.lagged(&conversation)),
         }
@@ -224,10 +229,10 @@ impl Route {
         tracing::debug!(%conversation, shard = %home.shard, n = home.generation, "the conversation has moved");
         metrics::counter!("hearth_edge_moved_total").increment(1);
         let new = self.link(&home.shard);
-        let requests = old.pending().take(&conversation);
+        let requests = old.requests().take(&conversation);
         let refused: Vec<_> = {
-            let mut pending = new.pending();
-            requests.into_iter().filter_map(|request| pending.push_again(request).err()).collect()
+            let mut taking = new.requests();
+            requests.into_iter().filter_map(|request| taking.push_again(request)).collect()
         };
         if let Some(watched) = old.interest(|interest| interest.take(&conversation)) {
             new.interest(|interest| interest.put(conversation, watched));
@@ -247,10 +252,9 @@ impl Route {
         let refused = {
             let _stays = self.stay();
             let link = self.link(&self.homes.shard_of(&conversation));
-            let frame = |rid| ask.frame(rid, conversation);
-            let pushed = link.pending().push(conversation, frame, to, Some(deadline));
+            let refused = link.requests().push(conversation, ask, to, deadline);
             link.wake();
-            pushed.err()
+            refused
         };
         if let Some(to) = refused {
             to(Err(overloaded()));

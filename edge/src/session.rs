@@ -20,23 +20,30 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::backfill;
+use crate::rates::Place;
 use crate::shared::Shared;
 use state::Session;
 
-/// Begins a session: its events come, and `hello` waits in its outbox. `starting` is its permit to
-/// be among those that start.
-pub(crate) async fn begin(
-    shared: &Arc<Shared>,
-    session: &Arc<Session>,
-    starting: OwnedSemaphorePermit,
-) {
+/// What a session that is about to be holds.
+pub(crate) struct Starting {
+    /// To be among those that start.
+    pub(crate) permit: OwnedSemaphorePermit,
+    /// Among those of its user.
+    pub(crate) place: Place,
+}
+
+/// Begins a session: its events come, and `hello` waits in its outbox.
+pub(crate) async fn begin(shared: &Arc<Shared>, session: &Arc<Session>, starting: Box<Starting>) {
     shared.sessions.insert(session);
-    start::start(shared, session, starting).await;
+    let Starting { permit, place } = *starting;
+    place.keep();
+    start::start(shared, session, permit).await;
 }
 
 /// Ends a session: nothing more reaches it.
 pub(crate) fn end(shared: &Shared, session: &Session) {
     shared.sessions.remove(session);
+    shared.places.leave(&session.actor);
     session.outbox.end();
     backfill::end(session);
     detach(shared, session);

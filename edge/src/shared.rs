@@ -12,7 +12,9 @@ use topology::World;
 use wire::command::Refusal;
 use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, TenantId};
 
+use crate::memory::Budget;
 use crate::options::{EdgeUrls, Limits};
+use crate::rates::{Places, Rates};
 use crate::route::Route;
 use crate::session::registry::Registry;
 
@@ -27,6 +29,12 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) route: Arc<Route>,
     pub(crate) sessions: Registry,
+    /// How much its users may ask.
+    pub(crate) rates: Rates,
+    /// The memory for pages of history.
+    pub(crate) memory: Budget,
+    /// How many sessions each user has.
+    pub(crate) places: Arc<Places>,
     /// One permit a session between its upgrade and `hello`.
     pub(crate) starting: Arc<Semaphore>,
     /// Numbers sessions.
@@ -56,6 +64,9 @@ impl Shared {
     ) -> Self {
         Self {
             region_name: world.region_name(node.region),
+            rates: Rates::new(&world),
+            places: Arc::default(),
+            memory: Budget::new(limits.page_memory_bytes),
             node,
             world,
             public_url,

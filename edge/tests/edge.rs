@@ -22,5 +22,7 @@ mod links;
 mod newer;
 #[path = "edge/owner.rs"]
 mod owner;
+#[path = "edge/rates.rs"]
+mod rates;
 #[path = "edge/socket.rs"]
 mod socket;

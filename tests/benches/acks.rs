@@ -32,9 +32,9 @@ pub(crate) fn run() {
         "acks: {SENDERS} senders, {BODY}-byte bodies, {ROUNDS} rounds of {ROUND:?}; {}",
         crate::machine()
     );
-    let one = Mesh::up_with(&["--world", "one-region"]);
+    let one = Mesh::for_load("one-region");
     let mut one_senders = Senders::of(&one);
-    let three = Mesh::up();
+    let three = Mesh::for_load("three-regions");
     let mut three_senders = Senders::of(&three);
     let mut rows = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {

@@ -22,7 +22,7 @@ pub(crate) fn run() {
         "fanout: one event to {SESSIONS} sockets, {EVENTS} events a round, {ROUNDS} rounds; {}",
         crate::machine()
     );
-    let mesh = Mesh::up_with(&["--world", "one-region"]);
+    let mesh = Mesh::for_load("one-region");
     let edge = mesh.edge(&mesh.regions()[0]);
     let sender = people::token(mesh.dir(), "sender");
     let users: Vec<_> = (0..USERS).map(|n| format!("listener-{n}")).collect();

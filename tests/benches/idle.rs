@@ -26,7 +26,7 @@ pub(crate) fn run() {
 /// KiB a session by which the process grows.
 #[allow(clippy::cast_precision_loss, reason = "small")]
 fn grown(user: &dyn Fn(usize) -> String) -> f64 {
-    let mesh = Mesh::up_with(&["--world", "one-region"]);
+    let mesh = Mesh::for_load("one-region");
     let edge = mesh.edge(&mesh.regions()[0]);
     let pid = pid_of(mesh.dir());
     let open = |n: usize| {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use hearth_stories::deployment::{Deployment, Node, NodeRole, REGIONS, WORLD, Whole};
+use hearth_stories::deployment::{Deployment, Node, NodeRole, REGIONS, Whole, world};
 use hearth_stories::load::{Load, Pace};
 use hearth_stories::soak::{self, Until};
 use hearth_stories::{eventually, eventually_within};
@@ -268,7 +268,7 @@ async fn owners_that_acknowledge_by_timed_leases_are_killed_and_paused() {
             deployment.until_whole().await;
         }
     };
-    deployment.set_world(&WORLD.replacen("# fence = \"read\"", "fence = \"lease\"", 1));
+    deployment.set_world(&world().replacen("# fence = \"read\"", "fence = \"lease\"", 1));
     restart_all().await;
     until_all_acked(&load, Instant::now()).await;
     let shard = load.rooms[0].shard();
@@ -291,7 +291,7 @@ async fn owners_that_acknowledge_by_timed_leases_are_killed_and_paused() {
         deployment.knew_itself_a_zombie(&trace, paused, &shard).then_some(())
     })
     .await;
-    deployment.set_world(WORLD);
+    deployment.set_world(&world());
     restart_all().await;
     load.end().await.must_be_clean();
 }

@@ -34,11 +34,33 @@ pub fn hearth() -> &'static Path {
     })
 }
 
+/// The text of a shipped world, with limits that no test reaches.
+#[must_use]
+pub fn load_world(name: &str) -> String {
+    let (_, text) =
+        topology::world::SHIPPED.iter().find(|(shipped, _)| *shipped == name).expect("a world");
+    let limits: String = [
+        "sends_per_second",
+        "sends_burst",
+        "conversations_per_minute",
+        "conversations_burst",
+        "members_added_per_hour",
+        "requests_per_minute",
+        "frames_per_second",
+        "sessions_per_device_type",
+    ]
+    .map(|limit| format!("{limit} = 65535\n"))
+    .concat();
+    text.replace("[[tenant]]\n", &format!("[[tenant]]\n{limits}"))
+}
+
 /// A mesh of its own data folder; killed when dropped.
 pub struct Mesh {
     up: Option<Child>,
     dir: TempDir,
     args: Vec<String>,
+    /// A world that was written for this mesh alone.
+    world: Option<tempfile::NamedTempFile>,
     /// The ready line.
     pub ready: Value,
 }
@@ -50,12 +72,23 @@ impl Mesh {
         Self::up_with(&[])
     }
 
+    /// A shipped world whose users may ask as much as they like, for tests that send as fast as
+    /// they can.
+    #[must_use]
+    pub fn for_load(world: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), load_world(world)).expect("a world");
+        let mut mesh = Self::up_with(&["--world", file.path().to_str().expect("UTF-8")]);
+        mesh.world = Some(file);
+        mesh
+    }
+
     /// With further arguments of `hearth up`.
     #[must_use]
     pub fn up_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let args = args.iter().map(ToString::to_string).collect();
-        let mut mesh = Self { up: None, dir, args, ready: Value::Null };
+        let mut mesh = Self { up: None, dir, args, world: None, ready: Value::Null };
         mesh.start();
         mesh
     }

@@ -102,7 +102,7 @@ async fn view(mesh: &Mesh, edge: &str, conversation: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_region_dies_under_load_and_comes_back() {
-    let mesh = Mesh::up();
+    let mesh = Mesh::for_load("three-regions");
     let home = mesh.regions()[0].clone();
     let mut talker = a_talk(&mesh).await;
     mesh.must(&["region", "kill", &home]);
@@ -135,7 +135,7 @@ async fn a_home_region_dies_under_load_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_owner_core_dies_and_its_neighbour_goes_on() {
-    let mesh = Mesh::up();
+    let mesh = Mesh::for_load("three-regions");
     let home = mesh.regions()[0].clone();
     let mut talker = a_talk(&mesh).await;
     // Whichever core owns the shard: each of them dies and comes back.
@@ -169,7 +169,7 @@ async fn the_owner_core_dies_and_its_neighbour_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_region_hands_over_without_a_single_error() {
-    let mesh = Mesh::up();
+    let mesh = Mesh::for_load("three-regions");
     let home = mesh.regions()[0].clone();
     let mut talker = a_talk(&mesh).await;
     let at_home = Socket::session(&mesh.edge(&home), &mesh.token("ann")).await;
@@ -204,7 +204,7 @@ async fn a_drained_region_hands_over_without_a_single_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_link_of_three_is_cut_and_everything_goes_round() {
-    let mesh = Mesh::up();
+    let mesh = Mesh::for_load("three-regions");
     let regions = mesh.regions();
     let mut talker = a_talk(&mesh).await;
     mesh.must(&["link", "cut", &regions[0], &regions[2]]);
@@ -227,7 +227,7 @@ async fn one_link_of_three_is_cut_and_everything_goes_round() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nine_real_logs_survive_the_loss_and_the_return_of_a_region() {
     let Some(logs) = irc_logs() else { return };
-    let mesh = Mesh::up();
+    let mesh = Mesh::for_load("three-regions");
     let regions = mesh.regions();
     let mut replay = Replay::start(&mesh, &logs);
     replay.until_acked(10).await;

@@ -99,7 +99,7 @@ async fn retries_are_one_message_and_another_body_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sync_sends_what_was_missed_in_order() {
-    let mesh = Mesh::up_with(&["--world", "one-region"]);
+    let mesh = Mesh::for_load("one-region");
     let edge = mesh.edge(&mesh.regions()[0]);
     let (ann, bob) = (mesh.token("ann"), mesh.token("bob"));
     let conversation = group(&edge, &ann, "tea", &["bob"]).await;

@@ -80,7 +80,7 @@ async fn a_single_region_conversation_moves_while_people_write() {
 }
 
 async fn moves_back_and_forth(durability: &str) {
-    let mesh = Mesh::up();
+    let mesh = Mesh::for_load("three-regions");
     let regions = mesh.regions();
     let tokens: Vec<_> = PEOPLE.iter().map(|user| mesh.token(user)).collect();
     let tea = json!({"name": "tea", "members": PEOPLE[1..], "durability": durability});
@@ -169,7 +169,7 @@ async fn moves_back_and_forth(durability: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_impossible_move_is_refused_with_the_reason() {
-    let mesh = Mesh::up();
+    let mesh = Mesh::for_load("three-regions");
     let regions = mesh.regions();
     let ann = mesh.token("ann");
     let conversation = group(&mesh.edge(&regions[0]), &ann, "tea", &[]).await;

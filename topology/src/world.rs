@@ -2,6 +2,7 @@
 
 mod births;
 mod geography;
+mod limits;
 mod naming;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use wire::{Durability, NodeId, NodeRole, RegionId, ShardId, TenantId, ZoneId};
 
 use crate::file;
 use crate::mistakes::Mistakes;
+pub use limits::TenantLimits;
 pub use naming::NodeNameError;
 
 /// A checked world: every reference in it resolves.
@@ -122,6 +124,8 @@ pub struct Tenant {
     pub home: Option<RegionId>,
     /// The issuer of its users' tokens; none: only the development key of a local mesh.
     pub identity: Option<IdentityProvider>,
+    /// What its users may ask of an edge.
+    pub limits: TenantLimits,
 }
 
 /// Who signs tokens.

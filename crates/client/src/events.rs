@@ -305,7 +305,9 @@ mod tests {
             assert!(update.ver > last);
             last = update.ver;
             members.extend(update.added.iter().map(|added| added.user_id.clone()));
-            update.removed.iter().for_each(|user| drop(members.remove(user)));
+            for user in &update.removed {
+                members.remove(user);
+            }
         }
         // The last change of each user counts: 9,997 to 10,000 brought 1 to 4, and 0, 5, 6 went.
         let expected = ["u1", "u2", "u3", "u4"];

@@ -66,6 +66,10 @@ node::section! {
         outbox_events: Count = or("256"),
         /// The same in bytes.
         outbox_bytes: Count = or("262144"),
+        /// Pages of history that wait for their readers, bytes in all; a user may have a sixteenth
+        /// of it. When full, the next page waits for room, and over HTTP at most 5 s: then 503
+        /// "overloaded".
+        page_memory_bytes: Within<{ 16 * 1024 * 1024 }, { u32::MAX as u64 }> = or("268435456"),
         /// A request waits this long for its home, across takeovers. Then it is answered
         /// "home_unavailable".
         home_deadline_seconds: Seconds = or("30"),
@@ -103,6 +107,8 @@ impl EdgeLimits {
             requests_per_session: self.requests_per_session.count(),
             outbox_events: self.outbox_events.count(),
             outbox_bytes: self.outbox_bytes.count(),
+            page_memory_bytes: self.page_memory_bytes.count(),
+            page_wait: edge::Limits::default().page_wait,
             home_deadline: self.home_deadline_seconds.seconds(),
             hello_wait: self.hello_wait_ms.millis(),
             settle: self.settle_ms.millis(),

@@ -9,6 +9,10 @@ use wire::ConversationId;
 use wire::stream::ToOwner;
 use wire::version::Feature;
 
+/// Entries that a queue may have for each of its requests: most of them answered, behind one that
+/// is not.
+const ANSWERED_FACTOR: usize = 16;
+
 /// A request without an answer. `T` takes the answer.
 struct Entry<T> {
     conversation: ConversationId,
@@ -21,13 +25,50 @@ struct Entry<T> {
     to: Option<T>,
 }
 
-/// A request on its way to another queue.
+/// A request outside of a queue: it waits to get in, or goes from one to another.
 pub struct Request<T> {
     conversation: ConversationId,
     frame: Bytes,
     needs: Option<Feature>,
     deadline: Option<Instant>,
     to: T,
+}
+
+impl<T> Request<T> {
+    /// A request that has no number yet: its frame is made anew when it gets one.
+    #[must_use]
+    pub fn new(
+        conversation: ConversationId,
+        frame: &ToOwner,
+        to: T,
+        deadline: Option<Instant>,
+    ) -> Self {
+        Self { conversation, frame: frame.to_bytes(), needs: frame.needs(), deadline, to }
+    }
+
+    /// Where.
+    #[must_use]
+    pub fn conversation(&self) -> &ConversationId {
+        &self.conversation
+    }
+
+    /// The bytes of its frame.
+    #[must_use]
+    pub fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// Whether its time is over.
+    #[must_use]
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|until| until <= now)
+    }
+
+    /// The one who takes the answer.
+    #[must_use]
+    pub fn into_taker(self) -> T {
+        self.to
+    }
 }
 
 /// The queue. Its requests have dense numbers; their request ids on the stream are even. Its user
@@ -37,6 +78,8 @@ pub struct Pending<T> {
     first: u64,
     entries: VecDeque<Entry<T>>,
     bytes: usize,
+    /// Entries without an answer.
+    open: usize,
     /// So many from the front were sent on the current stream.
     sent: usize,
     requests_max: usize,
@@ -48,7 +91,7 @@ impl<T> Pending<T> {
     #[must_use]
     pub fn new(requests_max: usize, bytes_max: usize) -> Self {
         let entries = VecDeque::new();
-        Self { first: 0, entries, bytes: 0, sent: 0, requests_max, bytes_max }
+        Self { first: 0, entries, bytes: 0, open: 0, sent: 0, requests_max, bytes_max }
     }
 
     /// Adds a request, whose frame is made for its id.
@@ -79,6 +122,7 @@ impl<T> Pending<T> {
             if let Some(to) = entry.to.take() {
                 let frame = std::mem::take(&mut entry.frame);
                 self.bytes -= frame.len();
+                self.open -= 1;
                 taken.push(Request {
                     conversation: *conversation,
                     frame,
@@ -119,7 +163,9 @@ impl<T> Pending<T> {
     /// Whether it takes no more.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= self.requests_max || self.bytes >= self.bytes_max
+        // An answered request behind one that is not costs little, but not nothing.
+        let is_long = self.entries.len() >= self.requests_max.saturating_mul(ANSWERED_FACTOR);
+        self.open >= self.requests_max || self.bytes >= self.bytes_max || is_long
     }
 
     fn next_rid(&self) -> u64 {
@@ -129,6 +175,7 @@ impl<T> Pending<T> {
     fn push_frame(&mut self, request: Request<T>) {
         let Request { conversation, frame, needs, deadline, to } = request;
         self.bytes += frame.len();
+        self.open += 1;
         self.entries.push_back(Entry { conversation, frame, needs, deadline, to: Some(to) });
     }
 
@@ -163,6 +210,7 @@ impl<T> Pending<T> {
                 && let Some(to) = entry.to.take()
             {
                 self.bytes -= std::mem::take(&mut entry.frame).len();
+                self.open -= 1;
                 refused.push((to, feature));
             }
         }
@@ -192,21 +240,26 @@ impl<T> Pending<T> {
         let index = self.index(rid)?;
         let entry = self.entries.get_mut(index)?;
         let to = entry.to.take();
+        self.open -= usize::from(to.is_some());
         self.bytes -= std::mem::take(&mut entry.frame).len();
         self.drop_answered();
         to
     }
 
-    /// Takes out those whose time is over, oldest first, up to the first that has time left.
+    /// Takes out those whose time is over.
     #[must_use]
     pub fn expired(&mut self, now: Instant) -> Vec<T> {
         let mut expired = Vec::new();
-        let is_over = |entry: &&mut Entry<T>| entry.deadline.is_some_and(|until| until <= now);
-        while let Some(entry) = self.entries.front_mut().filter(is_over) {
-            self.bytes -= std::mem::take(&mut entry.frame).len();
-            expired.extend(entry.to.take());
-            self.drop_answered();
+        for entry in &mut self.entries {
+            if entry.deadline.is_some_and(|until| until <= now)
+                && let Some(to) = entry.to.take()
+            {
+                self.bytes -= std::mem::take(&mut entry.frame).len();
+                self.open -= 1;
+                expired.push(to);
+            }
         }
+        self.drop_answered();
         expired
     }
 

@@ -9,10 +9,11 @@ use http::StatusCode;
 use wire::client::event::GroupPayload;
 use wire::client::http::{ChangeMembers, CreateGroup, OpenConversation};
 use wire::command::{Answer, Query, Refusal, UserCommand};
-use wire::{ConversationKind, ErrorCode, RegionId};
+use wire::{ConversationKind, ErrorCode, RegionId, UserId};
 
 use super::extract::{InPath, Json, Parameters, User, user_id};
 use super::problem::Refused;
+use crate::rates::Asked;
 use crate::session::frame::internal;
 use crate::shared::Shared;
 
@@ -40,6 +41,7 @@ pub(crate) async fn open(
     let with = user_id(&request.user_id)?;
     let id = shared.world.direct_id(&user.actor.tenant, &user.actor.user, &with);
     let id = id.ok_or_else(|| Refused::new(ErrorCode::Forbidden, "tenant not served here"))?;
+    shared.rates.take(&user.actor, Asked::Conversation)?;
     let answer = shared.route.command(id, user.actor, UserCommand::OpenDirect { with }).await;
     let (group, created) = group(&shared, answer)?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -53,7 +55,8 @@ pub(crate) async fn create_group(
     Json(request): Json<CreateGroup>,
 ) -> Result<(StatusCode, Out<GroupPayload>), Refused> {
     let CreateGroup { name, members, home_region, durability } = request;
-    let members = members.iter().map(|member| user_id(member)).collect::<Result<_, _>>()?;
+    let members =
+        members.iter().map(|member| user_id(member)).collect::<Result<Vec<UserId>, _>>()?;
     let home = home(&shared, &user, home_region.as_deref())?;
     let tenant = shared.world.tenant(&user.actor.tenant);
     let durability =
@@ -66,9 +69,17 @@ pub(crate) async fn create_group(
                 "the tenant's zone does not offer durability {durability}: it has too few regions"
             ))
         })?;
+    shared.rates.take(&user.actor, Asked::Conversation)?;
+    added(&shared, &user, &members)?;
     let command = UserCommand::CreateGroup { name: name.into(), members };
     let answer = shared.route.command(id, user.actor, command).await;
     Ok((StatusCode::CREATED, Out(group(&shared, answer)?.0)))
+}
+
+/// Counts the users whom somebody adds.
+fn added(shared: &Shared, user: &User, members: &[UserId]) -> Result<(), Refused> {
+    let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
+    Ok(shared.rates.take(&user.actor, Asked::Members(count))?)
 }
 
 /// Where a new group lives: as asked, or as the world says.
@@ -123,7 +134,9 @@ pub(crate) async fn change_members(
         .into_iter()
         .map(|(user, role)| Ok((user_id(&user)?, role)))
         .collect::<Result<_, Refused>>()?;
-    let command = UserCommand::ChangeMembers { add: users(add)?, remove: users(remove)?, roles };
+    let (add, remove) = (users(add)?, users(remove)?);
+    added(&shared, &user, &add)?;
+    let command = UserCommand::ChangeMembers { add, remove, roles };
     let answer = shared.route.command(id, user.actor, command).await;
     Ok(Out(group(&shared, answer)?.0))
 }

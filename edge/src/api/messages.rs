@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as Out;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use wire::change::Change;
 use wire::client::event::{AckPayload, MessagePayload};
@@ -12,9 +13,14 @@ use wire::command::{Answer, Query, UserCommand};
 use wire::{ClientMsgId, MessageId, limits};
 
 use super::extract::{InPath, Json, Parameters, User, conversation};
+use super::page;
 use super::problem::Refused;
+use crate::rates::Asked;
 use crate::session::frame::internal;
 use crate::shared::Shared;
+
+/// What a page of history weighs at most, about: an answer of a home, as JSON.
+const PAGE_BYTES: usize = limits::MESH_FRAME_BYTES * 2;
 
 /// `GET /v1/conversations/{id}/messages`
 pub(crate) async fn history(
@@ -22,13 +28,14 @@ pub(crate) async fn history(
     user: User,
     path: InPath,
     parameters: Parameters,
-) -> Result<Out<HistoryResponse>, Refused> {
+) -> Result<Response, Refused> {
     let id = path.conversation(&shared, &user)?;
     let (before, after) = (parameters.number("before")?, parameters.number("after")?);
     if before.is_some() && after.is_some() {
         return Err(Refused::bad_request("either before or after, not both"));
     }
     let limit = parameters.limit(limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?;
+    let held = page::hold(&shared, &user.actor, PAGE_BYTES).await?;
     let query = Query::History { before, after, limit };
     let Answer::History { messages, head_seq, has_more, .. } =
         shared.route.query(id, Some(user.actor), query).await?
@@ -36,7 +43,7 @@ pub(crate) async fn history(
         return Err(internal().into());
     };
     let messages = messages.iter().filter_map(|change| message(change)).collect();
-    Ok(Out(HistoryResponse { messages, head_seq, has_more }))
+    Ok(page::respond(held, &HistoryResponse { messages, head_seq, has_more }))
 }
 
 fn message(change: &Change) -> Option<MessagePayload> {
@@ -55,6 +62,7 @@ pub(crate) async fn send(
     let id = conversation(&shared, &user, &conversation_id)?;
     let client_msg_id =
         ClientMsgId::new(client_msg_id).map_err(|error| Refused::bad_request(error.to_string()))?;
+    shared.rates.take(&user.actor, Asked::Send)?;
     let message_id = MessageId::derive(&id, &user.actor.user, &client_msg_id);
     let draft =
         content.into_draft(client_msg_id).map_err(|(code, message)| Refused::new(code, message))?;

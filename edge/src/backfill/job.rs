@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use wire::command::Query;
 
 /// Messages or changes asked for at once. The home cuts a page by bytes as well.
-const PAGE: u16 = 100;
+pub(super) const PAGE: u16 = 100;
 
 /// See the module.
 #[derive(Debug)]
@@ -46,20 +46,19 @@ impl Job {
     }
 
     /// What to ask the home now, and whether in the user's name.
-    pub(super) fn question(&self) -> Option<(Query, bool)> {
+    /// Asks for at most so many messages or changes.
+    pub(super) fn question(&self, limit: u16) -> Option<(Query, bool)> {
         match self.step {
             Step::Probe { after } => {
                 Some((Query::History { before: None, after: Some(after), limit: 1 }, true))
             }
             Step::Await { .. } => None,
             Step::Messages { after } => {
-                Some((Query::History { before: None, after: Some(after), limit: PAGE }, true))
+                Some((Query::History { before: None, after: Some(after), limit }, true))
             }
             // A user who was removed must still be told so: the edge asks for itself, and stops at
             // that change.
-            Step::Changes => {
-                Some((Query::Changes { after_ver: self.have().ver, limit: PAGE }, false))
-            }
+            Step::Changes => Some((Query::Changes { after_ver: self.have().ver, limit }, false)),
         }
     }
 

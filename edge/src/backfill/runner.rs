@@ -16,9 +16,11 @@ use wire::client::event::SyncDonePayload;
 use wire::command::{Answer, Delivery, Refusal};
 use wire::{ConversationId, ErrorCode};
 
-use super::job::{Job, Step};
+use super::job::{Job, PAGE, Step};
+use super::page;
 use super::requests::BackfillRequest;
 use crate::delivery::effects::Effects;
+use crate::memory::Held;
 use crate::session::frame::{self, Echo};
 use crate::session::outbox::{Bound, Queued};
 use crate::session::state::{self, Session};
@@ -29,7 +31,8 @@ const QUESTIONS_MAX: usize = 8;
 /// Pause before something that did not work is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-type Answered = (ConversationId, u64, Result<Answer, Refusal>);
+/// Held until its changes are in the outbox.
+type Answered = (ConversationId, u64, Result<Answer, Refusal>, Option<Held>);
 
 /// A `sync` frame that is being answered.
 struct Sync {
@@ -87,8 +90,9 @@ pub(super) async fn run(shared: Arc<Shared>, session: Arc<Session>) {
             return;
         }
         tokio::select! {
-            Some((conversation, generation, result)) = runner.questions.next(), if !runner.questions.is_empty() => {
+            Some((conversation, generation, result, held)) = runner.questions.next(), if !runner.questions.is_empty() => {
                 runner.answered(conversation, generation, result).await;
+                drop(held);
             }
             request = std::future::poll_fn(|cx| session.backfill.poll_next(cx)) => runner.take(request),
             () = tokio::time::sleep(PAUSE), if !runner.paused.is_empty() => runner.look_again(),
@@ -217,11 +221,19 @@ impl Runner {
                 continue;
             }
             let Some(job) = self.jobs.get(&conversation) else { continue };
-            let Some((query, as_user)) = job.question() else { continue };
-            let actor = as_user.then(|| self.session.actor.clone());
-            let (shared, generation) = (self.shared.clone(), job.generation);
+            // All questions together ask for one page.
+            let asked = (self.questions.len() + self.ready.len() + 1).min(QUESTIONS_MAX) as u16;
+            let Some((query, as_user)) = job.question(PAGE / asked) else { continue };
+            let question = page::ask(
+                self.shared.clone(),
+                self.session.actor.clone(),
+                (conversation, query, as_user),
+                PAGE / asked,
+            );
+            let generation = job.generation;
             self.questions.push(Box::pin(async move {
-                (conversation, generation, shared.route.query(conversation, actor, query).await)
+                let (result, held) = question.await;
+                (conversation, generation, result, held)
             }));
         }
     }

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use mesh::{Mesh, Receiver, Sender};
 use runtime::Backoff;
-use shard_client::{OwnerView, Pending, connect};
+use shard_client::{OwnerView, connect};
 use tokio::sync::{Notify, watch};
+use wire::command::{Answer, Refusal};
 use wire::stream::{FromOwner, StreamEnd, ToOwner};
 use wire::{NodeId, ShardId, version};
 
-use super::{LinkStatus, Reply, Route, unavailable};
+use super::requests::Requests;
+use super::{LinkStatus, Route, unavailable};
 use crate::delivery::Interest;
 use crate::delivery::effects::Effects;
 
@@ -25,8 +27,6 @@ use crate::delivery::effects::Effects;
 const FRAMES_PER_FLUSH: usize = 256;
 /// Frames taken from the transport before their effects are applied.
 const FRAMES_PER_TURN: usize = 64;
-/// Bytes of requests that one shard keeps. When full, more are refused as `overloaded`.
-const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Between failed attempts. A takeover is short, so is the longest pause.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(250));
 /// A hint is followed at once so many times in a row, then with a pause.
@@ -37,7 +37,7 @@ const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);
 /// The state of a link, shared between its task and those who use it.
 pub(crate) struct Link {
     shard: ShardId,
-    pending: Mutex<Pending<Reply>>,
+    requests: Mutex<Requests>,
     interest: Mutex<Interest>,
     owner: Mutex<Option<NodeId>>,
     /// There is something to send.
@@ -48,15 +48,26 @@ impl Link {
     pub(crate) fn new(shard: ShardId, requests_max: usize) -> Self {
         Self {
             shard,
-            pending: Mutex::new(Pending::new(requests_max, PENDING_BYTES_MAX)),
+            requests: Mutex::new(Requests::new(requests_max)),
             interest: Mutex::default(),
             owner: Mutex::default(),
             work: Notify::new(),
         }
     }
 
-    pub(crate) fn pending(&self) -> MutexGuard<'_, Pending<Reply>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The owner has answered a request, with `result`.
+    pub(super) fn answered(&self, rid: u64, result: Result<Answer, Refusal>) {
+        let (to, others_wait) = self.requests().answered(rid);
+        if others_wait {
+            self.wake();
+        }
+        if let Some(to) = to {
+            to(result);
+        }
     }
 
     /// Works on the interest, then has sent what the owner must be told.
@@ -78,7 +89,7 @@ impl Link {
 
     pub(crate) fn status(&self) -> LinkStatus {
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (pending, watched) = (self.pending().len(), self.watched());
+        let (pending, watched) = (self.requests().len(), self.watched());
         LinkStatus { shard: self.shard, owner, pending, watched }
     }
 
@@ -89,7 +100,7 @@ impl Link {
     /// Wakes nobody: what is still to be unwatched is no reason to open a stream, and none to look
     /// again.
     fn is_needed(&self) -> bool {
-        !self.pending().is_empty() || self.watched() > 0
+        !self.requests().is_empty() || self.watched() > 0
     }
 
     fn watched(&self) -> usize {
@@ -98,7 +109,7 @@ impl Link {
 
     /// Answers those whose time is over.
     fn expire(&self) {
-        let expired = self.pending().expired(Instant::now());
+        let expired = self.requests().expired(Instant::now());
         for to in expired {
             metrics::counter!("hearth_edge_home_unavailable_total").increment(1);
             to(Err(unavailable()));
@@ -167,7 +178,7 @@ async fn serve(
     owner: &NodeId,
     placement: watch::Receiver<Arc<OwnerView>>,
 ) -> (Ended, bool) {
-    link.pending().begin_stream();
+    link.requests().begin_stream();
     link.interest(Interest::begin_stream);
     let mut served = false;
     let ended = tokio::select! {
@@ -186,10 +197,10 @@ async fn serve(
 /// Writes what waits, several frames at once, until the stream breaks.
 async fn write(link: &Link, mut sender: Sender) {
     loop {
-        let (refused, requests, more) = {
-            let mut pending = link.pending();
-            let refused = pending.refused(FRAMES_PER_FLUSH, |needs| sender.lacks(needs));
-            (refused, pending.unsent(FRAMES_PER_FLUSH), pending.has_unsent())
+        let ((requests, refused), more) = {
+            let mut requests = link.requests();
+            let unsent = requests.unsent(FRAMES_PER_FLUSH, |needs| sender.lacks(needs));
+            (unsent, requests.has_unsent())
         };
         for (to, feature) in refused {
             to(Err(version::lacking(feature)));
@@ -250,12 +261,7 @@ async fn read(route: &Arc<Route>, link: &Link, mut receiver: Receiver, served: &
 
 fn handle(route: &Arc<Route>, link: &Link, frame: FromOwner, effects: &mut Effects) {
     match frame {
-        FromOwner::Reply { rid, result } if rid % 2 == 0 => {
-            let to = link.pending().answered(rid);
-            if let Some(to) = to {
-                to(result);
-            }
-        }
+        FromOwner::Reply { rid, result } if rid % 2 == 0 => link.answered(rid, result),
         FromOwner::Reply { rid, result } => {
             link.interest(|interest| interest.watching(rid, result, effects))
         }

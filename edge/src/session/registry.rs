@@ -61,9 +61,10 @@ pub(crate) async fn watch_clocks(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(TURN);
     // A process may run several edges.
     let edge = shared.node.to_string();
-    let (sessions, links) = (
+    let (sessions, links, pages) = (
         metrics::gauge!("hearth_edge_sessions", "edge" => edge.clone()),
-        metrics::gauge!("hearth_edge_links", "edge" => edge),
+        metrics::gauge!("hearth_edge_links", "edge" => edge.clone()),
+        metrics::gauge!("hearth_edge_page_memory_bytes", "edge" => edge),
     );
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -72,6 +73,8 @@ pub(crate) async fn watch_clocks(shared: Arc<Shared>) {
             (first..first + PARTS_PER_TURN).for_each(|at| shared.sessions.tick(at, &shared));
         }
         shared.route.tick(shared.limits.linger);
+        shared.rates.tidy();
+        pages.set(shared.memory.tidy() as f64);
         sessions.set(shared.sessions.len() as f64);
         links.set(shared.route.len() as f64);
     }

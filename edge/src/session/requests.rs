@@ -2,6 +2,7 @@
 //! way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use conversation::delivery::Settling;
 use runtime::clock::unix_ms;
@@ -14,6 +15,7 @@ use wire::{ConversationId, ErrorCode, MessageId};
 use super::frame::{self, Echo};
 use super::state::Session;
 use crate::backfill::{self, requests::BackfillRequest};
+use crate::rates::{self, Asked};
 use crate::route::Ask;
 use crate::shared::Shared;
 
@@ -34,6 +36,13 @@ pub(crate) fn handle(shared: &Arc<Shared>, session: &Arc<Session>, text: &str) -
         Ok(request) => request,
         Err(error) => return refuse(session, error),
     };
+    if !matches!(body, RequestBody::Send { .. })
+        && let Err(refusal) = shared.rates.take(&session.actor, Asked::Frame)
+    {
+        let echo = Echo { re: id, ..Echo::default() };
+        session.outbox.answer(frame::error(echo, refusal));
+        return Handled::Asked;
+    }
     match body {
         RequestBody::Send { conversation, draft } => send(shared, session, id, conversation, draft),
         RequestBody::Sync { after } => {
@@ -67,7 +76,8 @@ fn send(
         conversation_id: Some(conversation.to_string()),
         client_msg_id: Some(draft.client_msg_id.to_string()),
     };
-    if let Err(refusal) = shared.admits(&session.actor.tenant, &conversation) {
+    let admitted = shared.admits(&session.actor.tenant, &conversation);
+    if let Err(refusal) = admitted.and_then(|()| count_send(shared, session)) {
         session.outbox.answer(frame::error(echo, refusal));
         return;
     }
@@ -76,6 +86,22 @@ fn send(
     let sent = Sent { session: session.clone(), echo, conversation, message_id };
     let ask = Ask::Command(session.actor.clone(), UserCommand::Send(draft));
     shared.route.ask(conversation, ask, Box::new(move |result| sent.reply(result)));
+}
+
+/// Counts a message.
+///
+/// # Errors
+/// `rate_limited`, until the time that an earlier message was given is over.
+fn count_send(shared: &Shared, session: &Session) -> Result<(), Refusal> {
+    let now_ms = shared.now_ms();
+    if let Some(wait_ms) = session.sends_refused_ms(now_ms) {
+        return Err(rates::refused(Duration::from_millis(wait_ms), "send", "messages"));
+    }
+    let taken = shared.rates.take(&session.actor, Asked::Send);
+    if let Err(Refusal { retry_after_ms: Some(wait_ms), .. }) = &taken {
+        session.refuse_sends(now_ms, *wait_ms);
+    }
+    taken
 }
 
 /// A message that a session has sent.

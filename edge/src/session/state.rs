@@ -32,6 +32,8 @@ pub(crate) struct Session {
     pinged_ms: AtomicU64,
     /// Since when the socket has taken nothing though something waits; 0: it takes.
     stalled_ms: AtomicU64,
+    /// Its messages are refused until then, milliseconds of the edge's clock; 0: they are not.
+    refused_until_ms: AtomicU64,
     /// The conversations that it is attached to, sorted. None once it has ended: nothing is
     /// attached any more.
     attached: Mutex<Option<Vec<ConversationId>>>,
@@ -53,6 +55,7 @@ impl Session {
             seen_ms: AtomicU64::new(now_ms),
             pinged_ms: AtomicU64::new(now_ms),
             stalled_ms: AtomicU64::new(0),
+            refused_until_ms: AtomicU64::new(0),
             attached: Mutex::new(Some(Vec::new())),
             backfill: Requests::default(),
         }
@@ -118,6 +121,18 @@ impl Session {
     /// Frames sent on to a home and not answered.
     pub(crate) fn requests(&self) -> usize {
         self.asked.load(Ordering::Relaxed) as usize
+    }
+
+    /// One of its messages was refused for so long. Those that were sent right behind it are
+    /// refused too, or they would pass it.
+    pub(crate) fn refuse_sends(&self, now_ms: u64, wait_ms: u64) {
+        self.refused_until_ms.store(now_ms.saturating_add(wait_ms), Ordering::Relaxed);
+    }
+
+    /// How long its messages are refused from now on, milliseconds.
+    pub(crate) fn sends_refused_ms(&self, now_ms: u64) -> Option<u64> {
+        let until = self.refused_until_ms.load(Ordering::Relaxed);
+        until.checked_sub(now_ms).filter(|wait| *wait > 0)
     }
 
     pub(crate) fn note_alive(&self, now_ms: u64) {

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::session;
 use crate::session::state::Session;
+use crate::session::{self, Starting};
 use crate::shared::Shared;
 use socket::Socket;
 
@@ -20,7 +19,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same when the edge does not wait any longer.
 const CLOSE_TIMEOUT_AT_STOP: Duration = Duration::from_millis(300);
 
-/// Runs a session to its end. `starting` is its permit to be among those that start.
+/// Runs a session to its end.
 #[expect(
     clippy::manual_async_fn,
     reason = "an async fn holds the socket twice: as its argument and as its variable"
@@ -29,7 +28,7 @@ pub(crate) fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     shared: Arc<Shared>,
     session: Arc<Session>,
     mut socket: Socket<S>,
-    starting: OwnedSemaphorePermit,
+    starting: Box<Starting>,
 ) -> impl Future<Output = ()> + Send {
     async move {
         Box::pin(session::begin(&shared, &session, starting)).await;

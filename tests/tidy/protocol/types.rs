@@ -301,6 +301,7 @@ round_trips! {
     event::MemberPayload, event::BehindPayload, event::SyncDonePayload, event::GoawayPayload, event::ErrorPayload,
     event::PongPayload,
     http::StreamTokenRequest, http::StreamTokenResponse, http::OpenConversation, http::CreateGroup,
-    http::ChangeMembers, http::PostMessage, http::HistoryResponse, http::InboxResponse, http::InboxEntry, http::Problem,
+    http::ChangeMembers, http::PostMessage, http::HistoryResponse, http::InboxResponse, http::InboxEntry, http::LimitsResponse,
+    http::Problem,
     content::MessageContent, request::SyncPayload,
 }

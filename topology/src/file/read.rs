@@ -47,6 +47,19 @@ pub(super) struct Tenant {
     pub(super) issuer: Option<At<String>>,
     pub(super) jwks_file: Option<At<String>>,
     pub(super) jwks: Option<At<String>>,
+    pub(super) limits: TenantLimits,
+}
+
+pub(super) struct TenantLimits {
+    pub(super) sends_per_second: Option<At<u16>>,
+    pub(super) sends_burst: Option<At<u16>>,
+    pub(super) tenant_sends_per_second: Option<At<u16>>,
+    pub(super) conversations_per_minute: Option<At<u16>>,
+    pub(super) conversations_burst: Option<At<u16>>,
+    pub(super) members_added_per_hour: Option<At<u16>>,
+    pub(super) requests_per_minute: Option<At<u16>>,
+    pub(super) frames_per_second: Option<At<u16>>,
+    pub(super) sessions_per_device_type: Option<At<u16>>,
 }
 
 pub(super) struct Link {
@@ -122,6 +135,17 @@ fn tenant(s: &mut Section<'_, '_>) -> Tenant {
         issuer: s.text("issuer"),
         jwks_file: s.text("jwks_file"),
         jwks: s.text("jwks"),
+        limits: TenantLimits {
+            sends_per_second: s.whole("sends_per_second"),
+            sends_burst: s.whole("sends_burst"),
+            tenant_sends_per_second: s.whole("tenant_sends_per_second"),
+            conversations_per_minute: s.whole("conversations_per_minute"),
+            conversations_burst: s.whole("conversations_burst"),
+            members_added_per_hour: s.whole("members_added_per_hour"),
+            requests_per_minute: s.whole("requests_per_minute"),
+            frames_per_second: s.whole("frames_per_second"),
+            sessions_per_device_type: s.whole("sessions_per_device_type"),
+        },
     }
 }
 

@@ -126,6 +126,38 @@ pub struct InboxEntry {
     pub last_ts_ms: u64,
 }
 
+/// `GET /v1/limits`: what the caller may ask of an edge. A burst is what may come at once after a
+/// pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsResponse {
+    /// Messages a second.
+    pub sends_per_second: u32,
+    /// Messages at once.
+    pub sends_burst: u32,
+    /// New conversations a minute.
+    pub conversations_per_minute: u32,
+    /// New conversations at once.
+    pub conversations_burst: u32,
+    /// Users added to conversations, an hour.
+    pub members_added_per_hour: u32,
+    /// HTTP requests a minute.
+    pub requests_per_minute: u32,
+    /// Frames other than messages a second.
+    pub frames_per_second: u32,
+    /// Sessions from devices of one type.
+    pub sessions_per_device_type: u32,
+    /// Members of a group.
+    pub group_members: u64,
+    /// Users named by one change of members.
+    pub members_per_change: u64,
+    /// See [`crate::limits::FRAME_BYTES`].
+    pub frame_bytes: u64,
+    /// See [`crate::limits::BODY_BYTES`].
+    pub body_bytes: u64,
+    /// See [`crate::limits::HTTP_BODY_BYTES`].
+    pub http_body_bytes: u64,
+}
+
 /// `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
