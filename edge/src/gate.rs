@@ -2,7 +2,13 @@
 //! [API](crate::api), a user whose token, tenant and zone are checked. Nothing of a request is
 //! looked at before its token is, and nothing is upgraded before everything is.
 
+mod addresses;
+mod client;
+pub(crate) mod connections;
 pub(crate) mod listener;
+pub(crate) mod pace;
+mod paced_io;
+mod requests;
 pub(crate) mod residency;
 
 use std::sync::Arc;
@@ -14,7 +20,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
 use runtime::clock::unix_ms;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -28,6 +34,9 @@ use crate::session::Starting;
 use crate::session::state::Session;
 use crate::shared::Shared;
 use crate::transport::websocket::{self, socket::Socket};
+use client::Client;
+use connections::Connection;
+use paced_io::PacedIo;
 
 /// A client with too many sessions is asked to wait so long.
 const SESSIONS_RETRY: Duration = Duration::from_secs(5);
@@ -42,7 +51,7 @@ pub(crate) enum Endpoint {
 }
 
 /// Checks the token of a request, then whether this edge may serve its tenant, then whether it
-/// serves anyone.
+/// serves anyone. A connection with a good token keeps its place.
 ///
 /// # Errors
 /// What to answer.
@@ -50,6 +59,7 @@ pub(crate) fn admit(
     shared: &Shared,
     endpoint: Endpoint,
     headers: &HeaderMap,
+    extensions: &Extensions,
 ) -> Result<auth::Claims, Refused> {
     let token = token(headers, endpoint).unwrap_or_default();
     let claims = match endpoint {
@@ -61,6 +71,9 @@ pub(crate) fn admit(
             .increment(1);
         Refused::new(error.code(), error.to_string())
     })?;
+    if let Some(connection) = extensions.get::<Arc<Connection>>() {
+        connection.prove();
+    }
     residency::check(shared, endpoint, &claims.tenant)?;
     if shared.is_draining() {
         let alternatives = residency::alternatives(shared, &claims.tenant);
@@ -111,14 +124,16 @@ fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// `GET /v1/stream`.
 pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
-    let admitted = admit(&shared, Endpoint::Stream, request.headers()).and_then(|claims| {
-        let actor = actor(&claims);
-        let most = shared.rates.limits(&actor.tenant).sessions_per_device_type;
-        let place = shared.places.take(&actor, most).ok_or_else(|| too_many_sessions(&actor))?;
-        let permit = shared.starting.clone().try_acquire_owned().ok();
-        let permit = permit.filter(|_| shared.sessions.len() < shared.limits.sessions);
-        Ok((claims, Box::new(Starting { permit: permit.ok_or_else(overloaded)?, place })))
-    });
+    let admitted = admit(&shared, Endpoint::Stream, request.headers(), request.extensions())
+        .and_then(|claims| {
+            let actor = actor(&claims);
+            let most = shared.rates.limits(&actor.tenant).sessions_per_device_type;
+            let place =
+                shared.places.take(&actor, most).ok_or_else(|| too_many_sessions(&actor))?;
+            let permit = shared.starting.clone().try_acquire_owned().ok();
+            let permit = permit.filter(|_| shared.sessions.len() < shared.limits.sessions);
+            Ok((claims, Box::new(Starting { permit: permit.ok_or_else(overloaded)?, place })))
+        });
     let (claims, starting) = match admitted {
         Ok(admitted) => admitted,
         Err(refused) => return refused.into_response(),
@@ -162,9 +177,9 @@ async fn upgraded(
     ));
     tracing::debug!(session = number, "session started");
     let tasks = shared.tasks.clone();
-    match upgraded.downcast::<TokioIo<net::Stream>>() {
+    match upgraded.downcast::<TokioIo<PacedIo<Client>>>() {
         Ok(parts) => {
-            let socket = Socket::new(parts.io.into_inner(), parts.read_buf);
+            let socket = Socket::new(parts.io.into_inner().into_inner(), parts.read_buf);
             tasks.spawn("session", websocket::run(shared, session, socket, starting));
         }
         // Some other carrier of HTTP: the same through one more layer.

@@ -7,6 +7,8 @@ use mesh::Mesh;
 use topology::World;
 use wire::{NodeId, RegionId};
 
+use crate::gate::pace::Pace;
+
 /// The edges that clients may be sent to instead: region and URL, as far as known now. This edge
 /// may be among them.
 pub type EdgeUrls = Arc<dyn Fn() -> Vec<(RegionId, String)> + Send + Sync>;
@@ -38,12 +40,30 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions between upgrade and `hello`. Full: 503 `overloaded`.
     pub starting: usize,
-    /// HTTP connections at once (a session is none). Full: the listener is not accepted from, so
-    /// the kernel's backlog fills.
+    /// HTTP connections at once (a session is none). Full: a new one takes the place of one without
+    /// a good token, the oldest first, and else of the one that is idle for the longest. While all
+    /// of them wait for answers, none is accepted, and the kernel's backlog fills.
     pub http_connections: usize,
-    /// A request's head, and then its body, must come within this time. Late: the connection is
+    /// Connections and sessions of one address (IPv4, or the /64 of IPv6). Full: a new one is
     /// closed.
+    pub connections_per_address: usize,
+    /// Whether connections from this machine count there.
+    pub count_loopback: bool,
+    /// The head of a request comes within this time, longer by what
+    /// [`Limits::http_bytes_per_second_min`] grants. Late: the connection is closed.
+    pub http_head: Duration,
+    /// The longest pause in a body; the body has as much time as a head has. Late: 400
+    /// `bad_request`.
     pub http_read: Duration,
+    /// What a head or a body must come with on average, after the first pause.
+    pub http_bytes_per_second_min: u32,
+    /// A client that takes nothing of an answer for so long is cut off.
+    pub http_write: Duration,
+    /// A connection without a request for so long is closed. Longer than proxies keep theirs.
+    pub http_idle: Duration,
+    /// Requests that a client sends without waiting for answers. Full: the connection is closed
+    /// after this many answers.
+    pub http_pipelined: u32,
     /// Requests of one shard without an answer. Full: `overloaded`.
     pub requests_per_shard: usize,
     /// Frames of one session without an answer. Full: the session is not read, so TCP pushes back.
@@ -90,7 +110,14 @@ impl Default for Limits {
             sessions: 200_000,
             starting: 4_096,
             http_connections: 8_192,
+            connections_per_address: 2_048,
+            count_loopback: true,
+            http_head: seconds(10),
             http_read: seconds(15),
+            http_bytes_per_second_min: 200,
+            http_write: seconds(15),
+            http_idle: seconds(75),
+            http_pipelined: 32,
             requests_per_shard: 8_192,
             requests_per_session: 64,
             outbox_events: 256,
@@ -112,6 +139,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// How slowly a body may come.
+    pub(crate) fn body_pace(&self) -> Pace {
+        Pace { pause: self.http_read, bytes_per_second: self.http_bytes_per_second_min }
+    }
+
     pub(crate) fn outbox(&self) -> crate::session::outbox::Bound {
         crate::session::outbox::Bound { events: self.outbox_events, bytes: self.outbox_bytes }
     }

@@ -8,6 +8,8 @@
 mod admission;
 #[path = "edge/chaos.rs"]
 mod chaos;
+#[path = "edge/connections.rs"]
+mod connections;
 #[path = "edge/delivery.rs"]
 mod delivery;
 #[path = "edge/frames.rs"]

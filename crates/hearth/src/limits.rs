@@ -17,6 +17,10 @@ impl<const MIN: u64, const MAX: u64> Within<MIN, MAX> {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 
+    fn number(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+
     fn millis(self) -> Duration {
         Duration::from_millis(self.0)
     }
@@ -51,12 +55,28 @@ node::section! {
         /// Sessions between upgrade and hello. When full, new ones are refused with 503
         /// "overloaded".
         starting: Count = or("4096"),
-        /// HTTP connections at once; a session is none. When full, none is accepted, and the
-        /// kernel's backlog fills.
+        /// HTTP connections at once; a session is none. When full, a new one takes the place of one
+        /// that has not shown a good token, and else of the one that is idle for the longest.
         http_connections: Count = or("8192"),
-        /// A request's head, and then its body, must arrive within this. Later, the connection is
-        /// closed.
+        /// Connections and sessions of one address (IPv4, or the /64 of IPv6). When full, a new one
+        /// is closed. Raise it when many users come from one address.
+        connections_per_address: Count = or("2048"),
+        /// The head of a request must arrive within this. A slow one gets another second for each
+        /// http_bytes_per_second_min bytes, as long as it does not pause for longer than this.
+        /// Later, the connection is closed.
+        http_head_seconds: Seconds = or("10"),
+        /// The same for a body. Later, the request is refused.
         http_read_seconds: Seconds = or("15"),
+        /// See http_head_seconds.
+        http_bytes_per_second_min: Count = or("200"),
+        /// A client that takes nothing of an answer for this long is cut off.
+        http_write_seconds: Seconds = or("15"),
+        /// A connection without a request for this long is closed. Keep it longer than proxies keep
+        /// an idle connection.
+        http_idle_seconds: Seconds = or("75"),
+        /// Requests that a client may send without waiting for an answer. When full, the connection
+        /// is closed after these answers.
+        http_pipelined: Count = or("32"),
         /// Requests to one shard without an answer. When full, more are refused as "overloaded".
         requests_per_shard: Count = or("8192"),
         /// Frames of one session without an answer. When full, the session is not read.
@@ -102,7 +122,14 @@ impl EdgeLimits {
             sessions: self.sessions.count(),
             starting: self.starting.count(),
             http_connections: self.http_connections.count(),
+            connections_per_address: self.connections_per_address.count(),
+            count_loopback: true,
+            http_head: self.http_head_seconds.seconds(),
             http_read: self.http_read_seconds.seconds(),
+            http_bytes_per_second_min: self.http_bytes_per_second_min.number(),
+            http_write: self.http_write_seconds.seconds(),
+            http_idle: self.http_idle_seconds.seconds(),
+            http_pipelined: self.http_pipelined.number(),
             requests_per_shard: self.requests_per_shard.count(),
             requests_per_session: self.requests_per_session.count(),
             outbox_events: self.outbox_events.count(),
@@ -115,7 +142,7 @@ impl EdgeLimits {
             heartbeat: self.heartbeat_seconds.seconds(),
             stall: self.stall_seconds.seconds(),
             behind: self.behind_seconds.seconds(),
-            bad_frames: u32::try_from(self.bad_frames.0).unwrap_or(u32::MAX),
+            bad_frames: self.bad_frames.number(),
             abuse_window: self.abuse_window_seconds.seconds(),
             linger: self.linger_seconds.seconds(),
             stream_token: self.stream_token_seconds.seconds(),

@@ -12,6 +12,7 @@ use wire::command::Actor;
 use wire::{ConversationId, ErrorCode, UserId, limits};
 
 use super::problem::Refused;
+use crate::gate::pace::{Arrival, Pace};
 use crate::gate::{self, Endpoint};
 use crate::shared::Shared;
 
@@ -31,7 +32,7 @@ impl FromRequestParts<Arc<Shared>> for User {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refused> {
-        let claims = gate::admit(shared, Endpoint::Api, &parts.headers)?;
+        let claims = gate::admit(shared, Endpoint::Api, &parts.headers, &parts.extensions)?;
         let (tenant, user, device) =
             (claims.tenant.clone(), claims.user.clone(), claims.device.clone());
         Ok(Self { actor: Actor { tenant, user, device }, claims })
@@ -129,11 +130,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Json<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Refused> {
-        let read = tokio::time::timeout(shared.limits.http_read, read(request));
-        let body = read
-            .await
-            .unwrap_or_else(|_| Err(Refused::bad_request("the body did not come in time")))?;
-        parse(&body).map(Self)
+        parse(&read(request, shared.limits.body_pace()).await?).map(Self)
     }
 }
 
@@ -143,19 +140,21 @@ impl<T> Json<T> {
     where
         T: DeserializeOwned + Default,
     {
-        let read = tokio::time::timeout(shared.limits.http_read, read(request));
-        let body = read
-            .await
-            .unwrap_or_else(|_| Err(Refused::bad_request("the body did not come in time")))?;
+        let body = read(request, shared.limits.body_pace()).await?;
         if body.is_empty() { Ok(T::default()) } else { parse(&body) }
     }
 }
 
-async fn read(request: Request) -> Result<Vec<u8>, Refused> {
+async fn read(request: Request, pace: Pace) -> Result<Vec<u8>, Refused> {
     let mut chunks = request.into_body().into_data_stream();
     let (mut body, mut len) = (Vec::new(), 0);
-    while let Some(chunk) = chunks.next().await {
+    let mut arrival = Arrival::begin();
+    loop {
+        let next = tokio::time::timeout_at(arrival.deadline(pace), chunks.next()).await;
+        let next = next.map_err(|_| Refused::bad_request("the body came too slowly"))?;
+        let Some(chunk) = next else { break };
         let chunk = chunk.map_err(|_| Refused::bad_request("the body broke off"))?;
+        arrival.note(chunk.len());
         len += chunk.len();
         if len <= limits::HTTP_BODY_BYTES {
             body.extend_from_slice(&chunk);

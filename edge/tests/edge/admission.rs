@@ -175,8 +175,12 @@ async fn a_client_without_a_sign_of_life_is_closed() {
 
 #[tokio::test]
 async fn silent_and_broken_connections_hold_no_place() {
-    let limits =
-        Limits { http_read: Duration::from_millis(300), http_connections: 2, ..Limits::default() };
+    let limits = Limits {
+        http_head: Duration::from_millis(300),
+        http_read: Duration::from_millis(300),
+        http_connections: 2,
+        ..Limits::default()
+    };
     let bench = Bench::with(limits).await;
     let edge = bench.edge.local_addr();
     let silent: Vec<_> =

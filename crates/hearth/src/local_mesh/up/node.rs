@@ -93,7 +93,8 @@ fn plan(material: &Arc<Material>, id: &NodeId) -> Plan {
             PartPlan::Edge(EdgePlan {
                 bind: material.ports.edge(id),
                 public_url: material.edge_url(id),
-                limits: material.limits.edge.clone(),
+                // Everybody is on this machine.
+                limits: edge::Limits { count_loopback: false, ..material.limits.edge.clone() },
                 verifier: Arc::clone(&material.verifier),
                 edges: Box::new(move |_| Arc::new(move || lookup.edges_open())),
             })
