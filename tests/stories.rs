@@ -5,6 +5,8 @@
 
 #[path = "stories/crash.rs"]
 mod crash;
+#[path = "stories/cut_short.rs"]
+mod cut_short;
 #[path = "stories/deploy.rs"]
 mod deploy;
 #[path = "stories/direct.rs"]

@@ -1,8 +1,8 @@
 //! The tools of `tests/stories` and `tests/deployed`: the real program in processes of its own, on
 //! a local mesh ([`mesh`]) or as an operator deploys it ([`deployment`]); bare HTTP ([`http`]) and
 //! WebSocket ([`socket`]) clients that share nothing with the SDK, so that the SDK's mistakes show;
-//! people who talk through the SDK while things break ([`load`]); and real chat logs, replayed and
-//! checked ([`replay`]).
+//! people who talk through the SDK while things break ([`load`]); real chat logs, replayed and
+//! checked ([`replay`]); and processes killed between two changes of their files ([`cut`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
     reason = "this crate is tests through and through"
 )]
 
+pub mod cut;
 pub mod deployment;
 pub mod http;
 pub mod load;

@@ -86,8 +86,17 @@ impl Mesh {
     /// With further arguments of `hearth up`.
     #[must_use]
     pub fn up_with(args: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
         let args = args.iter().map(ToString::to_string).collect();
+        Self::started(tempfile::tempdir().expect("a folder"), args)
+    }
+
+    /// The default world, on this folder.
+    #[must_use]
+    pub fn up_on(dir: TempDir) -> Self {
+        Self::started(dir, Vec::new())
+    }
+
+    fn started(dir: TempDir, args: Vec<String>) -> Self {
         let mut mesh = Self { up: None, dir, args, world: None, ready: Value::Null };
         mesh.start();
         mesh

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 
+/// How the names of drafts begin.
+const DRAFT: &str = ".new-";
+
 /// Writes a file, unless it exists. Of several concurrent callers one writes it, and a reader sees
 /// nothing or all of it. Creates the folder if needed. Returns whether this call created the file.
 ///
@@ -34,6 +37,25 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync(path)
 }
 
+/// Removes what killed processes had begun to write in a folder. Nobody else may write there
+/// meanwhile.
+///
+/// # Errors
+/// As the OS says. A folder that does not exist has no drafts.
+pub fn discard_drafts(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(DRAFT) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether somebody else may read a file.
 ///
 /// # Errors
@@ -54,7 +76,7 @@ impl Draft {
         private_folder(folder)?;
         let mut name = [0; 8];
         getrandom::fill(&mut name).map_err(|error| io::Error::other(error.to_string()))?;
-        let draft = Self { path: folder.join(format!(".new-{}", HEXLOWER.encode(&name))) };
+        let draft = Self { path: folder.join(format!("{DRAFT}{}", HEXLOWER.encode(&name))) };
         let mut file = new_private(&draft.path)?;
         file.write_all(content)?;
         file.sync_all()?;

@@ -21,5 +21,5 @@ pub use addresses::{Address, Addresses, HostPort};
 pub use admin::operator::{Operator, Order, Reloaded, Steering};
 pub use admin::{Admin, AdminOptions, Readiness};
 pub use runtime::{Backoff, Stopped, Tasks, clock, retry};
-pub use signals::{Signal, Signals, interrupted};
+pub use signals::{Signal, Signals};
 pub use telemetry::LogFormat;

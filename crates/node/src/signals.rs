@@ -63,22 +63,3 @@ impl Signals {
         Signal::Stop
     }
 }
-
-/// Resolves when the process is asked to end: Ctrl-C, or SIGTERM. From then on these no longer kill
-/// it; SIGHUP still does.
-///
-/// # Errors
-/// When the handlers cannot be set.
-pub async fn interrupted() -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            pressed = tokio::signal::ctrl_c() => pressed,
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
-}

@@ -8,7 +8,10 @@
 //! DIR/<region>/damaged/   what was cut off or set aside, if anything ever was
 //! ```
 //!
-//! A region's folder holds data only of zones that include the region.
+//! A region's folder holds data only of zones that include the region, and only its user may look
+//! into it. `store` is made as `store.new` and renamed when it is whole, after `format` and
+//! `commits`. So a start that is cut short anywhere leaves a folder that the next one continues
+//! with.
 //!
 //! **What it promises.** A write is confirmed by a replica after an fsync that covers it, and by the store when the class'
 //! quorum has confirmed it ([`crate::quorum`]). A process that is killed at any moment loses

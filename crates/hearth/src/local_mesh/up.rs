@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::node::Tasks;
 use ::node::admin::Readiness;
+use ::node::{Signals, Tasks};
 use anyhow::{Context as _, bail};
 use net::Net as _;
 use store::embedded::{Finding, OpenReport};
@@ -71,11 +71,15 @@ struct LocalWorld {
     regions: Vec<Arc<Region>>,
 }
 
-/// Runs until Ctrl-C or SIGTERM.
+/// Runs until Ctrl-C, SIGTERM, or the end of its terminal.
 ///
 /// # Errors
 /// When it cannot start.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    let control =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // Before anything is touched. From here on a signal ends it in order, also while it starts.
+    let mut signals = control.block_on(async { Signals::listen() }).context("signals")?;
     ::node::telemetry::init(
         ::node::telemetry::LogFormat::Text,
         if options.json { "warn" } else { "error" },
@@ -85,8 +89,6 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let world = data.world(options.world.as_deref())?;
     let world_dir =
         options.world.as_deref().and_then(Path::parent).unwrap_or(data.dir()).to_owned();
-    let control =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let ports = control.block_on(data.ports(&world))?;
     let limits = options.limits.as_deref().map(UpLimits::read).transpose()?.unwrap_or_default();
     let how =
@@ -94,13 +96,16 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let (material, report) = Material::gather(&data, world, ports, &how)?;
     say_what_was_found(&report);
     let mesh = Arc::new(LocalWorld::new(material));
-    for region in &mesh.regions {
-        region.start()?;
-    }
-    let outcome = control.block_on(serve(&mesh, &data, &options));
+    let started = mesh.regions.iter().try_for_each(|region| region.start());
+    let outcome = match started {
+        Ok(()) => control.block_on(serve(&mesh, &data, &options, &mut signals)),
+        Err(error) => Err(error),
+    };
+    let stops = mesh.regions.iter().map(|region| region.stop());
+    let stopped = control.block_on(futures_util::future::try_join_all(stops));
     control.shutdown_timeout(Duration::from_secs(1));
     mesh.material.store.close();
-    outcome
+    outcome.and(stopped.map(|_| ()))
 }
 
 /// Tells what was not as it should be; that a replica is new is no news.
@@ -112,7 +117,13 @@ fn say_what_was_found(report: &OpenReport) {
     }
 }
 
-async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow::Result<()> {
+/// From the start of its nodes to the signal that ends it.
+async fn serve(
+    mesh: &Arc<LocalWorld>,
+    data: &Data,
+    options: &Options,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
     let tasks = Tasks::new("up");
     let sockets = net::OsNet;
     let bind = mesh.material.ports.control();
@@ -139,7 +150,7 @@ async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow
     }
     tokio::select! {
         served = mesh.wait_until_served() => served?,
-        asked = ::node::interrupted() => return asked.context("signals"),
+        _ = signals.next() => return Ok(()),
     }
     let local = LocalMesh {
         pid: std::process::id(),
@@ -156,13 +167,12 @@ async fn serve(mesh: &Arc<LocalWorld>, data: &Data, options: &Options) -> anyhow
     } else {
         greeting::print(mesh, &local, data.dir(), options.wan)?;
     }
-    ::node::interrupted().await.context("signals")?;
+    signals.next().await;
     if !options.json {
         out::note("ending: sessions leave, shards are written to their end");
     }
     local.retract(data.dir())?;
     tasks.begin_stop();
-    futures_util::future::try_join_all(mesh.regions.iter().map(|region| region.stop())).await?;
     Ok(())
 }
 

@@ -12,6 +12,8 @@ use super::journal::{self, Journal};
 use super::report::Finding;
 use super::tables::{self, Checked};
 
+const UNENDED: &str = "an earlier repair of this replica did not end";
+
 /// The files of one region.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
@@ -99,7 +101,8 @@ impl Loss {
 /// `tables`: whether the files of the tables are read too.
 pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
     let store = files.store();
-    let is_new = !store.join("version").try_exists()?;
+    // It comes under its name whole ([`super::engine::Engine::create`]).
+    let is_new = !store.try_exists()?;
     let (high_water, unreadable) = match HighWaterFile::read(&files.highwater())? {
         Found::Mark(high_water) => (high_water, false),
         Found::Nothing => (HighWaterMark::default(), !is_new),
@@ -110,8 +113,14 @@ pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
         findings.push(Finding::HighWaterUnreadable { file: files.highwater() });
     }
     if is_new {
-        let loss =
-            (high_water.synced > 0).then(|| Loss::of_everything(store, "the database is gone"));
+        let what = if high_water.synced > 0 {
+            Some("the database is gone")
+        } else if high_water.incomplete {
+            Some(UNENDED)
+        } else {
+            None
+        };
+        let loss = what.map(|what| Loss::of_everything(store, what));
         return Ok(Assessment {
             is_new,
             high_water,
@@ -123,9 +132,7 @@ pub(super) fn assess(files: &Files, tables: bool) -> io::Result<Assessment> {
     }
     let journals = journal::read_all(&store)?;
     let mut checked_bytes = 0;
-    let mut loss = high_water.incomplete.then(|| {
-        Loss::of_everything(store.clone(), "an earlier repair of this replica did not end")
-    });
+    let mut loss = high_water.incomplete.then(|| Loss::of_everything(store.clone(), UNENDED));
     if tables && loss.is_none() {
         match tables::check(&store)? {
             Checked::Whole(bytes) => checked_bytes = bytes,

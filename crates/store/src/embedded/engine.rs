@@ -1,5 +1,7 @@
 //! One replica's fjall database, as tables of cells.
 
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -19,6 +21,9 @@ use crate::quorum::{ReplicaError, Scan};
 /// Over this, fjall writes out the tables that keep the oldest journals alive. A start reads all
 /// journals.
 const JOURNAL_BYTES: u64 = 96 * 1024 * 1024;
+
+/// How long a new database may take to close.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
 /// See [`super::EmbeddedOptions`].
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +54,10 @@ impl Closed {
         while self.waiting.changed().await.is_ok() {}
     }
 
-    /// Blocks, at most so long.
-    pub(super) fn wait_blocking(&self, longest: Duration) {
-        let _ = self.blocking.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(longest);
+    /// Blocks, at most so long. Whether it has been closed.
+    pub(super) fn wait_blocking(&self, longest: Duration) -> bool {
+        let blocking = self.blocking.lock().unwrap_or_else(PoisonError::into_inner);
+        blocking.recv_timeout(longest) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
 
     /// Of what never was open.
@@ -67,6 +73,24 @@ impl Closed {
 }
 
 impl Engine {
+    /// Makes an empty database under another name and moves it here whole. A process that is killed
+    /// meanwhile leaves nothing under this name.
+    pub(super) fn create(path: &Path, sizes: Sizes) -> fjall::Result<()> {
+        let draft = path.with_extension("new");
+        match fs::remove_dir_all(&draft) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+        let (engine, closed) = Self::open(&draft, sizes)?;
+        engine.db.persist(PersistMode::SyncAll)?;
+        drop(engine);
+        if !closed.wait_blocking(CLOSE_WAIT) {
+            return Err(io::Error::other("the new database does not close").into());
+        }
+        fs::rename(&draft, path)?;
+        Ok(path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?)
+    }
+
     /// Opens, or creates when there is nothing.
     pub(super) fn open(path: &Path, sizes: Sizes) -> fjall::Result<(Self, Closed)> {
         let db = Database::builder(path)

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
@@ -64,7 +65,7 @@ impl Site<'_> {
     pub(super) fn assess(&self) -> Result<Assessment, OpenError> {
         let create = || {
             if !self.files.dir.try_exists()? {
-                std::fs::create_dir_all(&self.files.dir)?;
+                private_folder(&self.files.dir)?;
                 if let Some(parent) = self.files.dir.parent() {
                     std::fs::File::open(parent)?.sync_all()?;
                 }
@@ -95,6 +96,12 @@ impl Site<'_> {
                 .last()
                 .is_some_and(|last| last.number >= assessment.high_water.synced);
             self.cut(journal, !surely_void).map_err(self.io("cutting a torn journal"))?;
+        }
+        if assessment.is_new {
+            // The side file first: a database without one has lost it.
+            HighWaterFile::open(&self.files.highwater(), assessment.high_water.clone())
+                .map_err(self.io("writing its side file"))?;
+            self.create()?;
         }
         let (engine, closed) = match self.engine()? {
             Ok(opened) => opened,
@@ -145,8 +152,18 @@ impl Site<'_> {
         Loss::of_everything(self.files.store(), what)
     }
 
+    /// Makes the database.
+    fn create(&self) -> Result<(), OpenError> {
+        Engine::create(&self.files.store(), self.sizes)
+            .map_err(io::Error::other)
+            .map_err(self.io("creating a new database"))
+    }
+
     /// fjall checks much by panicking.
     fn engine(&self) -> Result<Result<(Engine, Closed), String>, OpenError> {
+        if !self.files.store().join("version").try_exists().map_err(self.io("opening it"))? {
+            return Ok(Err("its version file is gone".to_owned()));
+        }
         let open = || Engine::open(&self.files.store(), self.sizes);
         match std::panic::catch_unwind(AssertUnwindSafe(open)) {
             Ok(Ok(opened)) => Ok(Ok(opened)),
@@ -206,7 +223,13 @@ impl Site<'_> {
         loss: &Loss,
         others: &[(RegionId, Arc<Engine>)],
     ) -> Result<Opened, OpenError> {
-        let high_water = HighWaterMark { incomplete: true, ..assessment.high_water.clone() };
+        let mut high_water = HighWaterMark { incomplete: true, ..assessment.high_water.clone() };
+        let zones: Vec<ZoneId> = self.zones.iter().map(|&(zone, _)| zone).collect();
+        let touched = loss.touched(&high_water, &zones);
+        for &key in &touched {
+            // Should this be cut short: who must help next time.
+            high_water.last.entry(key).or_insert(high_water.synced);
+        }
         let mut highwater = HighWaterFile::open(&self.files.highwater(), high_water)
             .map_err(self.io("writing its side file"))?;
         let mut saved = Vec::new();
@@ -226,6 +249,7 @@ impl Site<'_> {
             Some(opened) => opened,
             None => {
                 self.set_aside().map_err(self.io("setting the damaged database aside"))?;
+                self.create()?;
                 self.engine()?.map_err(|what| OpenError::Io {
                     name: self.name.to_owned(),
                     what: "creating a new database",
@@ -247,8 +271,6 @@ impl Site<'_> {
         let fetched = self.fetch(&mut writer, others).map_err(failed)?;
         writer.write(&[], true).map_err(failed)?;
         let last = Commit { number: writer.number, synced_before: writer.number };
-        let zones: Vec<ZoneId> = self.zones.iter().map(|&(zone, _)| zone).collect();
-        let touched = loss.touched(&assessment.high_water, &zones);
         highwater
             .rewrite(|high_water| {
                 high_water.incomplete = false;
@@ -327,13 +349,13 @@ impl Site<'_> {
     }
 
     fn keep(&self, of: &Path, bytes: &[u8]) -> io::Result<()> {
-        std::fs::create_dir_all(self.files.damaged())?;
+        private_folder(&self.files.damaged())?;
         let name = of.file_name().and_then(|name| name.to_str()).unwrap_or("journal");
         std::fs::write(self.free_name(name), bytes)
     }
 
     fn set_aside(&self) -> io::Result<()> {
-        std::fs::create_dir_all(self.files.damaged())?;
+        private_folder(&self.files.damaged())?;
         if self.files.store().try_exists()? {
             std::fs::rename(self.files.store(), self.free_name("store"))?;
         }
@@ -345,6 +367,11 @@ impl Site<'_> {
         let path = |n: u32| folder.join(format!("{n}-{name}"));
         (0..).map(path).find(|path| !path.exists()).expect("the numbers do not end")
     }
+}
+
+/// A folder that nobody else may look into.
+fn private_folder(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// A new replica beside others that have data of its zones: it may not count for them before it has

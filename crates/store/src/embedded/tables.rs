@@ -31,7 +31,14 @@ pub(super) enum Checked {
 /// Reads all tables of all keyspaces of the database.
 pub(super) fn check(database: &Path) -> io::Result<Checked> {
     let mut bytes = 0;
-    for entry in fs::read_dir(database.join("keyspaces"))? {
+    let keyspaces = database.join("keyspaces");
+    let entries = match fs::read_dir(&keyspaces) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Checked::Damaged(keyspaces, "it is missing".to_owned()));
+        }
+        entries => entries?,
+    };
+    for entry in entries {
         let folder = entry?.path();
         if folder.is_dir() {
             match check_keyspace(&folder)? {

@@ -166,6 +166,28 @@ async fn damage_before_a_zone_was_used_does_not_stop_that_zone() {
 }
 
 #[tokio::test]
+async fn a_repair_of_a_new_region_that_was_cut_short_still_needs_the_others() {
+    let dir = filled(&[WIDE]).await;
+    std::fs::remove_dir_all(dir.path().join("three")).unwrap();
+    // The repair cannot set aside what was there, and ends.
+    std::fs::create_dir(dir.path().join("three")).unwrap();
+    std::fs::write(dir.path().join("three/damaged"), "in the way of what is set aside").unwrap();
+    assert!(Embedded::open(options(dir.path())).is_err());
+    std::fs::remove_file(dir.path().join("three/damaged")).unwrap();
+    spoil(&journal(dir.path(), "two"), "frame number 20");
+    let error = Embedded::open(options(dir.path())).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::Destroyed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_else_may_look_into_the_folder_of_a_region() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = filled(&[WIDE]).await;
+    let mode = std::fs::metadata(dir.path().join("two")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
 async fn a_database_that_vanished_is_filled_again() {
     let dir = filled(&[WIDE]).await;
     spoil(&journal(dir.path(), "two"), "frame number 20");

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -19,6 +20,8 @@ use net::{Net as _, OsNet};
 use serde::{Deserialize, Serialize};
 use topology::World;
 use wire::{NodeId, NodeRole};
+
+use crate::local_mesh::discovery::LocalMesh;
 
 /// An opened data folder, locked for this process.
 pub(super) struct Data {
@@ -32,12 +35,17 @@ impl Data {
     /// # Errors
     /// When another mesh runs on it, or it cannot be written.
     pub(super) fn open(dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        private_folder(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let path = dir.join("hearth.lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.with_context(|| format!("cannot write {}", path.display()))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Ok(()) => {
+                auth::private::discard_drafts(dir)
+                    .and_then(|()| auth::private::discard_drafts(&LocalMesh::keys(dir)))
+                    .with_context(|| format!("cannot write {}", dir.display()))?;
+                Ok(Self { dir: dir.to_owned(), _lock: lock })
+            }
             Err(TryLockError::WouldBlock) => {
                 bail!(
                     "another mesh runs on {}: end it first, or give this one its own --data DIR",
@@ -81,8 +89,10 @@ impl Data {
                 anyhow::anyhow!("{name} does not fit what {} holds: {why}", self.dir.display())
             })?;
         }
-        fs::write(&kept_path, text)
-            .with_context(|| format!("cannot write {}", kept_path.display()))?;
+        if kept.as_deref() != Some(text.as_str()) {
+            auth::private::replace(&kept_path, text.as_bytes())
+                .with_context(|| format!("cannot write {}", kept_path.display()))?;
+        }
         Ok(world)
     }
 
@@ -115,10 +125,18 @@ impl Data {
                 }
             }
         }
-        fs::write(&path, serde_json::to_vec_pretty(&ports)?)
+        auth::private::replace(&path, &serde_json::to_vec_pretty(&ports)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(ports)
     }
+}
+
+/// Creates the folder for its user alone. One that is there and empty becomes so too: it was made
+/// for this.
+fn private_folder(dir: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let is_empty = fs::read_dir(dir)?.next().is_none();
+    if is_empty { fs::set_permissions(dir, fs::Permissions::from_mode(0o700)) } else { Ok(()) }
 }
 
 /// A path, or the name of a world that comes with the program.
@@ -233,8 +251,11 @@ mod tests {
     #[tokio::test]
     async fn a_folder_is_locked_keeps_its_world_and_its_ports() {
         let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let data = Data::open(dir.path()).unwrap();
         assert!(Data::open(dir.path()).is_err());
+        let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(dir.path()), 0o700);
         let world = data.world(None).unwrap();
         assert_eq!(world, World::default_world());
         let (first, again) = (data.ports(&world).await.unwrap(), data.ports(&world).await.unwrap());
