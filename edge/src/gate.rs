@@ -10,6 +10,7 @@ pub(crate) mod pace;
 mod paced_io;
 mod requests;
 pub(crate) mod residency;
+pub(crate) mod spent;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -152,6 +153,12 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
             .headers_mut()
             .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
+    if let Some(number) = claims.number
+        && !shared.spent.spend(number, claims.exp_ms)
+    {
+        let detail = "this stream token has opened a session; ask for another";
+        return Refused::new(ErrorCode::Unauthenticated, detail).into_response();
+    }
     let upgrade = hyper::upgrade::on(&mut request);
     let tasks = shared.tasks.clone();
     tasks.spawn("upgrade", upgraded(shared, claims, upgrade, starting));
@@ -167,12 +174,14 @@ async fn upgraded(
     starting: Box<Starting>,
 ) {
     let Ok(upgraded) = upgrade.await else { return };
-    let auth::Claims { tenant, user, device, session_exp_ms, .. } = claims;
+    let auth::Claims { tenant, user, device, session_exp_ms, signed_by, .. } = claims;
+    let longest = u64::try_from(shared.limits.session.as_millis()).unwrap_or(u64::MAX);
+    let expires_ms = session_exp_ms.min(unix_ms().saturating_add(longest));
     let number = shared.sessions_begun.fetch_add(1, Ordering::Relaxed);
     let session = Arc::new(Session::new(
         number,
         Actor { tenant, user, device },
-        session_exp_ms,
+        (expires_ms, signed_by),
         shared.now_ms(),
     ));
     tracing::debug!(session = number, "session started");

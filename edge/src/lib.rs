@@ -48,6 +48,8 @@ pub use route::LinkStatus;
 
 use runtime::Tasks;
 use shared::Shared;
+use wire::command::Actor;
+use wire::{TenantId, UserId};
 
 /// A running edge; cheap to clone. It runs on the tokio runtime that it was started on, until
 /// [`Edge::stop`].
@@ -125,10 +127,21 @@ impl Edge {
         drain::drain(&self.shared, window).await;
     }
 
-    /// Believes other keys from the next token on: identity providers change theirs. Sessions that
-    /// are open stay.
+    /// Trusts other keys from the next token on: identity providers change theirs. Sessions whose
+    /// key or issuer is not among them are closed with 4001.
     pub fn believe(&self, verifier: Arc<auth::Verifier>) {
         self.shared.believe(verifier);
+    }
+
+    /// Ends the sessions of a tenant, or of one of its users: 4001. Returns how many there were.
+    #[must_use]
+    pub fn end_sessions(&self, tenant: &TenantId, user: Option<&UserId>) -> usize {
+        let of =
+            |actor: &Actor| actor.tenant == *tenant && user.is_none_or(|user| actor.user == *user);
+        let sessions = self.shared.sessions.all();
+        let ended: Vec<_> = sessions.iter().filter(|session| of(&session.actor)).collect();
+        ended.iter().for_each(|session| session.outbox.close(session::state::ENDED));
+        ended.len()
     }
 
     /// Takes clients again after [`Edge::drain`].

@@ -99,6 +99,8 @@ pub struct Limits {
     pub abuse_window: Duration,
     /// A conversation without sessions is watched so much longer: people reconnect.
     pub linger: Duration,
+    /// Longest life of a session, whatever its token says. Over: closed with 4001.
+    pub session: Duration,
     /// Lifetime of a stream token; at most 60 s.
     pub stream_token: Duration,
 }
@@ -133,6 +135,7 @@ impl Default for Limits {
             bad_frames: 20,
             abuse_window: seconds(10),
             linger: seconds(15),
+            session: seconds(24 * 3_600),
             stream_token: seconds(60),
         }
     }

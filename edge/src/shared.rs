@@ -12,11 +12,13 @@ use topology::World;
 use wire::command::Refusal;
 use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, TenantId};
 
+use crate::gate::spent::SpentTokens;
 use crate::memory::Budget;
 use crate::options::{EdgeUrls, Limits};
 use crate::rates::{Places, Rates};
 use crate::route::Route;
 use crate::session::registry::Registry;
+use crate::session::state::TOKEN_WITHDRAWN;
 
 /// See the module.
 pub(crate) struct Shared {
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Places>,
     /// One permit a session between its upgrade and `hello`.
     pub(crate) starting: Arc<Semaphore>,
+    /// The stream tokens that have opened a session, while they last.
+    pub(crate) spent: SpentTokens,
     /// Numbers sessions.
     pub(crate) sessions_begun: AtomicU64,
     /// No new sessions, and no requests.
@@ -66,6 +70,7 @@ impl Shared {
             region_name: world.region_name(node.region),
             rates: Rates::new(&world),
             places: Arc::default(),
+            spent: SpentTokens::default(),
             memory: Budget::new(limits.page_memory_bytes),
             node,
             world,
@@ -91,7 +96,12 @@ impl Shared {
     }
 
     pub(crate) fn believe(&self, verifier: Arc<auth::Verifier>) {
-        *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
+        *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier.clone();
+        for session in self.sessions.all() {
+            if !verifier.trusts(session.signed_by) {
+                session.outbox.close(TOKEN_WITHDRAWN);
+            }
+        }
     }
 
     /// Milliseconds on this edge's own clock, never 0.

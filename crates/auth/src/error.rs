@@ -40,6 +40,9 @@ pub enum AuthError {
     /// Well signed, but expired.
     #[error("token expired")]
     Expired,
+    /// The operating system gives no random bytes.
+    #[error("no random bytes to be had")]
+    Random,
     /// Well signed, but for a tenant that this mesh does not serve.
     #[error("tenant not served here")]
     Tenant,
@@ -67,6 +70,7 @@ impl AuthError {
             | Self::Claim(_)
             | Self::NotYet => ErrorCode::Unauthenticated,
             Self::Expired => ErrorCode::TokenExpired,
+            Self::Random => ErrorCode::Internal,
             Self::Tenant | Self::StreamOnly | Self::Device => ErrorCode::Forbidden,
         }
     }

@@ -5,6 +5,7 @@ use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::VerifyingKey;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::error::KeyError;
 use crate::keys::PublicKey;
@@ -19,7 +20,12 @@ pub(crate) struct Key {
     kid: Option<String>,
     pub(crate) algorithm: Algorithm,
     pub(crate) key: DecodingKey,
+    /// Of its public half.
+    pub(crate) fingerprint: Fingerprint,
 }
+
+/// A hash of a public key.
+pub(crate) type Fingerprint = [u8; 32];
 
 #[derive(Deserialize)]
 struct RawSet {
@@ -57,11 +63,13 @@ impl Jwks {
             if raw.d.is_some() {
                 return Err(wrong("is a private key; publish only the public half"));
             }
-            let Some((algorithm, key)) = usable(&raw).map_err(wrong)? else { continue };
+            let Some((algorithm, key, fingerprint)) = usable(&raw).map_err(wrong)? else {
+                continue;
+            };
             if keys.iter().any(|earlier| earlier.kid == raw.kid) {
                 return Err(wrong("has the kid of an earlier one"));
             }
-            keys.push(Key { kid: raw.kid, algorithm, key });
+            keys.push(Key { kid: raw.kid, algorithm, key, fingerprint });
         }
         if keys.is_empty() {
             return Err(KeyError::Jwks("holds no EdDSA, ES256 or RS256 signing key".into()));
@@ -72,7 +80,14 @@ impl Jwks {
     /// One Ed25519 key of the mesh itself.
     pub(crate) fn single(public: PublicKey) -> Self {
         let key = DecodingKey::from_ed_der(&public.0);
-        Self(vec![Key { kid: Some(public.kid()), algorithm: Algorithm::EdDSA, key }])
+        let fingerprint = Sha256::digest(public.0).into();
+        let kid = Some(public.kid());
+        Self(vec![Key { kid, algorithm: Algorithm::EdDSA, key, fingerprint }])
+    }
+
+    /// All keys of the set.
+    pub(crate) fn fingerprints(&self) -> impl Iterator<Item = &Fingerprint> {
+        self.0.iter().map(|key| &key.fingerprint)
     }
 
     /// The key that a token names; if it names none, the only key there is.
@@ -86,7 +101,7 @@ impl Jwks {
 }
 
 /// None for a key with another purpose.
-fn usable(raw: &Raw) -> Result<Option<(Algorithm, DecodingKey)>, &'static str> {
+fn usable(raw: &Raw) -> Result<Option<(Algorithm, DecodingKey, Fingerprint)>, &'static str> {
     if raw.usage.as_deref().is_some_and(|usage| usage != "sig") {
         return Ok(None);
     }
@@ -108,25 +123,25 @@ fn usable(raw: &Raw) -> Result<Option<(Algorithm, DecodingKey)>, &'static str> {
     {
         return Ok(None);
     }
-    let key = match algorithm {
+    let (key, public) = match algorithm {
         Algorithm::EdDSA => ed25519(raw)?,
         Algorithm::ES256 => p256(raw)?,
         _ => rsa(raw)?,
     };
-    Ok(Some((algorithm, key)))
+    Ok(Some((algorithm, key, Sha256::digest(public).into())))
 }
 
 /// `jsonwebtoken` slices the first 32 bytes of such a key unchecked: the length must be right here.
-fn ed25519(raw: &Raw) -> Result<DecodingKey, &'static str> {
+fn ed25519(raw: &Raw) -> Result<(DecodingKey, Vec<u8>), &'static str> {
     let x: [u8; 32] = bytes(&raw.x)?.try_into().map_err(|_| "x is not 32 bytes")?;
     let key = VerifyingKey::from_bytes(&x).map_err(|_| "x is not a point")?;
     if key.is_weak() {
         return Err("is a weak key");
     }
-    Ok(DecodingKey::from_ed_der(&x))
+    Ok((DecodingKey::from_ed_der(&x), x.to_vec()))
 }
 
-fn p256(raw: &Raw) -> Result<DecodingKey, &'static str> {
+fn p256(raw: &Raw) -> Result<(DecodingKey, Vec<u8>), &'static str> {
     let (x, y) = (bytes(&raw.x)?, bytes(&raw.y)?);
     if x.len() != 32 || y.len() != 32 {
         return Err("x and y are not 32 bytes each");
@@ -136,12 +151,12 @@ fn p256(raw: &Raw) -> Result<DecodingKey, &'static str> {
     // Fails before it looks at the signature if the point is not on the curve.
     jsonwebtoken::crypto::verify("", b"", &key, Algorithm::ES256)
         .map_err(|_| "x and y are not a point of P-256")?;
-    Ok(key)
+    Ok((key, point))
 }
 
 /// 2048 to 4096 bits, an odd exponent from 3 to 2^32: what the `rsa` crate verifies, without the
 /// weak end of it.
-fn rsa(raw: &Raw) -> Result<DecodingKey, &'static str> {
+fn rsa(raw: &Raw) -> Result<(DecodingKey, Vec<u8>), &'static str> {
     let (n, e) = (bytes(&raw.n)?, bytes(&raw.e)?);
     let bits = match n.iter().position(|byte| *byte != 0) {
         Some(zeros) => (n.len() - zeros) * 8 - n[zeros].leading_zeros() as usize,
@@ -153,7 +168,7 @@ fn rsa(raw: &Raw) -> Result<DecodingKey, &'static str> {
     if e.len() > 4 || e.last().is_none_or(|last| last % 2 == 0) || e.as_slice() == [1] {
         return Err("e is not an odd number from 3 to 2^32");
     }
-    Ok(DecodingKey::from_rsa_raw_components(&n, &e))
+    Ok((DecodingKey::from_rsa_raw_components(&n, &e), [n, e].concat()))
 }
 
 fn bytes(field: &Option<String>) -> Result<Vec<u8>, &'static str> {

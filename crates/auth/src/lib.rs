@@ -31,7 +31,9 @@ pub mod verifier;
 pub use error::{AuthError, KeyError};
 pub use jwks::Jwks;
 pub use keys::{DevIssuer, Keys, PublicKey, StreamKey};
-pub use verifier::{Claims, StreamToken, TenantIssuer, TokenKind, Verifier, VerifierOptions};
+pub use verifier::{
+    Claims, SignedBy, StreamToken, TenantIssuer, TokenKind, Verifier, VerifierOptions,
+};
 
 /// The audience of identity tokens.
 pub const AUDIENCE: &str = "hearth";

@@ -3,12 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use data_encoding::HEXLOWER;
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use wire::{DeviceId, TenantId, UserId};
 
 use crate::error::{AuthError, KeyError};
-use crate::jwks::Jwks;
+use crate::jwks::{Fingerprint, Jwks};
 use crate::keys::{PublicKey, StreamKey};
 use crate::{AUDIENCE, DEV_ISSUER, MESH_ISSUER, SKEW_S, STREAM_TTL_MAX_S, TOKEN_BYTES};
 
@@ -58,7 +60,26 @@ pub struct Claims {
     /// When a session opened with it must end, milliseconds since 1970: the expiry of the identity
     /// token, even when a stream token stands for it.
     pub session_exp_ms: u64,
+    /// The issuer and the key that vouch for it: those of the identity token, even when a stream
+    /// token stands for it.
+    pub signed_by: SignedBy,
+    /// Of a stream token: its number, which no other has.
+    pub number: Option<u128>,
     pub kind: TokenKind,
+}
+
+/// An issuer and one of its keys. See [`Verifier::trusts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SignedBy(u64);
+
+impl SignedBy {
+    fn new(issuer: &str, tenant: Option<&TenantId>, key: &Fingerprint) -> Self {
+        let tenant = tenant.map_or("", TenantId::as_str);
+        let hash = Sha256::new().chain_update(key).chain_update(issuer).chain_update([0]);
+        let hash = hash.chain_update(tenant).finalize();
+        let (first, _) = hash.split_at(8);
+        Self(first.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
 }
 
 /// The two kinds of tokens.
@@ -87,7 +108,7 @@ impl std::fmt::Debug for StreamToken {
     }
 }
 
-/// Checks tokens. It is pure: it holds keys and no clock.
+/// Checks tokens. It holds keys and no clock.
 #[derive(Debug)]
 pub struct Verifier {
     tenants: HashSet<TenantId>,
@@ -95,6 +116,7 @@ pub struct Verifier {
     dev: Option<Jwks>,
     stream: StreamKey,
     stream_keys: Jwks,
+    trusted: HashSet<SignedBy>,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +135,8 @@ struct Payload {
     nbf: Option<f64>,
     device: Option<String>,
     session_exp: Option<f64>,
+    signed_by: Option<u64>,
+    jti: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -143,13 +167,29 @@ impl Verifier {
                 return Err(KeyError::Issuer(issuer));
             }
         }
+        let dev = options.dev.map(Jwks::single);
+        let dev_keys = dev.iter().flat_map(Jwks::fingerprints);
+        let mut trusted: HashSet<_> =
+            dev_keys.map(|key| SignedBy::new(DEV_ISSUER, None, key)).collect();
+        for ((issuer, tenant), jwks) in &issuers {
+            let keys = jwks.fingerprints();
+            trusted.extend(keys.map(|key| SignedBy::new(issuer, Some(tenant), key)));
+        }
         Ok(Self {
             tenants: options.tenants.into_iter().collect(),
             issuers,
-            dev: options.dev.map(Jwks::single),
+            trusted,
+            dev,
             stream_keys: Jwks::single(options.stream.public_key()),
             stream: options.stream,
         })
+    }
+
+    /// Whether what vouched for a token would still be taken: its issuer is known, and has the
+    /// key.
+    #[must_use]
+    pub fn trusts(&self, signed_by: SignedBy) -> bool {
+        self.trusted.contains(&signed_by)
     }
 
     /// Verifies an identity token, for everything but streams.
@@ -180,7 +220,7 @@ impl Verifier {
         let keys = match kind {
             TokenKind::Stream => (iss == MESH_ISSUER).then_some(&self.stream_keys),
             TokenKind::Identity if iss == DEV_ISSUER => self.dev.as_ref(),
-            TokenKind::Identity => self.issuers.get(&(iss, tenant)),
+            TokenKind::Identity => self.issuers.get(&(iss.clone(), tenant.clone())),
         };
         let keys = keys.ok_or(AuthError::Issuer)?;
         let key = keys.find(peek.header.kid.as_deref()).ok_or(AuthError::Key)?;
@@ -189,7 +229,9 @@ impl Verifier {
         }
         let payload =
             jsonwebtoken::decode::<Payload>(token, &key.key, &signature_only(key.algorithm));
-        self.claims(kind, payload.map_err(refusal)?.claims, now_ms)
+        let issued_to = (iss != DEV_ISSUER).then_some(&tenant);
+        let signed_by = SignedBy::new(&iss, issued_to, &key.fingerprint);
+        self.claims(kind, signed_by, payload.map_err(refusal)?.claims, now_ms)
     }
 
     /// Issues a stream token for the user of an identity token, on this device, for `ttl_s`
@@ -214,6 +256,8 @@ impl Verifier {
             iat: u64,
             exp: u64,
             session_exp: u64,
+            signed_by: u64,
+            jti: String,
             #[serde(skip_serializing_if = "Option::is_none")]
             device: Option<DeviceId>,
         }
@@ -232,6 +276,8 @@ impl Verifier {
             return Err(AuthError::Expired);
         }
         let (iss, aud) = (MESH_ISSUER, STREAM_AUDIENCE);
+        let mut number = [0; 16];
+        getrandom::fill(&mut number).map_err(|_| AuthError::Random)?;
         let payload = Payload {
             iss,
             aud,
@@ -240,6 +286,8 @@ impl Verifier {
             iat,
             exp,
             session_exp,
+            signed_by: claims.signed_by.0,
+            jti: HEXLOWER.encode(&number),
             device,
         };
         Ok(StreamToken {
@@ -249,7 +297,13 @@ impl Verifier {
     }
 
     /// The claims of a token whose signature is valid.
-    fn claims(&self, kind: TokenKind, payload: Payload, now_ms: u64) -> Result<Claims, AuthError> {
+    fn claims(
+        &self,
+        kind: TokenKind,
+        signed_by: SignedBy,
+        payload: Payload,
+        now_ms: u64,
+    ) -> Result<Claims, AuthError> {
         let audience = match kind {
             TokenKind::Identity => AUDIENCE,
             TokenKind::Stream => STREAM_AUDIENCE,
@@ -277,8 +331,21 @@ impl Verifier {
         if !self.tenants.contains(&payload.tenant) {
             return Err(AuthError::Tenant);
         }
-        let session_exp_ms = if kind == TokenKind::Stream { session_exp_ms } else { exp_ms };
-        Ok(Claims { tenant: payload.tenant, user, device, exp_ms, session_exp_ms, kind })
+        let (session_exp_ms, signed_by, number) = match kind {
+            TokenKind::Identity => (exp_ms, signed_by, None),
+            TokenKind::Stream => {
+                let signed_by = payload.signed_by.ok_or(AuthError::Claim("signed_by"))?;
+                let number = payload.jti.and_then(|text| u128::from_str_radix(&text, 16).ok());
+                let number = number.ok_or(AuthError::Claim("jti"))?;
+                (session_exp_ms, SignedBy(signed_by), Some(number))
+            }
+        };
+        // What vouched for the identity token may have been withdrawn since.
+        if !self.trusts(signed_by) {
+            return Err(AuthError::Key);
+        }
+        let tenant = payload.tenant;
+        Ok(Claims { tenant, user, device, exp_ms, session_exp_ms, signed_by, number, kind })
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `GET /v1/regions` | 200, `[RegionStatus]`, in the order of the world file |
 //! | `POST /v1/regions/{name}/kill`, `/restore`, `/drain` | 200, the [`RegionStatus`] afterwards |
 //! | `POST /v1/regions/{name}/failover?accept_loss=BOOL`, `/failback` | 200, [`FailoverStatus`], once its shards are served |
+//! | `POST /v1/sessions/end?tenant=&user=` | 200, [`EndedSessions`], of all edges that run |
 //! | `POST /v1/conversations/{id}/move/{region}` | 200, [`MoveStatus`], once it is served there |
 //! | `POST /v1/links/{a}/{b}/cut`, `/heal` | 200, [`LinkStatus`] |
 //! | anything that cannot be done | 4xx or 5xx, [`ControlProblem`] |
@@ -109,6 +110,13 @@ pub(crate) struct MoveStatus {
     pub(crate) shard: String,
     /// How often it has moved so far.
     pub(crate) moves: u64,
+}
+
+/// Sessions that were ended.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct EndedSessions {
+    /// How many there were.
+    pub(crate) sessions: usize,
 }
 
 /// A region that is failed over or back, or that is not, because something would be missing.

@@ -16,11 +16,11 @@ use edge::{Edge, EdgeOptions, EdgeUrls};
 use mesh::{Mesh, MeshOptions};
 use store::Store;
 use topology::World;
-use wire::{ConversationId, NodeId};
+use wire::{ConversationId, NodeId, TenantId, UserId};
 
 pub(crate) use verifier::verifier;
 
-use crate::api::{FailoverShard, FailoverStatus, MoveStatus, ShardStatus};
+use crate::api::{EndedSessions, FailoverShard, FailoverStatus, MoveStatus, ShardStatus};
 
 /// What follows the shard logs of every core.
 fn consumers() -> Consumers {
@@ -228,6 +228,23 @@ impl Node {
             shard: placement.shard.to_string(),
             moves: placement.generation,
         })
+    }
+
+    /// Ends the sessions of a tenant, or of one of its users.
+    ///
+    /// # Errors
+    /// When this is no edge, or a name is none.
+    pub(crate) fn end_sessions(
+        &self,
+        tenant: &str,
+        user: Option<&str>,
+    ) -> anyhow::Result<EndedSessions> {
+        let Part::Edge(edge) = &self.part else { bail!("{} is a core; ask every edge", self.id) };
+        let tenant = TenantId::new(tenant)?;
+        let user = user.map(UserId::new).transpose()?;
+        let sessions = edge.end_sessions(&tenant, user.as_ref());
+        tracing::info!(%tenant, user = ?user, sessions, "an operator has ended sessions");
+        Ok(EndedSessions { sessions })
     }
 
     /// How many other nodes it sees alive.

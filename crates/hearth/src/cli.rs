@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{admin, chat, check, conversation, region, replay, sim, token};
+use crate::commands::{admin, chat, check, conversation, region, replay, sessions, sim, token};
 use crate::local_mesh::up;
 use crate::runtime::wait_for;
 use crate::{node_process, out};
@@ -34,6 +34,7 @@ enum Command {
     Replay(replay::Options),
     Region(region::RegionOptions),
     Conversation(conversation::Options),
+    Sessions(sessions::Options),
     Node(region::NodeOptions),
     Link(region::LinkOptions),
     Topology(check::Options),
@@ -90,6 +91,7 @@ impl Cli {
             Command::Replay(options) => wait_for(replay::run(options)),
             Command::Region(options) => wait_for(region::region(options)),
             Command::Conversation(options) => wait_for(conversation::run(options)),
+            Command::Sessions(options) => wait_for(sessions::run(options)),
             Command::Node(options) => wait_for(region::node(options)),
             Command::Link(options) => wait_for(region::link(options)),
             Command::Topology(options) => check::run(&options),
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn wrong_use_ends_with_2() {
-        let wrong: [&[&str]; 22] = [
+        let wrong: [&[&str]; 23] = [
             &[],
             &["nonsense"],
             &["token"],
@@ -128,6 +130,7 @@ mod tests {
             &["region"],
             &["region", "kill"],
             &["conversation", "move", "cnv_x", "--to", "eu-west"],
+            &["sessions", "end", "--tenant", "demo", "--nobody"],
             &["node", "kill", "core-2"],
             &["link", "cut", "a"],
             &["topology", "check"],

@@ -7,5 +7,6 @@ pub(crate) mod check;
 pub(crate) mod conversation;
 pub(crate) mod region;
 pub(crate) mod replay;
+pub(crate) mod sessions;
 pub(crate) mod sim;
 pub(crate) mod token;

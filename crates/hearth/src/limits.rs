@@ -111,6 +111,8 @@ node::section! {
         abuse_window_seconds: Seconds = or("10"),
         /// A conversation without sessions is still watched for this long: people reconnect.
         linger_seconds: Seconds = or("15"),
+        /// Longest life of a session, whatever its token says. Then it is closed with 4001.
+        session_seconds: Within<60, 604_800> = or("86400"),
         /// Lifetime of a stream token.
         stream_token_seconds: Within<1, 60> = or("60"),
     }
@@ -145,6 +147,7 @@ impl EdgeLimits {
             bad_frames: self.bad_frames.number(),
             abuse_window: self.abuse_window_seconds.seconds(),
             linger: self.linger_seconds.seconds(),
+            session: self.session_seconds.seconds(),
             stream_token: self.stream_token_seconds.seconds(),
         }
     }

@@ -33,9 +33,7 @@ pub(crate) fn harmless(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\t' | '\n' => ' ',
-            // Controls, and what turns the direction of the rest of the line.
-            c if c.is_control() => '\u{fffd}',
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            c if wire::ids::is_unprintable(c) => '\u{fffd}',
             c => c,
         })
         .collect()

@@ -89,7 +89,25 @@ fn opaque(text: &str) -> Result<(), &'static str> {
     if text.len() > limits::NAME_BYTES {
         return Err("longer than 128 bytes");
     }
+    if text.chars().any(is_unprintable) {
+        return Err(
+            "has a control character, one that turns the direction of text, or no character",
+        );
+    }
     Ok(())
+}
+
+/// Whether a character has no place in a name: it changes how the rest of a line is shown, or is no
+/// character.
+#[must_use]
+pub fn is_unprintable(c: char) -> bool {
+    let turns_direction = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    let breaks_lines = matches!(c, '\u{2028}' | '\u{2029}');
+    let is_none = matches!(c, '\u{fdd0}'..='\u{fdef}') || (c as u32) & 0xfffe == 0xfffe;
+    c.is_control() || turns_direction || breaks_lines || is_none
 }
 
 fn label(text: &str) -> Result<(), &'static str> {
@@ -105,6 +123,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_name_that_would_be_shown_as_another_is_none() {
+        for bad in ["a\nb", "a\u{202e}nimda", "\u{1b}[31m", "a\u{ffff}", "\u{fdd0}", "a\u{2028}b"] {
+            assert!(UserId::new(bad).is_err(), "{bad:?}");
+            assert!(DeviceId::new(bad).is_err() && TenantId::new(bad).is_err(), "{bad:?}");
+        }
+        for good in ["ann", "Jürgen", "علي", "\u{1f469}\u{200d}\u{1f467}", "a b", "ann@example.org"]
+        {
+            assert!(UserId::new(good).is_ok(), "{good:?}");
+        }
+    }
 
     pub(crate) fn any_conversation() -> impl Strategy<Value = ConversationId> {
         (0..3u8, any::<(u16, u16, u16, bool, [u8; 16])>()).prop_map(

@@ -74,6 +74,7 @@ pub(crate) async fn watch_clocks(shared: Arc<Shared>) {
         }
         shared.route.tick(shared.limits.linger);
         shared.rates.tidy();
+        shared.spent.tidy(unix_ms());
         pages.set(shared.memory.tidy() as f64);
         sessions.set(shared.sessions.len() as f64);
         links.set(shared.route.len() as f64);

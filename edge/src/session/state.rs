@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use auth::SignedBy;
 use conversation::delivery::SubscriberId;
 use wire::client::close;
 use wire::command::Actor;
@@ -20,8 +21,10 @@ pub(crate) struct Session {
     pub(crate) number: u64,
     /// Who it is.
     pub(crate) actor: Actor,
-    /// When its token ends, milliseconds since 1970.
+    /// When its token ends, or its longest life, milliseconds since 1970.
     expires_ms: u64,
+    /// What vouches for its user.
+    pub(crate) signed_by: SignedBy,
     /// What waits to be written.
     pub(crate) outbox: Outbox,
     /// Frames sent on to a home and not answered.
@@ -42,7 +45,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(number: u64, mut actor: Actor, expires_ms: u64, now_ms: u64) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        mut actor: Actor,
+        (expires_ms, signed_by): (u64, SignedBy),
+        now_ms: u64,
+    ) -> Self {
         // A device that has no name keeps this one while it is connected.
         let device = || DeviceId::new(format!("dev_{}", random_id()));
         actor.device = actor.device.or_else(|| device().ok());
@@ -50,6 +58,7 @@ impl Session {
             number,
             actor,
             expires_ms,
+            signed_by,
             outbox: Outbox::default(),
             asked: AtomicU32::new(0),
             seen_ms: AtomicU64::new(now_ms),
@@ -178,6 +187,12 @@ pub(super) fn random_id() -> String {
 
 const TOKEN_EXPIRED: Close =
     Close { code: close::TOKEN_EXPIRED, reason: "the token's time is over" };
+/// Its key or its issuer is not trusted any more.
+pub(crate) const TOKEN_WITHDRAWN: Close =
+    Close { code: close::TOKEN_EXPIRED, reason: "the token's key was withdrawn" };
+/// An operator has ended it.
+pub(crate) const ENDED: Close =
+    Close { code: close::TOKEN_EXPIRED, reason: "an operator ended the session" };
 const HEARTBEAT_MISSED: Close = Close { code: close::HEARTBEAT_MISSED, reason: "no sign of life" };
 /// A client that does not read.
 pub(crate) const TOO_SLOW: Close = Close { code: close::TOO_SLOW, reason: "too slow for too long" };
@@ -194,7 +209,20 @@ mod tests {
 
     fn session() -> Session {
         let (tenant, user) = (TenantId::new("t").unwrap(), UserId::new("u").unwrap());
-        Session::new(1, Actor { tenant, user, device: None }, 100 * SECOND, 0)
+        Session::new(1, Actor { tenant, user, device: None }, (100 * SECOND, signed_by()), 0)
+    }
+
+    fn signed_by() -> SignedBy {
+        let issuer = auth::DevIssuer::from_seed([1; 32]);
+        let options = auth::VerifierOptions {
+            tenants: vec![TenantId::new("t").unwrap()],
+            issuers: Vec::new(),
+            dev: Some(issuer.public_key()),
+            stream: auth::StreamKey::from_seed([2; 32]),
+        };
+        let (tenant, user) = (TenantId::new("t").unwrap(), UserId::new("u").unwrap());
+        let token = issuer.issue(&tenant, &user, None, 60, 0);
+        auth::Verifier::new(options).unwrap().verify_identity(&token, 0).unwrap().signed_by
     }
 
     fn limits() -> Limits {

@@ -59,6 +59,8 @@ async fn a_stream_token_opens_a_stream_and_nothing_else() {
     let stream_token = answer.body["token"].as_str().unwrap();
     let mut client = Client::open(edge, stream_token).await.unwrap();
     assert_eq!(client.next_of("hello").await["payload"]["device_id"], "phone-1");
+    let again = Client::open(edge, stream_token).await.err().expect("a refusal");
+    assert_eq!((again.status, &again.body["code"]), (401, &json!("unauthenticated")), "good once");
     let refused = http(edge, "GET", "/v1/inbox", Some(stream_token), "").await;
     assert_eq!((refused.status, &refused.body["code"]), (403, &json!("forbidden")));
     let empty = http(edge, "POST", "/v1/ws/token", Some(&token), "").await;
@@ -206,9 +208,12 @@ async fn an_edge_that_stops_leaves_nothing_running() {
 }
 
 #[tokio::test]
-async fn an_edge_that_is_told_other_keys_lets_their_users_in_and_keeps_who_is_there() {
+async fn an_edge_that_is_told_other_keys_lets_their_users_in_and_ends_the_sessions_of_the_old() {
     let bench = Bench::start().await;
+    let (edge, old) = (bench.edge.local_addr(), bench.token("ann"));
     let mut before = bench.session("ann").await;
+    let early = http(edge, "POST", "/v1/ws/token", Some(&old), "").await;
+    let early = early.body["token"].as_str().unwrap().to_owned();
     let issuer = DevIssuer::from_seed([9; 32]);
     let tenants = bench.world.tenants.iter().map(|tenant| tenant.id.clone()).collect();
     let (dev, stream) = (Some(issuer.public_key()), StreamKey::from_seed([8; 32]));
@@ -219,7 +224,27 @@ async fn an_edge_that_is_told_other_keys_lets_their_users_in_and_keeps_who_is_th
         Client::open(bench.edge.local_addr(), &bench.token("bob")).await.err().expect("a refusal");
     assert_eq!(refused.status, 401);
     let token = issuer.issue(&tenant("demo"), &user("bob"), None, 60, now_ms());
-    Client::open(bench.edge.local_addr(), &token).await.unwrap();
-    before.send(json!({"id": "p", "type": "ping"})).await;
-    assert_eq!(before.next_of("pong").await["re"], "p");
+    let mut after = Client::open(edge, &token).await.unwrap();
+    after.next_of("hello").await;
+    assert_eq!(before.closed().await, Some(4001));
+    let refused = Client::open(edge, &early).await.err().expect("a refusal");
+    assert_eq!(refused.status, 401, "its stream tokens end with a key");
+    after.send(json!({"id": "p", "type": "ping"})).await;
+    assert_eq!(after.next_of("pong").await["re"], "p");
+}
+
+#[tokio::test]
+async fn a_session_has_a_longest_life_and_an_operator_may_end_it_before() {
+    let bench = Bench::with(Limits { session: Duration::from_secs(2), ..Limits::default() }).await;
+    assert_eq!(bench.session("ann").await.closed().await, Some(4001), "its token is good for long");
+
+    let bench = Bench::start().await;
+    let (mut ann, mut bob) = (bench.session("ann").await, bench.session("bob").await);
+    assert_eq!(bench.edge.end_sessions(&tenant("other"), None), 0);
+    assert_eq!(bench.edge.end_sessions(&tenant("demo"), Some(&user("ann"))), 1);
+    assert_eq!(ann.closed().await, Some(4001));
+    bob.send(json!({"id": "p", "type": "ping"})).await;
+    assert_eq!(bob.next_of("pong").await["re"], "p");
+    assert_eq!(bench.edge.end_sessions(&tenant("demo"), None), 1);
+    assert_eq!(bob.closed().await, Some(4001));
 }

@@ -91,10 +91,17 @@ fn neither_kind_passes_for_the_other() {
     let mesh = mesh();
     let stream_kid = StreamKey::from_seed([2; 32]).public_key().kid();
     let dev_kid = mesh.dev.public_key().kid();
+    let mine = mesh.verifier.issue_stream(&identity(&mesh, None, 3600), None, 60, NOW_MS).unwrap();
+    let payload = mine.token.split('.').nth(1).unwrap();
+    let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap();
+    let payload: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+    let vouching = payload["signed_by"].as_u64().unwrap();
     let sign_as = |typ: &str, kid: &str, iss: &str, aud: &str, key_seed: u8| {
         let mut claims = but("iss", json!(iss));
         claims["aud"] = json!(aud);
         claims["tenant"] = json!("demo");
+        claims["signed_by"] = json!(vouching);
+        claims["jti"] = json!("0f");
         let mut header = header(Algorithm::EdDSA, kid);
         header.typ = Some(typ.into());
         mesh.verifier.verify_any(&sign(&header, &claims, &ed25519(key_seed)), NOW_MS)

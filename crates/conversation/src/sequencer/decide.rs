@@ -187,6 +187,12 @@ impl Conversation {
         if name.is_empty() {
             return Err(Refusal::new(ErrorCode::BadRequest, "name: empty"));
         }
+        if name.chars().any(wire::ids::is_unprintable) {
+            return Err(Refusal::new(
+                ErrorCode::BadRequest,
+                "name: has a control character, or one that turns the direction of text",
+            ));
+        }
         if name.len() > GROUP_NAME_BYTES {
             return Err(Refusal::new(
                 ErrorCode::TooLarge,

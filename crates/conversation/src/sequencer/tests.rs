@@ -122,6 +122,7 @@ fn a_group_needs_a_name_and_few_enough_members() {
         code(run(&mut empty, "ann", UserCommand::CreateGroup { name: name.into(), members }))
     };
     assert_eq!(create("", 0), ErrorCode::BadRequest);
+    assert_eq!(create("tea\u{202e}aet", 0), ErrorCode::BadRequest);
     assert_eq!(create(&"x".repeat(GROUP_NAME_BYTES + 1), 0), ErrorCode::TooLarge);
     assert_eq!(create("tea", 1_001), ErrorCode::TooLarge);
     let mut direct = Conversation::empty(id(ConversationKind::Direct, [7; 16]));

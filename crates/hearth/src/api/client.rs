@@ -11,7 +11,9 @@ use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use wire::ConversationId;
 
-use crate::api::{ControlProblem, FailoverStatus, LinkStatus, MoveStatus, RegionStatus};
+use crate::api::{
+    ControlProblem, EndedSessions, FailoverStatus, LinkStatus, MoveStatus, RegionStatus,
+};
 use crate::local_mesh::discovery::LocalMesh;
 
 /// Longest that a mesh may take to drain or restore a region.
@@ -84,6 +86,14 @@ impl Control {
         self.call(Method::POST, &format!("/v1/nodes/{node}/{verb}")).await
     }
 
+    /// Ends the sessions that `query` names, at all edges that run.
+    ///
+    /// # Errors
+    /// When a name is none, or the mesh does not answer.
+    pub(crate) async fn end_sessions(&self, query: &str) -> anyhow::Result<EndedSessions> {
+        self.call(Method::POST, &format!("/v1/sessions/end?{query}")).await
+    }
+
     /// Moves a conversation to a region, and waits until it is served there.
     ///
     /// # Errors
@@ -126,6 +136,15 @@ impl Control {
         })?;
         answered("the mesh", status, &body)
     }
+}
+
+/// A text as part of a URL.
+pub(crate) fn url_encoded(text: &str) -> String {
+    let encoded = text.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).into(),
+        other => format!("%{other:02X}"),
+    });
+    encoded.collect()
 }
 
 /// A core of a deployment, where the local mesh is not meant.

@@ -52,6 +52,10 @@ impl Operator for Process {
         )
     }
 
+    fn end_sessions(&self, tenant: String, user: Option<String>) -> Order {
+        self.order(move |node, _| async move { node.end_sessions(&tenant, user.as_deref()) })
+    }
+
     fn reload(&self) -> Reloaded {
         self.read_again()
     }

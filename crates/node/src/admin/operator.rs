@@ -1,5 +1,5 @@
 //! What operators may ask of a node beside looking at it: to drain, to take work again, to read its
-//! files again, to move a conversation, to fail a region over and back. Only with the token that
+//! files again, to move a conversation, to fail a region over and back, to end sessions. Only with the token that
 //! the node was started with; a node without one refuses.
 
 use std::pin::Pin;
@@ -49,6 +49,13 @@ pub trait Operator: Send + Sync + 'static {
     /// Why it does not.
     fn fail_back(&self, region: String) -> Order;
 
+    /// Ends the sessions of a tenant, or of one of its users, at this edge. Resolves with how many
+    /// there were.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn end_sessions(&self, tenant: String, user: Option<String>) -> Order;
+
     /// Reads its files again. May block for as long as reading a few files takes.
     fn reload(&self) -> Reloaded;
 }
@@ -81,6 +88,7 @@ pub(super) fn router(steering: Steering) -> Router {
         .route("/drain", post(drain))
         .route("/undrain", post(undrain))
         .route("/reload", post(reload))
+        .route("/sessions/end", post(end_sessions))
         .route("/conversations/{id}/move/{region}", post(move_conversation))
         .route("/regions/{region}/failover", post(fail_over))
         .route("/regions/{region}/failback", post(fail_back))
@@ -156,6 +164,21 @@ async fn fail_back(
     Path(region): Path<String>,
 ) -> Response {
     carried_out(operator.fail_back(region)).await
+}
+
+/// Of an order to end sessions.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whose {
+    tenant: String,
+    user: Option<String>,
+}
+
+async fn end_sessions(
+    State(operator): State<Arc<dyn Operator>>,
+    Query(Whose { tenant, user }): Query<Whose>,
+) -> Response {
+    carried_out(operator.end_sessions(tenant, user)).await
 }
 
 async fn carried_out(order: Order) -> Response {

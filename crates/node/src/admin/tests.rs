@@ -125,6 +125,11 @@ impl Operator for Obedient {
         Box::pin(async move { Err(format!("{region} is lost")) })
     }
 
+    fn end_sessions(&self, tenant: String, user: Option<String>) -> Order {
+        self.asked.lock().unwrap().push("end");
+        Box::pin(async move { Ok(serde_json::json!([tenant, user])) })
+    }
+
     fn reload(&self) -> Reloaded {
         self.asked.lock().unwrap().push("reload");
         let refused =

@@ -15,7 +15,9 @@ use wire::NodeId;
 
 use super::LocalWorld;
 use super::region::Region;
-use crate::api::{ControlProblem, FailoverStatus, LinkStatus, MoveStatus, RegionStatus};
+use crate::api::{
+    ControlProblem, EndedSessions, FailoverStatus, LinkStatus, MoveStatus, RegionStatus,
+};
 use crate::assembly::{Failing, Node};
 
 /// The routes, behind the token.
@@ -28,6 +30,7 @@ pub(super) fn router(mesh: Arc<LocalWorld>, token: String) -> Router {
         .route("/v1/regions/{name}/failback", post(fail_back))
         .route("/v1/nodes/{region}/{role}/{name}/{verb}", post(change_node))
         .route("/v1/conversations/{id}/move/{region}", post(move_conversation))
+        .route("/v1/sessions/end", post(end_sessions))
         .route("/v1/links/{a}/{b}/{verb}", post(change_link))
         .layer(middleware::from_fn(move |request, next| admit(Arc::clone(&token), request, next)))
         .with_state(mesh)
@@ -90,6 +93,25 @@ async fn move_conversation(
     let core = a_core(&mesh, |other| other.id == to.id)?;
     let world = Arc::clone(&mesh.material.world);
     to_the_end(async move { core.move_conversation(&world, &id, &region).await }).await.map(Json)
+}
+
+/// Of an order to end sessions.
+#[derive(Deserialize)]
+struct Whose {
+    tenant: String,
+    user: Option<String>,
+}
+
+async fn end_sessions(
+    State(mesh): State<Arc<LocalWorld>>,
+    Query(Whose { tenant, user }): Query<Whose>,
+) -> Result<Json<EndedSessions>, Problem> {
+    let mut ended = EndedSessions::default();
+    for edge in mesh.regions.iter().flat_map(|region| region.edges()) {
+        let here = edge.end_sessions(&tenant, user.as_deref()).map_err(conflict)?;
+        ended.sessions += here.sessions;
+    }
+    Ok(Json(ended))
 }
 
 /// Of an order to fail over.

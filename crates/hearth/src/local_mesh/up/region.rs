@@ -214,6 +214,13 @@ impl Region {
             .cloned()
     }
 
+    /// Its edges that run.
+    pub(super) fn edges(&self) -> Vec<Node> {
+        let now = self.now();
+        let nodes = now.nodes.iter().map(|running| &running.node);
+        nodes.filter(|node| node.id.role == NodeRole::Edge).cloned().collect()
+    }
+
     pub(super) fn status(&self) -> RegionStatus {
         let now = self.now();
         let mut status = RegionStatus {
