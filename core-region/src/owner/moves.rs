@@ -126,6 +126,8 @@ impl Driver {
             self.tail.go_to(Some(Position { epoch: log.epoch, slot }));
         }
         lock(&self.shared).mover = Mover::new(log.shard, Some(self.tail.cursor()));
+        // If the last owner finished every move, the cursor is all that the owner task waits for.
+        self.tell();
         let mut watermark = self.watermark.watermark();
         loop {
             let offers_wait = self.make_offers(*watermark.borrow_and_update());

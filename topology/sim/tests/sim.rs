@@ -68,10 +68,16 @@ const KEPT_FAILED_OVER: &[(u64, &str)] = &[
     ),
 ];
 /// And these with all of it.
-const KEPT_MOVED: &[(u64, &str)] = &[(
-    9_102_248,
-    "what a core carries to a shard of its own region, which another serves because the region is failed over, found no road",
-)];
+const KEPT_MOVED: &[(u64, &str)] = &[
+    (
+        9_102_248,
+        "what a core carries to a shard of its own region, which another serves because the region is failed over, found no road",
+    ),
+    (
+        2_000_110,
+        "a request that came before a new owner knew its unfinished moves, of which there were none, waited for ever",
+    ),
+];
 /// Minutes for which CI explores fresh seeds. All tests of the simulator take about five minutes
 /// on two cores.
 const CI_MINUTES: f64 = 2.5;
