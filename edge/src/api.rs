@@ -2,6 +2,7 @@
 //! [route](crate::route) as the frames of sessions, to the home of the conversation. Bodies are
 //! `wire::client::http`; every error is a [problem](problem).
 
+pub(crate) mod browsers;
 pub(crate) mod conversations;
 pub(crate) mod extract;
 pub(crate) mod inbox;
@@ -14,6 +15,7 @@ pub(crate) mod token;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use http::StatusCode;
@@ -42,5 +44,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
                 Refused::new(ErrorCode::BadRequest, "this path does not know this method");
             refused.status(StatusCode::METHOD_NOT_ALLOWED).into_response()
         })
+        .layer(middleware::from_fn(browsers::one_host))
+        .layer(browsers::cors(&shared))
         .with_state(shared)
 }

@@ -5,6 +5,7 @@
 mod addresses;
 mod client;
 pub(crate) mod connections;
+mod handshake;
 pub(crate) mod listener;
 pub(crate) mod pace;
 mod paced_io;
@@ -16,19 +17,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
+use http::header::{AUTHORIZATION, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
+use http::{Extensions, HeaderMap, HeaderValue};
 use hyper_util::rt::TokioIo;
 use runtime::clock::unix_ms;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use wire::ErrorCode;
 use wire::client::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 use wire::command::Actor;
 
+use crate::api::browsers;
+use crate::api::extract::{Nothing, Parameters};
 use crate::api::problem::Refused;
 use crate::rates::{self, Asked, device_type};
 use crate::session::Starting;
@@ -125,28 +126,17 @@ fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// `GET /v1/stream`.
 pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
-    let admitted = admit(&shared, Endpoint::Stream, request.headers(), request.extensions())
-        .and_then(|claims| {
-            let actor = actor(&claims);
-            let most = shared.rates.limits(&actor.tenant).sessions_per_device_type;
-            let place =
-                shared.places.take(&actor, most).ok_or_else(|| too_many_sessions(&actor))?;
-            let permit = shared.starting.clone().try_acquire_owned().ok();
-            let permit = permit.filter(|_| shared.sessions.len() < shared.limits.sessions);
-            Ok((claims, Box::new(Starting { permit: permit.ok_or_else(overloaded)?, place })))
-        });
-    let (claims, starting) = match admitted {
-        Ok(admitted) => admitted,
+    let claims = match admit_stream(&shared, &request) {
+        Ok(claims) => claims,
         Err(refused) => return refused.into_response(),
     };
-    let Ok(mut response) = create_response_with_body(&request, Body::empty) else {
-        let refused = Refused::new(
-            ErrorCode::BadRequest,
-            "this is a WebSocket: GET with the headers of RFC 6455",
-        );
-        let mut response = refused.status(StatusCode::UPGRADE_REQUIRED).into_response();
-        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        return response;
+    let mut response = match handshake::accept(&request) {
+        Ok(response) => response,
+        Err(refused) => return refused,
+    };
+    let starting = match start(&shared, &actor(&claims)) {
+        Ok(starting) => starting,
+        Err(refused) => return refused.into_response(),
     };
     if subprotocols(request.headers()).any(|name| name == SUBPROTOCOL) {
         response
@@ -163,6 +153,27 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
     let tasks = shared.tasks.clone();
     tasks.spawn("upgrade", upgraded(shared, claims, upgrade, starting));
     response
+}
+
+fn admit_stream(shared: &Shared, request: &Request) -> Result<auth::Claims, Refused> {
+    let claims = admit(shared, Endpoint::Stream, request.headers(), request.extensions())?;
+    Parameters::<Nothing>::of(request.uri())?;
+    match request.headers().get(ORIGIN) {
+        Some(origin) if !browsers::allows(&shared.origins, origin) => {
+            let detail = "pages of this origin may not use this edge";
+            Err(Refused::new(ErrorCode::Forbidden, detail))
+        }
+        _ => Ok(claims),
+    }
+}
+
+/// A place for one more session of a user.
+fn start(shared: &Shared, actor: &Actor) -> Result<Box<Starting>, Refused> {
+    let most = shared.rates.limits(&actor.tenant).sessions_per_device_type;
+    let place = shared.places.take(actor, most).ok_or_else(|| too_many_sessions(actor))?;
+    let permit = shared.starting.clone().try_acquire_owned().ok();
+    let permit = permit.filter(|_| shared.sessions.len() < shared.limits.sessions);
+    Ok(Box::new(Starting { permit: permit.ok_or_else(overloaded)?, place }))
 }
 
 /// From the upgrade on the connection is a session: a task of its own, which does not carry what

@@ -43,7 +43,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use options::{EdgeOptions, EdgeUrls, Limits};
+pub use options::{EdgeOptions, EdgeUrls, Limits, Origins};
 pub use route::LinkStatus;
 
 use runtime::Tasks;
@@ -80,14 +80,24 @@ impl Edge {
     /// # Errors
     /// When the listener is broken. Nothing runs then.
     pub fn start(options: EdgeOptions) -> io::Result<Self> {
-        let EdgeOptions { node, world, mesh, listener, public_url, verifier, edges, limits } =
-            options;
+        let EdgeOptions {
+            node,
+            world,
+            mesh,
+            listener,
+            public_url,
+            verifier,
+            edges,
+            origins,
+            limits,
+        } = options;
         let local_addr = listener.local_addr()?;
         let tasks = Tasks::new("edge");
         let (route, placement) =
             route::Route::new(mesh, world.clone(), limits.clone(), tasks.clone());
-        let shared =
-            Arc::new(Shared::new(node, world, public_url, verifier, edges, limits, route, tasks));
+        let shared = Arc::new(Shared::new(
+            node, world, public_url, verifier, edges, origins, limits, route, tasks,
+        ));
         let backfills = Arc::downgrade(&shared);
         shared.route.on_backfill(move |needed| {
             if let Some(shared) = backfills.upgrade() {

@@ -13,6 +13,9 @@ use crate::gate::pace::Pace;
 /// may be among them.
 pub type EdgeUrls = Arc<dyn Fn() -> Vec<(RegionId, String)> + Send + Sync>;
 
+/// Whether web pages of an origin (`https://host:port`) may use this edge.
+pub type Origins = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// Options of [`crate::Edge::start`].
 pub struct EdgeOptions {
     /// Who this edge is.
@@ -29,6 +32,8 @@ pub struct EdgeOptions {
     pub verifier: Arc<auth::Verifier>,
     /// Where it sends clients that it may not serve, or no longer.
     pub edges: EdgeUrls,
+    /// The web pages that may use it.
+    pub origins: Origins,
     /// Its bounds.
     pub limits: Limits,
 }

@@ -14,7 +14,7 @@ use wire::{ConversationId, ConversationKind, ErrorCode, NodeId, TenantId};
 
 use crate::gate::spent::SpentTokens;
 use crate::memory::Budget;
-use crate::options::{EdgeUrls, Limits};
+use crate::options::{EdgeUrls, Limits, Origins};
 use crate::rates::{Places, Rates};
 use crate::route::Route;
 use crate::session::registry::Registry;
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) public_url: String,
     verifier: RwLock<Arc<auth::Verifier>>,
     pub(crate) edges: EdgeUrls,
+    /// The web pages that may use this edge.
+    pub(crate) origins: Origins,
     pub(crate) limits: Limits,
     pub(crate) route: Arc<Route>,
     pub(crate) sessions: Registry,
@@ -62,6 +64,7 @@ impl Shared {
         public_url: String,
         verifier: Arc<auth::Verifier>,
         edges: EdgeUrls,
+        origins: Origins,
         limits: Limits,
         route: Arc<Route>,
         tasks: Tasks,
@@ -77,6 +80,7 @@ impl Shared {
             public_url,
             verifier: RwLock::new(verifier),
             edges,
+            origins,
             starting: Arc::new(Semaphore::new(limits.starting)),
             sessions: Registry::default(),
             sessions_begun: AtomicU64::new(0),

@@ -6,6 +6,8 @@
 
 #[path = "edge/admission.rs"]
 mod admission;
+#[path = "edge/browsers.rs"]
+mod browsers;
 #[path = "edge/chaos.rs"]
 mod chaos;
 #[path = "edge/connections.rs"]

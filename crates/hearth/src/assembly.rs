@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use auth::Verifier;
 use core_region::{Consumers, Core, CoreOptions, FailoverError, FailoverReport, InboxNotifier};
 
-use edge::{Edge, EdgeOptions, EdgeUrls};
+use edge::{Edge, EdgeOptions, EdgeUrls, Origins};
 use mesh::{Mesh, MeshOptions};
 use store::Store;
 use topology::World;
@@ -59,6 +59,8 @@ pub(crate) struct EdgePlan {
     pub(crate) verifier: Arc<Verifier>,
     /// The edges that clients may be sent to, given who lives.
     pub(crate) edges: Box<dyn FnOnce(&Mesh) -> EdgeUrls + Send>,
+    /// The web pages that may use it.
+    pub(crate) origins: Origins,
     pub(crate) limits: edge::Limits,
 }
 
@@ -104,7 +106,7 @@ impl Node {
                 Part::Core(Core::start(CoreOptions { limits, ..options }))
             }
             PartPlan::Edge(plan) => {
-                let EdgePlan { bind, public_url, verifier, edges, limits } = plan;
+                let EdgePlan { bind, public_url, verifier, edges, origins, limits } = plan;
                 let listener =
                     net.listen(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
                 let (node, edges) = (id.clone(), edges(&mesh));
@@ -117,6 +119,7 @@ impl Node {
                     public_url,
                     verifier,
                     edges,
+                    origins,
                     limits,
                 };
                 Part::Edge(Edge::start(options)?)

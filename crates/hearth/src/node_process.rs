@@ -9,6 +9,7 @@
 //! | [`lifecycle`] | whether it starts, serves, drains or ends |
 //! | [`status`] | `/readyz` and `/status` |
 //! | [`operator`] | orders of operators |
+//! | [`origins`] | the web pages that may use an edge |
 //! | [`reload`] | what can change while it runs |
 //! | [`trust`] | the keys by which an edge accepts tokens |
 //!
@@ -18,6 +19,7 @@
 pub(crate) mod config;
 mod lifecycle;
 mod operator;
+mod origins;
 mod peers;
 mod reload;
 mod site;
@@ -230,10 +232,12 @@ impl Process {
         let url = shared.site.own.url.clone().context("an edge of nodes.toml has a url")?;
         let trust = shared.trust.as_ref().context("an edge has keys")?;
         let addresses = shared.addresses.subscribe();
+        let (more, known) = (config.edge.origins.clone(), shared.addresses.subscribe());
         Ok(EdgePlan {
             bind: config.edge.bind,
             public_url: url,
             limits: config.limits.limits(),
+            origins: Arc::new(move |origin| origins::allows(&more, &known.borrow(), origin)),
             verifier: Arc::new(trust.verifier(&shared.site.world, &shared.site)?),
             edges: Box::new(move |mesh| {
                 let membership = mesh.membership();

@@ -6,12 +6,13 @@ use axum::Json as Out;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use serde::Deserialize;
 use wire::client::event::GroupPayload;
 use wire::client::http::{ChangeMembers, CreateGroup, OpenConversation};
 use wire::command::{Answer, Query, Refusal, UserCommand};
 use wire::{ConversationKind, ErrorCode, RegionId, UserId};
 
-use super::extract::{InPath, Json, Parameters, User, user_id};
+use super::extract::{InPath, Json, User, With, user_id};
 use super::problem::Refused;
 use crate::rates::Asked;
 use crate::session::frame::internal;
@@ -106,15 +107,21 @@ fn home(shared: &Shared, user: &User, asked: Option<&str>) -> Result<RegionId, R
     Err(Refused::new(ErrorCode::ResidencyDenied, "home_region is outside the tenant's zone"))
 }
 
+/// Which members.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MembersPage {
+    members_after: Option<String>,
+}
+
 /// `GET /v1/groups/{id}`
 pub(crate) async fn view(
     State(shared): State<Arc<Shared>>,
-    user: User,
+    With { user, parameters: MembersPage { members_after } }: With<MembersPage>,
     path: InPath,
-    parameters: Parameters,
 ) -> Result<Out<GroupPayload>, Refused> {
     let id = path.conversation(&shared, &user)?;
-    let members_after = parameters.text("members_after")?.map(user_id).transpose()?;
+    let members_after = members_after.as_deref().map(user_id).transpose()?;
     let answer = shared.route.query(id, Some(user.actor), Query::View { members_after }).await;
     Ok(Out(group(&shared, answer)?.0))
 }

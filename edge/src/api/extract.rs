@@ -1,11 +1,14 @@
 //! What requests are made of: a user, a conversation in the path, parameters, a JSON body. Each
 //! refuses with a problem.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use futures_util::StreamExt;
+use http::Uri;
 use http::request::Parts;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use wire::client::request::is_deeper_than;
 use wire::command::Actor;
@@ -22,7 +25,7 @@ const DEPTH_MAX: usize = 32;
 /// gets the answer and not a reset.
 const DRAIN_BYTES: usize = 8 * 1024 * 1024;
 
-/// The user of an identity token.
+/// The user of an identity token, who asks without parameters.
 pub(crate) struct User {
     pub(crate) actor: Actor,
     pub(crate) claims: auth::Claims,
@@ -32,6 +35,14 @@ impl FromRequestParts<Arc<Shared>> for User {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refused> {
+        let user = Self::admit(parts, shared)?;
+        Parameters::<Nothing>::of(&parts.uri)?;
+        Ok(user)
+    }
+}
+
+impl User {
+    fn admit(parts: &Parts, shared: &Shared) -> Result<Self, Refused> {
         let claims = gate::admit(shared, Endpoint::Api, &parts.headers, &parts.extensions)?;
         let (tenant, user, device) =
             (claims.tenant.clone(), claims.user.clone(), claims.device.clone());
@@ -80,47 +91,47 @@ pub(crate) fn user_id(text: &str) -> Result<UserId, Refused> {
     UserId::new(text).map_err(|error| Refused::bad_request(error.to_string()))
 }
 
-/// The parameters after the question mark, as texts; empty ones are not there.
-pub(crate) struct Parameters(Vec<(String, String)>);
+/// The parameters after the question mark. Unknown ones are refused by their type.
+pub(crate) struct Parameters<T>(T);
 
-impl FromRequestParts<Arc<Shared>> for Parameters {
-    type Rejection = Refused;
+/// No parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<Shared>) -> Result<Self, Refused> {
-        let Query(list) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-            .map_err(|_| Refused::bad_request("parameters that cannot be read"))?;
-        Ok(Self(list))
+impl<T: DeserializeOwned> Parameters<T> {
+    /// Reads them.
+    pub(crate) fn of(uri: &Uri) -> Result<T, Refused> {
+        let read = Query::<T>::try_from_uri(uri);
+        read.map(|Query(parameters)| parameters).map_err(|error| {
+            let why = error.source().map(ToString::to_string).unwrap_or_default();
+            Refused::bad_request(format!("the parameters are not what is wanted: {why}"))
+        })
     }
 }
 
-impl Parameters {
-    /// The text of one of them.
-    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Refused> {
-        let mut values = self.0.iter().filter(|(key, value)| key == name && !value.is_empty());
-        match (values.next(), values.next()) {
-            (Some(_), Some(_)) => Err(Refused::bad_request(format!("{name} is given twice"))),
-            (first, _) => Ok(first.map(|(_, value)| value.as_str())),
-        }
-    }
+/// A user who asks with parameters; [`User`] alone takes none.
+pub(crate) struct With<T> {
+    pub(crate) user: User,
+    pub(crate) parameters: T,
+}
 
-    /// One of them as a number.
-    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refused> {
-        let parse = |text: &str| {
-            text.parse().map_err(|_| Refused::bad_request(format!("{name} is not a number")))
-        };
-        self.text(name)?.map(parse).transpose()
-    }
+impl<T: DeserializeOwned> FromRequestParts<Arc<Shared>> for With<T> {
+    type Rejection = Refused;
 
-    /// `limit`, within 1 and `most`.
-    pub(crate) fn limit(&self, default: u16, most: u16) -> Result<u16, Refused> {
-        match self.number("limit")? {
-            None => Ok(default),
-            Some(limit) => u16::try_from(limit)
-                .ok()
-                .filter(|limit| (1..=most).contains(limit))
-                .ok_or_else(|| Refused::bad_request(format!("limit is not within 1 and {most}"))),
-        }
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refused> {
+        let user = User::admit(parts, shared)?;
+        Ok(Self { user, parameters: Parameters::of(&parts.uri)? })
     }
+}
+
+/// `limit`, within 1 and `most`.
+pub(crate) fn limit(asked: Option<u16>, default: u16, most: u16) -> Result<u16, Refused> {
+    let limit = asked.unwrap_or(default);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Refused::bad_request(format!("limit is not within 1 and {most}")))
 }
 
 /// A JSON body. Unknown fields are refused by its type.

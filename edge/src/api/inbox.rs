@@ -4,25 +4,33 @@ use std::sync::Arc;
 
 use axum::Json as Out;
 use axum::extract::State;
+use serde::Deserialize;
 use wire::client::http::{InboxEntry, InboxResponse};
 use wire::command::{Answer, InboxLine, Query};
 use wire::{ErrorCode, limits};
 
-use super::extract::{Parameters, User};
+use super::extract::{self, With};
 use super::problem::Refused;
 use crate::session::frame::internal;
 use crate::shared::Shared;
 
+/// Which conversations.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Page {
+    limit: Option<u16>,
+    cursor: Option<String>,
+}
+
 pub(crate) async fn inbox(
     State(shared): State<Arc<Shared>>,
-    user: User,
-    parameters: Parameters,
+    With { user, parameters: Page { limit, cursor } }: With<Page>,
 ) -> Result<Out<InboxResponse>, Refused> {
-    let cursor = parameters.text("cursor")?.map(|text| text.parse());
     let after = cursor
+        .map(|text| text.parse())
         .transpose()
         .map_err(|_| Refused::bad_request("cursor is not one that this API gave"))?;
-    let limit = parameters.limit(limits::INBOX_PAGE_DEFAULT, limits::INBOX_PAGE_MAX)?;
+    let limit = extract::limit(limit, limits::INBOX_PAGE_DEFAULT, limits::INBOX_PAGE_MAX)?;
     let own = shared.world.user_stream_id(&user.actor.tenant, &user.actor.user);
     let own = own.ok_or_else(|| Refused::new(ErrorCode::Forbidden, "tenant not served here"))?;
     let query = Query::Inbox { after, limit };

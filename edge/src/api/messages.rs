@@ -6,13 +6,14 @@ use axum::Json as Out;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use serde::Deserialize;
 use wire::change::Change;
 use wire::client::event::{AckPayload, MessagePayload};
 use wire::client::http::{HistoryResponse, PostMessage};
 use wire::command::{Answer, Query, UserCommand};
 use wire::{ClientMsgId, MessageId, limits};
 
-use super::extract::{InPath, Json, Parameters, User, conversation};
+use super::extract::{self, InPath, Json, User, With, conversation};
 use super::page;
 use super::problem::Refused;
 use crate::rates::Asked;
@@ -22,19 +23,26 @@ use crate::shared::Shared;
 /// What a page of history weighs at most, about: an answer of a home, as JSON.
 const PAGE_BYTES: usize = limits::MESH_FRAME_BYTES * 2;
 
+/// Which messages.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Page {
+    before: Option<u64>,
+    after: Option<u64>,
+    limit: Option<u16>,
+}
+
 /// `GET /v1/conversations/{id}/messages`
 pub(crate) async fn history(
     State(shared): State<Arc<Shared>>,
-    user: User,
+    With { user, parameters: Page { before, after, limit } }: With<Page>,
     path: InPath,
-    parameters: Parameters,
 ) -> Result<Response, Refused> {
     let id = path.conversation(&shared, &user)?;
-    let (before, after) = (parameters.number("before")?, parameters.number("after")?);
     if before.is_some() && after.is_some() {
         return Err(Refused::bad_request("either before or after, not both"));
     }
-    let limit = parameters.limit(limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?;
+    let limit = extract::limit(limit, limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?;
     let held = page::hold(&shared, &user.actor, PAGE_BYTES).await?;
     let query = Query::History { before, after, limit };
     let Answer::History { messages, head_seq, has_more, .. } =

@@ -146,6 +146,7 @@ impl Bench {
             edges: Arc::new(|| {
                 vec![(RegionId(2), "http://there".into()), (RegionId(1), "http://here-2".into())]
             }),
+            origins: Arc::new(|origin| origin == "https://chat.example.org"),
             limits,
         })
         .unwrap();

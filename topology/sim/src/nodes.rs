@@ -198,6 +198,7 @@ async fn assemble(
                 public_url,
                 verifier: Arc::clone(&material.verifier),
                 edges: Arc::new(move || lookup.edges_open()),
+                origins: Arc::new(|_| true),
                 limits: edge::Limits::default(),
             })?)
         }

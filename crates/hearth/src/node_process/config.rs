@@ -13,6 +13,7 @@ use node::config::{self, ConfigError, File, Shape, beside, example};
 use wire::NodeRole;
 use wire::version::Feature;
 
+use super::origins::Origin;
 use crate::limits::{CoreLimits, EdgeLimits};
 
 node::section! {
@@ -117,6 +118,9 @@ node::section! {
         /// When the edge drains, its sessions are asked to leave one after the other over this
         /// time.
         spread_seconds: u64 = or("10"),
+        /// Web pages that may use this edge, beside those at the urls of all edges: their origins,
+        /// such as "https://chat.example.org". "*" is any page.
+        origins: Vec<Origin> = or("[]"),
     }
 }
 

@@ -97,6 +97,7 @@ fn plan(material: &Arc<Material>, id: &NodeId) -> Plan {
                 limits: edge::Limits { count_loopback: false, ..material.limits.edge.clone() },
                 verifier: Arc::clone(&material.verifier),
                 edges: Box::new(move |_| Arc::new(move || lookup.edges_open())),
+                origins: Arc::new(|_| true),
             })
         }
     };
