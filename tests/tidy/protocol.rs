@@ -99,6 +99,13 @@ fn fits(shape: &Shape, nullable: bool, schema: &Value) -> Result<(), String> {
         Shape::Map(inner) => {
             is("object").and_then(|()| fits(inner, false, &schema["additionalProperties"]))
         }
+        Shape::Named(name) if nullable => {
+            let choices = schema["anyOf"].as_array().map(Vec::as_slice).unwrap_or_default();
+            match choices {
+                [named, null] if name_of(named) == Some(name) && null["type"] == "null" => Ok(()),
+                _ => Err(format!("is a {name} or null")),
+            }
+        }
         Shape::Named(name) if name_of(schema) == Some(name) => Ok(()),
         Shape::Named(name) => Err(format!("is a {name}")),
         Shape::Any if schema.get("type").is_none() => Ok(()),

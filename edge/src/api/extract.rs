@@ -19,6 +19,8 @@ use crate::gate::pace::{Arrival, Pace};
 use crate::gate::{self, Endpoint};
 use crate::shared::Shared;
 
+/// Characters of a conversation's id after its prefix.
+const ID_CHARS: usize = 37;
 /// Deepest nesting of a body.
 const DEPTH_MAX: usize = 32;
 /// A body over the limit is read so far and thrown away, so that the client, who is still writing,
@@ -80,10 +82,21 @@ pub(crate) fn conversation(
     user: &User,
     text: &str,
 ) -> Result<ConversationId, Refused> {
-    let conversation: ConversationId =
-        text.parse().map_err(|e: wire::ids::IdError| Refused::bad_request(e.to_string()))?;
+    let conversation: ConversationId = text.parse().map_err(|error: wire::ids::IdError| {
+        if looks_like_an_id(text) {
+            return Refused::new(ErrorCode::NotFound, "no such conversation");
+        }
+        Refused::bad_request(error.to_string())
+    })?;
     shared.admits(&user.actor.tenant, &conversation)?;
     Ok(conversation)
+}
+
+/// Whether a text has the form of a conversation's id, as the description of this interface has it.
+/// One that has and that nothing bears is not found; any other is a bad request.
+pub(crate) fn looks_like_an_id(text: &str) -> bool {
+    let is_base32 = |c: u8| c.is_ascii_lowercase() || (b'2'..=b'7').contains(&c);
+    text.strip_prefix("cnv_").is_some_and(|id| id.len() == ID_CHARS && id.bytes().all(is_base32))
 }
 
 /// A user that a body names.

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use wire::client::http::{InboxEntry, InboxResponse};
 use wire::command::{Answer, InboxLine, Query};
-use wire::{ErrorCode, limits};
+use wire::{ConversationId, ErrorCode, limits};
 
 use super::extract::{self, With};
 use super::problem::Refused;
@@ -26,10 +26,7 @@ pub(crate) async fn inbox(
     State(shared): State<Arc<Shared>>,
     With { user, parameters: Page { limit, cursor } }: With<Page>,
 ) -> Result<Out<InboxResponse>, Refused> {
-    let after = cursor
-        .map(|text| text.parse())
-        .transpose()
-        .map_err(|_| Refused::bad_request("cursor is not one that this API gave"))?;
+    let after = cursor.map(|text| place(&text)).transpose()?;
     let limit = extract::limit(limit, limits::INBOX_PAGE_DEFAULT, limits::INBOX_PAGE_MAX)?;
     let own = shared.world.user_stream_id(&user.actor.tenant, &user.actor.user);
     let own = own.ok_or_else(|| Refused::new(ErrorCode::Forbidden, "tenant not served here"))?;
@@ -41,6 +38,14 @@ pub(crate) async fn inbox(
     };
     let conversations = lines.into_iter().map(entry).collect();
     Ok(Out(InboxResponse { conversations, next: next.map(|next| next.to_string()) }))
+}
+
+fn place(cursor: &str) -> Result<ConversationId, Refused> {
+    let detail = "cursor is not one that this API gave";
+    cursor.parse().map_err(|_| match extract::looks_like_an_id(cursor) {
+        true => Refused::new(ErrorCode::NotFound, detail),
+        false => Refused::bad_request(detail),
+    })
 }
 
 fn entry(line: InboxLine) -> InboxEntry {

@@ -196,6 +196,8 @@ async fn every_error_is_a_problem_with_a_code() {
         ("POST", "/v1/messages", &long, 413, "too_large"),
         ("GET", "/v1/groups/nonsense", "", 400, "bad_request"),
         ("GET", "/v1/groups/%FF", "", 400, "bad_request"),
+        ("GET", "/v1/groups/cnv_7777777777777777777777777777777777777", "", 404, "not_found"),
+        ("GET", "/v1/inbox?cursor=cnv_7777777777777777777777777777777777777", "", 404, "not_found"),
         ("GET", "/v1/groups/cnv_ceaacaacaabqaaicamcakbqhbaequcymbuha6", "", 404, "not_found"),
         ("POST", "/v1/conversations", r#"{"kind":"direct","user_id":""}"#, 400, "bad_request"),
         ("POST", "/v1/conversations", r#"{"kind":"direct","user_id":"ann"}"#, 400, "bad_request"),

@@ -84,7 +84,7 @@ fn read_struct(
         name => name.to_owned(),
     };
     let fields = item.fields.iter().flat_map(|field| flattened(field, all));
-    let fields = fields.map(|field| read_field(field, from_client, &generics)).collect();
+    let fields = fields.map(|field| read_field(field, from_client, strict, &generics)).collect();
     Type { name, file, fields, strict }
 }
 
@@ -102,7 +102,7 @@ fn flattened<'a>(
     inner.fields.iter().collect()
 }
 
-fn read_field(field: &syn::Field, from_client: bool, generics: &[String]) -> Field {
+fn read_field(field: &syn::Field, from_client: bool, strict: bool, generics: &[String]) -> Field {
     let ident = field.ident.as_ref().expect("what travels as JSON has named fields").to_string();
     let name = renamed(&field.attrs, "rename")
         .unwrap_or_else(|| ident.trim_start_matches("r#").to_owned());
@@ -113,7 +113,9 @@ fn read_field(field: &syn::Field, from_client: bool, generics: &[String]) -> Fie
     } else {
         !left_out
     };
-    Field { name, shape: shape(&field.ty, generics), required, nullable: optional && required }
+    // serde takes null for a field that may be left out.
+    let nullable = optional && (required || strict);
+    Field { name, shape: shape(&field.ty, generics), required, nullable }
 }
 
 /// The name of a type and the last of its type arguments.
