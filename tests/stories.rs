@@ -11,6 +11,8 @@ mod cut_short;
 mod deploy;
 #[path = "stories/direct.rs"]
 mod direct;
+#[path = "stories/disk.rs"]
+mod disk;
 #[path = "stories/faults.rs"]
 mod faults;
 #[path = "stories/garbage.rs"]

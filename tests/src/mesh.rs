@@ -146,10 +146,20 @@ impl Mesh {
     /// The URL of a region's edge.
     #[must_use]
     pub fn edge(&self, region: &str) -> String {
+        self.url(region, "edge")
+    }
+
+    /// The URL of a region's admin listener.
+    #[must_use]
+    pub fn admin(&self, region: &str) -> String {
+        self.url(region, "admin")
+    }
+
+    fn url(&self, region: &str, of: &str) -> String {
         let regions = self.ready["regions"].as_array().expect("regions");
         let region =
             regions.iter().find(|found| found["name"] == region).expect("a region of this world");
-        region["edge"].as_str().expect("a URL").to_owned()
+        region[of].as_str().expect("a URL").to_owned()
     }
 
     /// The names of the regions, in the order of the world.

@@ -16,7 +16,7 @@ use wire::command::{Command, MeshCommand};
 use super::cache::ConversationCache;
 use super::commit::batch::InFlight;
 use super::commit::committed::Committed;
-use super::commit::pipeline::{self, FenceAnswer, Launch, Pipeline};
+use super::commit::pipeline::{self, AppendAnswer, FenceAnswer, Launch, Pipeline};
 use super::decide::ReplyTo;
 use super::dispatch::Dispatch;
 use super::moves::Moves;
@@ -118,7 +118,7 @@ impl OwnerTask {
             let wake_at = wake.unwrap_or_else(Instant::now);
             let turn = tokio::select! {
                 biased;
-                Some(append) = self.pipeline.appends.next() => self.pipeline.on_append(append),
+                Some(append) = self.pipeline.appends.next() => self.on_append(append),
                 Some(read) = self.pipeline.fence_reads.next() => self.on_fence(read),
                 () = pipeline::renewed(&mut self.pipeline.held) => self.pipeline.on_renewed(),
                 Some(fetched) = self.dispatch.loader.next() => {
@@ -197,6 +197,9 @@ impl OwnerTask {
                     let offer = PendingOffer { offer, to };
                     return self.requests.offered(offer, &mut self.dispatch);
                 }
+                if let Some(refusal) = self.pipeline.refusal() {
+                    return input.from.reply(*rid, Err(refusal));
+                }
                 *conversation
             }
             Ask::Query { conversation, .. }
@@ -216,6 +219,16 @@ impl OwnerTask {
         for id in waiting {
             self.requests.make_runnable(id);
         }
+    }
+
+    /// Nobody waits for a store that says that it takes nothing.
+    fn on_append(&mut self, append: AppendAnswer) -> Result<(), Stopped> {
+        let has_failed = append.has_failed();
+        self.pipeline.on_append(append)?;
+        if has_failed && let Some(refusal) = self.pipeline.refusal() {
+            self.dispatch.decider.pending.give_up_waiting(&refusal);
+        }
+        Ok(())
     }
 
     fn on_fence(&mut self, read: FenceAnswer) -> Result<(), Stopped> {

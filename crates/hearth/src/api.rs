@@ -56,6 +56,23 @@ pub(crate) struct RegionStatus {
     pub(crate) nodes: Vec<NodeStatus>,
     /// The shards that its cores own now.
     pub(crate) shards: Vec<ShardStatus>,
+    /// Its copy of the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) store: Option<CopyStatus>,
+}
+
+/// A region's copy of the store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CopyStatus {
+    /// `open`, `full`, `failed`, `killed` or `closed`.
+    pub(crate) state: String,
+    /// What is left on its disk; none: not known.
+    pub(crate) free_bytes: Option<u64>,
+    /// Below this it takes nothing new.
+    pub(crate) reserve_bytes: u64,
+    /// Why it takes nothing new, in words for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trouble: Option<String>,
 }
 
 /// A node of a region.

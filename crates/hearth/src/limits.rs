@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use node::config::{self, ConfigError};
 use serde::{Deserialize, Deserializer};
+use store::embedded::Reserve;
 
 /// A number within bounds. Anything else is refused with the line it stands in.
 #[derive(Clone, Copy, Debug)]
@@ -202,15 +203,25 @@ impl CoreLimits {
     }
 }
 
-/// The bounds of the nodes that `hearth up` runs.
+node::section! {
+    /// The copies that `hearth up` keeps, one a region.
+    pub(crate) struct StoreLimits {
+        /// Kept free on the disk of each copy, bytes; at most 5 % of the disk. Below it nothing new
+        /// is taken, and sends are answered "home_unavailable".
+        reserve_bytes: Within<0, { u32::MAX as u64 }> = or("268435456"),
+    }
+}
+
+/// The bounds of the nodes and of the store that `hearth up` runs.
 #[derive(Clone, Default)]
 pub(crate) struct UpLimits {
     pub(crate) edge: edge::Limits,
     pub(crate) core: core_region::Limits,
+    pub(crate) reserve: Reserve,
 }
 
 impl UpLimits {
-    /// Reads a file with the sections `[edge]` and `[core]`.
+    /// Reads a file with the sections `[edge]`, `[core]` and `[store]`.
     ///
     /// # Errors
     /// Everything that is wrong with it, each with its line and the cure.
@@ -218,7 +229,9 @@ impl UpLimits {
         config::read(path, |file| {
             let (edge, core): (Option<EdgeLimits>, Option<CoreLimits>) =
                 (file.section("edge"), file.section("core"));
-            Some(Self { edge: edge?.limits(), core: core?.limits() })
+            let store: Option<StoreLimits> = file.section("store");
+            let reserve = Reserve { bytes: store?.reserve_bytes.0, ..Reserve::default() };
+            Some(Self { edge: edge?.limits(), core: core?.limits(), reserve })
         })
     }
 }

@@ -25,7 +25,7 @@ mod projections;
 
 use std::sync::Arc;
 
-use wire::{RegionId, ZoneId};
+use wire::{RegionId, ShardId, ZoneId};
 
 pub use self::leases::{CoreKey, Leases};
 pub use self::log::Log;
@@ -41,6 +41,15 @@ pub trait Store: Leases + Log + Marks + Projections + 'static {
     /// what a lost region left. A region outside the shard's zone answers
     /// [`StoreError::NotInZone`].
     fn at(&self, region: RegionId) -> Arc<dyn Store>;
+
+    /// Why nothing new should be written to this shard now, in words for people; none: go on. It
+    /// asks nobody. What was begun may still be written, and so may everything that serving needs:
+    /// leases, fences, marks and rows.
+    ///
+    /// A store that cannot tell says none.
+    fn refuses(&self, _shard: ShardId) -> Option<String> {
+        None
+    }
 }
 
 /// Why a store refused or failed.

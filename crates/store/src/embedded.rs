@@ -30,6 +30,7 @@
 //! region's tasks may be dropped with their runtime and its replica with them.
 
 mod assess;
+mod care;
 mod commit;
 mod committer;
 mod engine;
@@ -50,7 +51,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use wire::{RegionId, ZoneId};
@@ -63,10 +64,11 @@ use self::site::{Shared, Site};
 use crate::contract::Store;
 use crate::quorum::{ConditionalWrites, Coordinator};
 
+pub use self::care::{Health, Reserve};
 pub use self::report::{Finding, OpenError, OpenReport, RegionReport};
 pub use self::site::RegionState;
 
-/// A replica that is behind is repaired after at most this.
+/// A replica is looked after so often, and one that is behind is repaired after at most this.
 const REPAIR_EVERY: Duration = Duration::from_secs(1);
 /// Orders over this are not heard; the next round repairs what they named.
 const REPAIR_ORDERS: usize = 256;
@@ -100,6 +102,9 @@ pub struct EmbeddedOptions {
     /// Regions whose replicas may open although acknowledged records in them are destroyed.
     /// Default: none.
     pub accept_loss: Vec<RegionId>,
+    /// What is kept free on the disk of each replica: below it nothing new is taken
+    /// ([`Store::refuses`]).
+    pub reserve: Reserve,
 }
 
 impl EmbeddedOptions {
@@ -120,6 +125,7 @@ impl EmbeddedOptions {
             memtable_bytes: 12 * 1024 * 1024,
             verify: true,
             accept_loss: Vec::new(),
+            reserve: Reserve::default(),
         }
     }
 
@@ -202,8 +208,9 @@ impl Embedded {
                 high_water.clean = false;
             };
             opened.highwater.rewrite(begin).map_err(io)?;
-            site.start(opened, shared.linger).map_err(io)?;
+            site.start(opened, shared.linger, |_| true).map_err(io)?;
         }
+        shared.look_after();
         spawn_repairs(&shared, orders)?;
         let this = Self { conditional: Arc::new(ConditionalWrites::new(boot)), shared, repairs };
         if !clean {
@@ -266,6 +273,12 @@ impl Embedded {
         Ok(repaired.await.unwrap_or(0))
     }
 
+    /// How a region's replica is.
+    #[must_use]
+    pub fn health(&self, region: RegionId) -> Option<Health> {
+        self.shared.site(region).map(Site::health)
+    }
+
     /// Whether a region's replica serves.
     #[must_use]
     pub fn status(&self, region: RegionId) -> RegionState {
@@ -290,39 +303,13 @@ impl Embedded {
 
     fn reopen(&self, region: RegionId) -> Result<(), OpenError> {
         let Some(site) = self.shared.site(region) else { return Ok(()) };
-        let recover = self.shared.recover_site(site);
-        let assessment = recover.assess()?;
-        let others: Vec<(RegionId, Arc<Engine>)> = self
-            .shared
-            .sites()
-            .filter_map(|other| Some((other.region, other.engine().ok()?)))
-            .collect();
-        let mut opened = match recover.open_whole(assessment)? {
-            Tried::Whole(opened) => opened,
-            Tried::Lost(assessment, loss) => heal(&recover, &assessment, &loss, &others)?,
-        };
-        let io = |source| OpenError::Io { name: site.name.clone(), what: "starting", source };
-        opened.highwater.rewrite(|high_water| high_water.clean = false).map_err(io)?;
-        site.start(opened, self.shared.linger).map_err(io)
+        self.shared.reopen(site, |state| *state != RegionState::Open)
     }
 }
 
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-fn heal(
-    site: &recover::Site<'_>,
-    assessment: &Assessment,
-    loss: &Loss,
-    others: &[(RegionId, Arc<Engine>)],
-) -> Result<Opened, OpenError> {
-    let whole: Vec<RegionId> = others.iter().map(|&(region, _)| region).collect();
-    match site.refusal(&assessment.high_water, loss, &whole) {
-        Some(refusal) => Err(refusal),
-        None => site.heal(assessment, loss, others),
     }
 }
 
@@ -400,17 +387,22 @@ fn recover_site<'a>(
     }
 }
 
-/// One thread does all repairs, one after the other: what is ordered, and once a second whatever is
-/// known to be behind.
+/// One thread looks after the replicas and does all repairs, one after the other: what is ordered,
+/// and once a second whatever is known to be behind.
 fn spawn_repairs(
     shared: &Arc<Shared>,
     orders: mpsc::Receiver<RepairOrder>,
 ) -> Result<(), OpenError> {
     let shared = Arc::downgrade(shared);
     let work = move || {
+        let mut looked = Instant::now();
         loop {
             let order = orders.recv_timeout(REPAIR_EVERY);
             let Some(shared) = shared.upgrade() else { return };
+            if looked.elapsed() >= REPAIR_EVERY {
+                shared.look_after();
+                looked = Instant::now();
+            }
             match order {
                 Ok(RepairOrder { region, done }) => {
                     let count = shared.repair(region);

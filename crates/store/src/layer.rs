@@ -32,6 +32,10 @@ impl<L: Layer> Store for Layered<L> {
     fn at(&self, region: RegionId) -> Arc<dyn Store> {
         Arc::new(Self(self.0.over(self.0.below().at(region))))
     }
+
+    fn refuses(&self, shard: ShardId) -> Option<String> {
+        self.0.below().refuses(shard)
+    }
 }
 
 /// An operation on its way to the store below.

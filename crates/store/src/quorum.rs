@@ -92,6 +92,11 @@ pub(crate) trait Replicas: Clone + Send + std::marker::Sync + 'static {
     /// Whether a write would be sent.
     fn is_reachable(&self, from: RegionId, to: RegionId) -> bool;
 
+    /// Why this replica should get nothing new, if it says so.
+    fn refuses(&self, _region: RegionId) -> Option<String> {
+        None
+    }
+
     /// The time of one round trip: reads ask the nearest first.
     fn distance(&self, from: RegionId, to: RegionId) -> Duration;
 

@@ -4,6 +4,8 @@
 
 #[path = "store/crash.rs"]
 mod crash;
+#[path = "store/disk.rs"]
+mod disk;
 #[path = "store/embedded.rs"]
 mod embedded;
 #[path = "store/healing.rs"]

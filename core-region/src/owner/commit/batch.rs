@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use conversation::log::{FRAME_OVERHEAD_BYTES, LogFrame, change_bytes};
 use wire::change::Recorded;
-use wire::command::View;
+use wire::command::{Refusal, View};
 use wire::limits::LOG_FRAME_BYTES;
 use wire::{Epoch, Slot};
 
@@ -146,6 +146,18 @@ impl Pending {
         on_commit.replies.push(reply);
     }
 
+    /// Answers everybody who waits with this, and lets what was decided go on: who asks again meets
+    /// it, committed or not.
+    pub(crate) fn give_up_waiting(&mut self, refusal: &Refusal) {
+        let flying = self.in_flight.iter_mut().map(|flying| &mut flying.on_commit);
+        let full = self.full.iter_mut().map(|full| &mut full.on_commit);
+        for on_commit in flying.chain(full).chain([&mut self.open.on_commit]) {
+            for PendingReply { to, rid, .. } in on_commit.replies.drain(..) {
+                to.reply(rid, Err(refusal.clone()));
+            }
+        }
+    }
+
     /// Closes the next frame, if there is one, and returns its bytes, to be appended at once.
     pub(crate) fn launch(&mut self, now_ms: u64) -> Option<Arc<LogFrame>> {
         let open = match self.full.pop_front() {
@@ -246,6 +258,22 @@ mod tests {
         );
         pending.reply_after(Some(first), reply(5));
         assert_eq!(outbox.waiting(), 2, "its slot is committed already");
+        assert_eq!((pending.committed(), pending.changes()), (Slot(1), 1));
+    }
+
+    #[test]
+    fn everybody_who_waits_can_be_answered_while_what_was_decided_goes_on() {
+        let outbox = Arc::new(Outbox::new("r1/edge/1".parse().unwrap(), 9, 9));
+        let reply = |rid| PendingReply { to: outbox.clone(), rid, outcome: Ok(Answer::Noted) };
+        let mut pending = Pending::new(Epoch(1), Slot(0), 0);
+        let first = put(&mut pending, change(1, 10));
+        pending.reply_after(Some(first), reply(1));
+        pending.launch(1);
+        let second = put(&mut pending, change(2, 10));
+        pending.reply_after(Some(second), reply(2));
+        pending.give_up_waiting(&Refusal::new(wire::ErrorCode::HomeUnavailable, "full"));
+        assert_eq!(outbox.waiting(), 2);
+        assert!(pending.commit().unwrap().on_commit.replies.is_empty(), "nobody is answered twice");
         assert_eq!((pending.committed(), pending.changes()), (Slot(1), 1));
     }
 

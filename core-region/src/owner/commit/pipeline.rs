@@ -13,7 +13,8 @@ use futures_util::stream::FuturesUnordered;
 use store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use wire::{Epoch, ShardId, Slot};
+use wire::command::Refusal;
+use wire::{Epoch, ErrorCode, ShardId, Slot};
 
 use crate::clock;
 use crate::ownership::lease_renewal::TimedLease;
@@ -28,6 +29,9 @@ const PACE: f64 = 4.0;
 const GAP_MAX: Duration = Duration::from_millis(10);
 /// Weight of the newest commit in the running mean of what a commit takes.
 const NEWEST: f64 = 0.2;
+
+/// When to try again while the store takes nothing: it looks once a second whether it can.
+const REFUSED_RETRY_MS: u64 = 2_000;
 
 /// The outcome of writing one row.
 pub(in crate::owner) struct AppendAnswer {
@@ -51,6 +55,13 @@ pub(in crate::owner) enum Launch {
     At(Instant),
     /// When one in flight is committed.
     AfterCommit,
+}
+
+impl AppendAnswer {
+    /// Whether the row may have to be written again.
+    pub(in crate::owner) fn has_failed(&self) -> bool {
+        self.outcome.is_err()
+    }
 }
 
 type Operation<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -234,6 +245,14 @@ impl Pipeline {
         }
         self.owner.stop();
         self.owner.stopped().map_or(Ok(()), Err)
+    }
+
+    /// What who wants a change is answered while the store takes nothing new; none: it does.
+    pub(in crate::owner) fn refusal(&self) -> Option<Refusal> {
+        let why = self.store.refuses(self.shard)?;
+        let mut refusal = Refusal::new(ErrorCode::HomeUnavailable, format!("{why}; try again"));
+        refusal.retry_after_ms = Some(REFUSED_RETRY_MS);
+        Some(refusal)
     }
 
     /// Releases the shard, with nothing in flight. Returns the end to be recorded.

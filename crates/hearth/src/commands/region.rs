@@ -326,6 +326,9 @@ fn table(regions: &[RegionStatus]) -> Vec<String> {
             right += &format!("; {} peers up", node.peers_up);
             lines.push(format!("{left:<42}{:<14}{right}", node.node));
         }
+        if let Some(why) = region.store.as_ref().and_then(|copy| copy.trouble.as_ref()) {
+            lines.push(format!("{:<14}store: {why}", ""));
+        }
     }
     lines
 }
@@ -333,7 +336,7 @@ fn table(regions: &[RegionStatus]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{NodeStatus, RegionState, ShardStatus};
+    use crate::api::{CopyStatus, NodeStatus, RegionState, ShardStatus};
 
     #[test]
     fn the_table_shows_every_region_with_its_nodes() {
@@ -355,16 +358,25 @@ mod tests {
                 node("r1/core/2", None),
             ],
             shards: vec![shard(0, 4), shard(1, 7)],
+            store: None,
+        };
+        let full = CopyStatus {
+            state: "full".into(),
+            free_bytes: Some(1),
+            reserve_bytes: 2,
+            trouble: Some("the disk is full".into()),
         };
         let killed = RegionStatus {
             name: "us-east".into(),
             state: RegionState::Killed,
             nodes: vec![],
             shards: vec![],
+            store: Some(full),
             ..up.clone()
         };
         let lines = table(&[up, killed]);
-        assert_eq!(lines.len(), 5);
+        assert_eq!(lines.len(), 6);
+        assert!(lines[5].ends_with("store: the disk is full"), "{lines:?}");
         assert!(
             lines[1].starts_with("eu-west       up") && lines[1].contains("3 sessions"),
             "{lines:?}"

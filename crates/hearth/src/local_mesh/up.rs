@@ -7,6 +7,7 @@
 //! it by what [`data`] keeps.
 
 mod control;
+mod copy;
 mod data;
 mod greeting;
 mod material;
@@ -57,7 +58,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "REGION")]
     accept_loss: Vec<String>,
     /// Bounds of the edges and cores: a TOML file with sections [edge] and [core], whose fields are
-    /// those of [limits] in `hearth admin config edge` and `hearth admin config core`
+    /// those of [limits] in `hearth admin config edge` and `hearth admin config core`; and [store],
+    /// with reserve_bytes: what is kept free on the disk
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
     /// Print one JSON line when ready, and nothing else on stdout
@@ -134,6 +136,8 @@ async fn serve(
     let token = format!("{:032x}", u128::from_be_bytes(secret));
     let router = control::router(Arc::clone(mesh), token.clone());
     tasks.spawn("control", ::node::admin::serve(listener, router, tasks.stopping()));
+    let (store, world) = (Arc::clone(&mesh.material.store), Arc::clone(&mesh.material.world));
+    tasks.spawn("copies", copy::measure(store, world, tasks.stopping()));
     for region in &mesh.regions {
         let bind = mesh.material.ports.admin(&region.about.name);
         let listener =

@@ -31,6 +31,9 @@ struct Status {
     /// Every shard that it serves or may have to serve; for cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     shards: Option<Vec<Shard>>,
+    /// What does not work in its store; for cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_troubles: Option<Vec<String>>,
     /// The single-region shards of other regions that it replicates; for cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     replication: Option<Vec<Replica>>,
@@ -170,6 +173,8 @@ impl Process {
             peers_up: node.map(|node| self.peers_up(node)).unwrap_or_default(),
             peers_missing: node.map(|node| self.peers_missing(node)).unwrap_or_default(),
             shards: node.and_then(|node| self.shards(node)),
+            store_troubles: (site.node.role == NodeRole::Core)
+                .then(|| self.shared.health.troubles()),
             replication: node.and_then(replication),
             sessions: node.and_then(Node::sessions),
             links: node.and_then(|node| self.links(node)),

@@ -18,7 +18,7 @@ use wire::{Durability, RegionId, ZoneId};
 
 use super::commit::Commit;
 use super::engine::Engine;
-use super::highwater::HighWaterFile;
+use super::highwater::{HighWaterFile, HighWaterMark};
 use super::linger::Linger;
 use super::merge;
 use super::queue::{Done, End, Pending, Queue};
@@ -34,7 +34,10 @@ struct Shared {
     queue: Queue,
     /// Nothing is missing here: to be said at the close.
     clean: AtomicBool,
+    has_failed: AtomicBool,
     failure: Mutex<Option<String>>,
+    /// What the side file said last, once the thread has ended.
+    said: Mutex<Option<HighWaterMark>>,
 }
 
 impl Committer {
@@ -51,7 +54,9 @@ impl Committer {
             region,
             queue: Queue::default(),
             clean: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
             failure: Mutex::new(None),
+            said: Mutex::new(None),
         });
         let thread = Thread {
             engine,
@@ -80,9 +85,29 @@ impl Committer {
         self.shared.clean.store(clean, Ordering::Release);
     }
 
+    /// Whether the replica stopped by itself.
+    pub(super) fn has_failed(&self) -> bool {
+        self.shared.has_failed.load(Ordering::Acquire)
+    }
+
+    /// What its side file says last, to be asked when it has ended.
+    pub(super) fn last_words(&self) -> LastWords {
+        LastWords(Arc::clone(&self.shared))
+    }
+
     /// Why the replica stopped by itself, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// See [`Committer::last_words`].
+pub(super) struct LastWords(Arc<Shared>);
+
+impl LastWords {
+    /// None while the thread runs.
+    pub(super) fn mark(&self) -> Option<HighWaterMark> {
+        self.0.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -104,6 +129,8 @@ struct Thread {
 impl Drop for Thread {
     /// However it ends, nobody waits for it any more.
     fn drop(&mut self) {
+        let said = self.highwater.mark().clone();
+        *self.shared.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
         self.shared.queue.end(End::Dead);
     }
 }
@@ -116,9 +143,10 @@ impl Thread {
                 tracing::error!(
                     region = self.shared.region.0,
                     what,
-                    "replica stopped: it cannot write"
+                    "the copy of this region cannot write and takes nothing until it can"
                 );
                 *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+                self.shared.has_failed.store(true, Ordering::Release);
                 return;
             }
         }
@@ -163,8 +191,11 @@ impl Thread {
             batch.clear();
             return Ok(());
         }
+        if let Some(error) = broken_disk(self.shared.region) {
+            return Err(error);
+        }
         let cells = batch.iter().flat_map(|pending| &pending.write.cells);
-        merge::write(&self.engine, cells, commit, to_disk).map_err(|error| format!("{error:?}"))?;
+        merge::write(&self.engine, cells, commit, to_disk).map_err(words)?;
         self.number = commit.number;
         if to_disk {
             self.highwater
@@ -180,6 +211,21 @@ impl Thread {
             }
         }
         Ok(())
+    }
+}
+
+/// A fail point of the tests: the region whose disk is broken. It does nothing elsewhere.
+fn broken_disk(_region: RegionId) -> Option<String> {
+    fail::fail_point!("broken-disk", |region: Option<String>| {
+        (region? == _region.0.to_string()).then(|| "Input/output error".to_owned())
+    });
+    None
+}
+
+fn words(error: ReplicaError) -> String {
+    match error {
+        ReplicaError::Damaged(what) => what,
+        ReplicaError::Gone | ReplicaError::Overloaded => format!("{error:?}"),
     }
 }
 

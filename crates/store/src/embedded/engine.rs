@@ -245,8 +245,24 @@ fn options(table: Table, sizes: Sizes) -> KeyspaceCreateOptions {
     }
 }
 
-fn damaged(error: fjall::Error) -> ReplicaError {
-    ReplicaError::Damaged(error.to_string())
+pub(super) fn damaged(error: fjall::Error) -> ReplicaError {
+    ReplicaError::Damaged(words(&error))
+}
+
+/// The operating system's own, where it was it that said no.
+pub(super) fn words(error: &fjall::Error) -> String {
+    match (io_error(error), error) {
+        (Some(io), _) => io.to_string(),
+        (None, fjall::Error::Poisoned) => "an earlier write of the engine failed".to_owned(),
+        (None, error) => error.to_string(),
+    }
+}
+
+pub(super) fn io_error(error: &fjall::Error) -> Option<&io::Error> {
+    match error {
+        fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => Some(io),
+        _ => None,
+    }
 }
 
 fn bad_row(table: Table, error: &cell::BadChecksum) -> ReplicaError {

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -96,6 +96,11 @@ impl HighWaterFile {
 
     pub(super) fn mark(&self) -> &HighWaterMark {
         &self.mark
+    }
+
+    /// Which file it is, as the file system counts them.
+    pub(super) fn identity(&self) -> io::Result<(u64, u64)> {
+        self.file.metadata().map(|file| (file.dev(), file.ino()))
     }
 
     /// A commit was synced. To be called before it is acknowledged.

@@ -5,7 +5,7 @@
 //! insert.
 
 use super::commit::Commit;
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::versions;
 use crate::cell::{self, Cell};
 use crate::quorum::ReplicaError;
@@ -26,7 +26,7 @@ pub(super) fn write<'a>(
             batch.insert(new);
         }
     }
-    batch.commit(commit, to_disk).map_err(|error| ReplicaError::Damaged(error.to_string()))
+    batch.commit(commit, to_disk).map_err(engine::damaged)
 }
 
 fn place(cell: &Cell) -> (u8, &[u8]) {

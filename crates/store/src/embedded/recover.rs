@@ -21,7 +21,7 @@ use super::commit::Commit;
 use super::engine::{Closed, Engine, Sizes};
 use super::highwater::{HighWaterFile, HighWaterMark};
 use super::report::{Finding, OpenError};
-use super::{format, journal, merge, repair, versions};
+use super::{engine, format, journal, merge, repair, versions};
 use crate::cell::{self, Cell, Table};
 use crate::quorum::ReplicaError;
 
@@ -170,7 +170,13 @@ impl Site<'_> {
             Ok(Err(fjall::Error::Locked)) => {
                 Err(OpenError::InUse { name: self.name.to_owned(), file: self.files.store() })
             }
-            Ok(Err(error)) => Ok(Err(error.to_string())),
+            // The disk is full, or may not be written: what is on it is not lost for that.
+            Ok(Err(error)) => match engine::io_error(&error) {
+                Some(io) if !is_about_content(io) => {
+                    Err(self.io("opening its database")(io::Error::new(io.kind(), io.to_string())))
+                }
+                Some(_) | None => Ok(Err(engine::words(&error))),
+            },
             Err(_) => Ok(Err("the engine cannot read its files".to_owned())),
         }
     }
@@ -367,6 +373,13 @@ impl Site<'_> {
         let path = |n: u32| folder.join(format!("{n}-{name}"));
         (0..).map(path).find(|path| !path.exists()).expect("the numbers do not end")
     }
+}
+
+/// Whether this tells of what stands in a file, and not of the disk.
+fn is_about_content(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, InvalidData, InvalidInput, NotFound, Other, UnexpectedEof};
+    let content = [AlreadyExists, InvalidData, InvalidInput, NotFound, Other, UnexpectedEof];
+    content.contains(&error.kind())
 }
 
 /// A folder that nobody else may look into.

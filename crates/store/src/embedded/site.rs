@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -13,7 +14,8 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::oneshot;
 use wire::{RegionId, ZoneId};
 
-use super::committer::Committer;
+use super::care::{Disk, Held, Reserve, Retry};
+use super::committer::{Committer, LastWords};
 use super::engine::{Closed, Engine};
 use super::queue::Done;
 use super::recover::Opened;
@@ -37,7 +39,7 @@ pub enum RegionState {
     Open,
     /// It was killed, and may be restored.
     Killed,
-    /// It stopped by itself: it could not write.
+    /// It stopped by itself, because it could not write. It comes back when it can.
     Failed(String),
     /// The store was closed, or has no such region.
     Closed,
@@ -47,7 +49,15 @@ pub enum RegionState {
 pub(super) struct Site {
     pub(super) region: RegionId,
     pub(super) name: String,
+    /// Its folder.
+    pub(super) dir: PathBuf,
     state: RwLock<State>,
+    pub(super) disk: Disk,
+    /// One opens it at a time.
+    pub(super) opening: Mutex<()>,
+    pub(super) retry: Mutex<Retry>,
+    /// Of the time before it was shut.
+    held: Mutex<Option<(LastWords, (u64, u64))>>,
     /// Copies on their way here that nobody waits for.
     later: Arc<AtomicUsize>,
     /// A copy did not come, so a repair is due.
@@ -62,28 +72,44 @@ enum State {
 struct Replica {
     engine: Arc<Engine>,
     committer: Committer,
+    /// The side file that it writes.
+    file: (u64, u64),
     thread: Mutex<Option<JoinHandle<()>>>,
     closed: Closed,
 }
 
 impl Site {
-    fn new(region: RegionId, name: String) -> Self {
+    fn new(region: RegionId, name: String, dir: PathBuf) -> Self {
         Self {
             region,
             name,
+            dir,
+            disk: Disk::new(),
+            opening: Mutex::default(),
+            retry: Mutex::default(),
+            held: Mutex::default(),
             state: RwLock::new(State::Shut(RegionState::Closed, Closed::already())),
             later: Arc::default(),
             behind: AtomicBool::new(false),
         }
     }
 
-    /// Serves from now on.
-    pub(super) fn start(&self, opened: Opened, linger: Duration) -> io::Result<()> {
+    /// Serves from now on, unless its state has become another than the caller has seen.
+    pub(super) fn start(
+        &self,
+        opened: Opened,
+        linger: Duration,
+        seen: fn(&RegionState) -> bool,
+    ) -> io::Result<()> {
         let Opened { engine, closed, highwater, last, .. } = opened;
+        let file = highwater.identity()?;
         let (committer, thread) =
             Committer::start(self.region, Arc::clone(&engine), highwater, last, linger)?;
-        let replica = Replica { engine, committer, thread: Mutex::new(Some(thread)), closed };
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Open(replica);
+        let thread = Mutex::new(Some(thread));
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*state, State::Shut(now, _) if seen(now)) {
+            *state = State::Open(Replica { engine, committer, file, thread, closed });
+        }
         Ok(())
     }
 
@@ -121,7 +147,7 @@ impl Site {
     /// `clean`: nothing can be on its way any more.
     pub(super) fn close(&self, clean: bool) {
         let Some(replica) = self.shut(RegionState::Closed) else { return };
-        let Replica { engine, committer, thread, closed } = replica;
+        let Replica { engine, committer, thread, closed, .. } = replica;
         committer.close(clean && !self.behind.load(Ordering::Acquire));
         drop(engine);
         if let Some(thread) = thread.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -138,9 +164,43 @@ impl Site {
             State::Shut(_, closed) => closed.clone(),
         };
         match std::mem::replace(&mut *state, State::Shut(why, closed)) {
-            State::Open(replica) => Some(replica),
+            State::Open(replica) => {
+                let words = replica.committer.last_words();
+                *self.held.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((words, replica.file));
+                Some(replica)
+            }
             State::Shut(..) => None,
         }
+    }
+
+    /// What it had confirmed when it was shut last; none: it never was, or still ends.
+    pub(super) fn held(&self) -> Option<Held> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (words, file) = held.as_ref()?;
+        Some(Held { mark: words.mark()?, file: *file })
+    }
+
+    /// The side file that it writes; none when it is shut.
+    pub(super) fn file(&self) -> Option<(u64, u64)> {
+        self.with(|replica| Ok(replica.file)).ok()
+    }
+
+    /// Whether it stopped by itself.
+    pub(super) fn has_failed(&self) -> bool {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(replica) => replica.committer.has_failed(),
+            State::Shut(state, _) => matches!(state, RegionState::Failed(_)),
+        }
+    }
+
+    /// As [`Site::wait_until_closed`], within a bound. Whether nobody holds its files.
+    pub(super) fn wait_until_closed_blocking(&self) -> bool {
+        let closed = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Shut(_, closed) => closed.clone(),
+            State::Open(_) => return false,
+        };
+        closed.wait_blocking(CLOSE_WAIT)
     }
 
     /// Until nobody holds its files any more.
@@ -176,11 +236,10 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(options: EmbeddedOptions) -> Self {
-        let sites = options
-            .regions
-            .iter()
-            .map(|(region, name)| (*region, Site::new(*region, name.clone())))
-            .collect();
+        let site = |(region, name): &(RegionId, String)| {
+            (*region, Site::new(*region, name.clone(), options.dir.join(name)))
+        };
+        let sites = options.regions.iter().map(site).collect();
         let zones = options
             .zones
             .iter()
@@ -253,6 +312,10 @@ impl Shared {
         })
     }
 
+    pub(super) fn reserve(&self) -> Reserve {
+        self.options.reserve
+    }
+
     pub(super) fn is_wide(&self) -> bool {
         self.options.delay.is_some()
     }
@@ -309,6 +372,10 @@ impl Replicas for Arc<Shared> {
 
     fn is_reachable(&self, _from: RegionId, to: RegionId) -> bool {
         self.site(to).is_some_and(|site| site.state() == RegionState::Open)
+    }
+
+    fn refuses(&self, region: RegionId) -> Option<String> {
+        self.site(region)?.refuses()
     }
 
     fn distance(&self, from: RegionId, to: RegionId) -> Duration {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use conversation::log::LogRow;
 use conversation::shard::{Beat, Cas, CoreLease, FenceMode, Lease, Nonce};
 use futures_util::future::try_join_all;
-use wire::{Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
+use wire::{Durability, Epoch, NodeId, Position, RegionId, ShardId, Slot, ZoneId};
 
 use super::conditional::{FailedOver, RowKey};
 use super::{Coordinator, Replicas, Scan, Sync, Write};
@@ -139,6 +139,21 @@ impl<R: Replicas> Store for Coordinator<R> {
     fn at(&self, region: RegionId) -> Arc<dyn Store> {
         let (replicas, conditional) = (self.replicas.clone(), Arc::clone(&self.conditional));
         Arc::new(Self { replicas, region: self.region, at: region, conditional })
+    }
+
+    fn refuses(&self, shard: ShardId) -> Option<String> {
+        let zone = self.replicas.zone(shard.zone)?;
+        let (asked, needed) = match shard.durability {
+            Durability::MultiRegion => (&zone[..], zone.len() / 2 + 1),
+            Durability::Region => (std::slice::from_ref(&self.at), 1),
+        };
+        let refusing = asked.iter().filter_map(|&region| self.replicas.refuses(region));
+        let first = refusing.last()?;
+        let takes = |region: &&RegionId| {
+            self.replicas.is_reachable(self.region, **region)
+                && self.replicas.refuses(**region).is_none()
+        };
+        (asked.iter().filter(takes).count() < needed).then_some(first)
     }
 }
 

@@ -121,6 +121,7 @@ fn open_store(
     let regions = world.regions.iter().map(|region| (region.id, region.name.clone())).collect();
     let zones = world.zones.iter().map(|zone| (zone.id, zone.regions.clone())).collect();
     let mut options = EmbeddedOptions::new(data.dir(), regions, zones);
+    options.reserve = how.limits.reserve;
     for name in how.accept_loss {
         let region = world
             .region_by_name(name)

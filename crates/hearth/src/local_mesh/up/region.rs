@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use wire::{NodeId, NodeRole, RegionId};
 
+use super::copy;
 use super::material::Material;
 use super::node::RunningNode;
 use crate::api::{NodeStatus, RegionState, RegionStatus};
@@ -229,6 +230,7 @@ impl Region {
             zones: self.about.zones.clone(),
             nodes: Vec::new(),
             shards: Vec::new(),
+            store: copy::status(&self.material.store, self.id),
         };
         for RunningNode { node, .. } in &now.nodes {
             status.shards.extend(node.serves());
@@ -238,14 +240,15 @@ impl Region {
         status
     }
 
-    /// Ready when the region is up and none of its nodes has a trouble.
-    /// Why it is not ready, in sentences.
+    /// Ready when the region is up, its copy takes writes and none of its nodes has a trouble. Why it is not ready, in sentences.
     pub(super) fn troubles(&self) -> Vec<String> {
         let now = self.now();
         let mut reasons = Vec::new();
         if now.state != RegionState::Up {
             reasons.push(format!("the region is {}", now.state));
         }
+        let copy = copy::status(&self.material.store, self.id);
+        reasons.extend(copy.and_then(|copy| copy.trouble).map(|why| format!("store: {why}")));
         for RunningNode { node, .. } in &now.nodes {
             reasons.extend(node.troubles().iter().map(|trouble| format!("{}: {trouble}", node.id)));
         }
