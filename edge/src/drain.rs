@@ -25,8 +25,7 @@ const UNANSWERED: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What sessions are told at the end.
-pub(crate) const GOING_AWAY: Close =
-    Close { code: close::GOING_AWAY, reason: "this edge goes away" };
+const GOING_AWAY: Close = Close { code: close::GOING_AWAY, reason: "this edge goes away" };
 
 /// Refuses whoever comes; tells every session its slot within `window`, and closes it after that.
 /// Returns when all have ended. Cancel safe: the edge stays as it is then, refusing.
@@ -55,6 +54,16 @@ pub(crate) async fn drain(shared: &Arc<Shared>, window: Duration) {
             session.outbox.close(GOING_AWAY);
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Tells every session that the edge goes away now, and closes it.
+pub(crate) fn close_all(shared: &Shared) {
+    for session in shared.sessions.all() {
+        if session.outbox.closing().is_none() {
+            session.outbox.answer(goaway(shared, &session, Duration::ZERO));
+        }
+        session.outbox.close(GOING_AWAY);
     }
 }
 

@@ -159,13 +159,12 @@ impl Edge {
         self.shared.draining.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Ends everything at once; sessions are cut off. Waits until all tasks are gone, `deadline`
-    /// and half a second at most. Drain first to be polite.
+    /// Ends everything at once; sessions get a `goaway` and 1001, and whoever does not take them is
+    /// cut off. Waits until all tasks are gone, `deadline` and half a second at most. Drain first,
+    /// so that what is asked is answered.
     pub async fn stop(&self, deadline: Duration) {
+        drain::close_all(&self.shared);
         self.shared.tasks.begin_stop();
-        for session in self.shared.sessions.all() {
-            session.outbox.close(drain::GOING_AWAY);
-        }
         self.shared.tasks.stop(deadline).await;
     }
 }

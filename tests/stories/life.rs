@@ -1,7 +1,7 @@
 //! A message's life, and that of its retries.
 
 use hearth_stories::mesh::Mesh;
-use hearth_stories::socket::Socket;
+use hearth_stories::socket::{Got, Socket};
 use hearth_stories::{eventually, http};
 use serde_json::json;
 
@@ -64,6 +64,33 @@ async fn a_message_crosses_the_mesh_and_is_there_ever_after() {
     let history = http::history(&mesh.edge(&regions[1]), &conversation, &bob).await;
     assert_eq!(history.len(), 1);
     assert_eq!(history[0]["body"], "Schöne Grüße 🫖");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mesh_that_ends_answers_its_sessions_tells_them_and_closes_with_1001() {
+    let mut mesh = Mesh::up_with(&["--world", "one-region"]);
+    let edge = mesh.edge(&mesh.regions()[0]);
+    let ann = mesh.token("ann");
+    let conversation = group(&edge, &ann, "tea", &[]).await;
+    let mut socket = Socket::session(&edge, &ann).await;
+    for n in 1..=40 {
+        socket.send_message(&conversation, &format!("m-{n}"), "before the end").await.unwrap();
+    }
+    let ending = tokio::task::spawn_blocking(move || mesh.end());
+    let (mut acked, mut told) = (0, None);
+    let code = loop {
+        match socket.next().await {
+            Got::Frame(frame) => match frame["type"].as_str() {
+                Some("message.ack") => acked += 1,
+                Some("goaway") => told = Some(frame["payload"]["alternatives"].clone()),
+                _ => {}
+            },
+            Got::Closed(code) => break code,
+        }
+    };
+    ending.await.unwrap();
+    assert_eq!((acked, code), (40, Some(1001)));
+    assert_eq!(told, Some(json!([])), "no other edge is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

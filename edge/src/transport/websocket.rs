@@ -16,7 +16,7 @@ use socket::Socket;
 
 /// How long a client has to take a close and go.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same when the edge does not wait any longer.
+/// The same when the edge stops.
 const CLOSE_TIMEOUT_AT_STOP: Duration = Duration::from_millis(300);
 
 /// Runs a session to its end.

@@ -203,7 +203,8 @@ async fn an_edge_that_stops_leaves_nothing_running() {
     let bench = Bench::start().await;
     let mut ann = bench.session("ann").await;
     bench.edge.stop(Duration::from_secs(5)).await;
-    assert_eq!(ann.closed().await, None);
+    ann.next_of("goaway").await;
+    assert_eq!(ann.closed().await, Some(1001));
     until("nobody listens", || bench.edge.status().sessions == 0).await;
 }
 

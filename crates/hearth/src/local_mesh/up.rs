@@ -103,11 +103,10 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
         Ok(()) => control.block_on(serve(&mesh, &data, &options, &mut signals)),
         Err(error) => Err(error),
     };
-    let stops = mesh.regions.iter().map(|region| region.stop());
-    let stopped = control.block_on(futures_util::future::try_join_all(stops));
+    let stopped = control.block_on(mesh.stop());
     control.shutdown_timeout(Duration::from_secs(1));
     mesh.material.store.close();
-    outcome.and(stopped.map(|_| ()))
+    outcome.and(stopped)
 }
 
 /// Tells what was not as it should be; that a replica is new is no news.
@@ -207,6 +206,18 @@ impl LocalWorld {
         });
         let regions = regions.collect();
         Self { material, regions }
+    }
+
+    /// Ends all nodes in order: the edges of all regions first, because any core may owe them an
+    /// answer.
+    async fn stop(&self) -> anyhow::Result<()> {
+        for region in &self.regions {
+            region.forget();
+        }
+        let edges = self.regions.iter().map(|region| region.stop_edges());
+        futures_util::future::try_join_all(edges).await?;
+        let all = self.regions.iter().map(|region| region.stop());
+        futures_util::future::try_join_all(all).await.map(drop)
     }
 
     fn region(&self, name: &str) -> anyhow::Result<Arc<Region>> {

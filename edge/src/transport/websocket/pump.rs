@@ -61,6 +61,8 @@ struct Pump<'a, S> {
     abuse: Abuse,
     /// How long events wait for a first frame of the client.
     settle: Option<Pin<Box<Sleep>>>,
+    /// How long the answers that wait hold a close back.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 /// Runs until the session ends. Events are held back for a moment, see [`crate::Limits::settle`].
@@ -70,7 +72,7 @@ pub(crate) async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut Socket<S>,
 ) -> End {
     let settle = Some(Box::pin(tokio::time::sleep(shared.limits.settle)));
-    let mut pump = Pump { shared, session, socket, abuse: Abuse::default(), settle };
+    let mut pump = Pump { shared, session, socket, abuse: Abuse::default(), settle, closing: None };
     std::future::poll_fn(|cx| pump.poll(cx)).await
 }
 
@@ -85,8 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
                 return Poll::Ready(gone);
             }
             if let Some(close) = self.session.outbox.closing() {
-                let cut = self.shared.stop.is_cancelled();
-                return Poll::Ready(if cut { End::Gone } else { End::Close(close) });
+                return self.poll_answered(cx).map(|()| End::Close(close));
             }
             if !self.may_read() {
                 return Poll::Pending;
@@ -132,6 +133,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
                 Poll::Pending
             }
         }
+    }
+
+    /// Ready when the answers have left, or the client does not take them in time: an ack that is
+    /// earned leaves before the close.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.session.outbox.answers() == 0 {
+            return Poll::Ready(());
+        }
+        let timer = || Box::pin(tokio::time::sleep(super::CLOSE_TIMEOUT));
+        self.closing.get_or_insert_with(timer).as_mut().poll(cx)
     }
 
     /// A client is not read while too much of what it asked is under way: TCP tells it to wait. The

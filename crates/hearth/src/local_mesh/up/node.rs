@@ -15,6 +15,8 @@ use crate::assembly::{CorePlan, EdgePlan, Node, PartPlan, Plan};
 
 /// A killed node's sockets are closed within this; longer, and a restart takes other ports.
 const KILL_WAIT: Duration = Duration::from_secs(5);
+/// So long an edge that ends waits for the answers to its sessions.
+const DRAIN_WAIT: Duration = Duration::from_secs(4);
 /// An orderly stop may take so long.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
@@ -62,7 +64,14 @@ impl RunningNode {
     pub(super) fn stop(mut self) {
         self.forget();
         if let Some(runtime) = self.runtime.take() {
-            runtime.block_on(self.node.stop(STOP_WAIT));
+            runtime.block_on(async {
+                if self.node.id.role == NodeRole::Edge {
+                    // Sessions are told, and get the answers that they wait for.
+                    let drain = self.node.drain(Duration::ZERO);
+                    let _ = tokio::time::timeout(DRAIN_WAIT, drain).await;
+                }
+                self.node.stop(STOP_WAIT).await;
+            });
             runtime.shutdown_timeout(KILL_WAIT);
         }
     }

@@ -117,9 +117,7 @@ impl Region {
                 );
             }
             now.state = RegionState::Draining;
-            for node in &now.nodes {
-                node.forget();
-            }
+            now.nodes.iter().for_each(RunningNode::forget);
         }
         let drained = tokio::time::timeout(DRAIN_WAIT, self.drain_nodes()).await;
         let mut now = self.now();
@@ -156,15 +154,34 @@ impl Region {
     /// # Errors
     /// When the machine cannot run it.
     pub(super) async fn stop(&self) -> anyhow::Result<()> {
-        let nodes = std::mem::take(&mut self.now().nodes);
-        let (cores, edges): (Vec<_>, Vec<_>) =
-            nodes.into_iter().partition(|running| running.node.id.role == NodeRole::Core);
+        self.stop_edges().await?;
+        let cores = std::mem::take(&mut self.now().nodes);
         blocking(move || {
-            each_at_once(edges, RunningNode::stop);
             each_at_once(cores, RunningNode::stop);
             Ok(())
         })
         .await
+    }
+
+    /// Ends the edges; their sessions get their answers and are told.
+    ///
+    /// # Errors
+    /// When the machine cannot run it.
+    pub(super) async fn stop_edges(&self) -> anyhow::Result<()> {
+        let edges: Vec<_> = {
+            let is_edge = |node: &mut RunningNode| node.node.id.role == NodeRole::Edge;
+            self.now().nodes.extract_if(.., is_edge).collect()
+        };
+        blocking(move || {
+            each_at_once(edges, RunningNode::stop);
+            Ok(())
+        })
+        .await
+    }
+
+    /// No client is sent to its edges from now on.
+    pub(super) fn forget(&self) {
+        self.now().nodes.iter().for_each(RunningNode::forget);
     }
 
     /// One node, at once; the replica stays.
