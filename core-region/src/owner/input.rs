@@ -66,6 +66,11 @@ pub(crate) enum Ask {
 }
 
 impl Ask {
+    /// Whether it may change the conversation.
+    pub(crate) fn is_command(&self) -> bool {
+        matches!(self, Self::Command { .. })
+    }
+
     /// The number of a request that is answered from what the conversation is.
     pub(crate) fn rid(&self) -> Option<u64> {
         match self {

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
-use wire::ConversationId;
+use wire::{ConversationId, ConversationKind};
 
 use super::cache::{CacheSlot, ConversationCache};
+use super::commit::batch::Pending;
 use super::dedupe_lookup::QueuedRequest;
 use super::dispatch::{Dispatch, refuse_unreadable};
 use super::entry::Entry;
@@ -15,17 +16,23 @@ use crate::owner::input::Input;
 use wire::ErrorCode;
 use wire::command::Refusal;
 
+/// Requests of one conversation that are served before the others have their turn.
+const REQUESTS_PER_TURN: usize = 16;
+
 /// All requests of one term that wait, with the conversations they are about.
 pub(super) struct Requests {
     pub(super) cache: ConversationCache,
     /// Conversations whose first request can be looked at again.
     runnable: VecDeque<ConversationId>,
+    /// The same of user streams. Their turn is after the others'.
+    runnable_streams: VecDeque<ConversationId>,
     waiting: usize,
 }
 
 impl Requests {
     pub(super) fn new(cache: ConversationCache) -> Self {
-        Self { cache, runnable: VecDeque::new(), waiting: 0 }
+        let (runnable, runnable_streams) = (VecDeque::new(), VecDeque::new());
+        Self { cache, runnable, runnable_streams, waiting: 0 }
     }
 
     /// Requests that wait in all conversations.
@@ -36,14 +43,16 @@ impl Requests {
     /// A request on this conversation came.
     #[allow(clippy::result_large_err, reason = "a request that has to wait moves into its queue")]
     pub(super) fn arrive(&mut self, id: ConversationId, input: Input, dispatch: &mut Dispatch) {
-        let is_backed_up = dispatch.decider.pending.is_backed_up();
+        let pending = &dispatch.decider.pending;
+        let is_note = id.kind == ConversationKind::User && input.ask.is_command();
+        let is_held = if is_note { !pending.has_room_for_notes() } else { pending.is_backed_up() };
         let (slot, is_known) = self.cache.slot(id);
         if !is_known {
             dispatch.loader.load(id);
         }
         let CacheSlot { entry, queue, .. } = slot;
         let serve = match entry {
-            Some(entry) if !is_backed_up => Some(|request| dispatch.attempt(entry, request)),
+            Some(entry) if !is_held => Some(|request| dispatch.attempt(entry, request)),
             Some(_) | None => None,
         };
         if !queue.arrive(QueuedRequest::new(input), serve) {
@@ -52,8 +61,8 @@ impl Requests {
         self.waiting += 1;
         let ticket = queue.tickets().end - 1;
         dispatch.look_up(id, slot, ticket);
-        if is_backed_up && slot.queue.list() {
-            self.runnable.push_back(id);
+        if is_held && slot.queue.list() {
+            self.list_of(id).push_back(id);
         }
     }
 
@@ -66,25 +75,50 @@ impl Requests {
         }
     }
 
-    /// Serves those that need not wait any more, until a full frame waits.
-    #[allow(clippy::result_large_err, reason = "a request that has to wait moves into its queue")]
+    fn list_of(&mut self, id: ConversationId) -> &mut VecDeque<ConversationId> {
+        if id.kind == ConversationKind::User {
+            &mut self.runnable_streams
+        } else {
+            &mut self.runnable
+        }
+    }
+
+    /// Serves those that need not wait any more, some of each conversation in turn, until a full
+    /// frame waits; then those of user streams, until they have their share of the frame.
     pub(super) fn serve_runnable(&mut self, dispatch: &mut Dispatch) {
-        while !dispatch.decider.pending.is_backed_up() {
-            let Some(id) = self.runnable.pop_front() else { return };
-            let Some(slot) = self.cache.peek(&id) else { continue };
-            slot.queue.unlist();
-            let CacheSlot { entry: Some(entry), queue, .. } = slot else { continue };
-            while queue.serve_first(|request| dispatch.attempt(entry, request)) {
-                self.waiting -= 1;
-                if dispatch.decider.pending.is_backed_up() {
-                    if queue.list() {
-                        self.runnable.push_front(id);
-                    }
-                    break;
-                }
-            }
-            let first = slot.queue.head_ticket();
-            dispatch.look_up(id, slot, first);
+        while !dispatch.decider.pending.is_backed_up()
+            && let Some(id) = self.runnable.pop_front()
+        {
+            self.serve_some(id, dispatch, Pending::is_backed_up);
+        }
+        while dispatch.decider.pending.has_room_for_notes()
+            && let Some(id) = self.runnable_streams.pop_front()
+        {
+            self.serve_some(id, dispatch, |pending| !pending.has_room_for_notes());
+        }
+    }
+
+    #[allow(clippy::result_large_err, reason = "a request that has to wait moves into its queue")]
+    fn serve_some(
+        &mut self,
+        id: ConversationId,
+        dispatch: &mut Dispatch,
+        is_over: impl Fn(&Pending) -> bool,
+    ) {
+        let Some(slot) = self.cache.peek(&id) else { return };
+        slot.queue.unlist();
+        let CacheSlot { entry: Some(entry), queue, .. } = slot else { return };
+        let (mut served, mut is_cut) = (0, false);
+        while !is_cut && queue.serve_first(|request| dispatch.attempt(entry, request)) {
+            served += 1;
+            is_cut = served == REQUESTS_PER_TURN || is_over(&dispatch.decider.pending);
+        }
+        let is_listed = is_cut && queue.list();
+        let first = slot.queue.head_ticket();
+        dispatch.look_up(id, slot, first);
+        self.waiting -= served;
+        if is_listed {
+            self.list_of(id).push_back(id);
         }
     }
 
@@ -174,7 +208,7 @@ impl Requests {
         if let Some(slot) = self.cache.peek(&id)
             && slot.queue.list()
         {
-            self.runnable.push_back(id);
+            self.list_of(id).push_back(id);
         }
     }
 }

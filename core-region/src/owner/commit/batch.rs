@@ -9,9 +9,12 @@ use conversation::log::{FRAME_OVERHEAD_BYTES, LogFrame, change_bytes};
 use wire::change::Recorded;
 use wire::command::{Refusal, View};
 use wire::limits::LOG_FRAME_BYTES;
-use wire::{Epoch, Slot};
+use wire::{ConversationKind, Epoch, Slot};
 
 use crate::intake::outbox::{Outbox, Outcome};
+
+/// The share of a frame that changes of user streams may have.
+const NOTE_BYTES_MAX: usize = LOG_FRAME_BYTES / 4;
 
 /// An answer that may leave when its slot is committed.
 pub(crate) struct PendingReply {
@@ -41,6 +44,8 @@ pub(crate) struct OnCommit {
 struct Open {
     changes: Vec<Recorded>,
     bytes: usize,
+    /// Those of user streams.
+    note_bytes: usize,
     on_commit: OnCommit,
 }
 
@@ -98,6 +103,12 @@ impl Pending {
         !self.full.is_empty()
     }
 
+    /// Whether the open frame takes more changes of user streams. They have a share of each frame,
+    /// so that many of them do not hold up a message.
+    pub(crate) fn has_room_for_notes(&self) -> bool {
+        !self.is_backed_up() && self.open.note_bytes < NOTE_BYTES_MAX
+    }
+
     /// Bytes of the frame that would be launched next; 0 when there is none.
     pub(crate) fn next_bytes(&self) -> usize {
         self.full.front().map_or(self.open.bytes, |full| full.bytes)
@@ -118,6 +129,9 @@ impl Pending {
             self.full.push_back(std::mem::take(&mut self.open));
         }
         self.open.bytes += bytes;
+        if changes.first().is_some_and(|first| first.conversation.kind == ConversationKind::User) {
+            self.open.note_bytes += bytes;
+        }
         self.slot()
     }
 
@@ -194,10 +208,7 @@ impl Pending {
 mod tests {
     use wire::change::{Change, Event, Message};
     use wire::command::{Answer, Draft};
-    use wire::{
-        ClientMsgId, ConversationId, ConversationKind, Durability, RegionId, ShardId, UserId,
-        ZoneId,
-    };
+    use wire::{ClientMsgId, ConversationId, Durability, RegionId, ShardId, UserId, ZoneId};
 
     use super::*;
 
@@ -236,6 +247,23 @@ mod tests {
             last = Some(frame.slot);
         }
         assert_eq!(last, Some(slots[8]));
+    }
+
+    #[test]
+    fn changes_of_user_streams_have_a_share_of_a_frame() {
+        let mut pending = Pending::new(Epoch(1), Slot(0), 0);
+        let mut notes = 0;
+        while pending.has_room_for_notes() {
+            let mut note = (*change(1, 100)).clone();
+            note.conversation.kind = ConversationKind::User;
+            put(&mut pending, note.into());
+            notes += 1;
+        }
+        let bytes = pending.next_bytes();
+        assert!(notes > 50 && bytes > LOG_FRAME_BYTES / 5 && bytes < LOG_FRAME_BYTES / 3);
+        put(&mut pending, change(1, 100));
+        assert_eq!(pending.launch(1).unwrap().changes.len(), notes + 1, "a message goes with them");
+        assert!(pending.has_room_for_notes());
     }
 
     #[test]
