@@ -132,7 +132,7 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, mut request: Reque
     };
     let mut response = match handshake::accept(&request) {
         Ok(response) => response,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let starting = match start(&shared, &actor(&claims)) {
         Ok(starting) => starting,

@@ -106,7 +106,7 @@ fn held(program: &Command) -> (Child, mpsc::Receiver<String>) {
     let mut child =
         held.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell starts");
     let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-    let (send, lines) = mpsc::channel();
+    let (send, lines) = mpsc::sync_channel(65_536);
     std::thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
             if send.send(line).is_err() {

@@ -173,7 +173,7 @@ async fn a_first_hearth_up_cut_short_leaves_a_folder_that_the_next_one_takes() {
         let mut up = Command::new(mesh::hearth());
         up.args(["up", "--json", "--data"]).arg(dir);
         let dir = dir.to_owned();
-        let (send, outcome) = std::sync::mpsc::channel();
+        let (send, outcome) = std::sync::mpsc::sync_channel(1);
         // Tracing is a thread's own.
         std::thread::spawn(move || {
             send.send(cut::run(&up, &dir, at, |line| line.contains("ready")))

@@ -22,7 +22,7 @@ const KEY_BYTES: usize = 16;
 /// # Errors
 /// The answer to a request that is no handshake: 426 with the version that is wanted, or 400 for a
 /// key that is none.
-pub(super) fn accept<B>(request: &Request<B>) -> Result<Response, Response> {
+pub(super) fn accept<B>(request: &Request<B>) -> Result<Response, Box<Response>> {
     let headers = request.headers();
     let asks = request.method() == Method::GET
         && request.version() == Version::HTTP_11
@@ -30,15 +30,15 @@ pub(super) fn accept<B>(request: &Request<B>) -> Result<Response, Response> {
         && has_token(headers, &UPGRADE, "websocket")
         && only(headers, &SEC_WEBSOCKET_VERSION) == Some(&VERSION);
     if !asks {
-        return Err(wanted());
+        return Err(Box::new(wanted()));
     }
     let key = only(headers, &SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
     let key = key.filter(|key| BASE64.decode(key).is_ok_and(|decoded| decoded.len() == KEY_BYTES));
     let Some(key) = key else {
         let refused = Refused::bad_request("Sec-WebSocket-Key is not 16 bytes in base64");
-        return Err(refused.into_response());
+        return Err(Box::new(refused.into_response()));
     };
-    let accept = HeaderValue::try_from(derive_accept_key(key)).map_err(|_| wanted())?;
+    let accept = HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Box::new(wanted()))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -90,7 +90,7 @@ mod tests {
         for (name, value) in kept.chain(change.iter().filter(|(_, value)| !value.is_empty())) {
             request = request.header(*name, *value);
         }
-        let answer = accept(&request.body(()).unwrap()).unwrap_or_else(|refused| refused);
+        let answer = accept(&request.body(()).unwrap()).unwrap_or_else(|refused| *refused);
         (answer.status().as_u16(), answer.headers().clone())
     }
 
