@@ -12,7 +12,7 @@ use wire::client::http::{ChangeMembers, CreateGroup, OpenConversation};
 use wire::command::{Answer, Query, Refusal, UserCommand};
 use wire::{ConversationKind, ErrorCode, RegionId, UserId};
 
-use super::extract::{InPath, Json, User, With, user_id};
+use super::extract::{InPath, Json, User, With, user_id, user_ids};
 use super::problem::Refused;
 use crate::rates::Asked;
 use crate::session::frame::internal;
@@ -56,8 +56,7 @@ pub(crate) async fn create_group(
     Json(request): Json<CreateGroup>,
 ) -> Result<(StatusCode, Out<GroupPayload>), Refused> {
     let CreateGroup { name, members, home_region, durability } = request;
-    let members =
-        members.iter().map(|member| user_id(member)).collect::<Result<Vec<UserId>, _>>()?;
+    let members = user_ids(&members)?;
     let home = home(&shared, &user, home_region.as_deref())?;
     let tenant = shared.world.tenant(&user.actor.tenant);
     let durability =
@@ -135,13 +134,11 @@ pub(crate) async fn change_members(
 ) -> Result<Out<GroupPayload>, Refused> {
     let id = path.conversation(&shared, &user)?;
     let ChangeMembers { add, remove, roles } = request;
-    let users =
-        |list: Vec<String>| list.iter().map(|user| user_id(user)).collect::<Result<Vec<_>, _>>();
     let roles = roles
         .into_iter()
         .map(|(user, role)| Ok((user_id(&user)?, role)))
         .collect::<Result<_, Refused>>()?;
-    let (add, remove) = (users(add)?, users(remove)?);
+    let (add, remove) = (user_ids(&add)?, user_ids(&remove)?);
     added(&shared, &user, &add)?;
     let command = UserCommand::ChangeMembers { add, remove, roles };
     let answer = shared.route.command(id, user.actor, command).await;

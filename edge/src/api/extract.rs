@@ -46,9 +46,7 @@ impl FromRequestParts<Arc<Shared>> for User {
 impl User {
     fn admit(parts: &Parts, shared: &Shared) -> Result<Self, Refused> {
         let claims = gate::admit(shared, Endpoint::Api, &parts.headers, &parts.extensions)?;
-        let (tenant, user, device) =
-            (claims.tenant.clone(), claims.user.clone(), claims.device.clone());
-        Ok(Self { actor: Actor { tenant, user, device }, claims })
+        Ok(Self { actor: gate::actor(&claims), claims })
     }
 }
 
@@ -97,6 +95,11 @@ pub(crate) fn conversation(
 pub(crate) fn looks_like_an_id(text: &str) -> bool {
     let is_base32 = |c: u8| c.is_ascii_lowercase() || (b'2'..=b'7').contains(&c);
     text.strip_prefix("cnv_").is_some_and(|id| id.len() == ID_CHARS && id.bytes().all(is_base32))
+}
+
+/// The users that a body names.
+pub(crate) fn user_ids(list: &[String]) -> Result<Vec<UserId>, Refused> {
+    list.iter().map(|user| user_id(user)).collect()
 }
 
 /// A user that a body names.

@@ -4,7 +4,7 @@
 //! other, and no user.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub(crate) struct Connection {
     number: u64,
     evicted: CancellationToken,
     /// It has shown a good token.
-    proven: AtomicU32,
+    proven: AtomicBool,
     /// Requests without a complete answer.
     open: AtomicU32,
     /// Requests so far.
@@ -103,7 +103,7 @@ impl Connections {
             connections: self.clone(),
             number,
             evicted,
-            proven: AtomicU32::new(0),
+            proven: AtomicBool::new(false),
             open: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             pipelined: AtomicU32::new(0),
@@ -161,7 +161,7 @@ impl Connection {
 
     /// A request on it has shown a good token.
     pub(crate) fn prove(&self) {
-        if self.proven.swap(1, Ordering::Relaxed) == 0 {
+        if !self.proven.swap(true, Ordering::Relaxed) {
             self.connections.lock().set(self.number, None);
         }
     }
@@ -203,7 +203,7 @@ impl Connection {
     }
 
     fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed) != 0
+        self.proven.load(Ordering::Relaxed)
     }
 }
 
