@@ -377,7 +377,8 @@ fn print(value: &impl Serialize) -> Bytes {
 }
 
 /// For one value of a query string.
-fn encode(text: &str) -> String {
+#[must_use]
+pub fn encode(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {

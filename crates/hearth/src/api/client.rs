@@ -138,15 +138,6 @@ impl Control {
     }
 }
 
-/// A text as part of a URL.
-pub(crate) fn url_encoded(text: &str) -> String {
-    let encoded = text.bytes().map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).into(),
-        other => format!("%{other:02X}"),
-    });
-    encoded.collect()
-}
-
 /// A core of a deployment, where the local mesh is not meant.
 #[derive(clap::Args, Debug)]
 pub(crate) struct CoreAdmin {

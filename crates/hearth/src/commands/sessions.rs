@@ -1,9 +1,10 @@
 //! `hearth sessions`: end the sessions of a user or of a tenant.
 
 use clap::{Args, Subcommand};
+use client::http::encode;
 
 use crate::api::EndedSessions;
-use crate::api::client::{Control, CoreAdmin, url_encoded};
+use crate::api::client::{Control, CoreAdmin};
 use crate::local_mesh::discovery::DataDir;
 use crate::out;
 
@@ -50,9 +51,9 @@ struct End {
 /// When it could not be done.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let Verb::End(asked) = options.verb;
-    let mut query = format!("tenant={}", url_encoded(&asked.tenant));
+    let mut query = format!("tenant={}", encode(&asked.tenant));
     if let Some(user) = &asked.user {
-        query.push_str(&format!("&user={}", url_encoded(user)));
+        query.push_str(&format!("&user={}", encode(user)));
     }
     let ended: EndedSessions = match asked.edge.order(&format!("/sessions/end?{query}")).await? {
         Some(ended) => ended,
